@@ -1,0 +1,60 @@
+"""Keeps a measurement with what is needed to judge it: date, commit, hardware, versions, command line."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("jax", "flax", "scann", "numpy")
+
+
+def write_result(name: str, values: dict, note: str = "") -> Path:
+    """Writes `benchmarks/results/NAME.json` over the last result of that name, and returns its path."""
+    result = {
+        "name": name,
+        "note": note,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "hardware": _hardware(),
+        "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "values": values,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(RESULTS.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    commit = git("rev-parse", "--verify", "--quiet", "HEAD") or "none"
+    return commit + ("+changes" if git("status", "--porcelain", "--", ":/realm_jax", ":/benchmarks/*.py") else "")
+
+
+def _hardware() -> dict:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": _cpu_model(), "cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30, 1)}
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,41 @@
+"""The embedded default: Wikipedia leads and a 2-layer BERT, for two CPU cores.
+
+command   make pretrain
+hardware  2 CPU cores, 6 GB of memory
+time
+result
+"""
+
+from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        name="nano",
+        init="asset:bert-tiny",
+        model=ModelConfig(
+            hidden_size=128,
+            num_layers=2,
+            num_heads=2,
+            intermediate_size=512,
+            dropout=0.0,
+            gelu="erf",
+            pooling="mean",
+            projection_gain=0.45,
+        ),
+        corpus=CorpusConfig(knowledge="asset:wiki-leads", block_len_tokens=64, heldout_fraction=0.2),
+        ict=IctConfig(steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, checkpoint_every=200),
+        pretrain=PretrainConfig(
+            steps=800,
+            batch_size=16,
+            num_candidates=5,
+            query_len_tokens=48,
+            learning_rate=3e-4,
+            retriever_learning_rate=1e-4,
+            answer_elsewhere=True,
+            index_refresh_every=100,
+            encoder_warmup_steps=400,
+            checkpoint_every=100,
+        ),
+        index=IndexConfig(builder_threads=1, builder_nice=19),
+    )

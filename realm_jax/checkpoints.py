@@ -1,0 +1,124 @@
+"""Orbax checkpoints, shared by trainer and index builder. No other file names Orbax.
+
+A checkpoint holds each part of the parameters (`embedder`, `encoder`) as an item of its own, so that the builder reads
+the embedder alone; `optimizer` (step and optimizer state) and `data` (a few JSON values: the data position). Saves are
+asynchronous and appear whole. A reader pins what it reads, so that pruning leaves it.
+"""
+
+import os
+import socket
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
+
+from realm_jax.config import ConfigError
+
+KEEP = 3
+PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
+
+
+class Checkpoints:
+    """The checkpoints of one training phase."""
+
+    def __init__(self, phase_folder: epath.Path):
+        self._pins = epath.Path(phase_folder) / "pins"
+        policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=True)
+        folder = (epath.Path(phase_folder) / "checkpoints").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(folder, options=options)
+        self._folder = folder
+
+    def save(self, step: int, params: dict, optimizer: Any, data: dict) -> None:
+        """Starts to save; the arrays are copied before this returns, so the caller may donate them."""
+        items = {name: ocp.args.StandardSave(_as_arrays(tree)) for name, tree in params.items()}
+        items["optimizer"] = ocp.args.StandardSave(_as_arrays(optimizer))
+        items["data"] = ocp.args.JsonSave(data)
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except OSError as error:
+            raise ConfigError(f"cannot save a checkpoint in {self._folder}: {error}: free some space, rerun") from error
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        self._manager.reload()  # Orbax caches the list of steps
+        return self._manager.latest_step()
+
+    def restore(self, step: int, params: dict, optimizer: Any) -> tuple[dict, Any, dict]:
+        """Everything, in the shapes of the given trees. Raises ConfigError on another structure or shape."""
+        restored = self._restore(step, {**params, "optimizer": optimizer}, with_data=True)
+        data = restored.pop("data")
+        optimizer = restored.pop("optimizer")
+        return restored, optimizer, data
+
+    def restore_params(self, step: int, params: dict) -> dict:
+        """Parts of the parameters only, while the checkpoint is pinned. Raises ConfigError on another shape."""
+        pin = self._pins / f"{step}.{socket.gethostname()}.{os.getpid()}"
+        pin.parent.mkdir(parents=True, exist_ok=True)
+        pin.write_text("")
+        try:
+            return self._restore(step, params, with_data=False)
+        finally:
+            pin.unlink(missing_ok=True)
+
+    def _restore(self, step: int, trees: dict, with_data: bool) -> dict:
+        items = {name: ocp.args.StandardRestore(_as_shapes(tree)) for name, tree in trees.items()}
+        if with_data:
+            items["data"] = ocp.args.JsonRestore()
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0][:300]
+            raise ConfigError(
+                f"checkpoint {self._folder}/{step} does not fit this config or is damaged ({reason}): "
+                "delete that step to go on from the one before, or use another --workdir"
+            ) from error
+        return dict(restored.items())
+
+    def wait(self) -> None:
+        """Returns when all saves are on disk; raises what they raised."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes the saves and stops Orbax's threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+class _Pinned:
+    """Preservation policy: keeps checkpoints that another process is reading."""
+
+    def __init__(self, pins: epath.Path):
+        self._pins = pins
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """One answer per checkpoint."""
+        del context
+        pinned = set()
+        for pin in self._pins.glob("*") if self._pins.exists() else ():
+            try:
+                if time.time() - pin.stat().mtime < PIN_EXPIRES_S:
+                    pinned.add(int(pin.name.split(".")[0]))
+            except FileNotFoundError:  # its reader has just finished
+                continue
+        return [checkpoint.step in pinned for checkpoint in checkpoints]
+
+
+def _as_arrays(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), tree)
+
+
+def _as_shapes(tree: Any) -> Any:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

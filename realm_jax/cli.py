@@ -1,0 +1,104 @@
+"""The command line that all commands share: a config file first, typed overrides of single fields, one workdir.
+
+`--help` lists every flag with its meaning and imports no JAX; so does this module.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import tyro
+
+from realm_jax import workdir as workdir_lib
+from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.workdir import Workdir
+
+DEFAULT_EXPERIMENT = "experiments/nano.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class _NewRun:
+    settings: Annotated[Config, tyro.conf.arg(name="")]
+    config: str = DEFAULT_EXPERIMENT
+    """Experiment file whose get_config() the other flags override; an existing workdir brings its own."""
+    workdir: str = ""
+    """Folder of the run (default: runs/NAME)."""
+    corpus: str = ""
+    """Short for --corpus.knowledge."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _ExistingRun:
+    workdir: str = ""
+    """Folder of the run (default: the newest under runs/)."""
+
+
+def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
+    """Parses the flags of a command that starts or resumes a run.
+
+    Raises:
+        ConfigError: a bad experiment file or value, or a workdir made with another config.
+        SystemExit: `--help` (0) or a malformed flag (2).
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default="")
+    first.add_argument("--workdir", default="")
+    early, _ = first.parse_known_args(argv)
+    has_own = early.workdir and (pathlib.Path(early.workdir) / "config.json").exists()
+    if has_own and not early.config:
+        default = Workdir.open(early.workdir).config
+    else:
+        default = load_experiment(early.config or DEFAULT_EXPERIMENT)
+    flags = tyro.cli(_NewRun, description=description, args=argv, default=_NewRun(settings=default))
+    config = flags.settings
+    if flags.corpus:
+        config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))
+    return Workdir.create(flags.workdir or f"runs/{config.name}", config)
+
+
+def open_workdir(description: str, argv: list[str] | None = None) -> Workdir:
+    """Parses the flags of a command that reads an existing run. Raises as `new_workdir`."""
+    flags = tyro.cli(_ExistingRun, description=description, args=argv)
+    return existing(flags.workdir)
+
+
+def existing(path: str) -> Workdir:
+    """The given run, or the newest under runs/, which is then named. Raises ConfigError if there is none."""
+    if not path:
+        path = str(workdir_lib.newest())
+        print(f"workdir: {path} (the newest; --workdir chooses another)", flush=True)
+    return Workdir.open(path)
+
+
+def load_experiment(path: str) -> Config:
+    """What `get_config()` of an experiment file returns. Raises ConfigError if there is no such thing."""
+    file = pathlib.Path(path)
+    if not file.is_file():
+        known = ", ".join(sorted(str(f) for f in pathlib.Path("experiments").glob("*.py"))) or "none here"
+        raise ConfigError(f"no experiment file {path}: pass --config=FILE.py (in experiments/: {known})")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} defines no get_config(): see experiments/nano.py")
+    return module.get_config()
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command; errors that a user can correct end it with one line and a non-zero status."""
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(_say(f"error: {error}", 2))
+    except RunError as error:
+        sys.exit(_say(str(error), 1))
+
+
+def _say(line: str, status: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return status

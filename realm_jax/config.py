@@ -1,0 +1,299 @@
+"""One frozen configuration for all phases, read by every process of a run.
+
+An experiment file returns a `Config` from `get_config()`; the command line overrides single fields
+(tyro prints each field's docstring in `--help`); the result is checked once and written to
+`WORKDIR/config.json`, which later commands read instead of keeping copies of their own.
+Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+class ConfigError(ValueError):
+    """A setting, file or flag that the user can correct; the message names the fix."""
+
+
+class RunError(RuntimeError):
+    """A run that had to stop; the message says where, and how to go on."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the BERT in the embedder and in the knowledge-augmented encoder (§3.1)."""
+
+    vocab_size: int = 30522
+    """Wordpieces in the vocabulary."""
+    hidden_size: int = 768
+    """Width of the residual stream."""
+    num_layers: int = 12
+    """Transformer blocks."""
+    num_heads: int = 12
+    """Attention heads."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layer."""
+    max_positions: int = 512
+    """Rows of the position table."""
+    dropout: float = 0.1
+    """Dropout rate of hidden states, attention probabilities and the embedder's projection."""
+    gelu: Literal["tanh", "erf"] = "tanh"
+    """The GELU of Google's BERT (tanh) or the exact one that many published weights were trained with (erf)."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """What the embedder projects: BERT's pooled [CLS] (paper), or the mean of the last hidden states."""
+    projection_dim: int = 128
+    """Dimensions of a retrieval embedding (§3.1)."""
+    projection_gain: float = 1.0
+    """Initial gain of the embedder's last LayerNorm: at first |e|^2 = gain^2 * projection_dim bounds every retrieval
+    score. Small values let the null block compete; released embedders learned |e|^2 of about 0.74."""
+    shared_tower: bool = True
+    """One embedder for queries and blocks (released code), or two (paper's W_input and W_doc)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type; parameters stay float32."""
+
+    def check(self) -> None:
+        _require(self.hidden_size % self.num_heads == 0, "model.hidden_size must be a multiple of model.num_heads")
+        _require(self.vocab_size <= 1 << 16, "model.vocab_size must be at most 65536: the corpus stores uint16 ids")
+        _require(0 <= self.dropout < 1, "model.dropout must lie in [0, 1)")
+        _require(self.projection_gain > 0, "model.projection_gain must be positive")
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Texts: the knowledge corpus Z that is retrieved from and the pre-training text X that is masked."""
+
+    knowledge: str = ""
+    """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a .jsonl or .jsonl.gz
+    file of {id, title, text}, or a folder of .txt and .md files."""
+    pretrain_text: str = ""
+    """Pre-training text X in the same forms; empty means the knowledge corpus (§3.4 compares both)."""
+    block_len_tokens: int = 288
+    """Longest block: wordpieces of title and text with three special tokens (§4.2)."""
+    tagger: str = "rules"
+    """Salient spans by `rules` (no model), or by a spaCy pipeline: spacy:en_core_web_sm."""
+    heldout_fraction: float = 0.01
+    """Share of articles, chosen by a hash of their id, that give no training query; their blocks stay in the index."""
+
+    def check(self) -> None:
+        _require(bool(self.knowledge), "corpus.knowledge is empty: pass --corpus=FILE_OR_FOLDER")
+        _require(16 <= self.block_len_tokens <= 512, "corpus.block_len_tokens must lie in [16, 512]")
+        _require(0 <= self.heldout_fraction < 1, "corpus.heldout_fraction must lie in [0, 1)")
+        _require(
+            self.tagger == "rules" or self.tagger.startswith("spacy:"),
+            f"corpus.tagger {self.tagger!r} is unknown: use rules or spacy:PIPELINE",
+        )
+
+
+@dataclass(frozen=True)
+class IctConfig:
+    """Inverse cloze task (Lee et al. 2019): the embedder's warm start (§3.4)."""
+
+    steps: int = 100_000
+    """Training steps; 0 skips the phase."""
+    batch_size: int = 4096
+    """Sentences a step over all devices; every other block of the batch is a negative."""
+    query_len_tokens: int = 64
+    """Longest query."""
+    learning_rate: float = 1e-4
+    """Peak rate of BERT's AdamW, reached after the warm-up."""
+    sentence_removal_rate: float = 0.9
+    """Share of examples whose sentence is removed from its block."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+
+    def check(self) -> None:
+        _require(self.steps >= 0 and self.batch_size > 1, "ict.steps must be >= 0 and ict.batch_size > 1")
+        _require(0 <= self.sentence_removal_rate <= 1, "ict.sentence_removal_rate must lie in [0, 1]")
+        _require(self.checkpoint_every > 0, "ict.checkpoint_every must be positive")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """REALM pre-training on masked spans (§3.3, §4.3)."""
+
+    steps: int = 200_000
+    """Training steps."""
+    batch_size: int = 512
+    """Masked sentences a step over all devices."""
+    num_candidates: int = 8
+    """Blocks that the loss sums over, the null block among them (k)."""
+    query_len_tokens: int = 96
+    """Longest query; the joint sequence is this plus corpus.block_len_tokens."""
+    max_masks: int = 10
+    """Most predicted wordpieces of a query; a longer span is masked whole and predicted in part."""
+    learning_rate: float = 3e-5
+    """Peak rate of BERT's AdamW for the encoder, reached after the warm-up."""
+    retriever_learning_rate: float | None = None
+    """Peak rate for the embedder; by default the encoder's."""
+    marginal: Literal["token", "sequence"] = "token"
+    """Marginal likelihood of each masked token (released code) or of the whole span (equation 1)."""
+    masking: Literal["salient", "uniform", "span"] = "salient"
+    """What is masked: a salient span, uniformly drawn wordpieces, or a random span (Table 2)."""
+    answer_elsewhere: bool = False
+    """Train only on salient spans that another article's text has too, so that some block can answer the query."""
+    index_refresh_every: int = 500
+    """Steps between embedder checkpoints, each of which asks the builder for an index version; 0 freezes the index."""
+    train_retriever: bool = True
+    """False keeps the embedder as ICT left it: the control run."""
+    retriever_update_every: int = 1
+    """1 updates the retriever each step; n sums its gradients and applies their mean every n steps."""
+    retriever_warmup_steps: int = 0
+    """First steps in which the retriever's gradient is off."""
+    encoder_warmup_steps: int = 0
+    """Steps before pre-training in which the encoder learns to read blocks: the same loss, with another block of the
+    query's own article (or, for a fifth of the queries, the null block) as the only candidate."""
+    encoder_warmup_batch_size: int = 32
+    """Masked sentences a step of the encoder warm-up."""
+    encoder_warmup_learning_rate: float = 1e-3
+    """Peak rate of the encoder warm-up."""
+    checkpoint_every: int = 500
+    """Steps between full checkpoints."""
+    log_every: int = 20
+    """Steps between lines of metrics."""
+    eval_examples: int = 1024
+    """Held-out masked sentences for the loss with retrieved, random and null blocks."""
+    recall_examples: int = 4096
+    """Held-out sentences for recall and for the share with the answer among the candidates."""
+
+    def check(self) -> None:
+        _require(self.steps > 0 and self.batch_size > 0, "pretrain.steps and pretrain.batch_size must be positive")
+        _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
+        _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
+        _require(self.retriever_update_every >= 1, "pretrain.retriever_update_every must be at least 1")
+        _require(self.max_masks >= 1, "pretrain.max_masks must be at least 1")
+        _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
+        _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
+        _require(
+            not (self.answer_elsewhere and self.masking != "salient"),
+            "pretrain.answer_elsewhere needs pretrain.masking=salient",
+        )
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """Maximum inner product search over block embeddings, and the process that keeps it fresh (§3.3)."""
+
+    search: Literal["scann", "exact", "lsh"] = "scann"
+    """ScaNN on the host, exact search on the devices, or sign random projections (for study)."""
+    device: Literal["cpu", "accelerator", "inline"] = "cpu"
+    """Where the builder embeds: host CPU, its own accelerator, or inside the trainer, which pauses for it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Stored type of block embeddings."""
+    embed_batch_tokens: int = 16384
+    """Wordpieces a batch when blocks are embedded, sorted by length."""
+    keep_versions: int = 3
+    """Newest versions kept on disk, besides any in use."""
+    max_age_steps: int = 0
+    """Trainer steps after which an index version counts as too old; 0 sets no limit."""
+    max_age_policy: Literal["warn", "pause", "stop"] = "warn"
+    """What the trainer does with a version past the limit."""
+    builder_threads: int = 0
+    """CPU cores of a builder on the host CPU; 0 means all."""
+    builder_nice: int = 0
+    """Scheduling niceness of the builder (19 is the lowest priority)."""
+    wait_timeout_s: float = 3600.0
+    """Deadline of every wait of the trainer for the builder and of the builder for the trainer."""
+    scann_leaves_to_search: float = 0.1
+    """Share of tree leaves that ScaNN searches when the corpus is large enough for a tree."""
+    lsh_tables: int = 16
+    """Hash tables of the `lsh` search."""
+    lsh_bits: int = 8
+    """Signs per hash of the `lsh` search; 0 scores every block."""
+
+    def check(self) -> None:
+        _require(self.keep_versions >= 1, "index.keep_versions must be at least 1")
+        _require(self.embed_batch_tokens >= 512, "index.embed_batch_tokens must be at least 512")
+        _require(0 <= self.builder_nice <= 19, "index.builder_nice must lie in [0, 19]")
+        _require(0 < self.scann_leaves_to_search <= 1, "index.scann_leaves_to_search must lie in (0, 1]")
+        _require(0 <= self.lsh_bits <= 24 and self.lsh_tables >= 1, "index.lsh_bits must lie in [0, 24]")
+        _require(
+            self.max_age_policy == "warn" or self.max_age_steps > 0,
+            f"index.max_age_policy={self.max_age_policy} needs index.max_age_steps > 0",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: ICT, pre-training and the index, on one corpus with one model."""
+
+    name: str = "realm"
+    """Name of the experiment; the default workdir is runs/NAME."""
+    seed: int = 0
+    """Seed of parameters, dropout, masking and example order."""
+    init: str = "random"
+    """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder, or
+    `random` (weights at random, vocabulary trained from the corpus)."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    ict: IctConfig = field(default_factory=IctConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+
+    @property
+    def joint_len_tokens(self) -> int:
+        """Length of `[CLS] query [SEP] block [SEP]`."""
+        return self.pretrain.query_len_tokens + self.corpus.block_len_tokens
+
+    def check(self) -> "Config":
+        """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
+        for section in (self.model, self.corpus, self.ict, self.pretrain, self.index):
+            section.check()
+        _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
+        _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
+        _require(
+            self.joint_len_tokens <= self.model.max_positions,
+            f"pretrain.query_len_tokens + corpus.block_len_tokens = {self.joint_len_tokens} exceeds "
+            f"model.max_positions = {self.model.max_positions}",
+        )
+        _require(
+            self.ict.query_len_tokens <= self.model.max_positions, "ict.query_len_tokens exceeds model.max_positions"
+        )
+        _require(
+            self.index.max_age_policy != "pause" or 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps,
+            "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps: "
+            "else the trainer would wait for a version that nobody builds",
+        )
+        period = self.pretrain.retriever_update_every
+        _require(
+            period == 1 or self.pretrain.index_refresh_every % period == 0,
+            "pretrain.index_refresh_every must be a multiple of pretrain.retriever_update_every, "
+            "so that a new index has the retriever's newest weights",
+        )
+        return self
+
+
+def to_json(config: Config) -> dict:
+    """The config as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values: dict) -> Config:
+    """Inverse of `to_json`. Raises ConfigError on an unknown or missing key."""
+    sections = {"model": ModelConfig, "corpus": CorpusConfig, "ict": IctConfig, "pretrain": PretrainConfig}
+    sections["index"] = IndexConfig
+    try:
+        return Config(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"config.json was written by another version of realm_jax: {error}") from error
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """Lines `section.field: ours != theirs` of every field that differs."""
+    lines = []
+    for key, value in _flat(to_json(ours)).items():
+        other = _flat(to_json(theirs))[key]
+        if value != other:
+            lines.append(f"{key}: {value!r} here, {other!r} there")
+    return lines
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)

@@ -1,0 +1,354 @@
+"""The corpus store: an ordered list of immutable segments of blocks, read by memory map.
+
+    manifest.json      what the corpus was made from, its segments with their hashes, and tombstones; written last
+    segment-00000/     one flat file per column, as `segment` says
+
+This is the only reader and the only writer. Its texts are cut in `blocks`; where they come from is known to `sources`.
+A block's ordinal over all segments is its id and the row of its embedding; segments are only ever appended, and a
+deleted block keeps its ordinal and becomes a tombstone. Reading takes a few bytes of anonymous memory per block.
+"""
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from realm_jax.config import ConfigError
+from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
+from realm_jax.data.segment import Segment, SegmentWriter
+from realm_jax.types import Block, Record, Tokens
+
+FORMAT_VERSION = 1
+BATCH_RECORDS = 512  # records tokenised together
+SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
+
+Progress = Callable[[int, int | None], None]
+"""(records done, records in all or None)"""
+
+
+class Corpus:
+    """A corpus on disk, opened for reading. `indices` are block ordinals over all segments."""
+
+    def __init__(self, folder: pathlib.Path, manifest: dict, segments: list[Segment]):
+        self.folder = folder
+        self.manifest = manifest
+        self.segments = segments
+        self.block_len_tokens: int = manifest["block_len_tokens"]
+        self.segment_hashes: list[str] = [entry["hash"] for entry in manifest["segments"]]
+        self.hash: str = _sha256(json.dumps([self.segment_hashes, manifest["tombstones"]]))
+        self.num_blocks: int = sum(entry["num_blocks"] for entry in manifest["segments"])
+        self._first_blocks = np.array([segment.first_block for segment in segments])
+        self._tombstones = np.array(manifest["tombstones"], np.int64)
+        self._lengths: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "Corpus":
+        """Opens a corpus. Raises ConfigError if there is none or its files do not fit its manifest."""
+        folder = pathlib.Path(folder)
+        manifest = _read_manifest(folder)
+        segments: list[Segment] = []
+        first_block = 0
+        for entry in manifest["segments"]:
+            segments.append(Segment.open(folder / entry["name"], entry, first_block))
+            first_block += entry["num_blocks"]
+        return cls(folder, manifest, segments)
+
+    def __reduce__(self) -> tuple:
+        return Corpus.open, (self.folder,)  # a worker process maps the files itself
+
+    def check_against(self, description: dict, *, tokenizer: Any, block_len_tokens: int) -> None:
+        """Raises ConfigError if this corpus was built from something else than the arguments of `build` say."""
+        wanted = _identity(description, _plain(tokenizer), block_len_tokens)
+        for key, value in wanted.items():
+            if self.manifest[key] != value:
+                raise ConfigError(
+                    f"{self.folder}: was built with {key} {self.manifest[key]!r}, now it is {value!r}: "
+                    "pass another --workdir or delete this folder"
+                )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 [blocks]: wordpieces of `[CLS] title [SEP] body [SEP]`."""
+        if self._lengths is None:
+            self._lengths = np.empty(self.num_blocks, np.int32)
+            for segment in self.segments:
+                titles = (segment.sources["title_token_limit"] - segment.sources["title_token_start"]).astype(np.int32)
+                rows = self._lengths[segment.first_block :][: len(segment.blocks)]
+                rows[:] = segment.blocks["token_limit"] - segment.blocks["token_start"]
+                rows += titles[segment.blocks["source"]] + NUM_SPECIALS
+        return self._lengths
+
+    def block_hashes(self, indices: np.ndarray) -> np.ndarray:
+        """uint64, shaped as `indices`: content hashes of blocks."""
+        indices = np.asarray(indices)
+        hashes = np.zeros(indices.size, np.uint64)
+        for segment, rows, local in self._by_segment(indices.ravel()):
+            hashes[rows] = segment.blocks["hash"][local]
+        return hashes.reshape(indices.shape)
+
+    def is_live(self, indices: np.ndarray) -> np.ndarray:
+        """bool, shaped as `indices`: false for a tombstone."""
+        return ~np.isin(indices, self._tombstones)
+
+    def heldout(self, fraction: float) -> np.ndarray:
+        """bool [blocks]: true for the blocks of a share of the records, chosen by the hash of their id."""
+        limit = np.uint64(fraction * 2.0**64)
+        return np.concatenate([(s.sources["hash"] < limit)[s.blocks["source"]] for s in self.segments])
+
+    def embedder_tokens(self, indices: np.ndarray, length: int) -> Tokens:
+        """`[CLS] title [SEP] body [SEP]`, [*indices.shape, length]; index -1 is the empty block `[CLS] [SEP] [SEP]`.
+
+        The body (then the title) is cut where `length` is shorter than the block.
+        """
+        indices = np.asarray(indices, np.int64)
+        cls_id, sep_id, pad_id = self.manifest["special_ids"]
+        ids = np.full((indices.size, length), pad_id, np.int32)
+        limits = np.full((indices.size, 2), (2, 3))  # one past the first and past the second [SEP]
+        for segment, rows, local in self._by_segment(indices.ravel()):
+            block = segment.blocks[local]
+            source = segment.sources[block["source"]]
+            title_len = (source["title_token_limit"] - source["title_token_start"]).astype(np.int64)
+            title_limit = np.minimum(2 + title_len, length - 1)
+            body_len = (block["token_limit"] - block["token_start"]).astype(np.int64)
+            limits[rows] = np.stack([title_limit, np.minimum(title_limit + body_len + 1, length)], axis=1)
+            out = ids[rows]
+            begin = source["title_token_start"]
+            _copy_ragged(out, segment.title_tokens, begin=begin, start=np.ones_like(title_limit), limit=title_limit - 1)
+            begin = block["token_start"]
+            _copy_ragged(out, segment.tokens, begin=begin, start=title_limit, limit=limits[rows, 1] - 1)
+            ids[rows] = out
+        ids[:, 0] = cls_id
+        np.put_along_axis(ids, limits - 1, sep_id, axis=1)
+        at = np.arange(length)
+        mask = at < limits[:, 1:]
+        types = (mask & (at >= limits[:, :1])).astype(np.int32)
+        shape = (*indices.shape, length)
+        return Tokens(ids.reshape(shape), mask.reshape(shape), types.reshape(shape))
+
+    def body(self, index: int) -> np.ndarray:
+        """uint16 [tokens]: wordpieces of a block's body."""
+        segment, block = self._row(index)
+        return segment.tokens[int(block["token_start"]) : int(block["token_limit"])]
+
+    def title(self, index: int) -> np.ndarray:
+        """uint16 [tokens]: wordpieces of a block's title."""
+        segment, block = self._row(index)
+        source = segment.sources[block["source"]]
+        return segment.title_tokens[int(source["title_token_start"]) : int(source["title_token_limit"])]
+
+    def sentences(self, index: int) -> np.ndarray:
+        """SENTENCE rows of a block, in order."""
+        segment, block = self._row(index)
+        return segment.sentences[int(block["sentence_start"]) : int(block["sentence_limit"])]
+
+    def spans(self, index: int) -> np.ndarray:
+        """SPAN rows of a block, by sentence and start."""
+        segment, block = self._row(index)
+        return segment.spans[int(block["span_start"]) : int(block["span_limit"])]
+
+    def block(self, index: int) -> Block:
+        """A block's text, title and source id, for people."""
+        segment, block = self._row(index)
+        source = segment.sources[block["source"]]
+        source_id = _text(segment.ids, source["id_start"], source["id_limit"])
+        title = _text(segment.titles, source["title_start"], source["title_limit"])
+        return Block(int(index), source_id, title, _text(segment.text, block["text_start"], block["text_limit"]))
+
+    def siblings(self, index: int) -> range:
+        """Ordinals of all blocks of a block's record, itself among them."""
+        segment, block = self._row(index)
+        source = segment.sources[block["source"]]
+        return range(segment.first_block + int(source["block_start"]), segment.first_block + int(source["block_limit"]))
+
+    def _row(self, index: int) -> tuple[Segment, np.void]:
+        if not 0 <= index < self.num_blocks:
+            raise IndexError(f"block {index} of a corpus of {self.num_blocks}")
+        segment = self.segments[int(np.searchsorted(self._first_blocks, index, side="right")) - 1]
+        return segment, segment.blocks[int(index) - segment.first_block]
+
+    def _by_segment(self, indices: np.ndarray) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
+        """(segment, positions in `indices`, ordinals within the segment); negative indices belong to none."""
+        which = np.searchsorted(self._first_blocks, indices, side="right") - 1
+        for i in np.unique(which[which >= 0]):
+            rows = np.flatnonzero(which == i)
+            yield self.segments[i], rows, indices[rows] - self.segments[i].first_block
+
+
+def build(
+    records: Iterable[Record],
+    folder: str | os.PathLike,
+    *,
+    tokenizer: Any,
+    tag: Tagger,
+    block_len_tokens: int,
+    description: dict,
+    total: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Cuts records into blocks and writes them as a new corpus of one segment.
+
+    Args:
+        folder: must not exist or be empty; it appears only when it is complete.
+        tokenizer: a tokenizers.Tokenizer with BERT's special tokens and at most 65,536 wordpieces.
+        description: at least `source` (a name), `fingerprint` (of its content) and `tagger`; kept in the manifest.
+        total: number of records if known, for `progress(done, total)`.
+
+    Raises:
+        ConfigError: on bad records, a folder in use or a full disk; nothing is left behind.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is not an empty folder: delete it or pass another --workdir")
+    tokenizer = _plain(tokenizer)
+    manifest = {"format_version": FORMAT_VERSION, **_identity(description, tokenizer, block_len_tokens)}
+    manifest |= {"description": description, "special_ids": _special_ids(tokenizer), "segments": [], "tombstones": []}
+    with _new_folder(folder) as partial:
+        _write_manifest(partial, manifest)
+        append(records, partial, tokenizer=tokenizer, tag=tag, total=total, progress=progress)
+    return Corpus.open(folder)
+
+
+def append(
+    records: Iterable[Record],
+    folder: str | os.PathLike,
+    *,
+    tokenizer: Any,
+    tag: Tagger,
+    total: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Adds a segment of further records to a corpus; arguments and errors as in `build`."""
+    corpus = Corpus.open(folder)
+    tokenizer = _plain(tokenizer)
+    corpus.check_against(corpus.manifest, tokenizer=tokenizer, block_len_tokens=corpus.block_len_tokens)
+    seen = {key for segment in corpus.segments for key in segment.sources["hash"].tolist()}
+    name = f"segment-{len(corpus.segments):05}"
+    shutil.rmtree(corpus.folder / name, ignore_errors=True)  # of an append that was killed before its manifest
+    done = 0
+    with _new_folder(corpus.folder / name) as partial:
+        writer = SegmentWriter(partial)
+        for batch in _batches(_unique(records, seen)):
+            limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts}
+            writer.write(cut(batch, tokenizer=tokenizer, tag=tag, **limits))
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+        if not writer.sizes["blocks"]:
+            source = corpus.manifest["description"]["source"]
+            raise ConfigError(f"{source}: holds no text: pass another --corpus=FILE_OR_FOLDER")
+        entry = {"name": name, **writer.close()}
+    _write_manifest(corpus.folder, corpus.manifest | {"segments": [*corpus.manifest["segments"], entry]})
+    return Corpus.open(folder)
+
+
+def bury(indices: Iterable[int], folder: str | os.PathLike) -> Corpus:
+    """Makes blocks tombstones: they keep their ordinals, and `is_live` turns false."""
+    corpus = Corpus.open(folder)
+    tombstones = sorted({int(i) for i in indices} | set(corpus.manifest["tombstones"]))
+    _write_manifest(corpus.folder, corpus.manifest | {"tombstones": tombstones})
+    return Corpus.open(folder)
+
+
+@contextlib.contextmanager
+def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A sibling folder that takes the name `folder` at the end, or is deleted on any error."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a build that was killed
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(f"{folder}: no disk space left: free some or pass another --workdir") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
+    partial = folder / "manifest.json.partial"
+    partial.write_text(json.dumps(manifest, indent=1))
+    os.replace(partial, folder / "manifest.json")
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while batch := list(itertools.islice(iterator, BATCH_RECORDS)):
+        yield batch
+
+
+def _unique(records: Iterable[Record], seen: set[int]) -> Iterator[Record]:
+    for record in records:
+        key = hash64(record.id)
+        if key in seen:
+            raise ConfigError(f"{record.where or 'corpus'}: id {record.id!r} is there twice: make ids unique")
+        seen.add(key)
+        yield record
+
+
+def _plain(tokenizer: Any) -> Any:
+    """A copy of a tokenizer without truncation and padding; checks that its ids fit the store."""
+    size = tokenizer.get_vocab_size()
+    if size > 1 << 16:
+        raise ConfigError(f"the tokenizer has {size} wordpieces, the corpus stores uint16: use one of at most 65536")
+    tokenizer = type(tokenizer).from_str(tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _special_ids(tokenizer: Any) -> list[int]:
+    ids = [tokenizer.token_to_id(token) for token in SPECIALS]
+    if None in ids:
+        raise ConfigError(f"the tokenizer lacks {SPECIALS[ids.index(None)]}: use a BERT wordpiece tokenizer")
+    return ids
+
+
+def _identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
+    """What decides whether a corpus can be reused; the names appear in error messages."""
+    return {
+        "fingerprint": description["fingerprint"],
+        "tagger": description["tagger"],
+        "tokenizer_sha256": _sha256(tokenizer.to_str()),
+        "block_len_tokens": block_len_tokens,
+    }
+
+
+def _read_manifest(folder: pathlib.Path) -> dict:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON ({error}): delete {folder} and build it again") from error
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(f"{path}: was written in another format: delete {folder} and build it again")
+    return manifest
+
+
+def _copy_ragged(
+    out: np.ndarray, tokens: np.ndarray, *, begin: np.ndarray, start: np.ndarray, limit: np.ndarray
+) -> None:
+    """out[i, start[i]:limit[i]] = tokens[begin[i]:], for all rows at once."""
+    at = np.arange(out.shape[1])
+    inside = (at >= start[:, None]) & (at < limit[:, None])
+    from_token = begin.astype(np.int64) - start
+    out[inside] = tokens[(from_token[:, None] + at)[inside]]
+
+
+def _text(column: np.ndarray, start: np.uint64, limit: np.uint64) -> str:
+    return column[int(start) : int(limit)].tobytes().decode()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

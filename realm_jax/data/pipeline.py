@@ -1,0 +1,266 @@
+"""Training examples: which masked sentences there are, in which order, and how they become batches.
+
+Eligible (sentence, span) pairs are found once, by memory map; example i of the endless shuffled sequence is a pure
+function of (seed, i) through grain, so the data position of a run is one integer and any batch can be made again.
+Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the candidates are known.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import grain
+import numpy as np
+
+from realm_jax import types
+from realm_jax.config import ConfigError, PretrainConfig
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.masking import SpecialIds, choose_span, choose_uniform, masked_query
+from realm_jax.data.segment import Segment
+from realm_jax.types import MaskedQueries, PretrainBatch, Tokens
+
+
+class MaskedSentences:
+    """The sentences of a text that can be masked, held out or not.
+
+    Args:
+        corpus: the pre-training text X.
+        config: masking policy and lengths.
+        heldout: take the held-out articles instead of the others.
+        with_sibling: only sentences whose article has another block.
+        extra_mask_rate: share of the other wordpieces that are masked and predicted besides the span.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        special: SpecialIds,
+        config: PretrainConfig,
+        heldout_fraction: float,
+        *,
+        heldout: bool = False,
+        with_sibling: bool = False,
+        extra_mask_rate: float = 0.0,
+    ):
+        self.corpus, self.config = corpus, config
+        self.skipped: Counter = Counter()
+        """Pairs that give no example, by reason."""
+        self._extra_mask_rate = extra_mask_rate
+        self._special = special
+        self._column = "spans" if config.masking == "salient" else "sentences"
+        chosen = corpus.heldout(heldout_fraction) == heldout
+        elsewhere = _texts_of_several_articles(corpus) if config.answer_elsewhere else None
+        rows, self._starts = [], []
+        start = 0
+        for segment in corpus.segments:
+            self._starts.append(start)
+            keep = self._eligible(segment, chosen, elsewhere, with_sibling)
+            rows.append(np.flatnonzero(keep) + start)
+            start += len(keep)
+        self.rows = np.concatenate(rows)
+        """int64 [examples]: ordinals over all segments of the spans (or sentences) that give an example."""
+        if not len(self.rows):
+            part = "held-out" if heldout else "training"
+            raise ConfigError(
+                f"{corpus.folder}: no {part} sentence can be masked (skipped: {dict(self.skipped)}): use a larger "
+                "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
+            )
+
+    def _eligible(self, segment: Segment, chosen, elsewhere, with_sibling: bool) -> np.ndarray:
+        """bool per span (or sentence) of the segment; counts the others by their first reason."""
+        table = getattr(segment, self._column)
+        block = table["block"]
+        source = segment.sources[segment.blocks["source"][block]]
+        reasons = {"other part (held out or not)": ~chosen[segment.first_block + block.astype(np.int64)]}
+        if with_sibling:
+            reasons["only block of its article"] = source["block_limit"] - source["block_start"] < 2
+        if self._column == "spans":
+            sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
+            last = table["token_limit"] - sentence["token_start"]
+            reasons["span beyond query_len_tokens"] = last > self.config.query_len_tokens - 2
+            if elsewhere is not None:
+                reasons["answer in no other article"] = ~elsewhere[self._starts[-1] :][: len(table)]
+        keep = np.ones(len(table), bool)
+        for reason, bad in reasons.items():
+            self.skipped[reason] += int((keep & bad).sum())
+            keep &= ~bad
+        return keep
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def locate(self, number: int) -> tuple[Segment, np.void, np.void, np.void | None]:
+        """(segment, block row, sentence row, span row) of an example."""
+        ordinal = self.rows[number]
+        at = int(np.searchsorted(self._starts, ordinal, side="right")) - 1
+        segment = self.corpus.segments[at]
+        row = getattr(segment, self._column)[int(ordinal) - self._starts[at]]
+        block = segment.blocks[row["block"]]
+        if self._column == "sentences":
+            return segment, block, row, None
+        return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
+
+    def answer(self, number: int) -> np.ndarray:
+        """uint16: the wordpieces of an example's salient span."""
+        segment, block, _, span = self.locate(number)
+        start = int(block["token_start"])
+        return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
+
+    def example(self, number: int, rng: np.random.Generator) -> MaskedQueries:
+        """One masked sentence; the span is fixed by `number`, random masks come from `rng`."""
+        config = self.config
+        segment, block, sentence, span = self.locate(number)
+        start = int(block["token_start"])
+        tokens = segment.tokens[start + int(sentence["token_start"]) : start + int(sentence["token_limit"])]
+        visible = min(len(tokens), config.query_len_tokens - 2)
+        if config.masking == "salient":
+            first = int(span["token_start"] - sentence["token_start"])
+            masked = np.arange(first, first + int(span["token_limit"] - span["token_start"]))
+        elif config.masking == "span":
+            masked = np.arange(*choose_span(visible, rng, max_width=config.max_masks))
+        else:
+            masked = choose_uniform(visible, rng, max_masks=config.max_masks)
+        predicted = masked
+        if self._extra_mask_rate:
+            others = np.setdiff1d(np.arange(visible), masked)
+            extra = others[rng.random(len(others)) < self._extra_mask_rate]
+            room = max(0, config.max_masks - len(masked))
+            extra = rng.permutation(extra)[:room]
+            predicted = masked = np.union1d(masked, extra)
+        query, positions, targets, weights = masked_query(
+            tokens, masked, predicted, config.query_len_tokens, config.max_masks, self._special
+        )
+        source_block = segment.first_block + int(sentence["block"])
+        return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
+
+    def one_per_sentence(self, count: int, seed: int) -> np.ndarray:
+        """Up to `count` example numbers in a shuffled order, at most one of each sentence."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        if self._column == "sentences":
+            return order[:count]
+        seen, chosen = set(), []
+        for number in order:
+            segment, _, sentence, _ = self.locate(number)
+            key = (segment.first_block, int(sentence["block"]), int(sentence["byte_start"]))
+            if key not in seen:
+                seen.add(key)
+                chosen.append(number)
+            if len(chosen) == count:
+                break
+        return np.array(chosen)
+
+
+def _texts_of_several_articles(corpus: Corpus) -> np.ndarray:
+    """bool [spans of all segments]: whether a span with the same text stands in another article."""
+    texts, sources, first_source = [], [], 0
+    for segment in corpus.segments:
+        texts.append(segment.spans["text_hash"])
+        sources.append(segment.blocks["source"][segment.spans["block"]].astype(np.int64) + first_source)
+        first_source += len(segment.sources)
+    texts, sources = np.concatenate(texts), np.concatenate(sources)
+    order = np.argsort(texts, kind="stable")
+    firsts = np.flatnonzero(np.diff(texts[order], prepend=~texts[order[:1]]))
+    lowest = np.minimum.reduceat(sources[order], firsts)
+    highest = np.maximum.reduceat(sources[order], firsts)
+    several = np.empty(len(texts), bool)
+    several[order] = np.repeat(lowest != highest, np.diff(np.append(firsts, len(texts))))
+    return several
+
+
+class Examples:
+    """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i)."""
+
+    def __init__(self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int):
+        self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
+
+    def batch(self, number: int, batch_size: int) -> Any:
+        """Examples [number * batch_size, (number + 1) * batch_size), stacked."""
+        first = number * batch_size
+        return types.stack([self._sequence[i] for i in range(first, first + batch_size)])
+
+
+class Batches:
+    """A stream (see `training.loop.Stream`) whose batches depend on their number alone, made one ahead."""
+
+    def __init__(self, make: Callable[[int], Any], state: dict):
+        self._make, self._taken = make, state.get("position", 0)
+        self._thread = ThreadPoolExecutor(1)
+        self._next: Future = self._thread.submit(make, self._taken)
+
+    def take(self, params: Any) -> Any:
+        """The next batch; the parameters do not matter."""
+        del params
+        batch = self._next.result()
+        self._taken += 1
+        self._next = self._thread.submit(self._make, self._taken)
+        return batch
+
+    def state(self) -> dict:
+        return {"position": self._taken}
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
+def with_candidates(queries: MaskedQueries, candidates: np.ndarray, knowledge: Corpus, devices: int) -> PretrainBatch:
+    """Joins queries with their retrieved blocks; the null block becomes candidate 0.
+
+    Args:
+        candidates: int [batch, candidates - 1] of block ordinals; -1 where there is none.
+        devices: over how many the batch will be split.
+    """
+    blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
+    null = knowledge.embedder_tokens(np.full((len(candidates), 1), -1), 3)
+    null_joint = joint_tokens(queries.query, null, queries.query.ids.shape[-1] + 1)
+    has_null = np.ones((len(candidates), 1), bool)
+    return PretrainBatch(
+        query=queries.query,
+        blocks=blocks,
+        joint=joint_tokens(queries.query, blocks, queries.query.ids.shape[-1] + knowledge.block_len_tokens),
+        null_joint=Tokens(null_joint.ids[:, 0], null_joint.mask[:, 0], null_joint.types[:, 0]),
+        candidate_mask=np.concatenate([has_null, candidates >= 0], axis=1),
+        mask_positions=queries.mask_positions,
+        mask_targets=queries.mask_targets,
+        mask_weights=queries.mask_weights,
+        mask_slots=mask_slots(queries.mask_weights, devices),
+    )
+
+
+def joint_tokens(query: Tokens, blocks: Tokens, length: int) -> Tokens:
+    """`[CLS] query [SEP] body [SEP]` of each query with each of its blocks; the title is left out.
+
+    Args:
+        query: [batch, tokens].
+        blocks: [batch, candidates, tokens], the embedder's input, whose body has segment id 1.
+
+    Returns:
+        [batch, candidates, length].
+    """
+    query_len = query.mask.sum(-1)[:, None, None]
+    body_len = (blocks.types * blocks.mask).sum(-1)[..., None]  # with its [SEP]
+    body_start = blocks.mask.sum(-1)[..., None] - body_len
+    at = np.arange(length)
+    mask = at < query_len + body_len
+    in_query = np.broadcast_to(at < query_len, mask.shape)
+    from_query = query.ids[:, None, np.minimum(at, query.ids.shape[-1] - 1)]
+    from_block = np.take_along_axis(blocks.ids, np.clip(at - query_len + body_start, 0, blocks.ids.shape[-1] - 1), -1)
+    ids = np.where(in_query, from_query, from_block) * mask
+    return Tokens(ids.astype(np.int32), mask, (mask & ~in_query).astype(np.int32))
+
+
+def mask_slots(mask_weights: np.ndarray, devices: int) -> np.ndarray:
+    """int32 [devices * used]: see `PretrainBatch.mask_slots`. `used` takes few values, since each is compiled."""
+    shares = mask_weights.reshape(devices, -1) > 0
+    grid, masks = shares.shape[1], mask_weights.shape[1]
+    rows = grid // masks
+    most = int(shares.sum(1).max())
+    used = next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
+    slots = np.full((devices, used), grid, np.int32)
+    for device, share in enumerate(shares):
+        real = np.flatnonzero(share)
+        slots[device, : len(real)] = real
+    return slots.reshape(-1)

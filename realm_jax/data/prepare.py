@@ -1,0 +1,91 @@
+"""What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
+
+import pathlib
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from realm_jax.config import ConfigError
+from realm_jax.data import assets, corpus, salient, sources, wordpiece
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.masking import SpecialIds
+from realm_jax.progress import Progress
+from realm_jax.workdir import Workdir, write_text
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's vocabulary and corpora, opened."""
+
+    tokenizer: Tokenizer
+    special: SpecialIds
+    knowledge: Corpus
+    text: Corpus
+
+
+def first_weights(workdir: Workdir) -> pathlib.Path | None:
+    """Folder of the checkpoint that `init` names, fetched if need be; None for random weights."""
+    return None if workdir.config.init == "random" else assets.fetch(workdir.config.init)
+
+
+def prepare(workdir: Workdir) -> RunData:
+    """Fetches, trains and builds whatever the run lacks, then opens it.
+
+    Raises:
+        ConfigError: a download failed, a source is malformed, or a corpus was built from something else.
+    """
+    config = workdir.config.corpus
+    knowledge_source = sources.read(config.knowledge)
+    if not workdir.tokenizer_file.exists():
+        folder = first_weights(workdir)
+        if folder is None:
+            texts = (text for record in knowledge_source.records() for text in (record.title, record.text))
+            tokenizer = wordpiece.train(texts, workdir.config.model.vocab_size)
+        else:
+            tokenizer = wordpiece.from_checkpoint(folder)
+        write_text(workdir.tokenizer_file, tokenizer.to_str())
+    _build(workdir, knowledge_source, workdir.knowledge_folder)
+    if workdir.text_folder != workdir.knowledge_folder:
+        _build(workdir, sources.read(config.pretrain_text), workdir.text_folder)
+    return open_prepared(workdir)
+
+
+def open_prepared(workdir: Workdir) -> RunData:
+    """Opens what `prepare` made. Raises ConfigError if it is not there."""
+    if not workdir.tokenizer_file.exists():
+        raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
+    tokenizer = wordpiece.load(workdir.tokenizer_file)
+    if tokenizer.get_vocab_size() != workdir.config.model.vocab_size:
+        raise ConfigError(
+            f"{workdir.tokenizer_file} has {tokenizer.get_vocab_size()} wordpieces, the config's model "
+            f"{workdir.config.model.vocab_size}: pass --model.vocab_size={tokenizer.get_vocab_size()}, another --workdir"
+        )
+    knowledge = Corpus.open(workdir.knowledge_folder)
+    same = workdir.text_folder == workdir.knowledge_folder
+    text = knowledge if same else Corpus.open(workdir.text_folder)
+    return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text)
+
+
+def _build(workdir: Workdir, source: sources.Source, folder: pathlib.Path) -> None:
+    config = workdir.config.corpus
+    tokenizer = wordpiece.load(workdir.tokenizer_file)
+    description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
+    if (folder / "manifest.json").exists():
+        Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
+        return
+    built = corpus.build(
+        source.records(),
+        folder,
+        tokenizer=tokenizer,
+        tag=salient.make_tagger(config.tagger),
+        block_len_tokens=config.block_len_tokens,
+        description=description,
+        total=source.num_records,
+        progress=Progress(f"corpus {description['source']}, articles"),
+    )
+    segment = built.manifest["segments"][0]
+    print(
+        f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
+        f"{segment['num_spans']:,} salient spans from {description['source']}; {segment['counts']}",
+        flush=True,
+    )

@@ -1,0 +1,150 @@
+"""One immutable segment of the corpus store: its columns, how they are written and how they are mapped.
+
+Each column is a flat little-endian file without a header, `COLUMNS` gives its type. Reading maps the files and touches
+only what is asked for; writing holds one batch of rows in memory.
+"""
+
+import hashlib
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.config import ConfigError
+from realm_jax.data.blocks import DROPS, CutRecord, hash64
+
+SOURCE = np.dtype(
+    [("title_start", "<u8"), ("title_limit", "<u8"), ("title_token_start", "<u8"), ("title_token_limit", "<u8")]
+    + [("id_start", "<u8"), ("id_limit", "<u8"), ("block_start", "<u4"), ("block_limit", "<u4"), ("hash", "<u8")]
+)
+"""A record; `hash` is of its id and decides whether it is held out."""
+BLOCK = np.dtype(
+    [("source", "<u4"), ("text_start", "<u8"), ("text_limit", "<u8"), ("token_start", "<u8"), ("token_limit", "<u8")]
+    + [("sentence_start", "<u8"), ("sentence_limit", "<u8"), ("span_start", "<u8"), ("span_limit", "<u8")]
+    + [("hash", "<u8")]
+)
+"""A block; `hash` is of its title and body, the identity by which trivial retrieval is banned."""
+SENTENCE = np.dtype(
+    [("block", "<u4"), ("byte_start", "<u4"), ("byte_limit", "<u4"), ("token_start", "<u4"), ("token_limit", "<u4")]
+)
+"""A sentence; `block` counts within the segment, bytes and tokens within the block's body."""
+SPAN = np.dtype(
+    [("block", "<u4"), ("sentence", "<u4"), ("byte_start", "<u4"), ("byte_limit", "<u4")]
+    + [("token_start", "<u4"), ("token_limit", "<u4"), ("type", "u1"), ("text_hash", "<u8")]
+)
+"""A salient span; `sentence` and offsets count within its block; `type` indexes the segment's `span_types`."""
+COLUMNS = {
+    "tokens": np.dtype("<u2"),  # wordpieces of all bodies
+    "text": np.dtype("u1"),  # UTF-8 of all bodies
+    "title_tokens": np.dtype("<u2"),
+    "titles": np.dtype("u1"),
+    "ids": np.dtype("u1"),  # UTF-8 of the source ids
+    "sources": SOURCE,
+    "blocks": BLOCK,
+    "sentences": SENTENCE,
+    "spans": SPAN,
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Memory maps of one segment's columns, named as in `COLUMNS`."""
+
+    first_block: int
+    """Ordinal over all segments of its block 0."""
+    span_types: list[str]
+    tokens: np.ndarray
+    text: np.ndarray
+    title_tokens: np.ndarray
+    titles: np.ndarray
+    ids: np.ndarray
+    sources: np.ndarray
+    blocks: np.ndarray
+    sentences: np.ndarray
+    spans: np.ndarray
+
+    @classmethod
+    def open(cls, folder: pathlib.Path, entry: dict, first_block: int) -> "Segment":
+        """Maps the segment that a manifest's entry describes. Raises ConfigError if a file is missing or damaged."""
+        columns = {}
+        for name, dtype in COLUMNS.items():
+            path, size = folder / f"{name}.bin", entry["bytes"][name]
+            if not path.is_file() or path.stat().st_size != size:
+                raise ConfigError(f"{path}: is not the file of {size} bytes that was built: delete {folder.parent}")
+            columns[name] = np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
+        return cls(first_block, entry["span_types"], **columns)
+
+
+class SegmentWriter:
+    """Appends records to the column files of a new segment in an empty folder."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.counts = Counter(dict.fromkeys(DROPS, 0))  # what was left out, by reason
+        self.sizes = Counter()  # rows of each column so far
+        self._span_types: dict[str, int] = {}
+        self._digests = {name: hashlib.sha256() for name in COLUMNS}
+
+    def write(self, records: Iterable[CutRecord]) -> None:
+        """Appends a batch of records; one without blocks leaves no trace."""
+        batch: dict[str, list] = {name: [] for name in COLUMNS}
+        ends = Counter(self.sizes)  # where the next row of each column goes
+        for cut in records:
+            if cut.blocks:
+                self._add(cut, batch, ends)
+        for name, dtype in COLUMNS.items():
+            flat = name in ("tokens", "title_tokens")
+            rows = batch[name]
+            data = b"".join(rows) if dtype == np.uint8 or flat else np.array(rows, dtype).tobytes()
+            with open(self.folder / f"{name}.bin", "ab") as file:
+                file.write(data)
+            self._digests[name].update(data)
+        self.sizes = ends
+
+    def close(self) -> dict:
+        """The segment's entry of the manifest, but for its name."""
+        digests = [f"{name} {digest.hexdigest()}" for name, digest in self._digests.items()]
+        return {
+            "hash": hashlib.sha256("\n".join([*digests, *self._span_types]).encode()).hexdigest(),
+            "num_sources": self.sizes["sources"],
+            "num_blocks": self.sizes["blocks"],
+            "num_sentences": self.sizes["sentences"],
+            "num_spans": self.sizes["spans"],
+            "counts": dict(self.counts),
+            "span_types": list(self._span_types),
+            "bytes": {name: os.path.getsize(self.folder / f"{name}.bin") for name in COLUMNS},
+        }
+
+    def _add(self, cut: CutRecord, batch: dict[str, list], ends: Counter) -> None:
+        def append(name: str, value: bytes, width: int = 1) -> tuple[int, int]:
+            start = ends[name]
+            ends[name] += len(value) // width
+            batch[name].append(value)
+            return start, ends[name]
+
+        def extend(name: str, rows: list[tuple]) -> tuple[int, int]:
+            start = ends[name]
+            ends[name] += len(rows)
+            batch[name] += rows
+            return start, ends[name]
+
+        source, first_block = ends["sources"], ends["blocks"]
+        title = append("titles", cut.record.title.encode())
+        title_tokens = append("title_tokens", np.array(cut.title_tokens, "<u2").tobytes(), 2)
+        source_id = append("ids", cut.record.id.encode())
+        for i, block in enumerate(cut.blocks, first_block):
+            text = append("text", block.text.encode())
+            tokens = append("tokens", np.array(block.tokens, "<u2").tobytes(), 2)
+            sentences = extend("sentences", [(i, *row) for row in block.sentences])
+            spans = extend(
+                "spans",
+                [
+                    (i, *row[:5], self._span_types.setdefault(row[5], len(self._span_types)), row[6])
+                    for row in block.spans
+                ],
+            )
+            extend("blocks", [(source, *text, *tokens, *sentences, *spans, block.hash)])
+        extend("sources", [(*title, *title_tokens, *source_id, first_block, ends["blocks"], hash64(cut.record.id))])

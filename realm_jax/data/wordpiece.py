@@ -1,0 +1,53 @@
+"""The vocabulary of a run: BERT's lower-cased WordPiece, loaded from a checkpoint or trained from the corpus."""
+
+import pathlib
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from realm_jax.config import ConfigError
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def load(file: pathlib.Path) -> Tokenizer:
+    """Reads a tokenizer.json, without its truncation and padding. Raises ConfigError if it cannot be read."""
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the Rust library raises plain Exception
+        raise ConfigError(f"{file} is no tokenizer.json ({error}): pass --init=FOLDER of a BERT with one") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def from_checkpoint(folder: pathlib.Path) -> Tokenizer:
+    """The tokenizer of a BERT folder: tokenizer.json, or an uncased vocab.txt. Raises ConfigError if it has neither."""
+    if (folder / "tokenizer.json").exists():
+        return load(folder / "tokenizer.json")
+    if (folder / "vocab.txt").exists():
+        pieces = (folder / "vocab.txt").read_text().split("\n")
+        return _bert({piece: i for i, piece in enumerate(pieces) if piece})
+    raise ConfigError(f"{folder} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A vocabulary of exactly `vocab_size` pieces: learned ones, then [unusedN]. Depends on the texts alone."""
+    tokenizer = _bert({})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=SPECIALS, min_frequency=2, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # Pieces of equal frequency come in hash order: sort them, so that the same texts give the same ids.
+    learned = sorted(set(tokenizer.get_vocab()) - set(SPECIALS))
+    unused = [f"[unused{i}]" for i in range(vocab_size - len(SPECIALS) - len(learned))]
+    return _bert({piece: i for i, piece in enumerate([*SPECIALS, *learned, *unused])})
+
+
+def _bert(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([special for special in SPECIALS if special in vocabulary])
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Evaluation of a run: held-out masked sentences, and retrieval for question sets."""

@@ -1,0 +1,80 @@
+"""Masked sentences with their retrieved blocks, for people: what the report shows."""
+
+import jax
+import numpy as np
+from tokenizers import Tokenizer
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.pipeline import with_candidates
+from realm_jax.data.prepare import RunData
+from realm_jax.eval.heldout import HeldoutSet, answer_among
+from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.exact import ExactSearch
+from realm_jax.index.probe import embed_queries
+from realm_jax.losses import marginal
+from realm_jax.models import knowledge_encoder
+from realm_jax.training.pretrain_task import candidate_likelihoods
+from realm_jax.training.retrieval import drop_source
+
+CONSIDERED = 64
+
+
+def describe(
+    config: Config, data: RunData, heldout: HeldoutSet, params: dict, embeddings: np.ndarray, count: int = 3
+) -> str:
+    """Markdown on `count` held-out sentences: masked text, answer, and per candidate p(z|x), r(z) and its prediction.
+
+    Of the first sentences, those come first whose answer stands in a retrieved block, where retrieval can matter.
+    """
+    considered = min(CONSIDERED, len(heldout.answers))
+    rows = np.arange(-(-considered // parallel.num_devices()) * parallel.num_devices()) % considered
+    queries = jax.tree.map(lambda x: x[rows], heldout.queries)
+    query_emb = embed_queries(TowerEmbedder(config, params["embedder"], "query"), queries.query)
+    found, _ = ExactSearch(embeddings).search(query_emb, config.pretrain.num_candidates)
+    candidates = drop_source(found, queries.source_hash, data.knowledge)[:, :-1]
+    holds = answer_among(data.knowledge, candidates, [heldout.answers[row] for row in rows])
+    batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())
+
+    def judge(params, batch):
+        scores, logp, _ = candidate_likelihoods(config, params, batch, None)
+        prior = marginal.log_prior(scores, batch.candidate_mask)
+        reward = marginal.retrieval_reward(prior, logp, batch.mask_weights)
+        null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
+        states = [
+            knowledge_encoder.candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
+            for tokens in (null, batch.joint)
+        ]
+        best = [knowledge_encoder.best_tokens(config.model, params["encoder"], state) for state in states]
+        return prior, reward, best[0], best[1]
+
+    run = parallel.device_map(judge)
+    judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
+    prior, reward, null_best, block_best = (x.reshape(-1, *x.shape[2:]) for x in judged)
+    best = np.concatenate([null_best, block_best], axis=1)
+    shown = np.argsort(~holds[:considered], kind="stable")[:count]
+    return "\n".join(
+        _one(data, queries.query.ids[i], heldout.answers[i], candidates[i], prior[i], reward[i], best[i]) for i in shown
+    )
+
+
+def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> str:
+    tokenizer = data.tokenizer
+    lines = [f"**{_text(tokenizer, query_ids)}**", "", f"answer: *{_text(tokenizer, answer)}*", ""]
+    lines += ["| p(z\\|x) | r(z) | prediction | block |", "|---:|---:|---|---|"]
+    for z, block in enumerate([-1, *candidates]):
+        if z and block < 0:
+            continue
+        text = "(null block)"
+        if z:
+            record = data.knowledge.block(int(block))
+            text = f"{record.title}: {record.text}".replace("|", "\\|").replace("\n", " ")
+        predicted = _text(tokenizer, best[z][: len(answer)])
+        lines.append(f"| {np.exp(prior[z]):.3f} | {reward[z]:+.3f} | {predicted} | {text} |")
+    return "\n".join([*lines, ""])
+
+
+def _text(tokenizer: Tokenizer, ids) -> str:
+    pieces = [tokenizer.id_to_token(int(i)) for i in ids]
+    kept = [piece for piece in pieces if piece not in ("[PAD]", "[CLS]", "[SEP]")]
+    return " ".join(kept).replace(" ##", "")

@@ -1,0 +1,149 @@
+"""Held-out masked sentences: what retrieval finds for them, and what the encoder makes of it.
+
+Everything is measured per example, so that two states of a run can be compared pair by pair. The index is exact and
+made with the very weights that are judged: neither staleness nor approximation enters.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.pipeline import MaskedSentences, with_candidates
+from realm_jax.data.prepare import RunData
+from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
+from realm_jax.index.exact import ExactSearch
+from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
+from realm_jax.losses import marginal
+from realm_jax.progress import Progress
+from realm_jax.scores import recall
+from realm_jax.training.pretrain_task import candidate_likelihoods
+from realm_jax.training.retrieval import drop_source
+from realm_jax.types import MaskedQueries, stack
+
+LOSS_BATCH = 16  # queries a device and step
+
+
+@dataclass(frozen=True)
+class HeldoutSet:
+    """The examples that every state of a run is judged on."""
+
+    queries: MaskedQueries
+    """[batch, ...]: at most one masked span of each held-out sentence."""
+    answers: list[np.ndarray]
+    """Wordpieces of each span."""
+    random_blocks: np.ndarray
+    """int32 [batch, candidates - 1]: the same random blocks for every state."""
+    probe: Probe | None
+    """Held-out sentences of the knowledge corpus, for recall of the own block."""
+
+
+def heldout_set(config: Config, data: RunData) -> HeldoutSet:
+    """The held-out examples of a run. Raises ConfigError if no held-out sentence can be masked."""
+    policy = dataclasses.replace(config.pretrain, masking="salient", answer_elsewhere=False)
+    sentences = MaskedSentences(data.text, data.special, policy, config.corpus.heldout_fraction, heldout=True)
+    numbers = sentences.one_per_sentence(config.pretrain.recall_examples, config.seed)
+    rng = np.random.default_rng(config.seed)
+    shape = (len(numbers), config.pretrain.num_candidates - 1)
+    return HeldoutSet(
+        queries=stack([sentences.example(number, rng) for number in numbers]),
+        answers=[sentences.answer(number) for number in numbers],
+        random_blocks=rng.integers(data.knowledge.num_blocks, size=shape, dtype=np.int32),
+        probe=make_probe(data.knowledge, data.special, config, config.pretrain.recall_examples),
+    )
+
+
+def evaluate(
+    config: Config, data: RunData, heldout: HeldoutSet, params: dict, name: str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Judges one state of the parameters.
+
+    Returns:
+        one value per example for `answer_retrieved` and `answer_random` (answer in a candidate's body), `plain_recall@k`,
+        `hard_recall@k`, and for the first `pretrain.eval_examples`: `loss_*` (nats per predicted wordpiece) and
+        `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings.
+    """
+    knowledge = data.knowledge
+    embeddings = np.empty((knowledge.num_blocks, config.model.projection_dim), np.float32)
+    progress = Progress(f"{name}: embedding blocks")
+    embed_corpus(config, params["embedder"], knowledge, embeddings, between_batches=progress)
+    embed = TowerEmbedder(config, params["embedder"], "query")
+    live = knowledge.is_live(np.arange(knowledge.num_blocks))
+    search = ExactSearch(embeddings, None if live.all() else live)
+    query_emb = embed_queries(embed, heldout.queries.query)
+    found, _ = search.search(query_emb, config.pretrain.num_candidates)
+    retrieved = drop_source(found, heldout.queries.source_hash, knowledge)[:, :-1]
+    random_blocks = drop_source(heldout.random_blocks, heldout.queries.source_hash, knowledge)
+    values = {
+        "answer_retrieved": answer_among(knowledge, retrieved, heldout.answers),
+        "answer_random": answer_among(knowledge, random_blocks, heldout.answers),
+    }
+    if heldout.probe is not None:
+        for kind, tokens in (("plain", heldout.probe.plain), ("hard", heldout.probe.hard)):
+            ids, _ = search.search(embed_queries(embed, tokens), max(KS))
+            values |= {f"{kind}_recall@{k}": recall.hits(ids, heldout.probe.own_block, k) for k in KS}
+    if "encoder" in params:
+        values |= _reading(config, knowledge, heldout.queries, params, retrieved, random_blocks, name)
+    return values, embeddings
+
+
+def answer_among(corpus: Corpus, blocks: np.ndarray, answers: list[np.ndarray]) -> np.ndarray:
+    """bool [batch]: whether the answer's wordpieces stand in the body of one of the blocks [batch, candidates]."""
+    return np.array(
+        [
+            any(_contains(corpus.body(int(block)), answer) for block in row if block >= 0)
+            for row, answer in zip(blocks, answers, strict=True)
+        ]
+    )
+
+
+def _contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
+    starts = np.flatnonzero(tokens[: len(tokens) - len(wanted) + 1] == wanted[0])
+    return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
+
+
+def _reading(config, knowledge, queries, params, retrieved, random_blocks, name) -> dict[str, np.ndarray]:
+    """Losses and accuracies of the first `eval_examples`, in padded batches of one shape."""
+    count = min(config.pretrain.eval_examples, len(retrieved))
+    batch = LOSS_BATCH * parallel.num_devices()
+    step = parallel.device_map(lambda params, batch: _per_example(config, params, batch))
+    replicated = parallel.replicate(params)
+    progress = Progress(f"{name}: reading held-out sentences")
+    parts: dict[str, list] = {}
+    for start in range(0, count, batch):
+        rows = np.minimum(np.arange(start, start + batch), count - 1)
+        chosen = jax.tree.map(lambda x, rows=rows: x[rows], queries)
+        for kind, candidates in (("retrieved", retrieved), ("random", random_blocks)):
+            joined = with_candidates(chosen, candidates[rows], knowledge, parallel.num_devices())
+            result = jax.device_get(step(replicated, parallel.shard(joined)))
+            for key, value in result.items():
+                parts.setdefault(f"{key}_{kind}", []).append(value.reshape(-1)[: count - start])
+        progress(min(start + batch, count), count)
+    values = {key: np.concatenate(value) for key, value in parts.items()}
+    renamed = {key: values[key] for key in ("loss_retrieved", "loss_random", "accuracy_retrieved", "accuracy_random")}
+    return renamed | {
+        "loss_null": values["loss_null_retrieved"],
+        "accuracy_null": values["accuracy_null_retrieved"],
+        "utility": values["loss_null_retrieved"] - values["loss_retrieved"],
+        "null_share": values["null_share_retrieved"],
+    }
+
+
+def _per_example(config: Config, params: dict, batch) -> dict[str, jax.Array]:
+    scores, logp, best = candidate_likelihoods(config, params, batch, None)
+    prior = marginal.log_prior(scores, batch.candidate_mask)
+    weights = batch.mask_weights
+    count = weights.sum(-1)
+    hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), best.astype(jnp.float32))
+    return {
+        "loss": -(marginal.token_marginal_logp(prior, logp) * weights).sum(-1) / count,
+        "loss_null": -(logp[:, 0] * weights).sum(-1) / count,
+        "accuracy": (hit * weights).sum(-1) / count,
+        "accuracy_null": (best[:, 0] * weights).sum(-1) / count,
+        "null_share": jnp.exp(prior[:, 0]),
+    }

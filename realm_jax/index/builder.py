@@ -1,0 +1,119 @@
+"""The index builder: embeds the corpus from the trainer's newest checkpoint and publishes index versions.
+
+    python -m realm_jax.index.builder --workdir=W
+
+A process of its own beside the trainer (§3.3: "asynchronous MIPS refreshes"). It takes the newest embedder checkpoint,
+skips those it missed, and stops when pre-training is done and its last weights are indexed. It may be killed at any
+time and started again.
+"""
+
+import os
+import time
+
+from realm_jax import cli
+from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.workdir import Workdir
+
+POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
+PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
+
+
+class TrainerGone(RunError):
+    """The process that this builder serves has ended."""
+
+
+def follow(workdir: Workdir, *, parent: int | None = None) -> None:
+    """Builds a version from each newest checkpoint until pre-training is done.
+
+    Args:
+        parent: give up once this process is no longer our parent.
+
+    Raises:
+        ConfigError: no checkpoint came within `index.wait_timeout_s`.
+        TrainerGone: the parent ended.
+    """
+    import jax
+
+    from realm_jax.checkpoints import Checkpoints
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.index.build_version import build_version
+    from realm_jax.index.versions import IndexStore
+    from realm_jax.models import embedder
+
+    config = workdir.config
+    data = open_prepared(workdir)
+    store = IndexStore(workdir.index_folder)
+    template = jax.eval_shape(lambda: embedder.init(config.model, jax.random.key(0)))
+
+    def check_in() -> None:
+        if parent is not None and os.getppid() != parent:
+            raise TrainerGone("index builder: the trainer is gone; start both again to go on")
+
+    last_news, pause = time.monotonic(), POLL_S[0]
+    with Checkpoints(workdir.phase("pretrain")) as checkpoints:
+        while True:
+            check_in()
+            is_done = workdir.is_done("pretrain")  # read before the checkpoints: if it is set, the last one is there
+            step, built = checkpoints.latest_step(), store.latest()
+            if step is not None and (built is None or step > built.step):
+                params = checkpoints.restore_params(step, {"embedder": template})["embedder"]
+                params = jax.device_get(params)
+                build_version(config, data.knowledge, data.special, store, step, params, check_in=check_in)
+                last_news, pause = time.monotonic(), POLL_S[0]
+            elif is_done:
+                return
+            elif time.monotonic() - last_news > config.index.wait_timeout_s:
+                raise ConfigError(
+                    f"no new checkpoint in {workdir.phase('pretrain')} for {config.index.wait_timeout_s:.0f} s: "
+                    "start the trainer, or make a run with a longer --index.wait_timeout_s"
+                )
+            else:
+                time.sleep(pause)
+                pause = min(2 * pause, POLL_S[1])
+
+
+def choose_device(config: Config) -> None:
+    """Points JAX at what index.device says. Raises ConfigError if it is not there; never falls back silently."""
+    import jax
+
+    if config.index.device == "inline":
+        raise ConfigError("index.device=inline: the trainer builds the index itself; no builder is needed")
+    if config.index.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    backend = jax.default_backend()
+    if (backend == "cpu") != (config.index.device == "cpu"):
+        raise ConfigError(
+            f"index.device={config.index.device}, but JAX runs on {backend} here: install the accelerator's jax, give "
+            "this process chips of its own (TPU_VISIBLE_CHIPS), or make a run with --index.device=cpu"
+        )
+
+
+def yield_cores(config: Config) -> None:
+    """Lowers this process's priority and its share of cores; must run before JAX starts its threads."""
+    if config.index.builder_nice:
+        os.nice(config.index.builder_nice)
+    if config.index.builder_threads and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[-config.index.builder_threads :]
+        os.sched_setaffinity(0, cores)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `python -m realm_jax.index.builder`."""
+    workdir = cli.open_workdir("Keep the index of a run fresh.", argv)
+    yield_cores(workdir.config)
+    choose_device(workdir.config)
+    from realm_jax import parallel
+
+    parallel.set_up_compilation_cache()
+    parent = os.environ.get(PARENT)
+    follow(workdir, parent=int(parent) if parent else None)
+    print("index builder: pre-training is done and indexed", flush=True)
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,75 @@
+"""Embeds every block of a corpus with one tower, in batches of similar length."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.models import embedder
+from realm_jax.types import Tokens
+
+LENGTH_STEP = 16  # lengths are rounded up to a multiple: one compiled program each
+
+
+class TowerEmbedder:
+    """Compiled embedding of token batches with given parameters, on all local devices.
+
+    Args:
+        params: the embedder's parameters on the host.
+    """
+
+    def __init__(self, config: Config, params: dict, side: embedder.Side):
+        self._params = parallel.replicate(embedder.tower(params, side))
+        self._run = parallel.device_map(
+            lambda tower, tokens: embedder.embed(config.model, {"shared": tower}, "query", tokens)
+        )
+
+    def __call__(self, tokens: Tokens) -> np.ndarray:
+        """float32 [batch, dim] of tokens [batch, tokens]; the batch must divide over the devices."""
+        embedding = np.asarray(self._run(self._params, parallel.shard(tokens)))
+        return embedding.reshape(-1, embedding.shape[-1])
+
+
+def embed_corpus(
+    config: Config,
+    params: dict,
+    corpus: Corpus,
+    out: np.ndarray,
+    *,
+    between_batches: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes the embedding of block i to out[i], for every block.
+
+    Args:
+        out: [blocks, dim], float32 or bfloat16; may be a memory map.
+        between_batches: called with (blocks done, all blocks); may raise to stop.
+    """
+    embed = TowerEmbedder(config, params, "block")
+    order = np.argsort(corpus.lengths, kind="stable")
+    done = 0
+    while done < len(order):
+        size, length = _next_batch(config, corpus.lengths, order, done)
+        rows = order[done : done + size]
+        padded = np.concatenate([rows, np.full(size - len(rows), -1)])
+        embedding = embed(corpus.embedder_tokens(padded, length))
+        out[rows] = embedding[: len(rows)].astype(out.dtype)
+        done += len(rows)
+        between_batches(done, len(order))
+
+
+def _next_batch(config: Config, lengths: np.ndarray, order: np.ndarray, done: int) -> tuple[int, int]:
+    """(batch size, padded length): sizes depend on the length alone, so that few shapes are compiled."""
+    devices = parallel.num_devices()
+    length = _round_up(int(lengths[order[done]]), config.corpus.block_len_tokens)
+    while True:
+        size = max(1, config.index.embed_batch_tokens // length // devices) * devices
+        longest = _round_up(int(lengths[order[min(done + size, len(order)) - 1]]), config.corpus.block_len_tokens)
+        if longest <= length:
+            return size, length
+        length = longest
+
+
+def _round_up(length: int, most: int) -> int:
+    return min(most, -(-length // LENGTH_STEP) * LENGTH_STEP)

@@ -1,0 +1,84 @@
+"""How well an embedder finds the blocks of held-out sentences: watched at every index version.
+
+Two figures that need no questions: the plain sentence -> the block it was cut from, and the hard one, the same sentence
+with a salient span masked and all words of its article's title removed.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax import parallel
+from realm_jax.config import Config, ConfigError
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.ict import concatenate
+from realm_jax.data.masking import SpecialIds
+from realm_jax.data.pipeline import MaskedSentences
+from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.search import Search
+from realm_jax.scores import recall
+from realm_jax.types import Tokens, stack
+
+KS = (1, 5, 20)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Held-out sentences as queries, and the blocks they were cut from."""
+
+    plain: Tokens
+    """[batch, tokens]"""
+    hard: Tokens
+    """[batch, tokens]"""
+    own_block: np.ndarray
+    """int64 [batch]"""
+
+
+def make_probe(corpus: Corpus, special: SpecialIds, config: Config, count: int) -> Probe | None:
+    """Up to `count` held-out sentences with a salient span, from blocks of several sentences; None if there are none."""
+    policy = dataclasses.replace(config.pretrain, masking="salient", answer_elsewhere=False)
+    try:
+        sentences = MaskedSentences(corpus, special, policy, config.corpus.heldout_fraction, heldout=True)
+    except ConfigError:
+        return None
+    plain, hard, own = [], [], []
+    length = config.pretrain.query_len_tokens
+    for number in sentences.one_per_sentence(4 * count, config.seed):
+        segment, block, sentence, span = sentences.locate(number)
+        if block["sentence_limit"] - block["sentence_start"] < 2:
+            continue
+        index = segment.first_block + int(sentence["block"])
+        body = corpus.body(index)
+        start, limit = int(sentence["token_start"]), int(sentence["token_limit"])
+        masked = body[start:limit].copy()
+        masked[int(span["token_start"]) - start : int(span["token_limit"]) - start] = special.mask
+        plain.append(concatenate([body[start:limit]], special, length))
+        hard.append(concatenate([masked[~np.isin(masked, corpus.title(index))]], special, length))
+        own.append(index)
+        if len(own) == count:
+            break
+    return Probe(stack(plain), stack(hard), np.array(own)) if own else None
+
+
+def embed_queries(embed: TowerEmbedder, tokens: Tokens, batch: int = 256) -> np.ndarray:
+    """float32 [queries, dim], in padded batches of one shape."""
+    devices = parallel.num_devices()
+    batch = -(-min(batch, len(tokens.ids)) // devices) * devices
+    parts = []
+    for start in range(0, len(tokens.ids), batch):
+        part = [x[start : start + batch] for x in (tokens.ids, tokens.mask, tokens.types)]
+        missing = batch - len(part[0])
+        padded = [np.pad(x, ((0, missing), (0, 0)), mode="edge") for x in part]
+        parts.append(embed(Tokens(*padded))[: batch - missing])
+    return np.concatenate(parts)
+
+
+def probe_recall(probe: Probe, embed: TowerEmbedder, search: Search) -> dict[str, recall.Mean]:
+    """`plain_recall@k` and `hard_recall@k` over the probe's sentences."""
+    results = {}
+    for name, tokens in (("plain", probe.plain), ("hard", probe.hard)):
+        found, _ = search.search(embed_queries(embed, tokens), max(KS))
+        table = recall.recall_table(found, probe.own_block, KS)
+        results.update({f"{name}_{key}": value for key, value in table.items()})
+    return results

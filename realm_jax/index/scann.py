@@ -1,0 +1,155 @@
+"""ScaNN (Guo et al. 2020) on the host: the default search. The scoring grows with the corpus:
+
+    up to BRUTE_FORCE_LIMIT blocks   brute force, exact
+    up to TREE_LIMIT blocks          asymmetric hashing (AH): a scan of dim/2 bytes a block
+    beyond                           AH in the leaves of a k-means tree that are closest to the query
+
+ScaNN proposes `PROPOSALS` blocks or more, and they are scored again from the stored embeddings, so that scores are
+exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of 128 dims:
+about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a build.
+`index.scann_leaves_to_search=1` means exhaustive and is brute force at any size.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from jaxtyping import Bool, Float, Int
+
+from realm_jax.config import ConfigError, IndexConfig
+from realm_jax.index.search import best
+from realm_jax.types import Array
+
+BRUTE_FORCE_LIMIT = 20_000  # both limits are the advice of ScaNN's own documentation
+TREE_LIMIT = 100_000
+PROPOSALS = 100
+DIMS_PER_HASH = 2  # as ORQA and REALM used it
+ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
+TRAINING_ROWS = 250_000
+QUERIES_PER_THREAD = 32
+
+
+def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike, config: IndexConfig) -> dict:
+    """Trains a searcher and writes it to `folder`/scann; brute force needs no files. Releases the GIL.
+
+    Returns:
+        scoring (brute_force, ah or tree_ah), and for a tree its leaves and those searched.
+
+    Raises:
+        ConfigError: this Python has no ScaNN, or the files could not be written.
+    """
+    scann = _import_scann()
+    scoring, leaves = _scoring(len(embeddings), config), _num_leaves(len(embeddings))
+    if scoring == "brute_force":
+        return {"scoring": scoring}
+    target = Path(folder) / "scann"
+    builder = scann.builder(np.asarray(embeddings, np.float32), PROPOSALS, "dot_product")
+    builder = builder.set_n_training_threads(config.builder_threads)
+    if scoring == "tree_ah":
+        builder = builder.tree(
+            num_leaves=leaves,
+            num_leaves_to_search=_leaves_to_search(leaves, config),
+            training_sample_size=min(len(embeddings), TRAINING_ROWS),
+        )
+    builder = builder.score_ah(DIMS_PER_HASH, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD)
+    target.mkdir(exist_ok=True)
+    try:
+        builder.build().serialize(str(target), relative_path=True)
+    except RuntimeError as error:
+        raise ConfigError(f"ScaNN could not write {target}: {error}: free some disk space and run again") from error
+    if scoring == "ah":
+        return {"scoring": scoring}
+    return {"scoring": scoring, "leaves": leaves, "leaves_to_search": _leaves_to_search(leaves, config)}
+
+
+class ScannSearch:
+    """A ScaNN searcher over the embeddings of one index version. `search` may be called from several threads."""
+
+    def __init__(
+        self,
+        embeddings: Float[np.ndarray, "blocks dim"],
+        live: Bool[np.ndarray, " blocks"] | None = None,
+        *,
+        folder: epath.PathLike,
+        config: IndexConfig,
+    ):
+        """Reads the files of `build`; see `open_search`."""
+        self._embeddings, self._live = embeddings, live
+        self._num_live = len(embeddings) if live is None else int(np.sum(live))
+        scoring = _scoring(len(embeddings), config)
+        if scoring == "brute_force":
+            matrix = np.ascontiguousarray(embeddings, np.float32)
+            self._searcher = _import_scann().builder(matrix, PROPOSALS, "dot_product").score_brute_force().build()
+        else:
+            self._searcher = _load(Path(folder) / "scann", len(embeddings))
+        self._leaves = _num_leaves(len(embeddings)) if scoring == "tree_ah" else None
+        self._leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
+
+    def search(
+        self, query_emb: Float[Array, "batch dim"], k: int
+    ) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
+        """See `Search.search`. Looks further for the queries that got fewer than k live blocks."""
+        query_emb = np.ascontiguousarray(query_emb, np.float32)
+        proposals, leaves = max(PROPOSALS, 2 * k), self._leaves_to_search
+        ids, scores = self._search(query_emb, k, proposals, leaves)
+        wanted = min(k, self._num_live)
+        while True:
+            short = np.flatnonzero((ids >= 0).sum(axis=1) < wanted)
+            if not len(short) or (proposals >= len(self._embeddings) and leaves == self._leaves):
+                return ids, scores
+            proposals, leaves = 4 * proposals, leaves and min(4 * leaves, self._leaves)
+            ids[short], scores[short] = self._search(query_emb[short], k, proposals, leaves)
+
+    def _search(self, query_emb: np.ndarray, k: int, proposals: int, leaves: int | None) -> tuple:
+        if not query_emb.size:
+            return best(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
+        found, distances = self._searcher.search_batched_parallel(
+            query_emb,
+            final_num_neighbors=min(proposals, len(self._embeddings)),
+            leaves_to_search=leaves,
+            batch_size=QUERIES_PER_THREAD,
+        )
+        # ScaNN marks a missing result by a NaN distance; its id is then 0.
+        ids = np.where(np.isnan(distances), -1, found.astype(np.int64))
+        if self._live is not None:
+            ids = np.where(self._live[ids], ids, -1)
+        candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
+        return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+
+
+def _scoring(num_blocks: int, config: IndexConfig) -> str:
+    if num_blocks <= BRUTE_FORCE_LIMIT or config.scann_leaves_to_search == 1:
+        return "brute_force"
+    return "ah" if num_blocks <= TREE_LIMIT else "tree_ah"
+
+
+def _num_leaves(num_blocks: int) -> int:
+    return math.isqrt(num_blocks)
+
+
+def _leaves_to_search(leaves: int, config: IndexConfig) -> int:
+    return math.ceil(leaves * config.scann_leaves_to_search)
+
+
+def _load(folder: Path, num_blocks: int):
+    fix = "delete this index version and build a new one"
+    if not (folder / "scann_assets.pbtxt").exists():
+        raise ConfigError(f"{folder} holds no ScaNN searcher for {num_blocks} blocks: {fix}")
+    try:
+        searcher = _import_scann().load_searcher(str(folder))
+    except RuntimeError as error:
+        raise ConfigError(f"{folder} is damaged ({error}): {fix}") from error
+    if searcher.size() != num_blocks:
+        raise ConfigError(f"{folder} indexes {searcher.size()} blocks, the embeddings are of {num_blocks}: {fix}")
+    return searcher
+
+
+def _import_scann():
+    try:
+        from scann import scann_ops_pybind
+    except ImportError as error:
+        raise ConfigError(
+            "index.search=scann needs the scann wheel (Linux, Python < 3.14): use --index.search=exact"
+        ) from error
+    return scann_ops_pybind

@@ -1,0 +1,1 @@
+"""Losses as pure functions that return a sum and a count."""

@@ -1,0 +1,132 @@
+"""The BERT encoder (Devlin et al. 2019) and its masked-language-model head.
+
+Post-LayerNorm transformer with learned positions. Module and parameter names map one to one onto published
+checkpoints (`models/pretrained.py`). It knows nothing of retrieval.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from realm_jax.config import ModelConfig
+from realm_jax.types import Tokens
+
+LAYER_NORM_EPS = 1e-12
+INITIAL_STDDEV = 0.02
+MASKED_SCORE = -1e9
+
+_normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
+
+
+def _dense(features: int, config: ModelConfig, name: str) -> nn.Dense:
+    return nn.Dense(features, dtype=config.dtype, kernel_init=_normal, name=name)
+
+
+def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=config.dtype, name=name)
+
+
+def gelu(config: ModelConfig, x: Array) -> Array:
+    """Google's BERT uses the tanh approximation; many later checkpoints the exact function."""
+    return jax.nn.gelu(x, approximate=config.gelu == "tanh")
+
+
+class Embeddings(nn.Module):
+    """Word, position and segment embeddings, normalised."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config = self.config
+        embed = functools.partial(nn.Embed, features=config.hidden_size, dtype=config.dtype, embedding_init=_normal)
+        self.word = embed(config.vocab_size)
+        self.position = embed(config.max_positions)
+        self.type = embed(2)
+        self.norm = nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=config.dtype)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(self, tokens: Tokens, deterministic: bool) -> Float[Array, "batch tokens hidden"]:
+        positions = jnp.arange(tokens.ids.shape[-1])
+        x = self.word(tokens.ids) + self.position(positions) + self.type(tokens.types)
+        return self.dropout(self.norm(x), deterministic)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the tokens that are not padding."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens hidden"], bias: Float[Array, "batch 1 1 tokens"], deterministic: bool
+    ) -> Float[Array, "batch tokens hidden"]:
+        config = self.config
+        heads = (*x.shape[:-1], config.num_heads, config.hidden_size // config.num_heads)
+        query = _dense(config.hidden_size, config, "query")(x).reshape(heads)
+        key = _dense(config.hidden_size, config, "key")(x).reshape(heads)
+        value = _dense(config.hidden_size, config, "value")(x).reshape(heads)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * heads[-1] ** -0.5
+        probabilities = jax.nn.softmax(scores.astype(jnp.float32) + bias, axis=-1).astype(x.dtype)
+        probabilities = nn.Dropout(config.dropout)(probabilities, deterministic)
+        context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, value).reshape(x.shape)
+        return _dense(config.hidden_size, config, "output")(context)
+
+
+class Layer(nn.Module):
+    """One transformer block."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, bias: Array, deterministic: bool) -> Array:
+        config = self.config
+        dropout = nn.Dropout(config.dropout)
+        attended = Attention(config, name="attention")(x, bias, deterministic)
+        x = _norm(config, "attention_norm")(x + dropout(attended, deterministic))
+        widened = gelu(config, _dense(config.intermediate_size, config, "intermediate")(x))
+        narrowed = _dense(config.hidden_size, config, "output")(widened)
+        return _norm(config, "output_norm")(x + dropout(narrowed, deterministic))
+
+
+class Bert(nn.Module):
+    """Last hidden states of a batch of token sequences."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.embeddings = Embeddings(self.config)
+        self.layers = [Layer(self.config, name=f"layer_{i}") for i in range(self.config.num_layers)]
+
+    def __call__(self, tokens: Tokens, deterministic: bool = True) -> Float[Array, "batch tokens hidden"]:
+        """Args: tokens of shape [batch, tokens]. Padding is never attended to."""
+        x = self.embeddings(tokens, deterministic)
+        bias = jnp.where(tokens.mask[:, None, None, :], 0.0, MASKED_SCORE)
+        for layer in self.layers:
+            x = layer(x, bias, deterministic)
+        return x
+
+
+class MlmHead(nn.Module):
+    """Vocabulary logits of single positions; the output matrix is the word embedding table."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, hidden: Float[Array, "positions hidden"], word_table: Float[Array, "vocab hidden"]
+    ) -> Float[Array, "positions vocab"]:
+        config = self.config
+        x = gelu(config, _dense(config.hidden_size, config, "transform")(hidden))
+        x = _norm(config, "norm")(x)
+        bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+        return (x @ word_table.T.astype(x.dtype)).astype(jnp.float32) + bias
+
+
+def gather_positions(
+    hidden: Float[Array, "batch tokens hidden"], positions: Int[Array, "batch masks"]
+) -> Float[Array, "batch masks hidden"]:
+    """The hidden states at the given positions of each sequence."""
+    return jnp.take_along_axis(hidden, positions[..., None], axis=1)

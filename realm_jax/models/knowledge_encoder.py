@@ -1,0 +1,113 @@
+"""The knowledge-augmented encoder: p(y | z, x) from query and block read together (Guu et al. 2020, §3.2).
+
+A BERT over `[CLS] masked query [SEP] block body [SEP]` (the released code leaves the title out here) whose MLM head,
+tied to the word embeddings, is applied to the masked positions alone.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from realm_jax.config import ModelConfig
+from realm_jax.models.bert import Bert, MlmHead, gather_positions
+from realm_jax.types import Tokens
+
+
+class KnowledgeEncoder(nn.Module):
+    """BERT with its MLM head."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.bert = Bert(self.config)
+        self.mlm = MlmHead(self.config)
+
+    def __call__(
+        self, tokens: Tokens, positions: Int[Array, "batch masks"], deterministic: bool = True
+    ) -> Float[Array, "batch masks vocab"]:
+        """Vocabulary logits at `positions` of tokens of shape [batch, tokens]."""
+        states = self.masked_states(tokens, positions, deterministic)
+        logits = self.head(states.reshape(-1, states.shape[-1]))
+        return logits.reshape(*positions.shape, -1)
+
+    def masked_states(self, tokens: Tokens, positions: Array, deterministic: bool = True) -> Array:
+        """Hidden states at `positions`: float [batch, masks, hidden]."""
+        return gather_positions(self.bert(tokens, deterministic), positions)
+
+    def head(self, states: Float[Array, "positions hidden"]) -> Float[Array, "positions vocab"]:
+        """Vocabulary logits of hidden states."""
+        return self.mlm(states, self.bert.embeddings.word.embedding)
+
+
+def init(config: ModelConfig, rng: jax.Array) -> dict:
+    """Random parameters."""
+    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
+    return KnowledgeEncoder(config).init(rng, tokens, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def candidate_states(
+    config: ModelConfig,
+    params: dict,
+    joint: Tokens,
+    positions: Int[Array, "batch masks"],
+    rng: jax.Array | None = None,
+) -> Float[Array, "batch candidates masks hidden"]:
+    """Hidden states at the masked positions, which are the same for every candidate of a query.
+
+    Args:
+        joint: [batch, candidates, tokens].
+        rng: of the dropout; none without it.
+    """
+    batch, candidates, length = joint.ids.shape
+    flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
+    repeated = jnp.repeat(positions, candidates, axis=0)
+    rngs = None if rng is None else {"dropout": rng}
+    encoder = KnowledgeEncoder(config)
+    states = encoder.apply(
+        {"params": params}, flat, repeated, deterministic=rng is None, rngs=rngs, method="masked_states"
+    )
+    return states.reshape(batch, candidates, *states.shape[1:])
+
+
+def token_logp(
+    config: ModelConfig,
+    params: dict,
+    states: Float[Array, "batch candidates masks hidden"],
+    targets: Int[Array, "batch masks"],
+    slots: Int[Array, " used"],
+) -> tuple[Float[Array, "batch candidates masks"], Array]:
+    """log p(y_j | z, x) of every predicted wordpiece.
+
+    The head is the dearest matmul of a small encoder and most of the [batch, masks] grid is empty, so it runs only
+    where `slots` says that there is a prediction.
+
+    Args:
+        slots: flat places b * masks + j of real predictions; batch * masks where unused.
+
+    Returns:
+        log-probabilities (0 where unused), and whether each target is the most probable wordpiece (same shape, bool).
+    """
+    batch, candidates, masks, hidden = states.shape
+    by_slot = states.transpose(0, 2, 1, 3).reshape(batch * masks, candidates, hidden)
+    used = by_slot.at[slots].get(mode="fill", fill_value=0.0)
+    wanted = targets.reshape(-1).at[slots].get(mode="fill", fill_value=0)
+    logits = KnowledgeEncoder(config).apply({"params": params}, used.reshape(-1, hidden), method="head")
+    logits = logits.reshape(*used.shape[:2], -1)
+    at_target = jnp.take_along_axis(logits, wanted[:, None, None], axis=-1)[..., 0]
+    logp = at_target - jax.nn.logsumexp(logits, axis=-1)
+    best = at_target >= logits.max(-1)
+
+    def scatter(values, empty):
+        grid = jnp.full((batch * masks, candidates), empty)
+        return grid.at[slots].set(values, mode="drop").reshape(batch, masks, candidates).transpose(0, 2, 1)
+
+    return scatter(logp, 0.0), scatter(best, False)
+
+
+def best_tokens(
+    config: ModelConfig, params: dict, states: Float[Array, "batch candidates masks hidden"]
+) -> Int[Array, "batch candidates masks"]:
+    """The most probable wordpiece at every masked position."""
+    logits = KnowledgeEncoder(config).apply({"params": params}, states.reshape(-1, states.shape[-1]), method="head")
+    return logits.argmax(-1).reshape(states.shape[:-1])

@@ -1,0 +1,138 @@
+"""All device parallelism: the pmapped steps and how arrays get onto the devices. No other file names pmap.
+
+Steps are written in the per-device view with one axis, `AXIS`. A loss returns a sum and a count; the step divides by
+the count of all devices inside the differentiated function and then sums gradients, so that any number of devices
+gives the gradient of one (a mean of per-device means would not, when masks are uneven).
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import jax_utils
+
+from realm_jax import types
+
+AXIS = "batch"
+
+types.register_pytrees()
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a training step reads and writes."""
+
+    step: jax.Array
+    """int32: steps taken."""
+    params: Any
+    opt_state: Any
+
+
+def set_up_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the second start of a command is fast."""
+    cache = os.environ.get("REALM_JAX_CACHE", pathlib.Path.home() / ".cache" / "realm_jax")
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def num_devices() -> int:
+    """Devices of this process."""
+    return jax.local_device_count()
+
+
+def device_map(fn: Callable, **kwargs) -> Callable:
+    """`fn` on every local device over a leading device axis of its arguments."""
+    return jax.pmap(fn, axis_name=AXIS, **kwargs)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies of the tree on every local device."""
+    return jax_utils.replicate(tree)
+
+
+def unreplicate(tree: Any) -> Any:
+    """The first device's copy, without moving the others'."""
+    return jax_utils.unreplicate(tree)
+
+
+def shard(batch: Any) -> Any:
+    """Splits the first axis of every leaf over the devices. Raises ValueError if it does not divide."""
+    devices = num_devices()
+
+    def split(leaf):
+        leaf = np.asarray(leaf)
+        if leaf.shape[0] % devices:
+            raise ValueError(f"a batch of {leaf.shape[0]} does not divide over {devices} devices")
+        return leaf.reshape(devices, leaf.shape[0] // devices, *leaf.shape[1:])
+
+    return jax.tree.map(split, batch)
+
+
+def shard_rows(array: np.ndarray) -> jax.Array:
+    """Rows split over the devices in order: [rows, dim] -> [devices, ceil(rows / devices), dim], padded with zeros."""
+    devices = num_devices()
+    per_device = -(-array.shape[0] // devices)
+    shards = []
+    for i, device in enumerate(jax.local_devices()):
+        rows = np.asarray(array[i * per_device : (i + 1) * per_device])
+        padding = np.zeros((per_device - len(rows), *array.shape[1:]), array.dtype)
+        shards.append(jax.device_put(np.concatenate([rows, padding])[None], device))
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    return jax.make_array_from_single_device_arrays((devices, *shards[0].shape[1:]), sharding, shards)
+
+
+def all_gather(x: jax.Array) -> jax.Array:
+    """Concatenates the first axis of all devices' arrays, in device order. For use inside `device_map`."""
+    return jax.lax.all_gather(x, AXIS, tiled=True)
+
+
+def device_index() -> jax.Array:
+    """This device's place on the axis. For use inside `device_map`."""
+    return jax.lax.axis_index(AXIS)
+
+
+def train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
+    """The pmapped update of a task.
+
+    Args:
+        loss: `(params, batch, rng) -> (sum, count, metrics)` over this device's share of the batch; `metrics` maps a
+            name to another pair (sum, count). `rng` is None-safe only if the task uses no dropout.
+        optimizer: applied to the gradient of the loss over all devices.
+        seed: of the dropout; folded with the step and the device.
+
+    Returns:
+        `(state, batch) -> (state, metrics)`, both replicated; metrics are sums and counts over all devices.
+    """
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict]:
+        rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), device_index())
+        grads, metrics = gradients(loss, state.params, batch, rng)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    return device_map(step, donate_argnums=0)
+
+
+def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:
+    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside `device_map`."""
+
+    def objective(params):
+        total, count, metrics = loss(params, batch, rng)
+        return total / jnp.maximum(jax.lax.psum(count, AXIS), 1.0), {"loss": (total, count), **metrics}
+
+    grads, metrics = jax.grad(objective, has_aux=True)(params)
+    return jax.lax.psum(grads, AXIS), jax.lax.psum(metrics, AXIS)
+
+
+def means(metrics: dict) -> dict[str, float]:
+    """Replicated pairs (sum, count) as one float each; NaN where the count is zero."""
+    pairs = jax.device_get(unreplicate(metrics))
+    return {name: float(total / count) if count else float("nan") for name, (total, count) in pairs.items()}

@@ -1,0 +1,134 @@
+"""One command for a whole run: corpus, ICT, encoder warm-up, index, pre-training beside the index builder, summary.
+
+    python -m realm_jax.run --config=experiments/nano.py --workdir=W
+
+This process is the trainer; the builder is a process of its own that ends with it. Each part resumes where it stopped
+when the same command is run again.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+from realm_jax import cli
+from realm_jax.config import Config
+from realm_jax.memory import PeakMemory
+from realm_jax.workdir import Workdir, read_json, write_json
+
+BUILDER_RESTARTS = 3
+STOP_TIMEOUT_S = 30.0
+
+
+class BuilderProcess:
+    """`python -m realm_jax.index.builder` beside us; looked after between phases and at the end."""
+
+    def __init__(self, workdir: Workdir, memory: PeakMemory):
+        self._workdir, self._memory = workdir, memory
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "realm_jax.index.builder", f"--workdir={self._workdir.path}"]
+        process = subprocess.Popen(command, env={**os.environ, "REALM_JAX_PARENT": str(os.getpid())})
+        self._memory.watch("builder", process.pid)
+        return process
+
+    def finish(self) -> None:
+        """Waits until the last weights are indexed; starts a builder that died again, a few times."""
+        deadline = time.monotonic() + self._workdir.config.index.wait_timeout_s
+        for attempt in range(BUILDER_RESTARTS + 1):
+            try:
+                status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                print("the index builder did not finish in time; its last version stays", file=sys.stderr)
+                return
+            if status == 0:
+                return
+            print(f"the index builder ended with status {status}", file=sys.stderr, flush=True)
+            if attempt < BUILDER_RESTARTS:
+                self._process = self._start()
+
+    def stop(self) -> None:
+        """Ends the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def run(workdir: Workdir) -> None:
+    """Runs or resumes every part, then writes the summary."""
+    from realm_jax import parallel
+    from realm_jax.data.prepare import prepare
+    from realm_jax.eval.summary import summarize
+    from realm_jax.training import ict, pretrain
+
+    parallel.set_up_compilation_cache()
+    memory = PeakMemory()
+    memory.watch("trainer", os.getpid())
+    clock = _Clock(workdir)
+    with clock.phase("corpus"):
+        prepare(workdir)
+    with clock.phase("ict"):
+        ict.train(workdir)
+    with clock.phase("warm-up and first index"):
+        pretrain.warm_up(workdir)
+    builder = BuilderProcess(workdir, memory) if _wants_builder(workdir.config) else None
+    try:
+        with clock.phase("pretrain"):
+            pretrain.train(workdir)
+        if builder:
+            with clock.phase("last index"):
+                builder.finish()
+    finally:
+        if builder:
+            builder.stop()
+    with clock.phase("evaluation"):
+        peaks = memory.close()
+        summarize(workdir, {"peak_memory_mib": peaks, "phase_seconds": clock.seconds})
+
+
+def _wants_builder(config: Config) -> bool:
+    return config.index.device == "cpu" and config.pretrain.index_refresh_every > 0
+
+
+class _Clock:
+    """Seconds of each part, over all starts of this run; kept in the workdir."""
+
+    def __init__(self, workdir: Workdir):
+        self._file = workdir.path / "seconds.json"
+        self.seconds: dict[str, float] = read_json(self._file) if self._file.exists() else {}
+
+    def phase(self, name: str) -> "_Clock":
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *exception) -> None:
+        spent = self.seconds.get(self._name, 0.0) + time.monotonic() - self._started
+        self.seconds[self._name] = round(spent, 1)
+        write_json(self._file, self.seconds)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    workdir = cli.new_workdir("Pre-train REALM: corpus, ICT, index, pre-training, summary.", argv)
+    run(workdir)
+    print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.md'}")
+    print(
+        f"next: python -m realm_jax.eval --workdir={workdir.path} --only=recall --dataset=QUESTIONS.jsonl", flush=True
+    )
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

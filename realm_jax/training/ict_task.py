@@ -1,0 +1,68 @@
+"""The inverse cloze task: trains the embedder so that a sentence finds its block (Lee et al. 2019; §3.4)."""
+
+from typing import Any
+
+import jax
+import optax
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.ict import IctExamples
+from realm_jax.data.pipeline import Batches, Examples
+from realm_jax.data.prepare import RunData
+from realm_jax.losses.ict import in_batch_softmax
+from realm_jax.models import embedder
+from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+from realm_jax.types import IctBatch
+
+
+class IctTask:
+    """ICT with the blocks of all devices as negatives."""
+
+    name = "ict"
+    log_every = 20
+
+    def __init__(self, config: Config, data: RunData, first_params: dict):
+        self._config, self._first = config, first_params
+        self.steps, self.seed = config.ict.steps, config.seed
+        self._examples = IctExamples(
+            data.text,
+            data.special,
+            config.corpus.heldout_fraction,
+            config.ict.query_len_tokens,
+            config.ict.sentence_removal_rate,
+        )
+        print(f"ict: {len(self._examples):,} blocks; skipped {dict(self._examples.skipped)}", flush=True)
+
+    def init(self) -> dict:
+        return {"embedder": self._first["embedder"]}
+
+    def optimizer(self) -> optax.GradientTransformation:
+        rate = schedule(self._config.ict.learning_rate, self.steps)
+        return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
+
+    def loss(self, params: Any, batch: IctBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        return ict_loss(self._config, params, batch, rng)
+
+    def stream(self, state: dict) -> Batches:
+        examples = Examples(len(self._examples), self._examples.example, self.seed)
+        size = self._config.ict.batch_size
+        return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
+
+    def saves_at(self, step: int) -> bool:
+        return step % self._config.ict.checkpoint_every == 0
+
+    def after_save(self, step: int, params: Any) -> None:
+        pass
+
+
+def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None) -> tuple[jax.Array, jax.Array, dict]:
+    """(sum, count, metrics) over one device's sentences. For use inside `parallel.device_map`."""
+    query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
+    query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
+    block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)
+    first_label = parallel.device_index() * query_emb.shape[0]
+    total, count, first = in_batch_softmax(
+        query_emb, parallel.all_gather(block_emb), first_label, batch.weight, parallel.all_gather(batch.weight)
+    )
+    return total, count, {"accuracy": (first, count)}

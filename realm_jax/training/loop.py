@@ -1,0 +1,185 @@
+"""The only training loop: it runs a task from its last checkpoint to its last step.
+
+Order of a resumed run: config -> first parameters -> optimizer state -> checkpoint over both -> data position ->
+first batch. The loop knows no index: a task's stream may retrieve, since it is handed the parameters as they are
+before each step. A checkpoint stores what the stream says of itself, so that a restart sees the same batches.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+
+from realm_jax import parallel
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import RunError
+from realm_jax.training.metrics import MetricsWriter
+
+
+class NonFiniteLoss(RunError):
+    """Training diverged; the message names the step."""
+
+
+class Stopped(RunError):
+    """A signal asked to stop; the state was saved first."""
+
+
+class Stream(Protocol):
+    """Batches of a task, already split over the devices."""
+
+    def take(self, params: Any) -> Any:
+        """The next batch. `params` are the replicated parameters before the step that will use it."""
+
+    def state(self) -> dict:
+        """JSON from which `Task.stream` makes a stream that continues with the batch after the last one taken."""
+
+    def metrics(self) -> dict[str, float]:
+        """What the stream measured since it was last asked."""
+
+    def close(self) -> None:
+        """Stops its threads."""
+
+
+class Task(Protocol):
+    """What differs between ICT, the encoder warm-up, pre-training and later tasks."""
+
+    name: str
+    steps: int
+    log_every: int
+    seed: int
+
+    def init(self) -> dict:
+        """First parameters, a dict of parts (`embedder`, `encoder`)."""
+
+    def optimizer(self) -> optax.GradientTransformation: ...
+
+    def loss(self, params: Any, batch: Any, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        """(sum, count, metrics as pairs) over one device's share of the batch."""
+
+    def stream(self, state: dict) -> Stream:
+        """`state` is empty at the start of training."""
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is due once `step` steps are taken."""
+
+    def after_save(self, step: int, params: Any) -> None:
+        """Called with the replicated parameters when the checkpoint of `step` is under way."""
+
+
+def run(task: Task, folder: epath.Path) -> dict:
+    """Trains and returns the final parameters on the host.
+
+    Raises:
+        NonFiniteLoss: the loss was NaN or infinite; no checkpoint has that state.
+        Stopped: SIGTERM or SIGINT; the state is saved.
+        ConfigError: the checkpoint does not fit the config.
+    """
+    with Checkpoints(folder) as checkpoints, _Signals() as signals:
+        start = time.monotonic()
+        optimizer = task.optimizer()
+        step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
+        state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
+        del params, opt_state
+        train_step = parallel.train_step(task.loss, optimizer, task.seed)
+        writer = MetricsWriter(folder, task.name, task.steps, step)
+        stream = task.stream(stream_state)
+        try:
+            if step == 0:
+                _save(checkpoints, 0, state, stream)
+                task.after_save(0, state.params)
+            window = _Window(step)
+            while step < task.steps:
+                batch = stream.take(state.params)
+                state, metrics = train_step(state, batch)
+                step += 1
+                window.add(metrics)
+                save = step == task.steps or task.saves_at(step) or signals.received
+                if save or step % task.log_every == 0:
+                    values = window.close(step)
+                    writer.write(step, {**values, **stream.metrics()})
+                if save:
+                    _save(checkpoints, step, state, stream)
+                    task.after_save(step, state.params)
+                if signals.received and step < task.steps:
+                    checkpoints.wait()
+                    raise Stopped(f"{task.name} stopped by {signals.received} at step {step}; its state is saved")
+        finally:
+            stream.close()
+            writer.close()
+        print(f"{task.name}: {task.steps} steps done in {time.monotonic() - start:.0f} s", flush=True)
+        return jax.device_get(parallel.unreplicate(state.params))
+
+
+def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[int, dict, Any, dict]:
+    latest = checkpoints.latest_step()
+    if latest is None:
+        params = task.init()
+        return 0, params, optimizer.init(params), {}
+    params = jax.eval_shape(task.init)
+    opt_state = jax.eval_shape(optimizer.init, params)
+    params, opt_state, stream_state = checkpoints.restore(latest, params, opt_state)
+    print(f"{task.name}: resuming from step {latest} of {task.steps}", flush=True)
+    return latest, params, opt_state, stream_state
+
+
+def _save(checkpoints: Checkpoints, step: int, state: parallel.TrainState, stream: Stream) -> None:
+    single = parallel.unreplicate(state)
+    checkpoints.save(step, single.params, single.opt_state, stream.state())
+
+
+class _Window:
+    """Device metrics of the steps since the last line, fetched together so that the devices are not held up."""
+
+    def __init__(self, step: int):
+        self._first, self._steps, self._started = step, [], time.monotonic()
+
+    def add(self, metrics: dict) -> None:
+        self._steps.append(metrics)
+
+    def close(self, step: int) -> dict[str, float]:
+        """Means over the window weighted by count; starts the next window. Raises NonFiniteLoss."""
+        fetched = jax.device_get([parallel.unreplicate(metrics) for metrics in self._steps])
+        for i, metrics in enumerate(fetched):
+            if not np.isfinite(metrics["loss"][0]):
+                raise NonFiniteLoss(
+                    f"loss is {metrics['loss'][0]} at step {self._first + i + 1}: lower the learning rate and rerun; "
+                    "the checkpoint before it is kept"
+                )
+        seconds = (time.monotonic() - self._started) / max(1, len(fetched))
+        values = {}
+        for name in fetched[0] if fetched else ():
+            total, count = (sum(float(m[name][i]) for m in fetched) for i in (0, 1))
+            values[name] = total / count if count else float("nan")
+        self._first, self._steps, self._started = step, [], time.monotonic()
+        return {**values, "step_seconds": seconds}
+
+
+class _Signals:
+    """Turns SIGTERM and SIGINT into a flag that the loop reads between steps; a second signal acts at once."""
+
+    def __init__(self):
+        self.received = ""
+        self._previous: dict[int, Callable | int | None] = {}
+
+    def __enter__(self) -> "_Signals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._previous[number] = signal.signal(number, self._receive)
+            except ValueError:  # not in the main thread: whoever runs us there handles signals
+                break
+        return self
+
+    def _receive(self, number: int, frame: Any) -> None:
+        del frame
+        self.received = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,67 @@
+"""Pre-trains REALM, after the encoder's warm-up if the config asks for one.
+
+    python -m realm_jax.training.pretrain --workdir=W          (and beside it: python -m realm_jax.index.builder)
+
+Builds index version 0 itself if there is none; from then on the builder's versions are taken as they come.
+"""
+
+from realm_jax import cli
+from realm_jax.workdir import Workdir
+
+
+def warm_up(workdir: Workdir) -> None:
+    """The encoder warm-up, if the config has one, and index version 0; does nothing where both are there."""
+    from realm_jax import parallel
+    from realm_jax.data.prepare import prepare
+    from realm_jax.index.build_version import build_version
+    from realm_jax.index.versions import IndexStore
+    from realm_jax.training import loop, phases
+    from realm_jax.training.warmup_task import WarmupTask
+
+    config = workdir.config
+    store = IndexStore(workdir.index_folder)
+    parallel.set_up_compilation_cache()
+    data = prepare(workdir)
+    if config.pretrain.encoder_warmup_steps and not workdir.is_done("warmup"):
+        loop.run(WarmupTask(config, data, phases.first_params(workdir)), workdir.phase("warmup"))
+        workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps)
+    if store.latest() is None:
+        params = phases.warm_params(workdir)
+        build_version(config, data.knowledge, data.special, store, 0, params["embedder"])
+
+
+def train(workdir: Workdir) -> None:
+    """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.index.build_version import build_version
+    from realm_jax.index.versions import IndexStore
+    from realm_jax.training import loop, phases
+    from realm_jax.training.pretrain_task import PretrainTask
+
+    if workdir.is_done("pretrain"):
+        return
+    warm_up(workdir)
+    config, data, store = workdir.config, open_prepared(workdir), IndexStore(workdir.index_folder)
+
+    def build(step: int, embedder_params: dict) -> None:
+        build_version(config, data.knowledge, data.special, store, step, embedder_params)
+
+    inline = build if config.index.device == "inline" else None
+    loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), inline), workdir.phase("pretrain"))
+    workdir.mark_done("pretrain", config.pretrain.steps)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    workdir = cli.new_workdir("Pre-train REALM.", argv)
+    train(workdir)
+    print(f"next: python -m realm_jax.run --workdir={workdir.path}   (writes summary and report)", flush=True)
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

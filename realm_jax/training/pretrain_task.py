@@ -1,0 +1,144 @@
+"""REALM pre-training: retriever and encoder learn together from masked spans (Guu et al. 2020, §3.2-3.4).
+
+One step: embed queries and candidates with gradient, softmax of the inner products = p(z|x), read every candidate with
+the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`retrieval.py`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.pipeline import Examples, MaskedSentences
+from realm_jax.data.prepare import RunData
+from realm_jax.index.versions import IndexStore
+from realm_jax.losses import marginal
+from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.training.optimizer import joint, retriever_optimizer
+from realm_jax.training.retrieval import CurrentIndex, RetrievalStream
+from realm_jax.types import PretrainBatch, Tokens
+
+
+class PretrainTask:
+    """Pre-training as a task of the loop.
+
+    Args:
+        build_inline: (step, host embedder parameters) -> None: builds an index version inside the trainer; None where a
+            builder process does it.
+    """
+
+    name = "pretrain"
+
+    def __init__(
+        self,
+        config: Config,
+        data: RunData,
+        store: IndexStore,
+        first_params: dict,
+        build_inline: Callable[[int, dict], None] | None = None,
+    ):
+        self._config, self._data, self._store, self._first = config, data, store, first_params
+        self._build_inline = build_inline
+        self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
+        self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
+        print(f"pretrain: {len(self._sentences):,} examples; skipped {dict(self._sentences.skipped)}", flush=True)
+
+    def init(self) -> dict:
+        return self._first
+
+    def optimizer(self) -> optax.GradientTransformation:
+        config = self._config.pretrain
+        retriever = retriever_optimizer(
+            config.retriever_learning_rate or config.learning_rate,
+            config.steps,
+            update_every=config.retriever_update_every,
+            off_steps=config.retriever_warmup_steps,
+            train=config.train_retriever,
+        )
+        return joint(config.learning_rate, retriever, config.steps)
+
+    def loss(self, params: Any, batch: PretrainBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        return realm_loss(self._config, params, batch, rng)
+
+    def stream(self, state: dict) -> RetrievalStream:
+        examples = Examples(len(self._sentences), self._sentences.example, self.seed)
+        size = self._config.pretrain.batch_size
+        index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0))
+        return RetrievalStream(
+            lambda number: examples.batch(number, size), index, self._data.knowledge, self._config, state
+        )
+
+    def saves_at(self, step: int) -> bool:
+        refresh = self._config.pretrain.index_refresh_every
+        return step % self._config.pretrain.checkpoint_every == 0 or bool(refresh and step % refresh == 0)
+
+    def after_save(self, step: int, params: Any) -> None:
+        refresh = self._config.pretrain.index_refresh_every
+        if self._build_inline and step and refresh and step % refresh == 0:
+            self._build_inline(step, jax.device_get(parallel.unreplicate(params))["embedder"])
+
+
+def realm_loss(
+    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
+) -> tuple[jax.Array, jax.Array, dict]:
+    """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`."""
+    scores, logp, best = candidate_likelihoods(config, params, batch, rng)
+    prior = marginal.log_prior(scores, batch.candidate_mask)
+    form = marginal.token_marginal if config.pretrain.marginal == "token" else marginal.sequence_marginal
+    total, count = form(prior, logp, batch.mask_weights)
+    weights, predictions = batch.mask_weights, batch.mask_weights.sum()
+    prior_p = jnp.exp(prior)
+    queries = jnp.float32(prior.shape[0])
+    return (
+        total,
+        count,
+        {
+            # Expected over p(z|x): the marginal's own argmax would need all candidates' full distributions.
+            "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, best.astype(jnp.float32)) * weights).sum(), predictions),
+            "null_accuracy": ((best[:, 0] * weights).sum(), predictions),
+            "null_loss": (-(logp[:, 0] * weights).sum(), predictions),
+            "utility": marginal.retrieval_utility(prior, logp, weights),
+            "null_share": (prior_p[:, 0].sum(), queries),
+            "top_share": (prior_p.max(-1).sum(), queries),
+            "tokens_per_step": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
+        },
+    )
+
+
+def candidate_likelihoods(
+    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Retrieval scores [batch, candidates], and log p(y_j|z,x) and top-1 hits [batch, candidates, masks].
+
+    The null block is read at the query's own length and embedded once for the whole batch.
+    """
+    model = config.model
+    rngs = [None] * 5 if not model.dropout or rng is None else list(jax.random.split(rng, 5))
+    retriever = params["embedder"]
+    if not config.pretrain.train_retriever:
+        retriever = jax.lax.stop_gradient(retriever)
+    query_emb = embedder.embed(model, retriever, "query", batch.query, rngs[0])
+    block_emb = embedder.embed(model, retriever, "block", batch.blocks, rngs[1])
+    null_emb = embedder.embed(model, retriever, "block", _null_block(batch), rngs[2])
+    scores = jnp.concatenate([query_emb @ null_emb.T, embedder.retrieval_scores(query_emb, block_emb)], axis=1)
+    null_joint = jax.tree.map(lambda x: x[:, None], batch.null_joint)
+    states = [
+        knowledge_encoder.candidate_states(model, params["encoder"], tokens, batch.mask_positions, rng)
+        for tokens, rng in ((null_joint, rngs[3]), (batch.joint, rngs[4]))
+    ]
+    logp, best = knowledge_encoder.token_logp(
+        model, params["encoder"], jnp.concatenate(states, axis=1), batch.mask_targets, batch.mask_slots
+    )
+    return scores, logp, best
+
+
+def _null_block(batch: PretrainBatch) -> Tokens:
+    """`[CLS] [SEP] [SEP]` as a batch of one; every query begins with [CLS] and the null joint input ends in [SEP]."""
+    last = batch.null_joint.mask[0].sum() - 1
+    cls, sep = batch.null_joint.ids[0, 0], batch.null_joint.ids[0, last]
+    ids = jnp.stack([cls, sep, sep])[None]
+    return Tokens(ids, jnp.ones((1, 3), bool), jnp.array([[0, 0, 1]], jnp.int32))

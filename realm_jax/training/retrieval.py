@@ -1,0 +1,265 @@
+"""Pre-training batches with retrieved blocks: retrieval for batch t+1 overlaps the training step on batch t.
+
+The queries of the next batch are embedded with the weights from before the current step, dispatched just ahead of it
+(so no copy of the weights is needed, though the step donates them); search and gathering then run on a thread. The
+index only proposes candidates: the step scores them afresh. A checkpoint keeps the candidates in flight, so that a
+restart trains on the same batches as an unbroken run with the same index versions.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from absl import logging
+
+from realm_jax import parallel
+from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.pipeline import with_candidates
+from realm_jax.index.search import Search, open_search
+from realm_jax.index.versions import IndexStore, Version
+from realm_jax.models import embedder
+from realm_jax.types import MaskedQueries
+
+POLL_S = 0.5  # between looks for a newer index version
+TICK_S = 0.002  # resolution of the time waited for retrieval
+
+
+@dataclass(frozen=True)
+class LoadedIndex:
+    """An index version in memory."""
+
+    version: Version
+    search: Search
+
+
+class CurrentIndex:
+    """The newest index version, loaded by a background thread while the trainer goes on with the one before."""
+
+    def __init__(self, store: IndexStore, corpus: Corpus, config: Config, first_step: int):
+        self._store, self._corpus, self._config = store, corpus, config
+        self._ready: LoadedIndex | None = None
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self.loaded = self._load(self._newest_or_fail())
+        self._record(first_step)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def adopt(self, trainer_step: int) -> bool:
+        """Switches to a newer version if one is loaded, and enforces the age limit. True if it switched.
+
+        Raises:
+            RunError: the version is past `index.max_age_steps` and the policy is `stop`, or `pause` met its deadline.
+        """
+        config = self._config.index
+        switched = self._switch(trainer_step)
+        age = trainer_step - self.loaded.version.step
+        if not config.max_age_steps or age <= config.max_age_steps:
+            return switched
+        message = f"the index is {age} steps old at step {trainer_step} (limit {config.max_age_steps})"
+        if config.max_age_policy == "stop":
+            raise RunError(f"{message}: start the builder and rerun this command")
+        if config.max_age_policy == "warn":
+            logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
+            return switched
+        deadline = time.monotonic() + config.wait_timeout_s
+        while trainer_step - self.loaded.version.step > config.max_age_steps:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._error, timeout=max(0, deadline - time.monotonic()))
+            if not self._switch(trainer_step) and time.monotonic() >= deadline:
+                raise RunError(f"{message} and no newer one came in {config.wait_timeout_s:.0f} s: start the builder")
+        return True
+
+    def _switch(self, trainer_step: int) -> bool:
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            ready, self._ready = self._ready, None
+        if ready is None:
+            return False
+        self._store.unpin(self.loaded.version)
+        self.loaded = ready
+        self._record(trainer_step)
+        return True
+
+    def _record(self, trainer_step: int) -> None:
+        version = self.loaded.version
+        self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
+
+    def _newest_or_fail(self) -> Version:
+        version = self._store.latest()
+        if version is None:
+            raise ConfigError(f"no index version in {self._store.folder}: run python -m realm_jax.index.builder")
+        return version
+
+    def _load(self, version: Version) -> LoadedIndex:
+        while not self._store.pin(version):  # pruned since we saw it
+            version = self._newest_or_fail()
+        version.check_corpus(self._corpus.segment_hashes)
+        kind = self._config.index.search
+        if version.manifest["search"] != kind:
+            raise ConfigError(
+                f"{version.folder} was built for index.search={version.manifest['search']}, the config says {kind}: "
+                "use another --workdir"
+            )
+        embeddings = version.load_embeddings()
+        live = self._corpus.is_live(np.arange(len(embeddings)))
+        search = open_search(
+            kind,
+            embeddings,
+            live=None if live.all() else live,
+            folder=version.local_folder(),
+            config=self._config.index,
+        )
+        return LoadedIndex(version, search)
+
+    def _follow(self) -> None:
+        known = self.loaded.version.step
+        while not self._closed:
+            try:
+                newest = self._store.latest()
+                if newest is not None and newest.step > known:
+                    ready = self._load(newest)
+                    known = ready.version.step
+                    with self._changed:
+                        if self._ready is not None:
+                            self._store.unpin(self._ready.version)
+                        self._ready = ready
+                        self._changed.notify_all()
+            except (ConfigError, OSError) as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            time.sleep(POLL_S)
+
+    def close(self) -> None:
+        """Stops looking for versions and gives up the pins."""
+        self._closed = True
+        self._thread.join(timeout=10 * POLL_S)
+        self._store.unpin(self.loaded.version)
+
+
+class RetrievalStream:
+    """The stream (see `training.loop.Stream`) of pre-training batches.
+
+    Args:
+        make_queries: batch number -> masked sentences.
+        state: from `state()` of an earlier stream, or empty.
+    """
+
+    def __init__(
+        self,
+        make_queries: Callable[[int], MaskedQueries],
+        index: CurrentIndex,
+        knowledge: Corpus,
+        config: Config,
+        state: dict,
+    ):
+        self._make_queries, self._index, self._knowledge, self._config = make_queries, index, knowledge, config
+        self._embed = parallel.device_map(
+            lambda params, tokens: embedder.embed(config.model, params["embedder"], "query", tokens)
+        )
+        self._threads = ThreadPoolExecutor(2)
+        self._taken = self._asked = state.get("position", 0)  # batches handed out; queries asked for
+        self._queries = self._ask()
+        self._pending: Future | None = None
+        if "candidates" in state:
+            self._pending = self._threads.submit(self._join, self._queries, np.array(state["candidates"], np.int32))
+            self._queries = self._ask()
+        self._retrieval_wait_s = self._index_wait_s = 0.0
+
+    def take(self, params: dict) -> jax.Array:
+        """The next batch, and the start of the retrieval of the one after it with `params`."""
+        if self._pending is None:
+            self._pending = self._retrieve_next(params)
+        self._wait_for_batch(params)
+        batch, _ = self._pending.result()
+        self._taken += 1
+        started = time.monotonic()
+        self._index.adopt(self._taken)
+        self._index_wait_s += time.monotonic() - started
+        self._pending = self._retrieve_next(params)
+        return batch
+
+    def _wait_for_batch(self, params: dict) -> None:
+        """Waits for the retrieval in flight; counts only the time in which the devices had nothing left to do."""
+        last_output = jax.tree.leaves(params)[0]
+        deadline = time.monotonic() + self._config.index.wait_timeout_s
+        while not self._pending.done():
+            started, idle = time.monotonic(), last_output.is_ready()
+            wait([self._pending], timeout=TICK_S)
+            if idle:
+                self._retrieval_wait_s += time.monotonic() - started
+            if started > deadline:
+                raise RunError(f"retrieval for batch {self._taken} took over {self._config.index.wait_timeout_s:.0f} s")
+
+    def state(self) -> dict:
+        """The position of the last batch taken and the candidates of the next, which the weights before it chose."""
+        if self._pending is None:
+            return {"position": self._taken}
+        _, candidates = self._pending.result(timeout=self._config.index.wait_timeout_s)
+        return {"position": self._taken, "candidates": candidates.tolist()}
+
+    def metrics(self) -> dict[str, float]:
+        """Index version and age; seconds since the last call that the devices idled for retrieval, or for the builder."""
+        version = self._index.loaded.version
+        retrieval_wait_s, index_wait_s = self._retrieval_wait_s, self._index_wait_s
+        self._retrieval_wait_s = self._index_wait_s = 0.0
+        return {
+            "index_step": version.step,
+            "index_age_steps": self._taken - version.step,
+            "index_age_seconds": time.time() - version.manifest["finished"],
+            "retrieval_wait_seconds": retrieval_wait_s,
+            "index_wait_seconds": index_wait_s,
+        }
+
+    def _retrieve_next(self, params: dict) -> Future:
+        queries = self._queries.result()
+        query_emb = self._embed(params, parallel.shard(queries.query))  # dispatched before the step donates params
+        future = self._threads.submit(self._search, queries, query_emb, self._index.loaded.search)
+        self._queries = self._ask()
+        return future
+
+    def _ask(self) -> Future:
+        self._asked += 1
+        return self._threads.submit(self._make_queries, self._asked - 1)
+
+    def _search(self, queries: MaskedQueries, query_emb: jax.Array, search: Search) -> tuple:
+        k = self._config.pretrain.num_candidates
+        query_emb = np.asarray(query_emb).reshape(-1, query_emb.shape[-1])
+        found, _ = search.search(query_emb, k)
+        candidates = drop_source(found, queries.source_hash, self._knowledge)[:, : k - 1]
+        return self._batch(queries, candidates), candidates
+
+    def _join(self, queries: Future, candidates: np.ndarray) -> tuple:
+        return self._batch(queries.result(), candidates), candidates
+
+    def _batch(self, queries: MaskedQueries, candidates: np.ndarray):
+        return parallel.shard(with_candidates(queries, candidates, self._knowledge, parallel.num_devices()))
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._threads.shutdown(cancel_futures=True)
+        self._index.close()
+
+
+def drop_source(found: np.ndarray, source_hash: np.ndarray, knowledge: Corpus) -> np.ndarray:
+    """Prohibits trivial retrieval (§3.4): takes each query's own block out of what was found for it.
+
+    Args:
+        found: int [batch, k] of block ordinals by rank, -1 where none.
+        source_hash: uint64 [batch]: content hash of each query's block, so that X and Z may be different corpora.
+
+    Returns:
+        int32 [batch, k]: the others in their order, then -1.
+    """
+    own = (knowledge.block_hashes(found) == source_hash[:, None]) | (found < 0)
+    order = np.argsort(own, axis=1, kind="stable")
+    return np.where(np.take_along_axis(own, order, 1), -1, np.take_along_axis(found, order, 1)).astype(np.int32)

@@ -1,0 +1,153 @@
+"""Records and batches that pass between modules, with the shapes of their arrays.
+
+Axis names: batch, candidates (k), tokens, masks. All arrays of a training batch are NumPy on the host
+and gain a leading device axis in `parallel.shard`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a NumPy array on the host, a JAX array on the devices
+
+
+@dataclass(frozen=True)
+class Record:
+    """One document of a source: what every corpus reader yields."""
+
+    id: str
+    """Stable and unique within its source."""
+    title: str
+    text: str
+    where: str = ""
+    """File and line, for error messages."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A salient span of a text."""
+
+    start: int
+    """First character."""
+    limit: int
+    """One past the last character."""
+    type: str
+    """DATE, ENTITY, or the label of the tagger's model."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One retrievable block with its place in the corpus, for people to read."""
+
+    index: int
+    """Ordinal over all segments: the row of its embedding."""
+    source_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A padded batch of token sequences: the input of a BERT."""
+
+    ids: Array
+    """int32 [..., tokens]"""
+    mask: Array
+    """bool [..., tokens]: true where not padding."""
+    types: Array
+    """int32 [..., tokens]: segment ids, 0 for the query or title and 1 for a block's body."""
+
+
+@dataclass(frozen=True)
+class IctBatch:
+    """Sentences and the blocks that they were taken from; row i of one belongs to row i of the other."""
+
+    query: Tokens
+    """[batch, tokens]"""
+    block: Tokens
+    """[batch, tokens]"""
+    weight: Array
+    """float32 [batch]: 0 for a padding row."""
+
+
+@dataclass(frozen=True)
+class MaskedQueries:
+    """Masked sentences, before retrieval."""
+
+    query: Tokens
+    """[batch, tokens]: `[CLS] masked sentence [SEP]`"""
+    mask_positions: Array
+    """int32 [batch, masks]: positions of predicted wordpieces in the query, 0 where unused."""
+    mask_targets: Array
+    """int32 [batch, masks]: the wordpieces that were there."""
+    mask_weights: Array
+    """float32 [batch, masks]: 1 for a predicted wordpiece, 0 where unused."""
+    source_hash: Array
+    """uint64 [batch]: content hash of the block that the query was cut from, which retrieval must not return."""
+    source_block: Array
+    """int64 [batch]: that block's ordinal in the pre-training text."""
+
+
+@dataclass(frozen=True)
+class ReadingBatch:
+    """Masked sentences, each with the one block (or the null block) that the encoder reads beside it."""
+
+    joint: Tokens
+    """[batch, tokens]: `[CLS] query [SEP] body [SEP]`"""
+    mask_positions: Array
+    """int32 [batch, masks]"""
+    mask_targets: Array
+    """int32 [batch, masks]"""
+    mask_weights: Array
+    """float32 [batch, masks]"""
+    mask_slots: Array
+    """int32 [devices * used]: see PretrainBatch."""
+
+
+@dataclass(frozen=True)
+class PretrainBatch:
+    """Masked sentences with their candidates. The null block is candidate 0 and stored apart, without padding."""
+
+    query: Tokens
+    """[batch, tokens]"""
+    blocks: Tokens
+    """[batch, candidates - 1, tokens]: `[CLS] title [SEP] body [SEP]`, the embedder's input"""
+    joint: Tokens
+    """[batch, candidates - 1, tokens]: `[CLS] query [SEP] body [SEP]`, the encoder's input"""
+    null_joint: Tokens
+    """[batch, tokens]: `[CLS] query [SEP] [SEP]`"""
+    candidate_mask: Array
+    """bool [batch, candidates]: false where the search found no block."""
+    mask_positions: Array
+    """int32 [batch, masks]"""
+    mask_targets: Array
+    """int32 [batch, masks]"""
+    mask_weights: Array
+    """float32 [batch, masks]"""
+    mask_slots: Array
+    """int32 [devices * used]: for each device's share of the batch, the flat places b * masks + j of its real
+    predictions, then batch * masks up to a common number; the MLM head runs on these alone."""
+
+
+def register_pytrees() -> None:
+    """Makes the batch types JAX pytrees; called once by the modules that run on devices."""
+    import jax
+
+    for cls in (Tokens, IctBatch, MaskedQueries, ReadingBatch, PretrainBatch):
+        names = [f.name for f in dataclasses.fields(cls)]
+        try:
+            jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
+        except ValueError:  # registered by an earlier import
+            return
+
+
+def stack(rows: list) -> Any:
+    """Stacks equal-shaped arrays, or records or tuples of them, along a new first axis."""
+    first = rows[0]
+    if isinstance(first, tuple):
+        return tuple(stack(list(column)) for column in zip(*rows, strict=True))
+    if dataclasses.is_dataclass(first):
+        return type(first)(**{f.name: stack([getattr(row, f.name) for row in rows]) for f in dataclasses.fields(first)})
+    return np.stack(rows)

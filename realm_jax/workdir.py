@@ -1,0 +1,125 @@
+"""The folder that one run's processes share: its config, corpora, phases, index versions and summary.
+
+Trainer and builder know each other only through these files. Everything is written to a temporary name and renamed,
+so that a reader sees a file whole or not at all.
+"""
+
+import json
+import os
+import uuid
+
+from etils import epath
+
+from realm_jax import config as config_lib
+from realm_jax.config import Config, ConfigError
+
+PHASES = ("ict", "warmup", "pretrain")
+
+
+class Workdir:
+    """Paths inside one run's folder, and its config."""
+
+    def __init__(self, path: str | os.PathLike, config: Config):
+        self.path = epath.Path(path)
+        self.config = config
+
+    @classmethod
+    def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
+        """Opens the folder, writing its config if it is new.
+
+        Raises:
+            ConfigError: the folder holds another config; the message lists what differs.
+        """
+        workdir = cls(path, config.check())
+        if workdir.config_file.exists():
+            differences = config_lib.differences(config, cls.open(path).config)
+            if differences:
+                raise ConfigError(
+                    f"{path} was made with another config ({'; '.join(differences)}): "
+                    "pass another --workdir, or drop these flags to go on with its own"
+                )
+        else:
+            write_json(workdir.config_file, config_lib.to_json(config))
+        return workdir
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> "Workdir":
+        """Opens an existing run. Raises ConfigError if there is none or its config cannot be read."""
+        file = epath.Path(path) / "config.json"
+        if not file.exists():
+            raise ConfigError(f"{path} is no workdir (no config.json): pass --workdir=DIR of a run, or make one first")
+        return cls(path, config_lib.from_json(read_json(file)))
+
+    @property
+    def config_file(self) -> epath.Path:
+        return self.path / "config.json"
+
+    @property
+    def tokenizer_file(self) -> epath.Path:
+        """The one vocabulary of the run."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def knowledge_folder(self) -> epath.Path:
+        """The knowledge corpus Z."""
+        return self.path / "corpus"
+
+    @property
+    def text_folder(self) -> epath.Path:
+        """The pre-training text X."""
+        same = self.config.corpus.pretrain_text in ("", self.config.corpus.knowledge)
+        return self.knowledge_folder if same else self.path / "pretrain_text"
+
+    @property
+    def index_folder(self) -> epath.Path:
+        return self.path / "index"
+
+    @property
+    def summary_file(self) -> epath.Path:
+        return self.path / "summary.json"
+
+    def phase(self, name: str) -> epath.Path:
+        """Folder of a training phase, one of PHASES."""
+        return self.path / name
+
+    def is_done(self, phase: str) -> bool:
+        """True once the phase has trained all its steps."""
+        return (self.phase(phase) / "DONE").exists()
+
+    def mark_done(self, phase: str, step: int) -> None:
+        """Tells other processes that the phase is over."""
+        write_json(self.phase(phase) / "DONE", {"step": step})
+
+
+def newest(root: str | os.PathLike = "runs") -> epath.Path:
+    """The workdir under `root` whose config or summary changed last. Raises ConfigError if there is none."""
+    files = [f for pattern in ("*/config.json", "*/summary.json") for f in epath.Path(root).glob(pattern)]
+    if not files:
+        raise ConfigError(f"no run under {root}/: make one with `make pretrain`, or pass --workdir=DIR")
+    return max(files, key=lambda file: file.stat().mtime).parent
+
+
+def write_json(file: epath.Path, values: dict) -> None:
+    """Writes JSON so that readers see all of it or the file before."""
+    write_text(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(file: epath.Path, text: str) -> None:
+    """The same for any text. Raises ConfigError when the disk is full."""
+    file = epath.Path(file)
+    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
+
+
+def read_json(file: epath.Path) -> dict:
+    """Reads JSON. Raises ConfigError naming the file if it is damaged."""
+    try:
+        return json.loads(epath.Path(file).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is damaged ({error}): delete it and rerun the command that wrote it") from error

@@ -1,0 +1,156 @@
+"""Sources: records, fingerprints and one-line errors that name file, line and fix."""
+
+import gzip
+import hashlib
+import json
+
+import pytest
+
+from realm_jax.config import ConfigError
+from realm_jax.data import assets, sources
+from realm_jax.types import Record
+
+LINES = [{"id": "a", "title": "A", "text": "One. Zwei é."}, {"id": 7, "title": "", "text": "Two."}]
+
+
+def write_lines(path, lines):
+    data = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_json_lines(tmp_path, name):
+    path = write_lines(tmp_path / name, [LINES[0], "", LINES[1]])
+    source = sources.read(str(path))
+    expected = [Record("a", "A", "One. Zwei é.", f"{path}:1"), Record("7", "", "Two.", f"{path}:3")]
+    assert list(source.records()) == list(source.records()) == expected
+    assert source.num_records == 2 and source.description["source"] == str(path)
+    data = "".join(json.dumps(line) + "\n" for line in (LINES[0], LINES[1])).replace("\n", "\n\n", 1).encode()
+    assert source.fingerprint == hashlib.sha256(data).hexdigest()  # of the content, packed or not
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("{not json", r"c.jsonl:2: is not JSON .*: correct or delete the line"),
+        ("[1]", r"c.jsonl:2: is not a JSON object"),
+        ({"id": "b", "title": "B"}, r"c.jsonl:2: has no field 'text': each line needs id, title and text"),
+        ({"id": "b", "text": "B"}, r"c.jsonl:2: has no field 'title'"),
+        ({"id": "b", "title": None, "text": "B"}, r"c.jsonl:2: field 'title' is not a string"),
+        ({"id": "", "title": "B", "text": "B"}, r"c.jsonl:2: field 'id' is empty"),
+        ({"id": "b", "title": "B", "text": "\ud800"}, r"c.jsonl:2: field 'text' holds half of a surrogate pair"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    path = write_lines(tmp_path / "c.jsonl", [LINES[0], line])
+    with pytest.raises(ConfigError, match=message) as error:
+        list(sources.read(str(path)).records())
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_not_utf8_or_not_gzip_are_named(tmp_path):
+    (tmp_path / "c.jsonl").write_bytes(b'{"id": "a", "title": "\xff", "text": "x"}\n')
+    with pytest.raises(ConfigError, match="c.jsonl:1: is not JSON"):
+        list(sources.read(str(tmp_path / "c.jsonl")).records())
+    (tmp_path / "d.jsonl.gz").write_bytes(b"plain")
+    with pytest.raises(ConfigError, match="d.jsonl.gz: cannot be read"):
+        sources.read(str(tmp_path / "d.jsonl.gz"))
+    whole = write_lines(tmp_path / "e.jsonl.gz", LINES)
+    whole.write_bytes(whole.read_bytes()[:-12])
+    with pytest.raises(ConfigError, match="e.jsonl.gz: cannot be read"):
+        sources.read(str(whole))
+
+
+def test_folder_in_a_fixed_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.md").write_text("hidden")
+    (tmp_path / "b" / "two.md").write_text("intro\n\n# A *fine* title\n\nBody with a [link](http://x.y).\n")
+    (tmp_path / "a.txt").write_bytes("\ufeffPlain # text\nstays.".encode())
+    (tmp_path / "image.png").write_bytes(b"\x89")
+    source = sources.read(str(tmp_path))
+    records = list(source.records())
+    assert [(r.id, r.title, r.text) for r in records] == [
+        ("a.txt", "a", "Plain # text\nstays."),
+        ("b/two.md", "A fine title", "intro\nBody with a link."),
+    ]
+    assert source.num_records == 2 and records[1].where.endswith("two.md")
+    fingerprint = source.fingerprint
+    assert sources.read(str(tmp_path)).fingerprint == fingerprint
+    (tmp_path / "a.txt").write_text("Plain # text.")
+    assert sources.read(str(tmp_path)).fingerprint != fingerprint
+
+
+def test_folder_errors(tmp_path):
+    with pytest.raises(ConfigError, match="has no .txt or .md file"):
+        sources.read(str(tmp_path))
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError, match="a.txt: is not UTF-8"):
+        list(sources.read(str(tmp_path)).records())
+
+
+@pytest.mark.parametrize("spec", ["nothing/here", "nothing.jsonl", "asset:other", "tfds:other"])
+def test_an_unknown_source_names_the_known_ones(spec):
+    with pytest.raises(ConfigError, match="pass --corpus=FILE.jsonl, a folder of .* or tfds:squad"):
+        sources.read(spec)
+
+
+def test_markdown_is_stripped():
+    text = (
+        "---\nlayout: x\n---\n# Title #\n\nA **bold** `word`, snake_case_name and 2 * 3 * 4.\n\n"
+        "```python\ncode = 1\n```\n<!-- no -->\n## Part\n- one\n- two\n\n> quoted ![i](i.png)\n"
+    )
+    title, body = sources.parse_markdown(text)
+    assert title == "Title"
+    assert sources.unwrap(body).splitlines() == [
+        "A bold word, snake_case_name and 2 * 3 * 4.",
+        "Part",
+        "one",
+        "two",
+        "quoted",
+    ]
+    assert sources.parse_markdown("no heading") == (None, "no heading")
+
+
+def test_wrapped_lines_are_joined():
+    long = "This line of prose is longer than forty characters and goes"
+    assert sources.unwrap(f"{long}\non here. \n\nshort item\nother item\n{long}.\nNext") == "\n".join(
+        [f"{long} on here.", "short item", "other item", f"{long}.", "Next"]
+    )
+
+
+def test_squad_paragraphs_are_distinct_and_in_order_of_article():
+    examples = [
+        {"title": b"Zeta_Ray", "context": b"z1"},
+        {"title": b"Alpha", "context": "a2 é".encode()},
+        {"title": b"Zeta_Ray", "context": b"z1"},
+        {"title": b"Alpha", "context": b"a1"},
+        {"title": b"Zeta_Ray", "context": b"z0"},
+    ]
+    found = [(r.id, r.title, r.text) for r in sources.squad_paragraphs(examples)]
+    assert found == [
+        ("squad/Alpha/0", "Alpha", "a2 é"),
+        ("squad/Alpha/1", "Alpha", "a1"),
+        ("squad/Zeta Ray/0", "Zeta Ray", "z1"),
+        ("squad/Zeta Ray/1", "Zeta Ray", "z0"),
+    ]
+
+
+def test_wiki_leads(tmp_path, monkeypatch):
+    path = tmp_path / "summaries.json"
+    path.write_text(json.dumps({"B": {"title": "B", "extract": "b."}, "A": {"title": "A", "extract": "a."}}))
+    monkeypatch.setattr(assets, "fetch", lambda spec: {"asset:wiki-leads": path}[spec])
+    source = sources.read("asset:wiki-leads")
+    assert [(r.id, r.title, r.text) for r in source.records()] == [
+        ("wiki-leads/B", "B", "b."),
+        ("wiki-leads/A", "A", "a."),
+    ]
+    assert source.num_records == 2 and source.description["licence"] == "CC BY-SA 4.0"
+
+
+def test_mini_corpus_reads_without_a_download(monkeypatch):
+    source = sources.read("asset:mini")
+    records = list(source.records())
+    assert len(records) == source.num_records == len({r.id for r in records}) > 100
+    assert all(r.text and r.title for r in records)
