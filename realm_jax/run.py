@@ -12,7 +12,6 @@ import sys
 import time
 
 from realm_jax import cli
-from realm_jax.config import Config
 from realm_jax.memory import PeakMemory
 from realm_jax.workdir import Workdir, read_json, write_json
 
@@ -76,7 +75,11 @@ def run(workdir: Workdir) -> None:
         ict.train(workdir)
     with clock.phase("warm-up and first index"):
         pretrain.warm_up(workdir)
-    builder = BuilderProcess(workdir, memory) if _wants_builder(workdir.config) else None
+    builder = None
+    if workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "cpu":
+        builder = BuilderProcess(workdir, memory)
+    elif workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "accelerator":
+        print(f"on the builder's machine: python -m realm_jax.index.builder --workdir={workdir.path}", flush=True)
     try:
         with clock.phase("pretrain"):
             pretrain.train(workdir)
@@ -89,10 +92,6 @@ def run(workdir: Workdir) -> None:
     with clock.phase("evaluation"):
         peaks = memory.close()
         summarize(workdir, {"peak_memory_mib": peaks, "phase_seconds": clock.seconds})
-
-
-def _wants_builder(config: Config) -> bool:
-    return config.index.device == "cpu" and config.pretrain.index_refresh_every > 0
 
 
 class _Clock:

@@ -25,13 +25,13 @@ class Workdir:
 
     @classmethod
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
-        """Opens the folder, writing its config if it is new.
+        """Opens the folder, writing its config if the run has made nothing yet.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
         """
         workdir = cls(path, config.check())
-        if workdir.config_file.exists():
+        if workdir.tokenizer_file.exists():
             differences = config_lib.differences(config, cls.open(path).config)
             if differences:
                 raise ConfigError(

@@ -1,7 +1,95 @@
-"""Eight fake CPU devices for every test, and one tiny run that tests share."""
+"""Eight fake CPU devices for every test, and one tiny corpus that the runs of tests share."""
 
+import dataclasses
 import os
+import pathlib
+import shutil
+
+import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from realm_jax import config as config_lib  # noqa: E402
+from realm_jax.data import assets  # noqa: E402
+from realm_jax.data.prepare import prepare  # noqa: E402
+from realm_jax.workdir import Workdir  # noqa: E402
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+NUM_ARTICLES = 80
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of downloads and compiled programs of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["REALM_JAX_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory):
+    """The first articles of the mini-corpus, as JSON lines."""
+    lines = assets.fetch(assets.MINI_CORPUS).read_text().splitlines(keepends=True)[:NUM_ARTICLES]
+    file = tmp_path_factory.mktemp("texts") / "tiny.jsonl"
+    file.write_text("".join(lines))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_config(corpus_file):
+    """Everything as small as it gets; no ICT, no warm-up, batches for eight devices."""
+    return config_lib.Config(
+        name="tiny",
+        model=config_lib.ModelConfig(
+            vocab_size=700,
+            hidden_size=16,
+            num_layers=1,
+            num_heads=2,
+            intermediate_size=32,
+            max_positions=96,
+            dropout=0.0,
+            pooling="mean",
+            projection_dim=16,
+        ),
+        corpus=config_lib.CorpusConfig(knowledge=str(corpus_file), block_len_tokens=48, heldout_fraction=0.2),
+        ict=config_lib.IctConfig(steps=0, batch_size=8, query_len_tokens=24),
+        pretrain=config_lib.PretrainConfig(
+            steps=4,
+            batch_size=8,
+            num_candidates=4,
+            query_len_tokens=32,
+            learning_rate=1e-3,
+            index_refresh_every=2,
+            checkpoint_every=2,
+            log_every=2,
+        ),
+        index=config_lib.IndexConfig(search="exact", device="inline", wait_timeout_s=60.0, embed_batch_tokens=2048),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config, tmp_path_factory):
+    """A workdir whose corpus is prepared; tests only read it."""
+    workdir = Workdir.create(tmp_path_factory.mktemp("runs") / "tiny", tiny_config)
+    prepare(workdir)
+    return workdir
+
+
+@pytest.fixture
+def new_run(tiny_run, tmp_path):
+    """Makes workdirs with the same corpus and other settings: `new_run(pretrain={"steps": 9}, seed=3)`."""
+
+    def make(name="run", **changes) -> Workdir:
+        config = tiny_run.config
+        for section, values in changes.items():
+            if isinstance(values, dict):
+                values = dataclasses.replace(getattr(config, section), **values)
+            config = dataclasses.replace(config, **{section: values})
+        workdir = Workdir.create(tmp_path / name, config)
+        shutil.copy(tiny_run.tokenizer_file, workdir.tokenizer_file)
+        shutil.copytree(tiny_run.knowledge_folder, workdir.knowledge_folder)
+        return workdir
+
+    return make

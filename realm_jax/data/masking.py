@@ -1,4 +1,4 @@
-"""Masked queries: which wordpieces of a sentence are hidden, and the query and targets that result (Guu et al. 2020, §3.3).
+"""Masked queries: which wordpieces of a sentence are hidden, and the query and targets that result (Guu et al., §3.3).
 
 REALM masks one salient span (`salient.py`); its ablation (Table 2) compares uniformly drawn wordpieces (BERT) and one
 random span (SpanBERT), which are chosen here. Positions count a sentence's wordpieces from 0; in the query they are one
@@ -56,7 +56,7 @@ def choose_uniform(
 def choose_span(num_tokens: int, rng: np.random.Generator, max_width: int) -> tuple[int, int]:
     """Draws one random span, as SpanBERT does: the paper's random-span ablation follows it.
 
-    The width is geometric with SPAN_STOP_RATE, conditioned on at most max_width (mean 3.8 of 10, close to the width of a
+    The width is geometric with SPAN_STOP_RATE, conditioned on at most max_width (mean 3.8 of 10, close to that of a
     salient span, where a uniform width would average 5.5); the start is uniform over the places where it fits.
 
     Returns:

@@ -28,7 +28,7 @@ class MaskedSentences:
         corpus: the pre-training text X.
         config: masking policy and lengths.
         heldout: take the held-out articles instead of the others.
-        with_sibling: only sentences whose article has another block.
+        answer_in_sibling: only salient spans whose text is also a span of another block of their article.
         extra_mask_rate: share of the other wordpieces that are masked and predicted besides the span.
     """
 
@@ -40,7 +40,7 @@ class MaskedSentences:
         heldout_fraction: float,
         *,
         heldout: bool = False,
-        with_sibling: bool = False,
+        answer_in_sibling: bool = False,
         extra_mask_rate: float = 0.0,
     ):
         self.corpus, self.config = corpus, config
@@ -50,12 +50,18 @@ class MaskedSentences:
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
         chosen = corpus.heldout(heldout_fraction) == heldout
-        elsewhere = _texts_of_several_articles(corpus) if config.answer_elsewhere else None
+        wanted = {}  # reason to skip a span -> bool per span of the corpus
+        if config.answer_elsewhere:
+            wanted["answer in no other article"] = _recurs(corpus, _articles(corpus))
+        if answer_in_sibling:
+            wanted["answer in no other block of the article"] = _recurs(
+                corpus, _blocks(corpus), within=_articles(corpus)
+            )
         rows, self._starts = [], []
         start = 0
         for segment in corpus.segments:
             self._starts.append(start)
-            keep = self._eligible(segment, chosen, elsewhere, with_sibling)
+            keep = self._eligible(segment, chosen, {r: w[start:] for r, w in wanted.items()})
             rows.append(np.flatnonzero(keep) + start)
             start += len(keep)
         self.rows = np.concatenate(rows)
@@ -67,20 +73,16 @@ class MaskedSentences:
                 "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
             )
 
-    def _eligible(self, segment: Segment, chosen, elsewhere, with_sibling: bool) -> np.ndarray:
+    def _eligible(self, segment: Segment, chosen: np.ndarray, wanted: dict[str, np.ndarray]) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
         table = getattr(segment, self._column)
         block = table["block"]
-        source = segment.sources[segment.blocks["source"][block]]
         reasons = {"other part (held out or not)": ~chosen[segment.first_block + block.astype(np.int64)]}
-        if with_sibling:
-            reasons["only block of its article"] = source["block_limit"] - source["block_start"] < 2
         if self._column == "spans":
             sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
             last = table["token_limit"] - sentence["token_start"]
             reasons["span beyond query_len_tokens"] = last > self.config.query_len_tokens - 2
-            if elsewhere is not None:
-                reasons["answer in no other article"] = ~elsewhere[self._starts[-1] :][: len(table)]
+            reasons |= {reason: ~flags[: len(table)] for reason, flags in wanted.items()}
         keep = np.ones(len(table), bool)
         for reason, bad in reasons.items():
             self.skipped[reason] += int((keep & bad).sum())
@@ -151,21 +153,39 @@ class MaskedSentences:
         return np.array(chosen)
 
 
-def _texts_of_several_articles(corpus: Corpus) -> np.ndarray:
-    """bool [spans of all segments]: whether a span with the same text stands in another article."""
-    texts, sources, first_source = [], [], 0
+def _articles(corpus: Corpus) -> np.ndarray:
+    """int64 [spans of all segments]: ordinal of each span's article."""
+    sources, first = [], 0
     for segment in corpus.segments:
-        texts.append(segment.spans["text_hash"])
-        sources.append(segment.blocks["source"][segment.spans["block"]].astype(np.int64) + first_source)
-        first_source += len(segment.sources)
-    texts, sources = np.concatenate(texts), np.concatenate(sources)
-    order = np.argsort(texts, kind="stable")
-    firsts = np.flatnonzero(np.diff(texts[order], prepend=~texts[order[:1]]))
-    lowest = np.minimum.reduceat(sources[order], firsts)
-    highest = np.maximum.reduceat(sources[order], firsts)
-    several = np.empty(len(texts), bool)
-    several[order] = np.repeat(lowest != highest, np.diff(np.append(firsts, len(texts))))
-    return several
+        sources.append(segment.blocks["source"][segment.spans["block"]].astype(np.int64) + first)
+        first += len(segment.sources)
+    return np.concatenate(sources)
+
+
+def _blocks(corpus: Corpus) -> np.ndarray:
+    """int64 [spans of all segments]: ordinal of each span's block."""
+    return np.concatenate([s.spans["block"].astype(np.int64) + s.first_block for s in corpus.segments])
+
+
+def _recurs(corpus: Corpus, places: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+    """bool [spans of all segments]: whether the same text is a span of another place (of the same `within`)."""
+    texts = np.concatenate([segment.spans["text_hash"] for segment in corpus.segments])
+    keys = (texts,) if within is None else (texts, within)
+    order = np.lexsort(keys[::-1])
+    starts = np.ones(len(order), bool)
+    starts[1:] = np.any([np.diff(key[order].astype(np.int64)) != 0 for key in keys], axis=0)
+    firsts = np.flatnonzero(starts)
+    lowest = np.minimum.reduceat(places[order], firsts)
+    highest = np.maximum.reduceat(places[order], firsts)
+    recurs = np.empty(len(order), bool)
+    recurs[order] = np.repeat(lowest != highest, np.diff(np.append(firsts, len(order))))
+    return recurs
+
+
+def contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether `wanted` stands in `tokens`, one after the other."""
+    starts = np.flatnonzero(tokens[: max(0, len(tokens) - len(wanted) + 1)] == wanted[0])
+    return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
 
 
 class Examples:

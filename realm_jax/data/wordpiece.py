@@ -1,7 +1,7 @@
 """The vocabulary of a run: BERT's lower-cased WordPiece, loaded from a checkpoint or trained from the corpus."""
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -31,15 +31,23 @@ def from_checkpoint(folder: pathlib.Path) -> Tokenizer:
     raise ConfigError(f"{folder} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
 
 
-def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     """A vocabulary of exactly `vocab_size` pieces: learned ones, then [unusedN]. Depends on the texts alone."""
     tokenizer = _bert({})
+    # The trainer breaks ties by id, and numbers the pieces ##x in hash order: number them first, ourselves.
+    split = tokenizer.pre_tokenizer.pre_tokenize_str
+    words = {word for text in texts for word, _ in split(tokenizer.normalizer.normalize_str(text))}
+    inner = sorted({"##" + character for word in words for character in word[1:]})
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIALS, min_frequency=2, show_progress=False
+        vocab_size=vocab_size, special_tokens=[*SPECIALS, *inner], min_frequency=2, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    # Pieces of equal frequency come in hash order: sort them, so that the same texts give the same ids.
     learned = sorted(set(tokenizer.get_vocab()) - set(SPECIALS))
+    if len(SPECIALS) + len(learned) > vocab_size:
+        raise ConfigError(
+            f"the corpus has too many different letters for a vocabulary of {vocab_size}: "
+            f"pass --model.vocab_size={len(SPECIALS) + len(learned)} or more"
+        )
     unused = [f"[unused{i}]" for i in range(vocab_size - len(SPECIALS) - len(learned))]
     return _bert({piece: i for i, piece in enumerate([*SPECIALS, *learned, *unused])})
 

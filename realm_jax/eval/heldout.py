@@ -14,7 +14,7 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.pipeline import MaskedSentences, with_candidates
+from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
 from realm_jax.index.exact import ExactSearch
@@ -64,8 +64,8 @@ def evaluate(
     """Judges one state of the parameters.
 
     Returns:
-        one value per example for `answer_retrieved` and `answer_random` (answer in a candidate's body), `plain_recall@k`,
-        `hard_recall@k`, and for the first `pretrain.eval_examples`: `loss_*` (nats per predicted wordpiece) and
+        one value per example for `answer_retrieved` and `answer_random` (answer in a candidate's body),
+        `plain_recall@k`, `hard_recall@k`, and for the first `pretrain.eval_examples`: `loss_*` (nats per wordpiece) and
         `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings.
     """
     knowledge = data.knowledge
@@ -96,15 +96,10 @@ def answer_among(corpus: Corpus, blocks: np.ndarray, answers: list[np.ndarray]) 
     """bool [batch]: whether the answer's wordpieces stand in the body of one of the blocks [batch, candidates]."""
     return np.array(
         [
-            any(_contains(corpus.body(int(block)), answer) for block in row if block >= 0)
+            any(contains(corpus.body(int(block)), answer) for block in row if block >= 0)
             for row, answer in zip(blocks, answers, strict=True)
         ]
     )
-
-
-def _contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
-    starts = np.flatnonzero(tokens[: len(tokens) - len(wanted) + 1] == wanted[0])
-    return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
 
 
 def _reading(config, knowledge, queries, params, retrieved, random_blocks, name) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ import dataclasses
 import json
 
 import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
 
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
@@ -52,7 +54,7 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     report = _report(workdir, summary, examples)
     write_json(workdir.summary_file, summary)
     write_text(workdir.path / "report.md", report)
-    print(report, flush=True)
+    Console().print(Markdown(report))
     return summary
 
 
@@ -159,8 +161,7 @@ def _report(workdir: Workdir, summary: dict, examples: str) -> str:
     lines[-1] += "trainer's step): " + ", ".join(f"{a['step']} @ {a['trainer_step']}" for a in index["adopted"])
     if "mean_cosine_first_last" in index:
         lines.append(f"mean cosine of a block's embedding, first to last version: {index['mean_cosine_first_last']}")
-    lines.append(
-        f"devices idle for retrieval {index['retrieval_wait_seconds']} s, for the builder {index['index_wait_seconds']} s"
-    )
+    waits = index["retrieval_wait_seconds"], index["index_wait_seconds"]
+    lines.append(f"training waited {waits[0]} s for retrieval and {waits[1]} s for the builder")
     lines.append(f"peak memory (PSS, MiB): {summary.get('peak_memory_mib')}; seconds: {summary.get('phase_seconds')}")
     return "\n".join([*lines, "", "## Three masked sentences", "", examples])

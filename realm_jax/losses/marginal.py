@@ -50,7 +50,7 @@ def retrieval_utility(
     token_logp: Float[Array, "batch candidates masks"],
     mask_weights: Float[Array, "batch masks"],
 ) -> tuple[Array, Array]:
-    """sum_j log p(y_j | x) - log p(y_j | null, x), with its count: what retrieval adds to the null block (§5, App. D)."""
+    """sum_j log p(y_j | x) - log p(y_j | null, x), with its count: what retrieval adds to the null block (App. D)."""
     gain = token_marginal_logp(prior_logp, token_logp) - token_logp[:, 0]
     return (gain * mask_weights).sum(), mask_weights.sum()
 

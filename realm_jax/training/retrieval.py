@@ -208,7 +208,7 @@ class RetrievalStream:
         return {"position": self._taken, "candidates": candidates.tolist()}
 
     def metrics(self) -> dict[str, float]:
-        """Index version and age; seconds since the last call that the devices idled for retrieval, or for the builder."""
+        """Index version and age; seconds since the last call that training waited for retrieval, or the builder."""
         version = self._index.loaded.version
         retrieval_wait_s, index_wait_s = self._retrieval_wait_s, self._index_wait_s
         self._retrieval_wait_s = self._index_wait_s = 0.0

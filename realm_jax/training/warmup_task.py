@@ -15,7 +15,7 @@ import optax
 
 from realm_jax import parallel
 from realm_jax.config import Config
-from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, joint_tokens, mask_slots
+from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, contains, joint_tokens, mask_slots
 from realm_jax.data.prepare import RunData
 from realm_jax.losses.marginal import token_marginal
 from realm_jax.models import knowledge_encoder
@@ -41,7 +41,7 @@ class WarmupTask:
             data.special,
             policy,
             config.corpus.heldout_fraction,
-            with_sibling=True,
+            answer_in_sibling=True,
             extra_mask_rate=EXTRA_MASK_RATE,
         )
 
@@ -85,9 +85,14 @@ class WarmupTask:
         return Batches(make, state)
 
     def _example(self, number: int, rng: np.random.Generator) -> tuple:
+        """A query, and the block to read: another one of its article that has the answer, or the null block."""
         query = self._sentences.example(number, rng)
-        others = [i for i in self._data.text.siblings(int(query.source_block)) if i != query.source_block]
-        return query, np.int64(-1 if rng.random() < NULL_RATE else rng.choice(others))
+        if rng.random() < NULL_RATE:
+            return query, np.int64(-1)
+        others = np.array([i for i in self._data.text.siblings(int(query.source_block)) if i != query.source_block])
+        answer = self._sentences.answer(number)
+        holders = [i for i in others if contains(self._data.text.body(int(i)), answer)]
+        return query, np.int64(rng.choice(holders or others))
 
     def saves_at(self, step: int) -> bool:
         return step % self._config.pretrain.checkpoint_every == 0

@@ -1,0 +1,61 @@
+# realm_jax. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+ACCEL ?= cpu
+CONFIG ?= experiments/nano.py
+WORKDIR ?=
+CORPUS ?=
+INIT ?=
+DATASET ?=
+VENV ?= .venv
+PYTHON ?= python3
+PY = $(VENV)/bin/python
+EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
+comma := ,
+NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
+OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+
+.PHONY: help setup pretrain ict builder recall lint test test-slow test-all clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'variables: CONFIG=experiments/FILE.py WORKDIR=DIR CORPUS=FILE_OR_FOLDER INIT=MODEL ARGS="--pretrain.steps=100" ACCEL=cpu|gpu|tpu'
+
+setup: $(VENV)/.installed-$(ACCEL) ## make .venv with everything (ACCEL=cpu|gpu|tpu); quick when nothing changed
+
+$(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
+	@case '$(ACCEL)' in cpu|gpu|tpu) ;; *) echo 'ACCEL=$(ACCEL) is unknown: use ACCEL=cpu, gpu or tpu' >&2; exit 2;; esac
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+pretrain: setup ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
+	$(PY) -m realm_jax.run $(NEW_RUN)
+
+ict: setup ## only the embedder's warm start
+	$(PY) -m realm_jax.training.ict $(NEW_RUN)
+
+builder: setup ## only the index builder of an existing run
+	$(PY) -m realm_jax.index.builder $(OLD_RUN)
+
+recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
+	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+
+lint: setup ## ruff
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+test: setup ## unit tests and a two-process run
+	$(PY) -m pytest -m 'not slow'
+
+test-slow: setup ## only the slow tests
+	$(PY) -m pytest -m slow
+
+test-all: setup ## all tests
+	$(PY) -m pytest
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

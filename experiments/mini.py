@@ -1,0 +1,45 @@
+"""A mini-corpus of our own writing and random weights, without any network: for tests and for trying the commands.
+
+command   make pretrain CONFIG=experiments/mini.py
+hardware  2 CPU cores, 2 GB of memory
+time
+result
+"""
+
+from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        name="mini",
+        init="random",
+        model=ModelConfig(
+            vocab_size=3000,
+            hidden_size=64,
+            num_layers=2,
+            num_heads=2,
+            intermediate_size=256,
+            max_positions=128,
+            dropout=0.0,
+            pooling="mean",
+            projection_gain=0.45,
+        ),
+        corpus=CorpusConfig(knowledge="asset:mini", block_len_tokens=48, heldout_fraction=0.1),
+        ict=IctConfig(steps=150, batch_size=32, query_len_tokens=32, learning_rate=1e-3, checkpoint_every=150),
+        pretrain=PretrainConfig(
+            steps=160,
+            batch_size=16,
+            num_candidates=4,
+            query_len_tokens=32,
+            learning_rate=1e-3,
+            retriever_learning_rate=1e-5,
+            answer_elsewhere=True,
+            index_refresh_every=20,
+            encoder_warmup_steps=240,
+            encoder_warmup_batch_size=16,
+            checkpoint_every=40,
+            eval_examples=128,
+            recall_examples=256,
+        ),
+        index=IndexConfig(builder_threads=1, builder_nice=19),
+    )

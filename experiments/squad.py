@@ -1,0 +1,42 @@
+"""SQuAD paragraphs as the corpus, for zero-shot passage recall on SQuAD-open questions.
+
+command   python -m realm_jax.run --config=experiments/squad.py --corpus=squad_paragraphs.jsonl.gz
+          python -m realm_jax.eval --workdir=runs/squad --only=recall --dataset=squad_open_dev.jsonl
+          (without --corpus the paragraphs come from TensorFlow Datasets: tfds:squad)
+hardware  2 CPU cores
+time
+result
+"""
+
+from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        name="squad",
+        init="asset:bert-tiny",
+        model=ModelConfig(
+            hidden_size=128,
+            num_layers=2,
+            num_heads=2,
+            intermediate_size=512,
+            dropout=0.0,
+            gelu="erf",
+            pooling="mean",
+            projection_gain=0.45,
+        ),
+        corpus=CorpusConfig(knowledge="tfds:squad", block_len_tokens=128, heldout_fraction=0.05),
+        ict=IctConfig(steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, checkpoint_every=200),
+        pretrain=PretrainConfig(
+            steps=300,
+            batch_size=16,
+            num_candidates=5,
+            query_len_tokens=48,
+            learning_rate=3e-4,
+            retriever_learning_rate=1e-4,
+            index_refresh_every=50,
+            encoder_warmup_steps=300,
+            checkpoint_every=100,
+        ),
+        index=IndexConfig(builder_threads=1, builder_nice=19),
+    )

@@ -1,0 +1,19 @@
+"""Rankings that a learned retriever has to beat."""
+
+import bm25s
+import numpy as np
+from jaxtyping import Int
+
+from realm_jax.data.corpus import Corpus
+
+
+def bm25(corpus: Corpus, queries: list[str], k: int) -> Int[np.ndarray, "batch k"]:
+    """The k best blocks (title and text) of each query by BM25; -1 where fewer have a word in common."""
+    blocks = (corpus.block(i) for i in range(corpus.num_blocks))
+    tokens = bm25s.tokenize([f"{b.title} {b.text}" for b in blocks], stopwords="en", show_progress=False)
+    index = bm25s.BM25()
+    index.index(tokens, show_progress=False)
+    wanted = bm25s.tokenize(queries, stopwords="en", show_progress=False)
+    found, scores = index.retrieve(wanted, k=min(k, corpus.num_blocks), show_progress=False)
+    found = np.where(scores > 0, found, -1).astype(np.int32)
+    return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
