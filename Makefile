@@ -1,6 +1,8 @@
 # realm_jax. `make help` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
+# Huge pages: XLA on a CPU allocates its temporaries afresh in every step, a quarter of whose time went into page faults.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 ACCEL ?= cpu
 CONFIG ?= experiments/nano.py
 WORKDIR ?=

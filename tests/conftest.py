@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import shutil
 
 import pytest
@@ -16,7 +15,6 @@ from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 NUM_ARTICLES = 80
 
 

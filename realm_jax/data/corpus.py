@@ -17,7 +17,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -133,28 +133,28 @@ class Corpus:
         shape = (*indices.shape, length)
         return Tokens(ids.reshape(shape), mask.reshape(shape), types.reshape(shape))
 
-    def body(self, index: int) -> np.ndarray:
+    def body(self, index: SupportsIndex) -> np.ndarray:
         """uint16 [tokens]: wordpieces of a block's body."""
         segment, block = self._row(index)
         return segment.tokens[int(block["token_start"]) : int(block["token_limit"])]
 
-    def title(self, index: int) -> np.ndarray:
+    def title(self, index: SupportsIndex) -> np.ndarray:
         """uint16 [tokens]: wordpieces of a block's title."""
         segment, block = self._row(index)
         source = segment.sources[block["source"]]
         return segment.title_tokens[int(source["title_token_start"]) : int(source["title_token_limit"])]
 
-    def sentences(self, index: int) -> np.ndarray:
+    def sentences(self, index: SupportsIndex) -> np.ndarray:
         """SENTENCE rows of a block, in order."""
         segment, block = self._row(index)
         return segment.sentences[int(block["sentence_start"]) : int(block["sentence_limit"])]
 
-    def spans(self, index: int) -> np.ndarray:
+    def spans(self, index: SupportsIndex) -> np.ndarray:
         """SPAN rows of a block, by sentence and start."""
         segment, block = self._row(index)
         return segment.spans[int(block["span_start"]) : int(block["span_limit"])]
 
-    def block(self, index: int) -> Block:
+    def block(self, index: SupportsIndex) -> Block:
         """A block's text, title and source id, for people."""
         segment, block = self._row(index)
         source = segment.sources[block["source"]]
@@ -162,13 +162,13 @@ class Corpus:
         title = _text(segment.titles, source["title_start"], source["title_limit"])
         return Block(int(index), source_id, title, _text(segment.text, block["text_start"], block["text_limit"]))
 
-    def siblings(self, index: int) -> range:
+    def siblings(self, index: SupportsIndex) -> range:
         """Ordinals of all blocks of a block's record, itself among them."""
         segment, block = self._row(index)
         source = segment.sources[block["source"]]
         return range(segment.first_block + int(source["block_start"]), segment.first_block + int(source["block_limit"]))
 
-    def _row(self, index: int) -> tuple[Segment, np.void]:
+    def _row(self, index: SupportsIndex) -> tuple[Segment, np.void]:
         if not 0 <= index < self.num_blocks:
             raise IndexError(f"block {index} of a corpus of {self.num_blocks}")
         segment = self.segments[int(np.searchsorted(self._first_blocks, index, side="right")) - 1]

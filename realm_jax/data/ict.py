@@ -1,6 +1,7 @@
 """Inverse cloze examples: a sentence and the block that it was taken from (Lee et al. 2019, §4)."""
 
 from collections import Counter
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class IctExamples:
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def example(self, number: int, rng: np.random.Generator) -> IctBatch:
+    def example(self, number: SupportsIndex, rng: np.random.Generator) -> IctBatch:
         """One sentence, drawn uniformly, and its block with the sentence removed at `removal_rate`."""
         corpus, index = self._corpus, int(self.blocks[number])
         sentences = corpus.sentences(index)

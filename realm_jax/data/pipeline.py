@@ -8,7 +8,7 @@ Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
@@ -92,7 +92,7 @@ class MaskedSentences:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def locate(self, number: int) -> tuple[Segment, np.void, np.void, np.void | None]:
+    def locate(self, number: SupportsIndex) -> tuple[Segment, np.void, np.void, np.void | None]:
         """(segment, block row, sentence row, span row) of an example."""
         ordinal = self.rows[number]
         at = int(np.searchsorted(self._starts, ordinal, side="right")) - 1
@@ -103,13 +103,13 @@ class MaskedSentences:
             return segment, block, row, None
         return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
 
-    def answer(self, number: int) -> np.ndarray:
+    def answer(self, number: SupportsIndex) -> np.ndarray:
         """uint16: the wordpieces of an example's salient span."""
         segment, block, _, span = self.locate(number)
         start = int(block["token_start"])
         return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
 
-    def example(self, number: int, rng: np.random.Generator) -> MaskedQueries:
+    def example(self, number: SupportsIndex, rng: np.random.Generator) -> MaskedQueries:
         """One masked sentence; the span is fixed by `number`, random masks come from `rng`."""
         config = self.config
         segment, block, sentence, span = self.locate(number)
@@ -194,7 +194,7 @@ class Examples:
     def __init__(self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int):
         self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
 
-    def batch(self, number: int, batch_size: int) -> Any:
+    def batch(self, number: SupportsIndex, batch_size: int) -> Any:
         """Examples [number * batch_size, (number + 1) * batch_size), stacked."""
         first = number * batch_size
         return types.stack([self._sequence[i] for i in range(first, first + batch_size)])

@@ -3,6 +3,7 @@
 import pathlib
 from dataclasses import dataclass
 
+from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
@@ -76,7 +77,7 @@ def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
         )
 
 
-def _build(workdir: Workdir, tokenizer: Tokenizer, source: sources.Source, folder: pathlib.Path) -> None:
+def _build(workdir: Workdir, tokenizer: Tokenizer, source: sources.Source, folder: epath.Path) -> None:
     config = workdir.config.corpus
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
     if (folder / "manifest.json").exists():

@@ -1,5 +1,6 @@
 """The vocabulary of a run: BERT's lower-cased WordPiece, loaded from a checkpoint or trained from the corpus."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from realm_jax.config import ConfigError
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def load(file: pathlib.Path) -> Tokenizer:
+def load(file: os.PathLike) -> Tokenizer:
     """Reads a tokenizer.json, without its truncation and padding. Raises ConfigError if it cannot be read."""
     try:
         tokenizer = Tokenizer.from_file(str(file))

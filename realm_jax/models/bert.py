@@ -61,10 +61,10 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens hidden"], bias: Float[Array, "batch 1 1 tokens"], deterministic: bool
-    ) -> Float[Array, "batch tokens hidden"]:
+        self, x: Float[Array, "positions hidden"], bias: Float[Array, "batch 1 1 tokens"], deterministic: bool
+    ) -> Float[Array, "positions hidden"]:
         config = self.config
-        heads = (*x.shape[:-1], config.num_heads, config.hidden_size // config.num_heads)
+        heads = (bias.shape[0], bias.shape[-1], config.num_heads, config.hidden_size // config.num_heads)
         query = _dense(config.hidden_size, config, "query")(x).reshape(heads)
         key = _dense(config.hidden_size, config, "key")(x).reshape(heads)
         value = _dense(config.hidden_size, config, "value")(x).reshape(heads)
@@ -104,9 +104,12 @@ class Bert(nn.Module):
         """Args: tokens of shape [batch, tokens]. Padding is never attended to."""
         x = self.embeddings(tokens, deterministic)
         bias = jnp.where(tokens.mask[:, None, None, :], 0.0, MASKED_SCORE)
+        # Layers see a matrix of positions: on a CPU, XLA copies a 3-D input once more for each weight's gradient.
+        shape = x.shape
+        x = x.reshape(-1, shape[-1])
         for layer in self.layers:
             x = layer(x, bias, deterministic)
-        return x
+        return x.reshape(shape)
 
 
 class MlmHead(nn.Module):

@@ -8,7 +8,7 @@ before each step. A checkpoint stores what the stream says of itself, so that a 
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ class Stopped(RunError):
     """A signal asked to stop; the state was saved first."""
 
 
+@runtime_checkable
 class Stream(Protocol):
     """Batches of a task, already split over the devices."""
 
@@ -46,6 +47,7 @@ class Stream(Protocol):
         """Stops its threads."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What differs between ICT, the encoder warm-up, pre-training and later tasks."""
 

@@ -23,7 +23,7 @@ from realm_jax.data.pipeline import with_candidates
 from realm_jax.index.search import Search, open_search
 from realm_jax.index.versions import IndexStore, Version
 from realm_jax.models import embedder
-from realm_jax.types import MaskedQueries
+from realm_jax.types import MaskedQueries, PretrainBatch
 
 POLL_S = 0.5  # between looks for a newer index version
 TICK_S = 0.002  # resolution of the time waited for retrieval
@@ -175,7 +175,7 @@ class RetrievalStream:
             self._queries = self._ask()
         self._retrieval_wait_s = self._index_wait_s = 0.0
 
-    def take(self, params: dict) -> jax.Array:
+    def take(self, params: dict) -> PretrainBatch:
         """The next batch, and the start of the retrieval of the one after it with `params`."""
         if self._pending is None:
             self._pending = self._retrieve_next(params)
@@ -213,8 +213,8 @@ class RetrievalStream:
         retrieval_wait_s, index_wait_s = self._retrieval_wait_s, self._index_wait_s
         self._retrieval_wait_s = self._index_wait_s = 0.0
         return {
-            "index_step": version.step,
-            "index_age_steps": self._taken - version.step,
+            "index_step": float(version.step),
+            "index_age_steps": float(self._taken - version.step),
             "index_age_seconds": time.time() - version.manifest["finished"],
             "retrieval_wait_seconds": retrieval_wait_s,
             "index_wait_seconds": index_wait_s,

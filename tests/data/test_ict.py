@@ -77,7 +77,7 @@ def test_blocks_held_out_or_of_one_sentence_give_no_example(data):
 
 def test_a_corpus_without_examples_is_an_error(data):
     with pytest.raises(ConfigError, match="no block has two sentences"):
-        examples(data, heldout=1.0)
+        examples(data, heldout=0.9999999)
 
 
 def test_concatenate_keeps_every_separator_when_it_cuts():

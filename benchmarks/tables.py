@@ -1,0 +1,86 @@
+"""Writes the README's results tables from benchmarks/results/*.json, so that no figure is typed by hand.
+
+    python benchmarks/tables.py [--check]      (--check only compares, for the tests)
+"""
+
+import json
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
+
+
+def main() -> None:
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    fresh = before + BEGIN + tables() + END + after
+    if "--check" in sys.argv:
+        sys.exit(0 if fresh == text else "README.md is out of date: run python benchmarks/tables.py")
+    README.write_text(fresh)
+
+
+def tables() -> str:
+    """All tables whose measurement exists, as Markdown."""
+    parts = []
+    for name, render in (("nano", _nano), ("squad_recall", _squad), ("pretrain_step", _step), ("index_recall", _index)):
+        file = HERE / "results" / f"{name}.json"
+        if file.exists():
+            result = json.loads(file.read_text())
+            hardware = f"{result['hardware']['cores']} cores, {result['hardware']['cpu']}"
+            stamp = f"{result['date'][:10]}, commit {result['commit'][:8]}, {hardware}"
+            parts.append(f"{render(result['values'])}\n\n<sub>`{result['command']}`; {stamp}</sub>\n")
+    return "\n".join(parts)
+
+
+def _nano(values: dict) -> str:
+    rows = {
+        "plain recall@1": "plain_recall@1",
+        "answer among the candidates": "answer_retrieved",
+        "loss, retrieved blocks": "loss_retrieved",
+        "loss, random blocks": "loss_random",
+        "loss, null block": "loss_null",
+        "retrieval utility": "utility",
+    }
+    states = values["realm"]["states"]
+    frozen = values["frozen"]["states"]["after REALM"]
+    lines = ["**Held-out Wikipedia sentences** (`experiments/nano.py`; mean ± half the 95% interval)", ""]
+    lines += ["| | " + " | ".join(states) + " | after REALM, retriever frozen | n |", "|---|" + "---:|" * 5]
+    for label, key in rows.items():
+        cells = [state.get(key) for state in states.values()] + [frozen[key]]
+        shown = " | ".join(f"{c['mean']:.3f} ±{c['half_width']:.3f}" if c else "" for c in cells)
+        lines.append(f"| {label} | {shown} | {frozen[key]['n']} |")
+    return "\n".join(lines)
+
+
+def _squad(values: dict) -> str:
+    ks = ("recall@1", "recall@5", "recall@20")
+    lines = [f"**SQuAD-open dev, 2,067 paragraphs, zero-shot passage recall** (mean of {len(values['seeds'])} seeds)", ""]
+    lines += ["| | " + " | ".join(ks) + " |", "|---|" + "---:|" * len(ks)]
+    for arm, row in values["mean"].items():
+        lines.append(f"| {arm} | " + " | ".join(f"{row[k]:.3f}" for k in ks) + " |")
+    return "\n".join(lines)
+
+
+def _step(values: dict) -> str:
+    lines = ["**One pre-training step beside Hugging Face's REALM classes** (batch 4, 8 candidates, 96/288/384)", ""]
+    lines += ["| model, inputs | ours, examples/s | theirs | ratio |", "|---|---:|---:|---:|"]
+    for row in values["rows"]:
+        lines.append(f"| {row['label']} | {row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
+def _index(values: dict) -> str:
+    lines = [f"**Searches** ({values['blocks']:,} synthetic blocks of {values['dim']} dimensions)", ""]
+    lines += ["| search | recall@5 | share of blocks scored | queries/s |", "|---|---:|---:|---:|"]
+    for row in values["rows"]:
+        lines.append(
+            f"| {row['search']} | {row['recall_at_5']:.3f} | {row['share_scored']:.3f} | {row['queries_per_s']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The builder in this process: it takes the newest checkpoint, skips those it missed, and gives up cleanly."""
+
+import dataclasses
+import os
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import ConfigError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index import builder
+from realm_jax.index.build_version import build_version
+from realm_jax.index.embed_blocks import embed_corpus
+from realm_jax.index.versions import IndexStore
+from realm_jax.training import phases
+
+
+@pytest.fixture(scope="module")
+def params(tiny_run):
+    return phases.first_params(tiny_run)
+
+
+def scaled(params, factor):
+    return {"embedder": jax.tree.map(lambda x: x * np.float32(factor), params["embedder"])}
+
+
+def save(workdir, params, *steps):
+    """Embedder checkpoints as the trainer writes them; step n has the parameters times 1 + n."""
+    with Checkpoints(workdir.phase("pretrain")) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, scaled(params, 1 + step), {"count": np.int32(step)}, {"position": step})
+
+
+def test_newest_checkpoint_is_built_and_the_missed_ones_are_skipped(new_run, params):
+    workdir = new_run()
+    save(workdir, params, 1, 2, 3)
+    workdir.mark_done("pretrain", 3)
+    builder.follow(workdir)
+    store = IndexStore(workdir.index_folder)
+    assert [version.step for version in store.versions()] == [3]
+    corpus = open_prepared(workdir).knowledge
+    expected = np.empty((corpus.num_blocks, workdir.config.model.projection_dim), np.float32)
+    embed_corpus(workdir.config, scaled(params, 4)["embedder"], corpus, expected)
+    version = store.latest()
+    np.testing.assert_allclose(version.load_embeddings(), expected, atol=1e-5)
+    assert version.manifest["segment_hashes"] == corpus.segment_hashes
+    assert 0 <= version.manifest["probe"]["plain_recall@1"] <= version.manifest["probe"]["plain_recall@20"] <= 1
+    builder.follow(workdir)  # nothing new: it ends
+    assert len(store.versions()) == 1
+
+
+def test_builder_follows_the_checkpoints_until_the_trainer_is_done(new_run, params):
+    workdir = new_run(index={"keep_versions": 2})
+    store = IndexStore(workdir.index_folder)
+    thread = threading.Thread(target=builder.follow, args=(workdir,), daemon=True)
+    thread.start()
+    for step in (0, 2, 4):
+        save(workdir, params, step)
+        wait_for(lambda step=step: store.latest() is not None and store.latest().step == step)
+        assert thread.is_alive()
+    workdir.mark_done("pretrain", 4)
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert [version.step for version in store.versions()] == [2, 4]  # pruned to the newest two
+    events = [(event["event"], event.get("step")) for event in store.history()]
+    assert [step for event, step in events if event == "published"] == [0, 2, 4]
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_trainer_that_never_comes_has_a_deadline(new_run):
+    workdir = new_run(index={"wait_timeout_s": 0.5})
+    with pytest.raises(ConfigError, match="no new checkpoint in .*/pretrain for 0 s: start the trainer"):
+        builder.follow(workdir)
+
+
+def test_builder_gives_up_when_its_parent_has_gone(new_run, params):
+    workdir = new_run()
+    save(workdir, params, 1)
+    with pytest.raises(builder.TrainerGone, match="the trainer is gone; start both again"):
+        builder.follow(workdir, parent=os.getpid())  # our own parent is another
+    workdir.mark_done("pretrain", 1)
+    builder.follow(workdir, parent=os.getppid())
+    assert IndexStore(workdir.index_folder).latest().step == 1
+
+
+def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
+    workdir = new_run(index={"embed_batch_tokens": 512})
+    data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
+    seen = []
+
+    def check_in():
+        seen.append([folder.name for folder in workdir.index_folder.iterdir()])
+        if len(seen) == 2:
+            raise builder.TrainerGone("gone")
+
+    with pytest.raises(builder.TrainerGone):
+        build_version(workdir.config, data.knowledge, data.special, store, 7, params["embedder"], check_in=check_in)
+    assert len(seen[-1]) == 1 and seen[-1][0].startswith("step-00000007-")
+    assert not list(workdir.index_folder.iterdir()) and store.latest() is None
+
+
+def config_with(tiny_run, device):
+    return dataclasses.replace(tiny_run.config, index=dataclasses.replace(tiny_run.config.index, device=device))
+
+
+def test_device_is_checked_and_never_replaced_silently(tiny_run):
+    builder.choose_device(config_with(tiny_run, "cpu"))
+    with pytest.raises(ConfigError, match="index.device=accelerator, but JAX runs on cpu here: install"):
+        builder.choose_device(config_with(tiny_run, "accelerator"))
+    with pytest.raises(ConfigError, match="index.device=inline: the trainer builds the index itself"):
+        builder.choose_device(config_with(tiny_run, "inline"))
+
+
+def test_cores_and_priority_are_yielded(tiny_run, monkeypatch):
+    calls = {}
+    monkeypatch.setattr(os, "nice", lambda by: calls.update(nice=by))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: calls.update(cores=cores), raising=False)
+    builder.yield_cores(tiny_run.config)
+    assert not calls
+    index = dataclasses.replace(tiny_run.config.index, builder_nice=19, builder_threads=1)
+    builder.yield_cores(dataclasses.replace(tiny_run.config, index=index))
+    assert calls == {"nice": 19, "cores": [3]}

@@ -1,0 +1,89 @@
+"""The config: what it refuses, and what every experiment file returns."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from realm_jax import cli
+from realm_jax import config as config_lib
+from realm_jax.config import Config, ConfigError
+
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+BAD = [
+    ("model", {"hidden_size": 100}, "multiple of model.num_heads"),
+    ("model", {"vocab_size": 70000}, "at most 65536"),
+    ("model", {"dropout": 1.0}, r"model.dropout must lie in \[0, 1\)"),
+    ("corpus", {"knowledge": ""}, "pass --corpus=FILE_OR_FOLDER"),
+    ("corpus", {"block_len_tokens": 8}, "corpus.block_len_tokens"),
+    ("corpus", {"tagger": "best"}, "corpus.tagger 'best' is unknown: use rules or spacy:PIPELINE"),
+    ("corpus", {"heldout_fraction": 1.0}, "corpus.heldout_fraction"),
+    ("ict", {"batch_size": 1}, "ict.batch_size > 1"),
+    ("pretrain", {"num_candidates": 1}, "at least 2"),
+    ("pretrain", {"answer_elsewhere": True, "masking": "span"}, "needs pretrain.masking=salient"),
+    ("pretrain", {"retriever_update_every": 3, "index_refresh_every": 100}, "must be a multiple of"),
+    ("pretrain", {"query_len_tokens": 400}, "exceeds model.max_positions = 512"),
+    ("index", {"max_age_policy": "stop"}, "max_age_policy=stop needs index.max_age_steps > 0"),
+    ("index", {"max_age_policy": "pause", "max_age_steps": 10}, "nobody builds"),
+    ("index", {"builder_nice": 20}, "index.builder_nice"),
+    ("index", {"lsh_bits": 30}, "index.lsh_bits"),
+]
+
+
+def config(**sections) -> Config:
+    base = Config(corpus=config_lib.CorpusConfig(knowledge="asset:mini"))
+    changed = {name: dataclasses.replace(getattr(base, name), **values) for name, values in sections.items()}
+    return dataclasses.replace(base, **changed)
+
+
+def test_defaults_are_the_papers():
+    base = config().check()
+    pretrain, model = base.pretrain, base.model
+    assert (model.hidden_size, model.num_layers, model.projection_dim) == (768, 12, 128)
+    assert (pretrain.batch_size, pretrain.steps, pretrain.num_candidates, pretrain.learning_rate) == (
+        512,
+        200_000,
+        8,
+        3e-5,
+    )
+    assert (pretrain.query_len_tokens, base.corpus.block_len_tokens, base.joint_len_tokens) == (96, 288, 384)
+    assert pretrain.index_refresh_every == 500
+
+
+@pytest.mark.parametrize(("section", "values", "message"), BAD)
+def test_a_bad_value_is_named(section, values, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        config(**{section: values}).check()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_name_is_a_plain_word(name):
+    with pytest.raises(ConfigError, match="plain word"):
+        dataclasses.replace(config(), name=name).check()
+
+
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.py")), ids=lambda file: file.stem)
+def test_experiment_file(file):
+    """Each returns a valid config of its own name, and says how it is run and what came out."""
+    found = cli.load_experiment(str(file))
+    assert found.check() is found and found.name == file.stem
+    docstring = file.read_text().split('"""')[1]
+    assert all(f"\n{word}" in docstring for word in ("command", "hardware", "time", "result"))
+
+
+def test_mini_divides_over_eight_devices_and_refreshes_often():
+    mini = cli.load_experiment(str(EXPERIMENTS / "mini.py"))
+    sizes = (mini.ict.batch_size, mini.pretrain.batch_size, mini.pretrain.encoder_warmup_batch_size)
+    assert all(size % 8 == 0 for size in sizes)
+    assert mini.pretrain.steps // mini.pretrain.index_refresh_every >= 3
+    assert mini.init == "random" and mini.corpus.knowledge == "asset:mini"  # no network
+
+
+def test_differences_name_section_and_field():
+    other = config(index={"search": "lsh"}, pretrain={"steps": 5})
+    assert config_lib.differences(config(), other) == [
+        "pretrain.steps: 200000 here, 5 there",
+        "index.search: 'scann' here, 'lsh' there",
+    ]
+    assert config_lib.differences(config(), config()) == []

@@ -1,0 +1,92 @@
+"""The run's folder: its config is written once, files appear whole, and the newest run is found."""
+
+import dataclasses
+import errno
+import os
+import pathlib
+
+import pytest
+from etils import epath
+
+from realm_jax import config as config_lib
+from realm_jax import workdir as workdir_lib
+from realm_jax.config import ConfigError
+from realm_jax.workdir import Workdir, read_json, write_json, write_text
+
+
+def test_config_comes_back(tiny_config, tmp_path):
+    Workdir.create(tmp_path / "run", tiny_config)
+    assert Workdir.open(tmp_path / "run").config == tiny_config
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_another_config_is_refused_once_the_run_has_made_something(tiny_config, tmp_path):
+    workdir = Workdir.create(tmp_path / "run", tiny_config)
+    other = dataclasses.replace(tiny_config, seed=7, pretrain=dataclasses.replace(tiny_config.pretrain, steps=9))
+    Workdir.create(tmp_path / "run", other)  # say, after a typing error in --corpus
+    assert Workdir.open(tmp_path / "run").config == other
+    workdir.tokenizer_file.write_text("{}")
+    Workdir.create(tmp_path / "run", other)
+    with pytest.raises(ConfigError, match=r"another config \(seed: 0 here, 7 there; pretrain.steps: 4 here, 9 there\)"):
+        Workdir.create(tmp_path / "run", tiny_config)
+    assert Workdir.open(tmp_path / "run").config == other
+
+
+def test_an_invalid_config_writes_nothing(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match="name must be a plain word"):
+        Workdir.create(tmp_path / "run", dataclasses.replace(tiny_config, name="a/b"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_config_is_no_workdir(tmp_path):
+    with pytest.raises(ConfigError, match="is no workdir .no config.json.: pass --workdir=DIR"):
+        Workdir.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "config.json is damaged"), ('{"colour": 1}', "another version of realm_jax"), ("\xff", "is damaged")],
+)
+def test_a_damaged_config_names_its_file(tmp_path, text, message):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=message):
+        Workdir.open(tmp_path)
+
+
+def test_every_field_survives_json(tiny_config):
+    assert config_lib.from_json(config_lib.to_json(tiny_config)) == tiny_config
+
+
+def test_done_is_seen_by_others(tiny_config, tmp_path):
+    workdir = Workdir.create(tmp_path, tiny_config)
+    assert not workdir.is_done("ict")
+    workdir.mark_done("ict", 5)
+    assert Workdir.open(tmp_path).is_done("ict") and not workdir.is_done("pretrain")
+    assert read_json(workdir.phase("ict") / "DONE") == {"step": 5}
+
+
+def test_newest_run(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match="no run under .*: make one with `make pretrain`"):
+        workdir_lib.newest(tmp_path)
+    for name, age in (("a", 30), ("b", 20), ("c", 10)):
+        file = Workdir.create(tmp_path / name, tiny_config).config_file
+        os.utime(file, (1e9 - age, 1e9 - age))
+    assert workdir_lib.newest(tmp_path).name == "c"
+    write_json(epath.Path(tmp_path) / "a" / "summary.json", {})
+    assert workdir_lib.newest(tmp_path).name == "a"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    file = epath.Path(tmp_path) / "summary.json"
+    write_json(file, {"old": 1})
+
+    def full(self, *args, **kwargs):
+        pathlib.Path(self).touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(file), "write_text", full)
+    with pytest.raises(ConfigError, match="cannot write .*summary.json: No space left on device: free some space"):
+        write_text(file, "new")
+    monkeypatch.undo()
+    assert read_json(file) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
