@@ -1,6 +1,6 @@
 """Writes the README's results tables from benchmarks/results/*.json, so that no figure is typed by hand.
 
-    python benchmarks/tables.py [--check]      (--check only compares, for the tests)
+python benchmarks/tables.py [--check]      (--check only compares, for the tests)
 """
 
 import json
@@ -57,7 +57,10 @@ def _nano(values: dict) -> str:
 
 def _squad(values: dict) -> str:
     ks = ("recall@1", "recall@5", "recall@20")
-    lines = [f"**SQuAD-open dev, 2,067 paragraphs, zero-shot passage recall** (mean of {len(values['seeds'])} seeds)", ""]
+    lines = [
+        f"**SQuAD-open dev, 2,067 paragraphs, zero-shot passage recall** (mean of {len(values['seeds'])} seeds)",
+        "",
+    ]
     lines += ["| | " + " | ".join(ks) + " |", "|---|" + "---:|" * len(ks)]
     for arm, row in values["mean"].items():
         lines.append(f"| {arm} | " + " | ".join(f"{row[k]:.3f}" for k in ks) + " |")

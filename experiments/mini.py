@@ -31,6 +31,7 @@ def get_config() -> Config:
             batch_size=16,
             num_candidates=4,
             query_len_tokens=32,
+            max_masks=4,
             learning_rate=1e-3,
             retriever_learning_rate=1e-5,
             answer_elsewhere=True,

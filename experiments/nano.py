@@ -24,14 +24,16 @@ def get_config() -> Config:
             projection_gain=0.45,
         ),
         corpus=CorpusConfig(knowledge="asset:wiki-leads", block_len_tokens=64, heldout_fraction=0.2),
-        ict=IctConfig(steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, checkpoint_every=200),
+        ict=IctConfig(
+            steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, null_weight=0.2, checkpoint_every=200
+        ),
         pretrain=PretrainConfig(
             steps=800,
             batch_size=16,
             num_candidates=5,
             query_len_tokens=48,
             learning_rate=3e-4,
-            retriever_learning_rate=1e-4,
+            retriever_learning_rate=3e-5,
             answer_elsewhere=True,
             index_refresh_every=100,
             encoder_warmup_steps=400,

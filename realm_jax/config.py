@@ -98,6 +98,9 @@ class IctConfig:
     """Peak rate of BERT's AdamW, reached after the warm-up."""
     sentence_removal_rate: float = 0.9
     """Share of examples whose sentence is removed from its block."""
+    null_weight: float = 0.0
+    """Weight of a second loss, in which the own block is taken away and the null block is right; 0 is ICT as published,
+    which leaves the null block's score to chance."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
 

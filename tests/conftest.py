@@ -57,6 +57,7 @@ def tiny_config(corpus_file):
             steps=4,
             batch_size=8,
             num_candidates=4,
+            max_masks=2,
             query_len_tokens=32,
             learning_rate=1e-3,
             index_refresh_every=2,

@@ -50,18 +50,11 @@ class MaskedSentences:
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
         chosen = corpus.heldout(heldout_fraction) == heldout
-        wanted = {}  # reason to skip a span -> bool per span of the corpus
-        if config.answer_elsewhere:
-            wanted["answer in no other article"] = _recurs(corpus, _articles(corpus))
-        if answer_in_sibling:
-            wanted["answer in no other block of the article"] = _recurs(
-                corpus, _blocks(corpus), within=_articles(corpus)
-            )
         rows, self._starts = [], []
         start = 0
         for segment in corpus.segments:
             self._starts.append(start)
-            keep = self._eligible(segment, chosen, {r: w[start:] for r, w in wanted.items()})
+            keep = self._eligible(segment, chosen)
             rows.append(np.flatnonzero(keep) + start)
             start += len(keep)
         self.rows = np.concatenate(rows)
@@ -72,8 +65,13 @@ class MaskedSentences:
                 f"{corpus.folder}: no {part} sentence can be masked (skipped: {dict(self.skipped)}): use a larger "
                 "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
             )
+        if config.answer_elsewhere:
+            self._prefer(_recurs(corpus, _articles(corpus)), "answer in no other article")
+        if answer_in_sibling:
+            within = _articles(corpus)
+            self._prefer(_recurs(corpus, _blocks(corpus), within), "answer in no other block of the article")
 
-    def _eligible(self, segment: Segment, chosen: np.ndarray, wanted: dict[str, np.ndarray]) -> np.ndarray:
+    def _eligible(self, segment: Segment, chosen: np.ndarray) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
         table = getattr(segment, self._column)
         block = table["block"]
@@ -82,12 +80,20 @@ class MaskedSentences:
             sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
             last = table["token_limit"] - sentence["token_start"]
             reasons["span beyond query_len_tokens"] = last > self.config.query_len_tokens - 2
-            reasons |= {reason: ~flags[: len(table)] for reason, flags in wanted.items()}
         keep = np.ones(len(table), bool)
         for reason, bad in reasons.items():
             self.skipped[reason] += int((keep & bad).sum())
             keep &= ~bad
         return keep
+
+    def _prefer(self, flags: np.ndarray, otherwise: str) -> None:
+        """Keeps the flagged spans and counts the others; a corpus too small to have any keeps all, with a notice."""
+        flagged = self.rows[flags[self.rows]]
+        if len(flagged):
+            self.skipped[otherwise] += len(self.rows) - len(flagged)
+            self.rows = flagged
+        else:
+            print(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used", flush=True)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -73,3 +73,14 @@ def retrieval_scores(
 ) -> Float[Array, "batch candidates"]:
     """f(x, z): inner products of each query with its own candidates."""
     return jnp.einsum("bd,bkd->bk", query_emb, block_emb)
+
+
+def null_block(query: Tokens) -> Tokens:
+    """`[CLS] [SEP] [SEP]`, the embedder's input for the null block, as a batch of one.
+
+    Args:
+        query: [batch, tokens], `[CLS] … [SEP]`: where the special tokens' ids are taken from.
+    """
+    cls, sep = query.ids[0, 0], query.ids[0, query.mask[0].sum() - 1]
+    ids = jnp.stack([cls, sep, sep])[None]
+    return Tokens(ids, jnp.ones((1, 3), bool), jnp.array([[0, 0, 1]], jnp.int32))

@@ -10,7 +10,7 @@ from realm_jax.config import Config
 from realm_jax.data.ict import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
-from realm_jax.losses.ict import in_batch_softmax
+from realm_jax.losses.ict import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.types import IctBatch
@@ -62,7 +62,13 @@ def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
     block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)
     first_label = parallel.device_index() * query_emb.shape[0]
-    total, count, first = in_batch_softmax(
-        query_emb, parallel.all_gather(block_emb), first_label, batch.weight, parallel.all_gather(batch.weight)
-    )
-    return total, count, {"accuracy": (first, count)}
+    all_block_emb, all_weight = parallel.all_gather(block_emb), parallel.all_gather(batch.weight)
+    if not config.ict.null_weight:
+        total, count, first = in_batch_softmax(query_emb, all_block_emb, first_label, batch.weight, all_weight)
+        return total, count, {"accuracy": (first, count)}
+    null_emb = embedder.embed(config.model, params["embedder"], "block", embedder.null_block(batch.query))[0]
+    arguments = (query_emb, all_block_emb, first_label, batch.weight, all_weight, null_emb)
+    total, count, first = in_batch_softmax(*arguments)
+    null_total = null_softmax(*arguments)
+    metrics = {"accuracy": (first, count), "null_loss": (null_total, count)}
+    return total + config.ict.null_weight * null_total, count, metrics

@@ -20,7 +20,7 @@ from realm_jax.losses import marginal
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import CurrentIndex, RetrievalStream
-from realm_jax.types import PretrainBatch, Tokens
+from realm_jax.types import PretrainBatch
 
 
 class PretrainTask:
@@ -123,7 +123,7 @@ def candidate_likelihoods(
         retriever = jax.lax.stop_gradient(retriever)
     query_emb = embedder.embed(model, retriever, "query", batch.query, rngs[0])
     block_emb = embedder.embed(model, retriever, "block", batch.blocks, rngs[1])
-    null_emb = embedder.embed(model, retriever, "block", _null_block(batch), rngs[2])
+    null_emb = embedder.embed(model, retriever, "block", embedder.null_block(batch.query), rngs[2])
     scores = jnp.concatenate([query_emb @ null_emb.T, embedder.retrieval_scores(query_emb, block_emb)], axis=1)
     null_joint = jax.tree.map(lambda x: x[:, None], batch.null_joint)
     states = [
@@ -134,11 +134,3 @@ def candidate_likelihoods(
         model, params["encoder"], jnp.concatenate(states, axis=1), batch.mask_targets, batch.mask_slots
     )
     return scores, logp, best
-
-
-def _null_block(batch: PretrainBatch) -> Tokens:
-    """`[CLS] [SEP] [SEP]` as a batch of one; every query begins with [CLS] and the null joint input ends in [SEP]."""
-    last = batch.null_joint.mask[0].sum() - 1
-    cls, sep = batch.null_joint.ids[0, 0], batch.null_joint.ids[0, last]
-    ids = jnp.stack([cls, sep, sep])[None]
-    return Tokens(ids, jnp.ones((1, 3), bool), jnp.array([[0, 0, 1]], jnp.int32))

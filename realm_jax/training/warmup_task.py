@@ -87,9 +87,9 @@ class WarmupTask:
     def _example(self, number: int, rng: np.random.Generator) -> tuple:
         """A query, and the block to read: another one of its article that has the answer, or the null block."""
         query = self._sentences.example(number, rng)
-        if rng.random() < NULL_RATE:
+        others = [i for i in self._data.text.siblings(int(query.source_block)) if i != query.source_block]
+        if not others or rng.random() < NULL_RATE:
             return query, np.int64(-1)
-        others = np.array([i for i in self._data.text.siblings(int(query.source_block)) if i != query.source_block])
         answer = self._sentences.answer(number)
         holders = [i for i in others if contains(self._data.text.body(int(i)), answer)]
         return query, np.int64(rng.choice(holders or others))

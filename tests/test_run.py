@@ -1,0 +1,113 @@
+"""The whole command, as a user gives it: two processes, the summary, and the same command again."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(workdir, cache, *arguments) -> subprocess.CompletedProcess:
+    """`python -m realm_jax.run` with one device, in a process of its own."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
+    environment.pop("XLA_FLAGS")
+    command = [sys.executable, "-m", "realm_jax.run", f"--workdir={workdir}", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory, cache):
+    """A finished run of experiments/mini.py and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "mini"
+    done = run(workdir, cache, "--config=experiments/mini.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return workdir, done.stdout
+
+
+def test_three_states_are_judged_on_the_same_sentences(mini):
+    summary = json.loads((mini[0] / "summary.json").read_text())
+    assert list(summary["states"]) == ["before ICT", "after ICT", "after REALM"]
+    for state in summary["states"].values():
+        for name in ("loss_retrieved", "loss_random", "loss_null", "accuracy_retrieved", "utility"):
+            assert state[name]["n"] == 128
+        for name in ("plain_recall@1", "plain_recall@5", "plain_recall@20"):
+            assert 0 <= state[name]["mean"] <= 1 and state[name]["half_width"] >= 0
+    counts = {state["answer_retrieved"]["n"] for state in summary["states"].values()}
+    assert len(counts) == 1
+
+
+def test_ict_and_the_warm_up_learn(mini):
+    states = json.loads((mini[0] / "summary.json").read_text())["states"]
+    before, after = states["before ICT"], states["after ICT"]
+    gain = after["plain_recall@1"]["mean"] - before["plain_recall@1"]["mean"]
+    assert gain > after["plain_recall@1"]["half_width"] + before["plain_recall@1"]["half_width"]
+    assert after["loss_null"]["mean"] < before["loss_null"]["mean"]
+    assert states["after REALM"]["loss_retrieved"]["mean"] < after["loss_retrieved"]["mean"]
+
+
+def test_the_builder_published_and_the_trainer_adopted(mini):
+    index = json.loads((mini[0] / "summary.json").read_text())["index"]
+    assert index["published_steps"][0] == 0
+    assert index["published_steps"][-1] == 160  # the last weights are indexed
+    assert index["published_steps"] == sorted(set(index["published_steps"]))
+    assert index["adopted"][0] == {"step": 0, "trainer_step": 0}
+    assert len(index["adopted"]) >= 2
+    assert all(adopted["step"] <= adopted["trainer_step"] for adopted in index["adopted"])
+    assert index["index_wait_seconds"] < 0.5
+
+
+def test_memory_of_both_processes_was_seen(mini):
+    peaks = json.loads((mini[0] / "summary.json").read_text())["peak_memory_mib"]
+    if sys.platform == "linux":
+        assert peaks["together"] >= max(peaks["trainer"], peaks["builder"]) > 50
+
+
+def test_the_report_shows_three_sentences_and_the_next_command(mini):
+    workdir, stdout = mini
+    report = (workdir / "report.md").read_text()
+    assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and "[MASK]" in report
+    assert "next: python -m realm_jax.eval" in stdout
+
+
+def test_every_window_of_steps_is_logged_once(mini):
+    metrics = [json.loads(line) for line in (mini[0] / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == list(range(20, 161, 20))
+    assert {"loss", "accuracy", "null_accuracy", "null_loss", "utility", "null_share"} <= set(metrics[-1])
+
+
+def test_the_same_command_again_trains_nothing(mini, cache):
+    workdir, _ = mini
+    before = (workdir / "pretrain" / "metrics.jsonl").read_bytes()
+    again = run(workdir, cache, "--config=experiments/mini.py")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (workdir / "pretrain" / "metrics.jsonl").read_bytes() == before
+
+
+def test_eval_scores_every_state(mini, cache):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
+    environment.pop("XLA_FLAGS")
+    command = [sys.executable, "-m", "realm_jax.eval", f"--workdir={mini[0]}", "--only=recall"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    recall = json.loads((mini[0] / "eval" / "heldout" / "recall.json").read_text())["recall"]
+    assert list(recall) == ["first weights", "after ICT", "after REALM"]
+
+
+@pytest.mark.slow
+def test_a_folder_of_texts_is_a_corpus(tmp_path, cache):
+    folder = tmp_path / "texts"
+    (folder / "rivers").mkdir(parents=True)
+    articles = (REPOSITORY / "realm_jax" / "data" / "mini_corpus.jsonl").read_text().splitlines()[:60]
+    for i, article in enumerate(map(json.loads, articles)):
+        if i % 2:
+            (folder / "rivers" / f"{i}.md").write_text(f"# {article['title']}\n\n{article['text']}\n")
+        else:
+            (folder / f"{article['title'].replace('/', ' ')}.txt").write_text(article["text"])
+    steps = ["--ict.steps=4", "--pretrain.steps=8", "--pretrain.encoder_warmup_steps=4", "--model.vocab_size=1200"]
+    done = run(tmp_path / "run", cache, "--config=experiments/mini.py", f"--corpus={folder}", *steps)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "summary.json").exists()
