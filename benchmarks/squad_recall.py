@@ -1,6 +1,6 @@
 """Zero-shot passage recall on SQuAD-open questions: first weights, ICT, REALM, and REALM's minutes spent on more ICT.
 
-    python benchmarks/squad_recall.py --corpus=squad_paragraphs.jsonl.gz --questions=squad_open_dev.jsonl [--seeds 0 1 2]
+    python benchmarks/squad_recall.py --corpus=PARAGRAPHS.jsonl.gz --questions=QUESTIONS.jsonl [--seeds 0 1 2]
 
 Runs experiments/squad.py once for each seed, then the control: ICT alone, with as many further steps as fit into the
 seconds that the encoder's warm-up, the indexes and REALM took. Writes benchmarks/results/squad_recall.json.

@@ -19,16 +19,21 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from realm_jax.config import ConfigError
 
 KEEP = 3
+LIST_ATTEMPTS = 10
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
 
 
 class Checkpoints:
-    """The checkpoints of one training phase."""
+    """The checkpoints of one training phase.
 
-    def __init__(self, phase_folder: epath.Path):
+    Args:
+        read_only: for processes other than the phase's trainer: they never save, prune or clean up.
+    """
+
+    def __init__(self, phase_folder: epath.Path, *, read_only: bool = False):
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, read_only=read_only)
         folder = (epath.Path(phase_folder) / "checkpoints").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder, options=options)
@@ -46,7 +51,13 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
-        self._manager.reload()  # Orbax caches the list of steps
+        for attempt in range(LIST_ATTEMPTS):
+            try:
+                self._manager.reload()  # Orbax caches the list of steps
+                break
+            except FileNotFoundError:  # the trainer pruned a step while Orbax was looking at it
+                if attempt == LIST_ATTEMPTS - 1:
+                    raise
         return self._manager.latest_step()
 
     def restore(self, step: int, params: dict, optimizer: Any) -> tuple[dict, Any, dict]:

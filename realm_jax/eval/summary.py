@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 import numpy as np
+from etils import epath
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -47,6 +48,7 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
             values[name], embeddings[name] = evaluate(workdir.config, data, heldout, params, name)
             if name == STATES[0]:
                 del embeddings[name]
+            _keep(workdir, name, values[name])
         summary["states"] = {name: _means(of_state) for name, of_state in values.items()}
         summary["differences"] = _differences(values)
         summary["index"]["mean_cosine_first_last"] = _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])
@@ -56,6 +58,18 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     write_text(workdir.path / "report.md", report)
     Console().print(Markdown(report))
     return summary
+
+
+def per_example_file(workdir: Workdir, state: str) -> epath.Path:
+    """Where one state's values per held-out sentence are kept, for paired comparisons between runs of one seed."""
+    return workdir.path / "eval" / "heldout" / f"{state.replace(' ', '_')}.npz"
+
+
+def _keep(workdir: Workdir, state: str, values: dict[str, np.ndarray]) -> None:
+    file = per_example_file(workdir, state)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as out:
+        np.savez(out, **values)
 
 
 def _means(values: dict[str, np.ndarray]) -> dict:

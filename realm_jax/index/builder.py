@@ -9,10 +9,14 @@ time and started again.
 
 import os
 import time
+from typing import TYPE_CHECKING, Any
 
 from realm_jax import cli
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.workdir import Workdir
+
+if TYPE_CHECKING:
+    from realm_jax.checkpoints import Checkpoints
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
@@ -50,13 +54,15 @@ def follow(workdir: Workdir, *, parent: int | None = None) -> None:
             raise TrainerGone("index builder: the trainer is gone; start both again to go on")
 
     last_news, pause = time.monotonic(), POLL_S[0]
-    with Checkpoints(workdir.phase("pretrain")) as checkpoints:
+    with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
         while True:
             check_in()
             is_done = workdir.is_done("pretrain")  # read before the checkpoints: if it is set, the last one is there
             step, built = checkpoints.latest_step(), store.latest()
             if step is not None and (built is None or step > built.step):
-                params = checkpoints.restore_params(step, {"embedder": template})["embedder"]
+                params = _restore(checkpoints, step, template)
+                if params is None:
+                    continue
                 params = jax.device_get(params)
                 build_version(config, data.knowledge, data.special, store, step, params, check_in=check_in)
                 last_news, pause = time.monotonic(), POLL_S[0]
@@ -70,6 +76,16 @@ def follow(workdir: Workdir, *, parent: int | None = None) -> None:
             else:
                 time.sleep(pause)
                 pause = min(2 * pause, POLL_S[1])
+
+
+def _restore(checkpoints: "Checkpoints", step: int, template: Any) -> Any:
+    """The embedder's parameters; None if the trainer went on and pruned them while we read."""
+    try:
+        return checkpoints.restore_params(step, {"embedder": template})["embedder"]
+    except (ConfigError, FileNotFoundError):
+        if checkpoints.latest_step() == step:
+            raise
+        return None
 
 
 def choose_device(config: Config) -> None:

@@ -101,16 +101,17 @@ def run(task: Task, folder: epath.Path) -> dict:
                 state, metrics = train_step(state, batch)
                 step += 1
                 window.add(metrics)
-                save = step == task.steps or task.saves_at(step) or signals.received
+                stop = signals.received  # read once: a later signal waits for the next step, which saves
+                save = step == task.steps or task.saves_at(step) or bool(stop)
                 if save or step % task.log_every == 0:
                     values = window.close(step)
                     writer.write(step, {**values, **stream.metrics()})
                 if save:
                     _save(checkpoints, step, state, stream)
                     task.after_save(step, state.params)
-                if signals.received and step < task.steps:
+                if stop and step < task.steps:
                     checkpoints.wait()
-                    raise Stopped(f"{task.name} stopped by {signals.received} at step {step}; its state is saved")
+                    raise Stopped(f"{task.name} stopped by {stop} at step {step}; its state is saved")
         finally:
             stream.close()
             writer.close()

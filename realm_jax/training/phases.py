@@ -43,6 +43,6 @@ def last_params(workdir: Workdir, phase: str, like: dict) -> dict:
             f"{workdir.path} has no finished {phase} phase: "
             f"run python -m realm_jax.training.{command} --workdir={workdir.path}"
         )
-    with Checkpoints(workdir.phase(phase)) as checkpoints:
+    with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
         restored = checkpoints.restore_params(checkpoints.latest_step(), like)
     return jax.device_get(restored)

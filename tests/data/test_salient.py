@@ -131,7 +131,7 @@ def test_entities(marked):
 
 def test_sentence_initial_word_needs_evidence():
     sentences = ["Zagreb is large.", "Tourists love Zagreb.", "Tourists leave."]
-    assert [texts_of(s, t) for s, t in zip(sentences, salient.tag_by_rules(sentences, ""))] == [
+    assert [texts_of(s, t) for s, t in zip(sentences, salient.tag_by_rules(sentences, ""), strict=True)] == [
         ["Zagreb"],
         ["Zagreb"],
         [],
@@ -203,7 +203,7 @@ TEXTS = st.one_of(
 def test_spans_are_sorted_disjoint_and_trimmed(sentences, title):
     tagged = salient.tag_by_rules(sentences, title)
     assert len(tagged) == len(sentences)
-    for sentence, spans in zip(sentences, tagged):
+    for sentence, spans in zip(sentences, tagged, strict=True):
         assert_well_formed(sentence, spans)
         assert {s.type for s in spans} <= {"DATE", "ENTITY"}
 
@@ -245,7 +245,10 @@ def test_spacy_tags_entities_with_its_labels_and_our_dates():
         "Nothing here.",
     ]
     tagged = _loaded_spacy()(sentences, "War")
-    found = [[(sentence[s.start : s.limit], s.type) for s in spans] for sentence, spans in zip(sentences, tagged)]
+    found = [
+        [(sentence[s.start : s.limit], s.type) for s in spans]
+        for sentence, spans in zip(sentences, tagged, strict=True)
+    ]
     assert found == [
         [("United States", "GPE"), ("8 December 1941", "DATE")],
         [("Barack Obama", "PERSON"), ("Paris", "GPE")],

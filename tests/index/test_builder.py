@@ -77,6 +77,51 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), ConfigError("damaged")])
+def test_a_checkpoint_pruned_while_it_is_read_gives_way_to_a_newer_one(new_run, params, monkeypatch, error):
+    workdir = new_run()
+    save(workdir, params, 1)
+    workdir.mark_done("pretrain", 2)
+    restore = Checkpoints.restore_params
+
+    def overtaken(self, step, like):
+        if step == 1:
+            save(workdir, params, 2)
+            raise error
+        return restore(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, "restore_params", overtaken)
+    builder.follow(workdir)
+    assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [2]
+
+
+def test_a_step_pruned_while_the_steps_are_listed_is_no_error(new_run, params, monkeypatch):
+    workdir = new_run()
+    save(workdir, params, 1)
+    with Checkpoints(workdir.phase("pretrain")) as checkpoints:
+        reload, failures = checkpoints._manager.reload, [FileNotFoundError("step 0")] * 3
+
+        def unlucky():
+            if failures:
+                raise failures.pop()
+            reload()
+
+        monkeypatch.setattr(checkpoints._manager, "reload", unlucky)
+        assert checkpoints.latest_step() == 1 and not failures
+
+
+def test_a_damaged_newest_checkpoint_is_an_error(new_run, params, monkeypatch):
+    workdir = new_run()
+    save(workdir, params, 1)
+
+    def damaged(self, step, like):
+        raise ConfigError("damaged")
+
+    monkeypatch.setattr(Checkpoints, "restore_params", damaged)
+    with pytest.raises(ConfigError, match="damaged"):
+        builder.follow(workdir)
+
+
 def test_a_trainer_that_never_comes_has_a_deadline(new_run):
     workdir = new_run(index={"wait_timeout_s": 0.5})
     with pytest.raises(ConfigError, match="no new checkpoint in .*/pretrain for 0 s: start the trainer"):

@@ -1,0 +1,158 @@
+"""The BERT against a slow one in NumPy, and its padding."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from realm_jax.config import ModelConfig
+from realm_jax.models.bert import Bert, MlmHead, gather_positions, gelu
+from realm_jax.types import Tokens, register_pytrees
+
+register_pytrees()
+
+CONFIG = ModelConfig(
+    vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=12, dropout=0.0
+)
+
+
+def random_tokens(seed, *, batch=3, length=8) -> Tokens:
+    """Rows of different lengths whose padding holds other ids than zero."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, length + 1, batch)
+    lengths[0] = length
+    return Tokens(
+        jnp.asarray(rng.integers(0, CONFIG.vocab_size, (batch, length)), jnp.int32),
+        jnp.asarray(np.arange(length) < lengths[:, None]),
+        jnp.asarray(rng.integers(0, 2, (batch, length)), jnp.int32),
+    )
+
+
+def moved(params, seed=0):
+    """The parameters away from their zeros and ones, so that none of them can be left out."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), params)
+
+
+def slow_gelu(kind, x):
+    if kind == "tanh":
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def slow_norm(x, p):
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12) * p["scale"] + p["bias"]
+
+
+def slow_dense(x, p):
+    return x @ p["kernel"] + p["bias"]
+
+
+def slow_attention(x, p, num_heads):
+    """One sequence without padding, head by head."""
+    query, key, value = (slow_dense(x, p[name]) for name in ("query", "key", "value"))
+    width = x.shape[-1] // num_heads
+    heads = []
+    for h in range(num_heads):
+        part = slice(h * width, (h + 1) * width)
+        scores = np.exp(query[:, part] @ key[:, part].T / math.sqrt(width))
+        heads.append(scores / scores.sum(-1, keepdims=True) @ value[:, part])
+    return slow_dense(np.concatenate(heads, -1), p["output"])
+
+
+def slow_bert(config, params, ids, types):
+    """One sequence without padding, in double precision."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    words, positions, kinds = (p["embeddings"][name]["embedding"] for name in ("word", "position", "type"))
+    x = slow_norm(words[ids] + positions[: len(ids)] + kinds[types], p["embeddings"]["norm"])
+    for i in range(config.num_layers):
+        layer = p[f"layer_{i}"]
+        x = slow_norm(x + slow_attention(x, layer["attention"], config.num_heads), layer["attention_norm"])
+        widened = slow_gelu(config.gelu, slow_dense(x, layer["intermediate"]))
+        x = slow_norm(x + slow_dense(widened, layer["output"]), layer["output_norm"])
+    return x
+
+
+@pytest.fixture(scope="module")
+def params():
+    return moved(Bert(CONFIG).init(jax.random.key(0), random_tokens(0))["params"])
+
+
+@pytest.mark.parametrize("kind", ["tanh", "erf"])
+def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
+    config = dataclasses.replace(CONFIG, gelu=kind)
+    tokens = random_tokens(1)
+    hidden = Bert(config).apply({"params": params}, tokens)
+    assert hidden.shape == (3, 8, 16)
+    for row, ids, mask, types in zip(hidden, tokens.ids, np.asarray(tokens.mask), tokens.types, strict=True):
+        expected = slow_bert(config, params, np.asarray(ids)[mask], np.asarray(types)[mask])
+        np.testing.assert_allclose(np.asarray(row)[mask], expected, atol=2e-5)
+
+
+def test_padding_changes_nothing(params):
+    """Neither more of it nor other ids in it."""
+    tokens = random_tokens(2)
+    bert = Bert(CONFIG)
+    before = bert.apply({"params": params}, tokens)
+    wide = [(0, 0), (0, 4)]
+    longer = Tokens(
+        jnp.pad(jnp.where(tokens.mask, tokens.ids, 7), wide, constant_values=9),
+        jnp.pad(tokens.mask, wide),
+        jnp.pad(tokens.types, wide, constant_values=1),
+    )
+    after = bert.apply({"params": params}, longer)[:, :8]
+    np.testing.assert_allclose(after[tokens.mask], before[tokens.mask], atol=1e-5)
+
+
+def test_padding_gets_no_gradient(params):
+    """Words that occur in the padding alone are not trained."""
+    tokens = random_tokens(3)
+    ids = jnp.where(tokens.mask, tokens.ids % 50, 55)
+
+    def loss(params):
+        hidden = Bert(CONFIG).apply({"params": params}, Tokens(ids, tokens.mask, tokens.types))
+        return (hidden[tokens.mask] ** 3).sum()
+
+    table = jax.grad(loss)(params)["embeddings"]["word"]["embedding"]
+    assert not table[55].any()
+    assert table[ids[0, 0]].any()
+
+
+def test_dropout_only_when_asked_for(params):
+    config, tokens = dataclasses.replace(CONFIG, dropout=0.5), random_tokens(4)
+    still = Bert(config).apply({"params": params}, tokens)
+    np.testing.assert_array_equal(still, Bert(CONFIG).apply({"params": params}, tokens))
+    noisy = [
+        Bert(config).apply({"params": params}, tokens, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        for seed in (0, 1)
+    ]
+    assert not np.allclose(noisy[0], still)
+    assert not np.allclose(noisy[0], noisy[1])
+
+
+@pytest.mark.parametrize("kind", ["tanh", "erf"])
+def test_gelu(kind):
+    x = np.linspace(-4, 4, 33)
+    ours = gelu(dataclasses.replace(CONFIG, gelu=kind), jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(ours, slow_gelu(kind, x), atol=1e-6)
+
+
+def test_mlm_head_is_tied_to_the_word_table():
+    rng = np.random.default_rng(0)
+    hidden, table = (jnp.asarray(rng.normal(size=(rows, 16)), jnp.float32) for rows in (5, 60))
+    params = moved(MlmHead(CONFIG).init(jax.random.key(0), hidden, table)["params"])
+    assert set(params) == {"transform", "norm", "bias"}
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    transformed = slow_norm(slow_gelu("tanh", slow_dense(np.asarray(hidden), p["transform"])), p["norm"])
+    logits = MlmHead(CONFIG).apply({"params": params}, hidden, table)
+    np.testing.assert_allclose(logits, transformed @ np.asarray(table).T + p["bias"], atol=2e-5)
+
+
+def test_gather_positions():
+    hidden = jnp.arange(24.0).reshape(2, 4, 3)
+    gathered = gather_positions(hidden, jnp.array([[3, 0], [1, 1]]))
+    np.testing.assert_array_equal(gathered, np.stack([hidden[0][np.array([3, 0])], hidden[1][np.array([1, 1])]]))

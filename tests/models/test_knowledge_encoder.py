@@ -1,0 +1,120 @@
+"""The knowledge-augmented encoder: masked positions, and the head that runs where there is a prediction."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from realm_jax.config import ModelConfig
+from realm_jax.data.pipeline import mask_slots
+from realm_jax.models import knowledge_encoder
+from realm_jax.models.bert import Bert
+from realm_jax.types import Tokens, register_pytrees
+
+register_pytrees()
+
+CONFIG = ModelConfig(
+    vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=16, dropout=0.0
+)
+BATCH, CANDIDATES, MASKS, LENGTH = 4, 3, 5, 12
+
+
+@pytest.fixture(scope="module")
+def params():
+    rng = np.random.default_rng(0)
+    params = knowledge_encoder.init(CONFIG, jax.random.key(0))
+    return jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), params)
+
+
+@pytest.fixture(scope="module")
+def joint():
+    rng = np.random.default_rng(1)
+    shape = (BATCH, CANDIDATES, LENGTH)
+    ids = rng.integers(0, CONFIG.vocab_size, shape).astype(np.int32)
+    mask = np.arange(LENGTH) < rng.integers(8, LENGTH + 1, shape[:2])[..., None]
+    return Tokens(jnp.asarray(ids), jnp.asarray(mask), jnp.asarray(np.arange(LENGTH) > 5, jnp.int32) + 0 * ids)
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """(positions, targets, weights): 2, 0, 5 and 1 predictions of up to 5."""
+    rng = np.random.default_rng(2)
+    positions = rng.integers(1, 6, (BATCH, MASKS)).astype(np.int32)
+    targets = rng.integers(0, CONFIG.vocab_size, (BATCH, MASKS)).astype(np.int32)
+    weights = (np.arange(MASKS) < np.array([2, 0, 5, 1])[:, None]).astype(np.float32)
+    return positions, targets, weights
+
+
+def everywhere(params, joint, positions):
+    """log p over the vocabulary [batch, candidates, masks, vocab], from the logits of whole sequences."""
+    encoder = knowledge_encoder.KnowledgeEncoder(CONFIG)
+    every = jnp.arange(LENGTH)[None]
+    rows = []
+    for b in range(BATCH):
+        for k in range(CANDIDATES):
+            one = jax.tree.map(lambda x, b=b, k=k: x[b, k][None], joint)
+            rows.append(np.asarray(encoder.apply({"params": params}, one, every)[0])[positions[b]])
+    logits = np.stack(rows).reshape(BATCH, CANDIDATES, MASKS, -1).astype(np.float64)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_slots_give_the_same_as_logits_everywhere(params, joint, predictions):
+    positions, targets, weights = predictions
+    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(positions))
+    slots = mask_slots(weights, 1)
+    assert len(slots) < weights.size  # the grid is really cut
+    logp, best = knowledge_encoder.token_logp(CONFIG, params, states, jnp.asarray(targets), jnp.asarray(slots))
+    full = everywhere(params, joint, positions)
+    expected = np.take_along_axis(full, np.repeat(targets[:, None], CANDIDATES, 1)[..., None], -1)[..., 0]
+    used = np.repeat(weights[:, None] > 0, CANDIDATES, 1)
+    np.testing.assert_allclose(np.asarray(logp)[used], expected[used], atol=2e-5)
+    np.testing.assert_array_equal(np.asarray(logp)[~used], 0)
+    np.testing.assert_array_equal(np.asarray(best), (expected == full.max(-1)) & used)
+
+
+def test_slots_give_the_same_gradients(params, joint, predictions):
+    positions, targets, weights = (jnp.asarray(x) for x in predictions)
+
+    def loss(params, slots):
+        states = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
+        logp, _ = knowledge_encoder.token_logp(CONFIG, params, states, targets, slots)
+        return (logp * weights[:, None]).sum()
+
+    gradient = jax.jit(jax.grad(loss))
+    cut, whole = gradient(params, jnp.asarray(mask_slots(predictions[2], 1))), gradient(params, jnp.arange(20))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut, whole)
+
+
+def test_best_is_true_where_the_target_is_the_most_probable(params, joint, predictions):
+    positions = jnp.asarray(predictions[0])
+    states = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
+    tokens = knowledge_encoder.best_tokens(CONFIG, params, states)
+    np.testing.assert_array_equal(tokens, everywhere(params, joint, predictions[0]).argmax(-1))
+    for k in range(CANDIDATES):
+        _, best = knowledge_encoder.token_logp(CONFIG, params, states, tokens[:, k], jnp.arange(BATCH * MASKS))
+        assert np.asarray(best)[:, k].all()
+
+
+def test_states_are_those_of_the_bert_at_the_positions(params, joint, predictions):
+    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
+    assert states.shape == (BATCH, CANDIDATES, MASKS, CONFIG.hidden_size)
+    hidden = Bert(CONFIG).apply({"params": params["bert"]}, jax.tree.map(lambda x: x[2], joint))
+    np.testing.assert_allclose(states[2], hidden[:, predictions[0][2]], atol=1e-5)
+
+
+def test_no_prediction_at_all(params, joint, predictions):
+    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
+    slots = mask_slots(np.zeros((BATCH, MASKS), np.float32), 1)
+    logp, best = knowledge_encoder.token_logp(CONFIG, params, states, jnp.asarray(predictions[1]), jnp.asarray(slots))
+    assert not np.asarray(logp).any()
+    assert not np.asarray(best).any()
+
+
+def test_dropout_only_with_a_key(params, joint, predictions):
+    noisy = ModelConfig(**{**CONFIG.__dict__, "dropout": 0.5})
+    positions = jnp.asarray(predictions[0])
+    still = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
+    np.testing.assert_array_equal(knowledge_encoder.candidate_states(noisy, params, joint, positions), still)
+    assert not np.allclose(
+        knowledge_encoder.candidate_states(noisy, params, joint, positions, jax.random.key(0)), still
+    )
