@@ -42,5 +42,5 @@ def get_config() -> Config:
             eval_examples=128,
             recall_examples=256,
         ),
-        index=IndexConfig(builder_threads=1, builder_nice=19),
+        index=IndexConfig(builder_threads=1, builder_nice=5),
     )

@@ -39,5 +39,5 @@ def get_config() -> Config:
             encoder_warmup_steps=400,
             checkpoint_every=100,
         ),
-        index=IndexConfig(builder_threads=1, builder_nice=19),
+        index=IndexConfig(builder_threads=1, builder_nice=5),
     )

@@ -41,5 +41,5 @@ def get_config() -> Config:
             eval_examples=256,
             checkpoint_every=100,
         ),
-        index=IndexConfig(builder_threads=1, builder_nice=19),
+        index=IndexConfig(builder_threads=1, builder_nice=5),
     )

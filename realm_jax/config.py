@@ -52,6 +52,7 @@ class ModelConfig:
     """Compute type; parameters stay float32."""
 
     def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.hidden_size % self.num_heads == 0, "model.hidden_size must be a multiple of model.num_heads")
         _require(self.vocab_size <= 1 << 16, "model.vocab_size must be at most 65536: the corpus stores uint16 ids")
         _require(0 <= self.dropout < 1, "model.dropout must lie in [0, 1)")
@@ -75,6 +76,7 @@ class CorpusConfig:
     """Share of articles, chosen by a hash of their id, that give no training query; their blocks stay in the index."""
 
     def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
         _require(bool(self.knowledge), "corpus.knowledge is empty: pass --corpus=FILE_OR_FOLDER")
         _require(16 <= self.block_len_tokens <= 512, "corpus.block_len_tokens must lie in [16, 512]")
         _require(0 <= self.heldout_fraction < 1, "corpus.heldout_fraction must lie in [0, 1)")
@@ -105,6 +107,7 @@ class IctConfig:
     """Steps between checkpoints."""
 
     def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.steps >= 0 and self.batch_size > 1, "ict.steps must be >= 0 and ict.batch_size > 1")
         _require(0 <= self.sentence_removal_rate <= 1, "ict.sentence_removal_rate must lie in [0, 1]")
         _require(self.checkpoint_every > 0, "ict.checkpoint_every must be positive")
@@ -159,6 +162,7 @@ class PretrainConfig:
     """Held-out sentences for recall and for the share with the answer among the candidates."""
 
     def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.steps > 0 and self.batch_size > 0, "pretrain.steps and pretrain.batch_size must be positive")
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
         _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
@@ -204,6 +208,7 @@ class IndexConfig:
     """Signs per hash of the `lsh` search; 0 scores every block."""
 
     def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.keep_versions >= 1, "index.keep_versions must be at least 1")
         _require(self.embed_batch_tokens >= 512, "index.embed_batch_tokens must be at least 512")
         _require(0 <= self.builder_nice <= 19, "index.builder_nice must lie in [0, 19]")

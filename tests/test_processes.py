@@ -105,7 +105,7 @@ def steps_saved(workdir) -> set[int]:
 def test_killed_processes_resume_beside_the_other(start, new_run):
     """The trainer may run 300 steps on one index version, then pauses: so it cannot end before it is killed."""
     workdir = new_run(
-        pretrain={"steps": 700, "index_refresh_every": 50, "checkpoint_every": 50, "log_every": 10},
+        pretrain={"steps": 500, "index_refresh_every": 50, "checkpoint_every": 50, "log_every": 10},
         index={"device": "cpu", "embed_batch_tokens": 512, "max_age_steps": 300, "max_age_policy": "pause"},
     )
     store = IndexStore(workdir.index_folder)
@@ -126,16 +126,16 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     wait_for(lambda: last_line(workdir) % 50, trainer)
     kill(trainer)  # in mid-step
     reached, saved = last_line(workdir), max(steps_saved(workdir))
-    assert reached < 700
+    assert reached < 500
     time.sleep(0.5)
     assert builder.poll() is None  # the builder goes on
 
     trainer = start("training.pretrain", workdir)
     said = finish(trainer)
-    assert f"resuming from step {saved} of 700" in said
+    assert f"resuming from step {saved} of 500" in said
     assert "pre-training is done and indexed" in finish(builder)
-    assert workdir.is_done("pretrain") and max(steps_saved(workdir)) == 700
-    assert store.latest().step == 700 and not drafts(workdir)
+    assert workdir.is_done("pretrain") and max(steps_saved(workdir)) == 500
+    assert store.latest().step == 500 and not drafts(workdir)
     for version in store.versions():
         version.verify(quick=False)
     lines = [
@@ -146,7 +146,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
 
 def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     """With a frozen index the batches are a function of the state alone, so the parameters are the same, bit by bit."""
-    pretrain = {"steps": 400, "index_refresh_every": 0, "checkpoint_every": 50, "log_every": 10}
+    pretrain = {"steps": 500, "index_refresh_every": 0, "checkpoint_every": 50, "log_every": 10}
     unbroken, broken = (new_run(name, pretrain=pretrain) for name in ("unbroken", "broken"))
     finish(start("training.pretrain", unbroken))
 
@@ -163,19 +163,19 @@ def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     wait_for(lambda: max(steps_saved(broken)) > step, trainer)
     kill(trainer)
     saved = max(steps_saved(broken))
-    assert saved < 400
-    assert f"resuming from step {saved} of 400" in finish(start("training.pretrain", broken))
+    assert saved < 500
+    assert f"resuming from step {saved} of 500" in finish(start("training.pretrain", broken))
 
     params = [phases.last_params(w, "pretrain", phases.first_params(w)) for w in (unbroken, broken)]
     import jax
 
     jax.tree.map(np.testing.assert_array_equal, *params)
     with Checkpoints(broken.phase("pretrain")) as checkpoints:
-        assert checkpoints.latest_step() == 400
+        assert checkpoints.latest_step() == 500
 
 
 def test_a_killed_run_leaves_no_builder(start, new_run):
-    workdir = new_run(pretrain={"steps": 100_000, "index_refresh_every": 100}, index={"device": "cpu"})
+    workdir = new_run(pretrain={"steps": 500, "index_refresh_every": 100}, index={"device": "cpu"})
     run = start("run", workdir)
     children = pathlib.Path(f"/proc/{run.pid}/task/{run.pid}/children")
     if not pathlib.Path("/proc/self/task").exists():

@@ -16,8 +16,8 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
-from realm_jax.index.exact import ExactSearch
+from realm_jax.eval.exact_index import exact_index
+from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.losses import marginal
 from realm_jax.progress import Progress
@@ -69,12 +69,8 @@ def evaluate(
         `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings.
     """
     knowledge = data.knowledge
-    embeddings = np.empty((knowledge.num_blocks, config.model.projection_dim), np.float32)
-    progress = Progress(f"{name}: embedding blocks")
-    embed_corpus(config, params["embedder"], knowledge, embeddings, between_batches=progress)
+    search, embeddings = exact_index(config, knowledge, params["embedder"], name)
     embed = TowerEmbedder(config, params["embedder"], "query")
-    live = knowledge.is_live(np.arange(knowledge.num_blocks))
-    search = ExactSearch(embeddings, None if live.all() else live)
     query_emb = embed_queries(embed, heldout.queries.query)
     found, _ = search.search(query_emb, config.pretrain.num_candidates)
     retrieved = drop_source(found, heldout.queries.source_hash, knowledge)[:, :-1]

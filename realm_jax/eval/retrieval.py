@@ -6,7 +6,6 @@ of blocks. Without questions, held-out sentences are the queries: the plain sent
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from realm_jax.config import ConfigError
@@ -15,10 +14,9 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.ict import concatenate
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval.baselines import bm25
-from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
-from realm_jax.index.exact import ExactSearch
+from realm_jax.eval.exact_index import exact_index
+from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
-from realm_jax.progress import Progress
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.types import stack
@@ -56,7 +54,7 @@ def question_recall(workdir: Workdir, path: str) -> dict[str, dict[str, recall.M
     tokens = stack([_query_tokens(workdir, data, q.text) for q in asked])
     table = {}
     for name, params in embedder_states(workdir).items():
-        search = _exact_index(workdir, data.knowledge, params, name)
+        search, _ = exact_index(workdir.config, data.knowledge, params, name)
         embed = TowerEmbedder(workdir.config, params, "query")
         query_emb = embed_queries(embed, tokens)
         found = np.concatenate([search.search(part, depth)[0] for part in np.array_split(query_emb, _parts(query_emb))])
@@ -73,7 +71,7 @@ def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     table = {}
     for name, params in embedder_states(workdir).items():
-        search = _exact_index(workdir, data.knowledge, params, name)
+        search, _ = exact_index(workdir.config, data.knowledge, params, name)
         table[name] = probe_recall(probe, TowerEmbedder(workdir.config, params, "query"), search)
     return table
 
@@ -121,13 +119,6 @@ def _passage_recall(found: np.ndarray, records: _Passages, wanted: np.ndarray) -
 def _query_tokens(workdir: Workdir, data: RunData, text: str):
     ids = np.array(data.tokenizer.encode(text, add_special_tokens=False).ids)
     return concatenate([ids], data.special, workdir.config.pretrain.query_len_tokens)
-
-
-def _exact_index(workdir: Workdir, corpus: Corpus, params: dict, name: str) -> ExactSearch:
-    embeddings = np.empty((corpus.num_blocks, workdir.config.model.projection_dim), np.float32)
-    embed_corpus(workdir.config, params, corpus, embeddings, between_batches=Progress(f"{name}: embedding blocks"))
-    live = corpus.is_live(np.arange(corpus.num_blocks))
-    return ExactSearch(jax.device_get(embeddings), None if live.all() else live)
 
 
 def _parts(query_emb: np.ndarray) -> int:

@@ -51,6 +51,7 @@ class PretrainTask:
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
+        """BERT's AdamW, with the retriever's own rate, period and start."""
         config = self._config.pretrain
         retriever = retriever_optimizer(
             config.retriever_learning_rate or config.learning_rate,
@@ -65,6 +66,7 @@ class PretrainTask:
         return realm_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> RetrievalStream:
+        """Masked sentences with what the newest index version finds for them."""
         examples = Examples(len(self._sentences), self._sentences.example, self.seed)
         size = self._config.pretrain.batch_size
         index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0))

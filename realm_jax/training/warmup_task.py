@@ -53,6 +53,7 @@ class WarmupTask:
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
     def loss(self, params: Any, batch: ReadingBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        """The marginal loss over one candidate: the masked-token loss."""
         model = self._config.model
         joint = jax.tree.map(lambda x: x[:, None], batch.joint)
         dropout_rng = rng if model.dropout else None
@@ -64,6 +65,7 @@ class WarmupTask:
         return total, count, {"accuracy": ((best[:, 0] * batch.mask_weights).sum(), count)}
 
     def stream(self, state: dict) -> Batches:
+        """Masked sentences, each joined with its block."""
         examples = Examples(len(self._sentences), self._example, self.seed)
         size = self._config.pretrain.encoder_warmup_batch_size
 
