@@ -30,7 +30,7 @@ class Checkpoints:
         read_only: for processes other than the phase's trainer: they never save, prune or clean up.
     """
 
-    def __init__(self, phase_folder: epath.Path, *, read_only: bool = False):
+    def __init__(self, phase_folder: epath.PathLike, *, read_only: bool = False):
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, read_only=read_only)

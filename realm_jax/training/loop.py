@@ -74,7 +74,7 @@ class Task(Protocol):
         """Called with the replicated parameters when the checkpoint of `step` is under way."""
 
 
-def run(task: Task, folder: epath.Path) -> dict:
+def run(task: Task, folder: epath.PathLike) -> dict:
     """Trains and returns the final parameters on the host.
 
     Raises:
@@ -89,10 +89,10 @@ def run(task: Task, folder: epath.Path) -> dict:
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
         train_step = parallel.train_step(task.loss, optimizer, task.seed)
-        writer = MetricsWriter(folder, task.name, task.steps, step)
+        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step)
         stream = task.stream(stream_state)
         try:
-            if step == 0:
+            if checkpoints.latest_step() is None:
                 _save(checkpoints, 0, state, stream)
                 task.after_save(0, state.params)
             window = _Window(step)

@@ -61,7 +61,7 @@ def _drop_records_after(file: epath.Path, step: int) -> None:
         file.write_text("".join(line + "\n" for line in kept))
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError):  # a line torn by a kill

@@ -1,0 +1,121 @@
+"""Held-out sentences: the answer among the candidates by brute force, and how the figures of a state hang together."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from realm_jax.config import ConfigError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.eval.heldout import answer_among, evaluate, heldout_set
+from realm_jax.index.probe import KS
+from realm_jax.training import phases
+
+EVAL_EXAMPLES, RECALL_EXAMPLES = 20, 30
+LOSSES = ("loss_retrieved", "loss_random", "loss_null", "accuracy_retrieved", "accuracy_random", "accuracy_null")
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_run):
+    """(config, data, held-out set, values, embeddings) of the first weights."""
+    config = tiny_run.config
+    sizes = {"eval_examples": EVAL_EXAMPLES, "recall_examples": RECALL_EXAMPLES}
+    config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, **sizes))
+    data = open_prepared(tiny_run)
+    heldout = heldout_set(config, data)
+    values, embeddings = evaluate(config, data, heldout, phases.first_params(tiny_run), "first")
+    return config, data, heldout, values, embeddings
+
+
+def stands_in(wanted, tokens):
+    wanted, tokens = " ".join(map(str, wanted)), " ".join(map(str, tokens))
+    return f" {wanted} " in f" {tokens} "
+
+
+def test_answer_among_against_text(judged):
+    _, data, heldout, _, _ = judged
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(-1, data.knowledge.num_blocks, size=(len(heldout.answers), 12))
+    expected = [
+        any(stands_in(answer, data.knowledge.body(int(block))) for block in row if block >= 0)
+        for row, answer in zip(blocks, heldout.answers, strict=True)
+    ]
+    found = answer_among(data.knowledge, blocks, heldout.answers)
+    assert found.tolist() == expected
+    assert 0 < found.sum() < len(found)
+
+
+def test_an_answer_stands_in_its_own_block_and_in_no_missing_one(judged):
+    _, data, heldout, _, _ = judged
+    own = heldout.queries.source_block[:, None]
+    assert answer_among(data.knowledge, own, heldout.answers).all()
+    assert not answer_among(data.knowledge, np.full_like(own, -1), heldout.answers).any()
+
+
+def test_the_set_is_held_out_and_the_same_each_time(judged, tiny_run):
+    config, data, heldout, _, _ = judged
+    assert data.text.heldout(config.corpus.heldout_fraction)[heldout.queries.source_block].all()
+    again = heldout_set(config, open_prepared(tiny_run))
+    np.testing.assert_array_equal(again.queries.query.ids, heldout.queries.query.ids)
+    np.testing.assert_array_equal(again.random_blocks, heldout.random_blocks)
+    assert len(heldout.answers) == len(heldout.random_blocks) <= RECALL_EXAMPLES
+
+
+def test_an_answer_is_what_its_query_hides(judged):
+    _, _, heldout, _, _ = judged
+    queries = heldout.queries
+    for answer, targets, weights in zip(heldout.answers, queries.mask_targets, queries.mask_weights, strict=True):
+        predicted = targets[weights > 0]
+        assert predicted.tolist() == answer[: len(predicted)].tolist() and len(predicted)
+
+
+def test_every_measure_has_one_value_per_example(judged):
+    config, data, heldout, values, embeddings = judged
+    assert {len(values[name]) for name in ("answer_retrieved", "answer_random")} == {len(heldout.answers)}
+    recalls = {f"{kind}_recall@{k}" for kind in ("plain", "hard") for k in KS}
+    assert {len(values[name]) for name in recalls} == {len(heldout.probe.own_block)}
+    read = {*LOSSES, "utility", "null_share"}
+    assert {len(values[name]) for name in read} == {min(EVAL_EXAMPLES, len(heldout.answers))}
+    assert set(values) == {"answer_retrieved", "answer_random"} | recalls | read
+    assert embeddings.shape == (data.knowledge.num_blocks, config.model.projection_dim)
+
+
+def test_utility_is_the_loss_that_retrieval_saves(judged):
+    values = judged[3]
+    np.testing.assert_allclose(values["utility"], values["loss_null"] - values["loss_retrieved"], atol=1e-6)
+    assert np.abs(values["utility"]).max() > 0
+    assert all(np.isfinite(values[name]).all() for name in values)
+    assert all(((values[name] >= 0) & (values[name] <= 1 + 1e-6)).all() for name in ("null_share", *LOSSES[3:]))
+    # Weights at random know nothing: about log(vocabulary) nats for each wordpiece.
+    assert values["loss_null"].mean() == pytest.approx(np.log(judged[0].model.vocab_size), rel=0.1)
+
+
+def test_recall_grows_with_k(judged):
+    values = judged[3]
+    for kind in ("plain", "hard"):
+        for few, many in zip(KS, KS[1:], strict=False):
+            assert (values[f"{kind}_recall@{few}"] <= values[f"{kind}_recall@{many}"]).all()
+
+
+def test_an_example_is_judged_alone(judged, tiny_run):
+    config, data, heldout, values, _ = judged
+    few = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, eval_examples=3))
+    again, _ = evaluate(few, data, heldout, phases.first_params(tiny_run), "again")
+    for name in (*LOSSES, "utility", "null_share"):
+        np.testing.assert_allclose(again[name], values[name][:3], rtol=1e-4, atol=1e-5)
+
+
+def test_without_an_encoder_only_retrieval_is_judged(judged, tiny_run):
+    config, data, heldout, values, _ = judged
+    retriever = {"embedder": phases.first_params(tiny_run)["embedder"]}
+    again, _ = evaluate(config, data, heldout, retriever, "retriever")
+    assert "utility" not in again and "loss_null" not in again
+    for name, value in again.items():
+        np.testing.assert_array_equal(value, values[name])
+
+
+def test_a_corpus_without_held_out_articles_is_an_error(judged):
+    config, data = judged[:2]
+    none = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, heldout_fraction=0.0))
+    with pytest.raises(ConfigError, match="no held-out sentence can be masked"):
+        heldout_set(none, data)

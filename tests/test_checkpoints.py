@@ -1,0 +1,71 @@
+"""Checkpoints: what comes back, what does not fit, and what pruning leaves."""
+
+import os
+
+import numpy as np
+import pytest
+
+from realm_jax import checkpoints as checkpoints_lib
+from realm_jax.checkpoints import KEEP, Checkpoints
+from realm_jax.config import ConfigError
+
+PARAMS = {"embedder": {"kernel": np.arange(6.0).reshape(2, 3)}, "encoder": {"bias": np.ones(2)}}
+OPTIMIZER = {"m": np.zeros(2)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, PARAMS, OPTIMIZER, {"position": 4, "candidates": [[1, -1]]})
+        checkpoints.wait()
+        yield checkpoints
+
+
+def test_everything_comes_back(saved):
+    params, optimizer, data = saved.restore(4, PARAMS, OPTIMIZER)
+    np.testing.assert_array_equal(params["embedder"]["kernel"], PARAMS["embedder"]["kernel"])
+    np.testing.assert_array_equal(params["encoder"]["bias"], PARAMS["encoder"]["bias"])
+    np.testing.assert_array_equal(optimizer["m"], OPTIMIZER["m"])
+    assert data == {"position": 4, "candidates": [[1, -1]]}
+
+
+def test_one_part_is_read_alone(saved):
+    assert list(saved.restore_params(4, {"encoder": PARAMS["encoder"]})) == ["encoder"]
+
+
+@pytest.mark.parametrize("other", [{"kernel": np.zeros((2, 4))}, {"weights": np.zeros((2, 3))}])
+def test_another_shape_or_name_is_an_error(saved, other):
+    with pytest.raises(ConfigError, match="does not fit this config"):
+        saved.restore_params(4, {"embedder": other})
+
+
+def test_a_reader_sees_new_steps(saved, tmp_path):
+    with Checkpoints(tmp_path, read_only=True) as reader:
+        assert reader.latest_step() == 4
+        saved.save(5, PARAMS, OPTIMIZER, {})
+        saved.wait()
+        assert reader.latest_step() == 5
+
+
+def steps_after_pruning(saved, tmp_path):
+    for step in range(5, 6 + KEEP):
+        saved.save(step, PARAMS, OPTIMIZER, {})
+    saved.wait()
+    return sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir() if folder.name.isdigit())
+
+
+def test_old_steps_go(saved, tmp_path):
+    assert steps_after_pruning(saved, tmp_path) == [6, 7, 8]
+
+
+def test_a_pinned_step_stays(saved, tmp_path):
+    (tmp_path / "pins").mkdir(exist_ok=True)
+    (tmp_path / "pins" / f"4.host.{os.getpid()}").write_text("")
+    assert steps_after_pruning(saved, tmp_path) == [4, 6, 7, 8]
+
+
+def test_the_pin_of_a_reader_that_died_expires(saved, tmp_path, monkeypatch):
+    (tmp_path / "pins").mkdir(exist_ok=True)
+    (tmp_path / "pins" / "4.host.1").write_text("")
+    monkeypatch.setattr(checkpoints_lib, "PIN_EXPIRES_S", 0.0)
+    assert steps_after_pruning(saved, tmp_path) == [6, 7, 8]

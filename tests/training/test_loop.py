@@ -1,0 +1,124 @@
+"""The loop on a small linear task: resuming, stopping, and what it refuses to save."""
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from realm_jax import parallel
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.data.pipeline import Batches
+from realm_jax.training import loop
+
+
+class Break(Exception):
+    """Stands for a crash."""
+
+
+class Stream(Batches):
+    """Batches with an event before one of them."""
+
+    def __init__(self, task, state):
+        super().__init__(task.make, state)
+        self._task = task
+
+    def take(self, params):
+        if self._taken == self._task.event_at:
+            self._task.event()
+        return super().take(params)
+
+
+class LinearTask:
+    """Least squares on batches that depend on their number alone."""
+
+    name, steps, log_every, seed = "linear", 12, 4, 0
+
+    def __init__(self, event_at=None, event=None, spoil=None):
+        self.event_at, self.event, self.spoil = event_at, event, spoil
+
+    def init(self):
+        return {"embedder": {"kernel": jnp.zeros(3)}}
+
+    def optimizer(self):
+        return optax.adam(0.1)
+
+    def loss(self, params, batch, rng):
+        error = batch["x"] @ params["embedder"]["kernel"] - batch["y"]
+        noise = jax.random.normal(rng, ())  # a resumed run must draw the same
+        return (error**2).sum() + 1e-3 * noise * params["embedder"]["kernel"].sum(), jnp.float32(len(error)), {}
+
+    def make(self, number):
+        rng = np.random.default_rng(number)
+        x = rng.normal(size=(8, 3)).astype(np.float32)
+        y = x @ np.array([1, 2, 3], np.float32)
+        return parallel.shard({"x": x, "y": y * np.float32("nan") if number == self.spoil else y})
+
+    def stream(self, state):
+        return Stream(self, state)
+
+    def saves_at(self, step):
+        return step % 3 == 0
+
+    def after_save(self, step, params):
+        pass
+
+
+def crash():
+    raise Break
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return loop.run(LinearTask(), tmp_path_factory.mktemp("unbroken"))
+
+
+def test_it_learns(unbroken):
+    assert np.abs(unbroken["embedder"]["kernel"]).sum() > 1
+
+
+@pytest.mark.parametrize("crash_at", [1, 5, 9, 11])
+def test_resumed_run_ends_with_the_same_bits(unbroken, tmp_path, crash_at):
+    with pytest.raises(Break):
+        loop.run(LinearTask(crash_at, crash), tmp_path)
+    resumed = loop.run(LinearTask(), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
+
+
+def test_saved_position_is_that_of_the_last_trained_batch(tmp_path):
+    with pytest.raises(Break):
+        loop.run(LinearTask(7, crash), tmp_path)
+    task = LinearTask()
+    with Checkpoints(tmp_path) as checkpoints:
+        params = task.init()
+        _, _, data = checkpoints.restore(6, params, task.optimizer().init(params))
+    assert data == {"position": 6}
+
+
+def test_a_signal_saves_and_stops(unbroken, tmp_path):
+    with pytest.raises(loop.Stopped, match="SIGTERM at step 5"):
+        loop.run(LinearTask(4, lambda: os.kill(os.getpid(), signal.SIGTERM)), tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 5
+    jax.tree.map(np.testing.assert_array_equal, loop.run(LinearTask(), tmp_path), unbroken)
+
+
+def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
+    with pytest.raises(loop.NonFiniteLoss, match="at step 6"):
+        loop.run(LinearTask(spoil=5), tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 3
+
+
+def test_metrics_have_no_step_twice(tmp_path):
+    with pytest.raises(Break):
+        loop.run(LinearTask(8, crash), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')  # torn by a kill
+    loop.run(LinearTask(), tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
