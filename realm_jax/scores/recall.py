@@ -42,7 +42,7 @@ def hits(found: Int[np.ndarray, "batch k"], wanted: Int[np.ndarray, " batch"], k
     return (found[:, :k] == wanted[:, None]).any(axis=1)
 
 
-def first_distinct(groups: Int[np.ndarray, "batch k"], k: int) -> Int[np.ndarray, "batch k"]:
+def first_distinct(groups: Int[np.ndarray, "batch found"], k: int) -> Int[np.ndarray, "batch k"]:
     """The first k distinct groups of each row in order of rank; -1 where there are fewer (or the group is -1).
 
     A passage is a group of blocks and scores as its best block, so its rank is that of its first one.

@@ -25,7 +25,7 @@ def schedule(peak: float, steps: int, every: int = 1) -> optax.Schedule:
     warmup = warmup_steps(steps)
 
     def rate(count):
-        step = count * every
+        step = (count + 1) * every - 1  # the trainer's step at which the update is applied
         decayed = peak * jnp.maximum(0.0, 1.0 - step / steps)
         return jnp.where(step < warmup, peak * step / warmup, decayed)
 
