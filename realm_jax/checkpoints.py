@@ -33,7 +33,8 @@ class Checkpoints:
     def __init__(self, phase_folder: epath.PathLike, *, read_only: bool = False):
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, read_only=read_only)
+        reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, **reading)
         folder = (epath.Path(phase_folder) / "checkpoints").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder, options=options)

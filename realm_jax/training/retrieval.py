@@ -46,6 +46,8 @@ class CurrentIndex:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._closed = False
+        self.waited_s = 0.0
+        """Seconds that `adopt` waited for a version."""
         self.loaded = self._load(self._newest_or_fail())
         self._record(first_step)
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -68,12 +70,14 @@ class CurrentIndex:
         if config.max_age_policy == "warn":
             logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
             return switched
-        deadline = time.monotonic() + config.wait_timeout_s
+        started = time.monotonic()
+        deadline = started + config.wait_timeout_s
         while trainer_step - self.loaded.version.step > config.max_age_steps:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._error, timeout=max(0, deadline - time.monotonic()))
             if not self._switch(trainer_step) and time.monotonic() >= deadline:
                 raise RunError(f"{message} and no newer one came in {config.wait_timeout_s:.0f} s: start the builder")
+        self.waited_s += time.monotonic() - started
         return True
 
     def _switch(self, trainer_step: int) -> bool:
@@ -173,7 +177,7 @@ class RetrievalStream:
         if "candidates" in state:
             self._pending = self._threads.submit(self._join, self._queries, np.array(state["candidates"], np.int32))
             self._queries = self._ask()
-        self._retrieval_wait_s = self._index_wait_s = 0.0
+        self._retrieval_wait_s = 0.0
 
     def take(self, params: dict) -> PretrainBatch:
         """The next batch, and the start of the retrieval of the one after it with `params`."""
@@ -182,9 +186,7 @@ class RetrievalStream:
         self._wait_for_batch(params)
         batch, _ = self._pending.result()
         self._taken += 1
-        started = time.monotonic()
         self._index.adopt(self._taken)
-        self._index_wait_s += time.monotonic() - started
         self._pending = self._retrieve_next(params)
         return batch
 
@@ -210,8 +212,8 @@ class RetrievalStream:
     def metrics(self) -> dict[str, float]:
         """Index version and age; seconds since the last call that training waited for retrieval, or the builder."""
         version = self._index.loaded.version
-        retrieval_wait_s, index_wait_s = self._retrieval_wait_s, self._index_wait_s
-        self._retrieval_wait_s = self._index_wait_s = 0.0
+        retrieval_wait_s, self._retrieval_wait_s = self._retrieval_wait_s, 0.0
+        index_wait_s, self._index.waited_s = self._index.waited_s, 0.0
         return {
             "index_step": float(version.step),
             "index_age_steps": float(self._taken - version.step),
