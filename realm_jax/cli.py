@@ -54,7 +54,13 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
         default = Workdir.open(early.workdir).config
     else:
         default = load_experiment(early.config or DEFAULT_EXPERIMENT)
-    flags = tyro.cli(_NewRun, description=description, args=argv, default=_NewRun(settings=default))
+    flags = tyro.cli(
+        _NewRun,
+        description=description,
+        args=argv,
+        default=_NewRun(settings=default),
+        config=(tyro.conf.FlagConversionOff,),  # booleans as --flag=True or --flag=False, like every other setting
+    )
     config = flags.settings
     if flags.corpus:
         config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))

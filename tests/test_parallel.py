@@ -1,6 +1,7 @@
 """Eight fake devices give the same gradients as one, with uneven masks, for every step; and where gradients flow."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ CLS, SEP, VOCAB = 2, 3, 60
 BATCH, CANDIDATES, MASKS = 16, 4, 3
 QUERY, BLOCK, JOINT = 8, 10, 18
 RELATIVE_ERROR = 1e-5
+ZERO = 2e-6
+"""A gradient of a smaller norm may be rounding alone."""
 
 
 def tiny(*, shared=True, **pretrain) -> config_lib.Config:
@@ -30,7 +33,6 @@ def tiny(*, shared=True, **pretrain) -> config_lib.Config:
         intermediate_size=24,
         max_positions=JOINT,
         projection_dim=8,
-        projection_gain=0.5,
         dropout=0.0,
         shared_tower=shared,
     )
@@ -38,14 +40,14 @@ def tiny(*, shared=True, **pretrain) -> config_lib.Config:
 
 
 def random_params(config):
-    """Away from zeros and ones, so that two towers differ and every leaf has a gradient."""
+    """Far from their first values: embeddings of almost equal inputs would leave gradients of little but rounding."""
     rng = np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(0))
     params = {
         "embedder": embedder.init(config.model, keys[0]),
         "encoder": knowledge_encoder.init(config.model, keys[1]),
     }
-    return jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
+    return jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params)
 
 
 def random_tokens(rng, lengths, width) -> Tokens:
@@ -107,14 +109,20 @@ def on_devices(loss, params, batch):
     return jax.device_get(parallel.unreplicate(result))
 
 
-def on_one(loss, params, batch):
-    """The same with plain `jax.grad` of total / count on the whole batch."""
+def on_one(loss):
+    """`(params, batch) -> (gradients, metrics)` with plain `jax.grad` of total / count on the whole batch."""
 
-    def mean(params):
-        total, count, metrics = loss(params, jax.tree.map(jnp.asarray, batch), None)
+    def mean(params, batch):
+        total, count, metrics = loss(params, batch, None)
         return total / count, {"loss": (total, count), **metrics}
 
-    return jax.device_get(jax.jit(jax.grad(mean, has_aux=True))(params))
+    gradient = jax.jit(jax.grad(mean, has_aux=True))
+    return lambda params, batch: jax.device_get(gradient(params, batch))
+
+
+@functools.cache
+def realm_on_one(config):
+    return on_one(functools.partial(realm_loss, config))
 
 
 def on_an_axis_of_one(loss):
@@ -128,19 +136,24 @@ def on_an_axis_of_one(loss):
     return alone
 
 
-def relative_errors(ours, expected) -> dict[str, float]:
-    """Of each leaf, in norm; a leaf that is zero in exact arithmetic (an attention key's bias) counts as zero."""
-    errors = {}
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(expected), strict=True):
-        norm = np.linalg.norm(b)
-        name = jax.tree_util.keystr(path)
-        assert norm > 1e-6 or "'key']['bias'" in name, f"{name} has no gradient: the test has no power there"
-        errors[name] = np.linalg.norm(a - b) / norm if norm > 1e-6 else np.linalg.norm(a)
-    return errors
+def is_zero(name: str) -> bool:
+    """Whether a leaf's gradient is zero in exact arithmetic.
+
+    Softmax does not see what moves all its scores alike: the bias of attention keys, and that of all block embeddings.
+    """
+    return "['key']['bias']" in name or "['block']['projection_norm']['bias']" in name
 
 
 def assert_same(ours, expected):
-    errors = relative_errors(ours[0], expected[0])
+    """Every leaf's relative error in norm, and the metrics."""
+    errors = {}
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours[0]), jax.tree.leaves(expected[0]), strict=True):
+        name, norm = jax.tree_util.keystr(path), np.linalg.norm(b)
+        if is_zero(name):
+            assert max(norm, np.linalg.norm(a)) < ZERO, name
+        else:
+            assert norm > 100 * ZERO, f"{name} has no gradient to compare"
+            errors[name] = np.linalg.norm(a - b) / norm
     worst = max(errors, key=errors.get)
     print(f"{len(errors)} leaves, worst relative error {errors[worst]:.1e}, {worst}")
     assert errors[worst] < RELATIVE_ERROR, worst
@@ -149,37 +162,39 @@ def assert_same(ours, expected):
         np.testing.assert_allclose(np.divide(*ours[1][name]), np.divide(*pair), rtol=1e-4, err_msg=name)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """The models are so small that compiling is all the time they take."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def eight_devices():
     assert parallel.num_devices() == 8
 
 
-@pytest.mark.parametrize("marginal", ["token", "sequence"])
-@pytest.mark.parametrize("shared", [True, False], ids=["one tower", "two towers"])
-def test_realm_gradients_of_eight_devices_are_those_of_one(shared, marginal):
-    config = tiny(shared=shared, marginal=marginal)
+@pytest.mark.parametrize(
+    "config",
+    [tiny(shared=True, marginal="token"), tiny(shared=False, marginal="sequence")],
+    ids=["one tower, token marginal", "two towers, sequence marginal"],
+)
+def test_realm_gradients_of_eight_devices_are_those_of_one(config):
     params = random_params(config)
-
-    def loss(params, batch, rng):
-        return realm_loss(config, params, batch, rng)
-
-    ours = on_devices(loss, params, random_pretrain_batch(devices=8))
-    expected = on_one(loss, params, random_pretrain_batch())
+    ours = on_devices(functools.partial(realm_loss, config), params, random_pretrain_batch(devices=8))
     # Tokens per step are a mean over the devices.
     ours[1]["tokens_per_step"] = (ours[1]["tokens_per_step"][0], np.float32(1))
+    expected = realm_on_one(config)(params, random_pretrain_batch())
     assert_same(ours, expected)
+    assert set(expected[0]["embedder"]) == ({"shared"} if config.model.shared_tower else {"query", "block"})
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one tower", "two towers"])
 def test_ict_gradients_of_eight_devices_are_those_of_one(shared):
-    config = tiny(shared=shared)
-    params = {"embedder": random_params(config)["embedder"]}
-
-    def loss(params, batch, rng):
-        return ict_loss(config, params, batch, rng)
-
-    batch = random_ict_batch()
-    assert_same(on_devices(loss, params, batch), on_one(on_an_axis_of_one(loss), params, batch))
+    config, batch = tiny(shared=shared), random_ict_batch()
+    loss, params = functools.partial(ict_loss, config), {"embedder": random_params(config)["embedder"]}
+    assert_same(on_devices(loss, params, batch), on_one(on_an_axis_of_one(loss))(params, batch))
 
 
 def test_a_mean_of_the_devices_means_would_differ():
@@ -221,36 +236,31 @@ def test_null_block_stored_apart_equals_an_ordinary_candidate():
     assert not np.allclose(logp[:, 0], logp[:, 2])
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["one tower", "two towers"])
-def test_control_run_trains_the_encoder_alone(shared):
-    config = tiny(shared=shared, train_retriever=False)
-    frozen, _ = on_one(lambda p, b, r: realm_loss(config, p, b, r), random_params(config), random_pretrain_batch())
+def test_control_run_trains_the_encoder_alone():
+    frozen, trained = (
+        realm_on_one(config)(random_params(config), random_pretrain_batch())[0]
+        for config in (tiny(train_retriever=False), tiny())
+    )
     assert not any(leaf.any() for leaf in jax.tree.leaves(frozen["embedder"]))
-    config = tiny(shared=shared)
-    trained, _ = on_one(lambda p, b, r: realm_loss(config, p, b, r), random_params(config), random_pretrain_batch())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), frozen["encoder"], trained["encoder"])
-    for side, tower in trained["embedder"].items():
-        assert all(leaf.any() for leaf in jax.tree.leaves(tower)), side
+    assert all(leaf.any() for leaf in jax.tree.leaves(trained["embedder"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), frozen["encoder"], trained["encoder"])
 
 
 def test_missing_candidates_get_no_gradient():
     """Whatever stands in the places of candidates that the search did not find."""
-    config, batch = tiny(), random_pretrain_batch(5)
+    batch, other = random_pretrain_batch(5), random_pretrain_batch(6)
     missing = ~batch.candidate_mask[:, 1:, None]
     assert missing.any()
-    other = random_pretrain_batch(6)
     changed = {
         name: dataclasses.replace(
             getattr(batch, name), ids=np.where(missing, getattr(other, name).ids, getattr(batch, name).ids)
         )
         for name in ("blocks", "joint")
     }
-
-    def loss(params, batch, rng):
-        return realm_loss(config, params, batch, rng)
-
-    before, after = (on_one(loss, random_params(config), b)[0] for b in (batch, dataclasses.replace(batch, **changed)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after, before)
+    before, after = (
+        realm_on_one(tiny())(random_params(tiny()), b)[0] for b in (batch, dataclasses.replace(batch, **changed))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after, before)
 
 
 def test_shard_splits_in_order_and_refuses_the_rest():
