@@ -34,9 +34,16 @@ def test_one_part_is_read_alone(saved):
 
 
 @pytest.mark.parametrize("other", [{"kernel": np.zeros((2, 4))}, {"weights": np.zeros((2, 3))}])
-def test_another_shape_or_name_is_an_error(saved, other):
+def test_another_shape_or_name_is_an_error(saved, tmp_path, other):
     with pytest.raises(ConfigError, match="does not fit this config"):
         saved.restore_params(4, {"embedder": other})
+    assert not list((tmp_path / "pins").glob("*"))
+
+
+def test_another_optimizer_is_an_error(saved):
+    for other in ({"m": np.zeros(3)}, {"v": np.zeros(2)}, {"m": np.zeros(2), "v": np.zeros(2)}):
+        with pytest.raises(ConfigError, match="checkpoint .*/4 does not fit this config"):
+            saved.restore(4, PARAMS, other)
 
 
 def test_a_reader_sees_new_steps(saved, tmp_path):

@@ -55,10 +55,10 @@ def _drop_records_after(file: epath.Path, step: int) -> None:
     """A resumed run repeats the steps after its checkpoint; their old records go."""
     if not file.exists():
         return
-    lines = file.read_text().splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    if len(kept) < len(lines):
-        file.write_text("".join(line + "\n" for line in kept))
+    text = file.read_text()
+    kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+    if kept != text:
+        file.write_text(kept)
 
 
 def _step_of(line: str) -> int | float:

@@ -55,16 +55,19 @@ def test_recall_of_the_first_weights_against_loops(table, tiny_run, asked):
     params = phases.first_params(tiny_run)["embedder"]
     corpus = data.knowledge
     blocks = corpus.embedder_tokens(np.arange(corpus.num_blocks), corpus.block_len_tokens)
-    block_emb = jax.device_get(embedder.embed(model, params, "block", blocks))
+    length = tiny_run.config.pretrain.query_len_tokens
+    ids = np.full((NUM_QUESTIONS, length), data.special.pad, np.int32)
+    for row, text in zip(ids, asked[1], strict=True):
+        pieces = data.tokenizer.encode(text, add_special_tokens=False).ids[: length - 2]
+        row[: len(pieces) + 2] = [data.special.cls, *pieces, data.special.sep]
+    queries = Tokens(ids, ids != data.special.pad, np.zeros_like(ids))
+    embed = jax.jit(embedder.embed, static_argnums=(0, 2))
+    scores = np.array(embed(model, params, "query", queries) @ embed(model, params, "block", blocks).T)
     owners = [corpus.block(i).source_id for i in range(corpus.num_blocks)]
     ranks = []
-    for text, gold in zip(*asked[1:], strict=True):
-        ids = data.tokenizer.encode(text, add_special_tokens=False).ids
-        ids = [data.special.cls, *ids[: tiny_run.config.pretrain.query_len_tokens - 2], data.special.sep]
-        ids = np.array([ids], np.int32)
-        query_emb = jax.device_get(embedder.embed(model, params, "query", Tokens(ids, ids >= 0, ids * 0)))[0]
+    for row, gold in zip(scores, asked[2], strict=True):
         best = {}
-        for owner, score in zip(owners, block_emb @ query_emb, strict=True):
+        for owner, score in zip(owners, row, strict=True):
             best[owner] = max(score, best.get(owner, -np.inf))
         ranks.append(sorted(best, key=best.get, reverse=True).index(gold))
     for k in (1, 5, 20):
@@ -75,6 +78,13 @@ def test_questions_of_another_corpus_are_an_error(tiny_run, tmp_path):
     file = tmp_path / "others.jsonl"
     file.write_text('{"question": "Who?"}\n{"question": "Where?", "gold_passage": "another corpus"}\n')
     with pytest.raises(ConfigError, match=r"others\.jsonl: no question has a gold_passage of the corpus .*tiny\.jsonl"):
+        retrieval.question_recall(tiny_run, str(file))
+
+
+def test_a_bad_line_is_named(tiny_run, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"question": "Who?"}\n{"quest')
+    with pytest.raises(ConfigError, match=r"bad\.jsonl:2: no JSON object"):
         retrieval.question_recall(tiny_run, str(file))
 
 

@@ -86,7 +86,7 @@ def params():
 def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
     config = dataclasses.replace(CONFIG, gelu=kind)
     tokens = random_tokens(1)
-    hidden = Bert(config).apply({"params": params}, tokens)
+    hidden = jax.jit(Bert(config).apply)({"params": params}, tokens)
     assert hidden.shape == (3, 8, 16)
     for row, ids, mask, types in zip(hidden, tokens.ids, np.asarray(tokens.mask), tokens.types, strict=True):
         expected = slow_bert(config, params, np.asarray(ids)[mask], np.asarray(types)[mask])
@@ -96,15 +96,15 @@ def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
 def test_padding_changes_nothing(params):
     """Neither more of it nor other ids in it."""
     tokens = random_tokens(2)
-    bert = Bert(CONFIG)
-    before = bert.apply({"params": params}, tokens)
+    bert = jax.jit(Bert(CONFIG).apply)
+    before = bert({"params": params}, tokens)
     wide = [(0, 0), (0, 4)]
     longer = Tokens(
         jnp.pad(jnp.where(tokens.mask, tokens.ids, 7), wide, constant_values=9),
         jnp.pad(tokens.mask, wide),
         jnp.pad(tokens.types, wide, constant_values=1),
     )
-    after = bert.apply({"params": params}, longer)[:, :8]
+    after = bert({"params": params}, longer)[:, :8]
     np.testing.assert_allclose(after[tokens.mask], before[tokens.mask], atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_padding_gets_no_gradient(params):
         hidden = Bert(CONFIG).apply({"params": params}, Tokens(ids, tokens.mask, tokens.types))
         return (hidden[tokens.mask] ** 3).sum()
 
-    table = jax.grad(loss)(params)["embeddings"]["word"]["embedding"]
+    table = jax.jit(jax.grad(loss))(params)["embeddings"]["word"]["embedding"]
     assert not table[55].any()
     assert table[ids[0, 0]].any()
 

@@ -26,6 +26,9 @@ CONFIG = ModelConfig(
 )
 
 
+embed = jax.jit(embedder.embed, static_argnames=("config", "side"))
+
+
 def random_tokens(seed, *shape) -> Tokens:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(3, shape[-1] + 1, shape[:-1])
@@ -46,7 +49,7 @@ def test_embedding_is_the_normalised_projection_of_the_pooled_states(pooling):
     config = dataclasses.replace(CONFIG, pooling=pooling)
     params, tokens = random_params(config), random_tokens(0, 4, 9)
     p = jax.tree.map(np.asarray, params["shared"])
-    hidden = np.asarray(Bert(config).apply({"params": params["shared"]["bert"]}, tokens))
+    hidden = np.asarray(jax.jit(Bert(config).apply)({"params": params["shared"]["bert"]}, tokens))
     assert ("pooler" in p) == (pooling == "cls")
     if pooling == "cls":
         pooled = np.tanh(hidden[:, 0] @ p["pooler"]["kernel"] + p["pooler"]["bias"])
@@ -55,7 +58,7 @@ def test_embedding_is_the_normalised_projection_of_the_pooled_states(pooling):
     projected = pooled @ p["projection"]["kernel"] + p["projection"]["bias"]
     centred = projected - projected.mean(-1, keepdims=True)
     expected = centred / centred.std(-1, keepdims=True) * p["projection_norm"]["scale"] + p["projection_norm"]["bias"]
-    np.testing.assert_allclose(embedder.embed(config, params, "query", tokens), expected, atol=2e-5)
+    np.testing.assert_allclose(embed(config, params, "query", tokens), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -67,16 +70,16 @@ def test_padding_changes_nothing(pooling):
         jnp.pad(tokens.mask, [(0, 0), (0, 4)]),
         jnp.pad(tokens.types, [(0, 0), (0, 4)]),
     )
-    before, after = (embedder.embed(config, params, "block", x) for x in (tokens, longer))
+    before, after = (embed(config, params, "block", x) for x in (tokens, longer))
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
 def test_leading_axes_are_kept():
     params, tokens = random_params(CONFIG), random_tokens(2, 2, 3, 7)
-    together = embedder.embed(CONFIG, params, "block", tokens)
+    together = embed(CONFIG, params, "block", tokens)
     assert together.shape == (2, 3, 8)
     one = jax.tree.map(lambda x: x[1, 2][None], tokens)
-    np.testing.assert_allclose(together[1, 2], embedder.embed(CONFIG, params, "block", one)[0], atol=1e-5)
+    np.testing.assert_allclose(together[1, 2], embed(CONFIG, params, "block", one)[0], atol=1e-5)
 
 
 def test_two_towers_start_equal_to_one():
@@ -93,9 +96,9 @@ def test_each_side_uses_its_own_tower():
     config = dataclasses.replace(CONFIG, shared_tower=False)
     params, tokens = random_params(config), random_tokens(4, 2, 6)
     for side in ("query", "block"):
-        alone = embedder.embed(CONFIG, {"shared": params[side]}, side, tokens)
-        np.testing.assert_array_equal(embedder.embed(config, params, side, tokens), alone)
-    query_emb, block_emb = (embedder.embed(config, params, side, tokens) for side in ("query", "block"))
+        alone = embed(CONFIG, {"shared": params[side]}, side, tokens)
+        np.testing.assert_array_equal(embed(config, params, side, tokens), alone)
+    query_emb, block_emb = (embed(config, params, side, tokens) for side in ("query", "block"))
     assert not np.allclose(query_emb, block_emb)
 
 
@@ -105,10 +108,10 @@ def test_gradient_of_a_score_reaches_every_tower(shared):
     params, query, blocks = random_params(config), random_tokens(5, 2, 6), random_tokens(6, 2, 3, 8)
 
     def score(params):
-        query_emb = embedder.embed(config, params, "query", query)
-        return (embedder.retrieval_scores(query_emb, embedder.embed(config, params, "block", blocks)) ** 2).sum()
+        query_emb = embed(config, params, "query", query)
+        return (embedder.retrieval_scores(query_emb, embed(config, params, "block", blocks)) ** 2).sum()
 
-    for name, tower in jax.grad(score)(params).items():
+    for name, tower in jax.jit(jax.grad(score))(params).items():
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(tower)), name
 
 
@@ -122,20 +125,20 @@ def test_scores_are_plain_inner_products():
 
 def test_projection_gain_bounds_the_first_scores():
     config = dataclasses.replace(CONFIG, projection_gain=0.3)
-    embedding = embedder.embed(config, embedder.init(config, jax.random.key(0)), "query", random_tokens(8, 5, 9))
+    embedding = embed(config, embedder.init(config, jax.random.key(0)), "query", random_tokens(8, 5, 9))
     np.testing.assert_allclose((embedding**2).sum(-1), 0.3**2 * config.projection_dim, rtol=1e-3)
 
 
 def test_bfloat16_gives_float32_near_the_float32_embedding():
     params, tokens = random_params(CONFIG), random_tokens(9, 3, 8)
-    half = embedder.embed(dataclasses.replace(CONFIG, dtype="bfloat16"), params, "query", tokens)
+    half = embed(dataclasses.replace(CONFIG, dtype="bfloat16"), params, "query", tokens)
     assert half.dtype == jnp.float32
-    np.testing.assert_allclose(half, embedder.embed(CONFIG, params, "query", tokens), atol=0.15)
+    np.testing.assert_allclose(half, embed(CONFIG, params, "query", tokens), atol=0.15)
 
 
 def test_dropout_only_with_a_key():
     config = dataclasses.replace(CONFIG, dropout=0.5)
     params, tokens = random_params(config), random_tokens(10, 3, 8)
-    still = embedder.embed(config, params, "query", tokens)
-    np.testing.assert_array_equal(still, embedder.embed(CONFIG, params, "query", tokens))
-    assert not np.allclose(embedder.embed(config, params, "query", tokens, jax.random.key(0)), still)
+    still = embed(config, params, "query", tokens)
+    np.testing.assert_array_equal(still, embed(CONFIG, params, "query", tokens))
+    assert not np.allclose(embed(config, params, "query", tokens, jax.random.key(0)), still)

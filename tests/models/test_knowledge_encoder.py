@@ -19,6 +19,10 @@ CONFIG = ModelConfig(
 BATCH, CANDIDATES, MASKS, LENGTH = 4, 3, 5, 12
 
 
+candidate_states = jax.jit(knowledge_encoder.candidate_states, static_argnames="config")
+token_logp = jax.jit(knowledge_encoder.token_logp, static_argnames="config")
+
+
 @pytest.fixture(scope="module")
 def params():
     rng = np.random.default_rng(0)
@@ -47,23 +51,21 @@ def predictions():
 
 def everywhere(params, joint, positions):
     """log p over the vocabulary [batch, candidates, masks, vocab], from the logits of whole sequences."""
+    flat = jax.tree.map(lambda x: x.reshape(-1, LENGTH), joint)
+    every = jnp.tile(jnp.arange(LENGTH), (BATCH * CANDIDATES, 1))
     encoder = knowledge_encoder.KnowledgeEncoder(CONFIG)
-    every = jnp.arange(LENGTH)[None]
-    rows = []
-    for b in range(BATCH):
-        for k in range(CANDIDATES):
-            one = jax.tree.map(lambda x, b=b, k=k: x[b, k][None], joint)
-            rows.append(np.asarray(encoder.apply({"params": params}, one, every)[0])[positions[b]])
+    whole = np.asarray(jax.jit(encoder.apply)({"params": params}, flat, every))
+    rows = [whole[b * CANDIDATES + k][positions[b]] for b in range(BATCH) for k in range(CANDIDATES)]
     logits = np.stack(rows).reshape(BATCH, CANDIDATES, MASKS, -1).astype(np.float64)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
 def test_slots_give_the_same_as_logits_everywhere(params, joint, predictions):
     positions, targets, weights = predictions
-    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(positions))
+    states = candidate_states(CONFIG, params, joint, jnp.asarray(positions))
     slots = mask_slots(weights, 1)
     assert len(slots) < weights.size  # the grid is really cut
-    logp, best = knowledge_encoder.token_logp(CONFIG, params, states, jnp.asarray(targets), jnp.asarray(slots))
+    logp, best = token_logp(CONFIG, params, states, jnp.asarray(targets), jnp.asarray(slots))
     full = everywhere(params, joint, positions)
     expected = np.take_along_axis(full, np.repeat(targets[:, None], CANDIDATES, 1)[..., None], -1)[..., 0]
     used = np.repeat(weights[:, None] > 0, CANDIDATES, 1)
@@ -76,8 +78,8 @@ def test_slots_give_the_same_gradients(params, joint, predictions):
     positions, targets, weights = (jnp.asarray(x) for x in predictions)
 
     def loss(params, slots):
-        states = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
-        logp, _ = knowledge_encoder.token_logp(CONFIG, params, states, targets, slots)
+        states = candidate_states(CONFIG, params, joint, positions)
+        logp, _ = token_logp(CONFIG, params, states, targets, slots)
         return (logp * weights[:, None]).sum()
 
     gradient = jax.jit(jax.grad(loss))
@@ -87,25 +89,25 @@ def test_slots_give_the_same_gradients(params, joint, predictions):
 
 def test_best_is_true_where_the_target_is_the_most_probable(params, joint, predictions):
     positions = jnp.asarray(predictions[0])
-    states = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
+    states = candidate_states(CONFIG, params, joint, positions)
     tokens = knowledge_encoder.best_tokens(CONFIG, params, states)
     np.testing.assert_array_equal(tokens, everywhere(params, joint, predictions[0]).argmax(-1))
     for k in range(CANDIDATES):
-        _, best = knowledge_encoder.token_logp(CONFIG, params, states, tokens[:, k], jnp.arange(BATCH * MASKS))
+        _, best = token_logp(CONFIG, params, states, tokens[:, k], jnp.arange(BATCH * MASKS))
         assert np.asarray(best)[:, k].all()
 
 
 def test_states_are_those_of_the_bert_at_the_positions(params, joint, predictions):
-    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
+    states = candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
     assert states.shape == (BATCH, CANDIDATES, MASKS, CONFIG.hidden_size)
-    hidden = Bert(CONFIG).apply({"params": params["bert"]}, jax.tree.map(lambda x: x[2], joint))
+    hidden = jax.jit(Bert(CONFIG).apply)({"params": params["bert"]}, jax.tree.map(lambda x: x[2], joint))
     np.testing.assert_allclose(states[2], hidden[:, predictions[0][2]], atol=1e-5)
 
 
 def test_no_prediction_at_all(params, joint, predictions):
-    states = knowledge_encoder.candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
+    states = candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
     slots = mask_slots(np.zeros((BATCH, MASKS), np.float32), 1)
-    logp, best = knowledge_encoder.token_logp(CONFIG, params, states, jnp.asarray(predictions[1]), jnp.asarray(slots))
+    logp, best = token_logp(CONFIG, params, states, jnp.asarray(predictions[1]), jnp.asarray(slots))
     assert not np.asarray(logp).any()
     assert not np.asarray(best).any()
 
@@ -113,8 +115,6 @@ def test_no_prediction_at_all(params, joint, predictions):
 def test_dropout_only_with_a_key(params, joint, predictions):
     noisy = ModelConfig(**{**CONFIG.__dict__, "dropout": 0.5})
     positions = jnp.asarray(predictions[0])
-    still = knowledge_encoder.candidate_states(CONFIG, params, joint, positions)
-    np.testing.assert_array_equal(knowledge_encoder.candidate_states(noisy, params, joint, positions), still)
-    assert not np.allclose(
-        knowledge_encoder.candidate_states(noisy, params, joint, positions, jax.random.key(0)), still
-    )
+    still = candidate_states(CONFIG, params, joint, positions)
+    np.testing.assert_array_equal(candidate_states(noisy, params, joint, positions), still)
+    assert not np.allclose(candidate_states(noisy, params, joint, positions, jax.random.key(0)), still)

@@ -5,6 +5,7 @@ one of ours by name. Their joint inputs have no null block, so the parts are com
 """
 
 import collections
+import functools
 import json
 import pathlib
 import pickle
@@ -204,18 +205,19 @@ def assert_close(ours, theirs, what):
 def test_query_embeddings(config, golden, inputs):
     tensors = load_file(FOLDER / "embedder" / "model.safetensors")
     tower = loaded(embedder.init(config, jax.random.key(0))["shared"], tensors)
-    ours = embedder.embed(config, {"shared": tower}, "query", inputs[0])
+    ours = jax.jit(lambda tower, query: embedder.embed(config, {"shared": tower}, "query", query))(tower, inputs[0])
     assert_close(ours, golden["query_emb"], "query_emb")
 
 
 def test_retrieval_scores(config, params, golden, inputs):
-    assert_close(scores_of(config, params, inputs[0], inputs[1]), golden["relevance"], "relevance")
+    scores = jax.jit(functools.partial(scores_of, config))(params, inputs[0], inputs[1])
+    assert_close(scores, golden["relevance"], "relevance")
 
 
 def test_logits_at_masked_positions(config, params, golden, inputs):
     _, _, joint, positions, _, weights, _ = inputs
     batch, candidates, length = joint.ids.shape
-    states = knowledge_encoder.candidate_states(config, params["encoder"], joint, positions)
+    states = jax.jit(functools.partial(knowledge_encoder.candidate_states, config))(params["encoder"], joint, positions)
     encoder = knowledge_encoder.KnowledgeEncoder(config)
     logits = encoder.apply({"params": params["encoder"]}, states.reshape(-1, states.shape[-1]), method="head")
     logits = np.asarray(logits).reshape(*states.shape[:-1], -1)
@@ -225,7 +227,7 @@ def test_logits_at_masked_positions(config, params, golden, inputs):
 
 
 def test_loss(config, params, golden, inputs):
-    assert_close(loss_of(config, params, inputs), golden["mlm_loss"], "mlm_loss")
+    assert_close(jax.jit(functools.partial(loss_of, config))(params, inputs), golden["mlm_loss"], "mlm_loss")
 
 
 def test_gradients_of_both_models(config, params, golden, inputs):

@@ -121,4 +121,19 @@ def test_metrics_have_no_step_twice(tmp_path):
         file.write('{"step": 8, "lo')  # torn by a kill
     loop.run(LinearTask(), tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps)) and steps[-1] == 12
+    assert steps == [3, 4, 6, 8, 9, 12]
+
+
+def test_a_line_is_the_mean_over_its_steps_and_all_devices(tmp_path):
+    task = LinearTask()
+    task.log_every = 1
+    loop.run(task, tmp_path / "each")
+    loop.run(LinearTask(), tmp_path / "several")
+    each, several = (
+        {r["step"]: r["loss"] for r in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())}
+        for name in ("each", "several")
+    )
+    y = task.make(0)["y"]
+    np.testing.assert_allclose(each[1], (y**2).mean(), rtol=1e-5)  # the first parameters are zero
+    np.testing.assert_allclose(several[3], np.mean([each[step] for step in (1, 2, 3)]), rtol=1e-5)
+    np.testing.assert_allclose(several[12], np.mean([each[step] for step in (10, 11, 12)]), rtol=1e-5, atol=1e-5)

@@ -29,6 +29,13 @@ def test_warm_up_overrides_a_decay_from_step_zero(step, rate):
     np.testing.assert_allclose(schedule(3e-5, 200_000)(jnp.array(step)), rate, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("every", [2, 8])
+def test_an_update_has_the_rate_of_the_step_that_applies_it(every):
+    single, several = schedule(3e-5, 200_000), schedule(3e-5, 200_000, every)
+    for step in (every - 1, 10_000 - 1, 10_000 + every - 1, 200_000 - 1):
+        np.testing.assert_allclose(several(jnp.array(step // every)), single(jnp.array(step)), rtol=1e-6)
+
+
 def test_weight_decay_leaves_norms_and_biases_alone():
     optimizer = bert_adamw(lambda count: 0.1)
     params = {"kernel": jnp.ones(2), "scale": jnp.ones(2), "bias": jnp.ones(2)}
@@ -103,6 +110,28 @@ def test_retriever_is_off_at_first():
     np.testing.assert_array_equal(early["embedder"]["shared"]["kernel"], params["embedder"]["shared"]["kernel"])
     late, _ = apply(optimizer, early, state, grads[3:])
     assert (late["embedder"]["shared"]["kernel"] != early["embedder"]["shared"]["kernel"]).all()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_nothing_of_the_first_steps_is_remembered(every):
+    optimizer, params = make("two towers", off_steps=4, update_every=every)
+    grads = gradients(params, 10)
+    after, _ = apply(optimizer, params, optimizer.init(params), grads)
+    alone = retriever_optimizer(1e-2, 100, update_every=every, off_steps=0, train=True)
+    later = [grad["embedder"] for grad in grads[4:]]
+    expected, _ = apply(alone, params["embedder"], alone.init(params["embedder"]), later)
+    assert not np.array_equal(expected["query"]["kernel"], params["embedder"]["query"]["kernel"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after["embedder"], expected)
+
+
+def test_one_clipping_over_retriever_and_encoder():
+    optimizer, params = make("one tower")
+    large = jax.tree.map(lambda x: jnp.full_like(x, 3.0), params)  # of norm 3 * sqrt(8), clipped to 1
+    clipped = jax.tree.map(lambda x: x / (3 * np.sqrt(8)), large)
+    small = gradients(params, 1)
+    one, _ = apply(optimizer, params, optimizer.init(params), [large, *small])
+    other, _ = apply(optimizer, params, optimizer.init(params), [clipped, *small])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, other)
 
 
 def test_frozen_retriever_never_moves():
