@@ -191,9 +191,12 @@ def test_realm_gradients_of_eight_devices_are_those_of_one(config):
     assert set(expected[0]["embedder"]) == ({"shared"} if config.model.shared_tower else {"query", "block"})
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["one tower", "two towers"])
-def test_ict_gradients_of_eight_devices_are_those_of_one(shared):
+@pytest.mark.parametrize(
+    ("shared", "null_weight"), [(True, 0.5), (False, 0.0)], ids=["one tower, null block", "two towers"]
+)
+def test_ict_gradients_of_eight_devices_are_those_of_one(shared, null_weight):
     config, batch = tiny(shared=shared), random_ict_batch()
+    config = dataclasses.replace(config, ict=dataclasses.replace(config.ict, null_weight=null_weight))
     loss, params = functools.partial(ict_loss, config), {"embedder": random_params(config)["embedder"]}
     assert_same(on_devices(loss, params, batch), on_one(on_an_axis_of_one(loss))(params, batch))
 
