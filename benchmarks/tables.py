@@ -25,7 +25,7 @@ def main() -> None:
 def tables() -> str:
     """All tables whose measurement exists, as Markdown."""
     parts = []
-    for name, render in (("nano", _nano), ("squad_recall", _squad), ("pretrain_step", _step), ("index_recall", _index)):
+    for name, render in RENDERERS.items():
         file = HERE / "results" / f"{name}.json"
         if file.exists():
             result = json.loads(file.read_text())
@@ -71,7 +71,8 @@ def _step(values: dict) -> str:
     lines = ["**One pre-training step beside Hugging Face's REALM classes** (batch 4, 8 candidates, 96/288/384)", ""]
     lines += ["| model, inputs | ours, examples/s | theirs | ratio |", "|---|---:|---:|---:|"]
     for row in values["rows"]:
-        lines.append(f"| {row['label']} | {row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f} |")
+        ours, theirs = row["our_examples_per_s"], row["their_examples_per_s"]
+        lines.append(f"| {row['size']}, {row['row']} | {ours:.2f} | {theirs:.2f} | {row['ratio']:.2f} |")
     return "\n".join(lines)
 
 
@@ -84,6 +85,8 @@ def _index(values: dict) -> str:
         )
     return "\n".join(lines)
 
+
+RENDERERS = {"nano": _nano, "squad_recall": _squad, "pretrain_step": _step, "index_recall": _index}
 
 if __name__ == "__main__":
     main()

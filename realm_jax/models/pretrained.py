@@ -9,7 +9,7 @@ import pathlib
 
 import jax
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
@@ -59,7 +59,7 @@ def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> 
     if folder is None:
         return params, []
     check_shape(config, folder)
-    with safe_open(folder / "model.safetensors", "np") as tensors:
+    with _open(folder / "model.safetensors") as tensors:
         source = _Source(tensors, str(folder))
         missing = []
         for side, tower in params["embedder"].items():
@@ -86,6 +86,13 @@ def check_shape(config: ModelConfig, folder: pathlib.Path) -> None:
             wrong.append(f"--model.{ours}={theirs[name]}")
     if wrong:
         raise ConfigError(f"{folder} has another shape than the config's model: pass {' '.join(wrong)}")
+
+
+def _open(file: pathlib.Path):
+    try:
+        return safe_open(file, "np")
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}): pass --init=FOLDER of a BERT in safetensors") from error
 
 
 class _Source:

@@ -212,3 +212,17 @@ def test_folder_that_holds_no_bert(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt"}')
     with pytest.raises(ConfigError, match="lacks 'vocab_size'"):
         pretrained.init_params(CONFIG, tmp_path, 0)
+
+
+@pytest.mark.parametrize("content", [None, b"not safetensors"])
+def test_an_unreadable_file_is_named(tmp_path, content):
+    shape = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 16, "max_position_embeddings": 32}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    if content is not None:
+        (tmp_path / "model.safetensors").write_bytes(content)
+    config = ModelConfig(
+        vocab_size=50, hidden_size=8, num_layers=1, num_heads=2, intermediate_size=16, max_positions=32
+    )
+    with pytest.raises(ConfigError, match=r"model\.safetensors cannot be read .*pass --init"):
+        pretrained.init_params(config, tmp_path, 0)
