@@ -114,6 +114,30 @@ def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
         assert checkpoints.latest_step() == 3
 
 
+def test_non_finite_loss_of_a_resumed_run_names_the_step_too(tmp_path):
+    with pytest.raises(Break):
+        loop.run(LinearTask(7, crash), tmp_path)
+    with pytest.raises(loop.NonFiniteLoss, match="at step 8"):
+        loop.run(LinearTask(spoil=7), tmp_path)
+
+
+def test_random_numbers_differ_between_steps_and_devices():
+    def loss(params, batch, rng):
+        noise = jax.random.normal(rng, ())
+        return params.sum() + 0 * batch.sum(), jnp.float32(1), {"noise": (noise, 1.0), "square": (noise**2, 1.0)}
+
+    optimizer = optax.sgd(0.0)
+    params = jnp.zeros(1)
+    state = parallel.replicate(parallel.TrainState(jnp.int32(0), params, optimizer.init(params)))
+    step, noise = parallel.train_step(loss, optimizer, 0), []
+    for _ in range(3):
+        state, metrics = step(state, parallel.shard(np.zeros(8, np.float32)))
+        means = parallel.means(metrics)
+        assert means["square"] > 1.01 * means["noise"] ** 2, "every device draws the same"
+        noise.append(means["noise"])
+    assert len(set(noise)) == 3, "every step draws the same"
+
+
 def test_metrics_have_no_step_twice(tmp_path):
     with pytest.raises(Break):
         loop.run(LinearTask(8, crash), tmp_path)
