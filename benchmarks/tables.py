@@ -31,7 +31,8 @@ def tables() -> str:
             result = json.loads(file.read_text())
             hardware = f"{result['hardware']['cores']} cores, {result['hardware']['cpu']}"
             stamp = f"{result['date'][:10]}, commit {result['commit'][:8]}, {hardware}"
-            parts.append(f"{render(result['values'])}\n\n<sub>`{result['command']}`; {stamp}</sub>\n")
+            note = f" {result['note']}" if result["note"] else ""
+            parts.append(f"{render(result['values'])}\n\n<sub>`{result['command']}`; {stamp}.{note}</sub>\n")
     return "\n".join(parts)
 
 
@@ -52,6 +53,9 @@ def _nano(values: dict) -> str:
         cells = [state.get(key) for state in states.values()] + [frozen[key]]
         shown = " | ".join(f"{c['mean']:.3f} ±{c['half_width']:.3f}" if c else "" for c in cells)
         lines.append(f"| {label} | {shown} | {frozen[key]['n']} |")
+    utility = values["realm_minus_frozen"]["utility"]
+    lines += ["", "On the same sentences, retrieval utility after REALM is "]
+    lines[-1] += f"{utility['mean']:+.3f} ±{utility['half_width']:.3f} against the frozen retriever (n {utility['n']})."
     return "\n".join(lines)
 
 
@@ -80,8 +84,10 @@ def _index(values: dict) -> str:
     lines = [f"**Searches** ({values['blocks']:,} synthetic blocks of {values['dim']} dimensions)", ""]
     lines += ["| search | recall@5 | share of blocks scored | queries/s |", "|---|---:|---:|---:|"]
     for row in values["rows"]:
+        settings = [f"{key} {row[key]}" for key in ("leaves_share", "tables", "bits") if key in row]
+        label = ", ".join([row["search"], *settings])
         lines.append(
-            f"| {row['search']} | {row['recall_at_5']:.3f} | {row['share_scored']:.3f} | {row['queries_per_s']:,.0f} |"
+            f"| {label} | {row['recall_at_5']:.3f} | {row['share_scored']:.3f} | {row['queries_per_s']:,.0f} |"
         )
     return "\n".join(lines)
 
