@@ -13,8 +13,6 @@ from etils import epath
 from realm_jax import config as config_lib
 from realm_jax.config import Config, ConfigError
 
-PHASES = ("ict", "warmup", "pretrain")
-
 
 class Workdir:
     """Paths inside one run's folder, and its config."""
@@ -79,7 +77,7 @@ class Workdir:
         return self.path / "summary.json"
 
     def phase(self, name: str) -> epath.Path:
-        """Folder of a training phase, one of PHASES."""
+        """Folder of a training phase: ict, warmup or pretrain."""
         return self.path / name
 
     def is_done(self, phase: str) -> bool:

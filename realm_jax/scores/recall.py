@@ -61,8 +61,3 @@ def recall_table(
     if max(ks) > found.shape[1]:
         raise ValueError(f"recall@{max(ks)} of {found.shape[1]} results")
     return {f"recall@{k}": mean(hits(found, wanted, k)) for k in ks}
-
-
-def binary_difference(after: Bool[np.ndarray, " n"], before: Bool[np.ndarray, " n"]) -> Mean:
-    """Paired difference of two rates over the same examples."""
-    return mean(after.astype(np.float64) - before.astype(np.float64))
