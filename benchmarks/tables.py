@@ -92,7 +92,26 @@ def _index(values: dict) -> str:
     return "\n".join(lines)
 
 
-RENDERERS = {"nano": _nano, "squad_recall": _squad, "pretrain_step": _step, "index_recall": _index}
+def _memory(values: dict) -> str:
+    lines = [f"**Memory with {values['blocks']:,} blocks** (anonymous bytes a block and process)", ""]
+    lines += ["| search | steady | at the peak |", "|---|---:|---:|"]
+    for search in ("exact", "scann"):
+        steady, peak = (values[f"{search}: anonymous bytes a block{at}"] for at in ("", " at the peak"))
+        lines.append(f"| {search} | {steady:.0f} | {peak:.0f} |")
+    lines += [
+        "",
+        f"The corpus takes {values['corpus on disk, bytes a block']} bytes a block on disk, mapped into memory.",
+    ]
+    return "\n".join(lines)
+
+
+RENDERERS = {
+    "nano": _nano,
+    "squad_recall": _squad,
+    "pretrain_step": _step,
+    "index_recall": _index,
+    "corpus_memory": _memory,
+}
 
 if __name__ == "__main__":
     main()
