@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -21,6 +22,10 @@ from realm_jax.config import ConfigError
 KEEP = 3
 LIST_ATTEMPTS = 10
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
+
+
+# Orbax warns of every folder that is opened read-only, which the builder and all evaluations mean to do.
+logging.get_absl_handler().addFilter(lambda record: "directory is read only" not in str(record.msg))
 
 
 class Checkpoints:

@@ -70,11 +70,11 @@ def run(workdir: Workdir) -> None:
     memory.watch("trainer", os.getpid())
     clock = _Clock(workdir)
     with clock.phase("corpus"):
-        prepare(workdir)
+        data = prepare(workdir)
     with clock.phase("ict"):
-        ict.train(workdir)
+        ict.train(workdir, data)
     with clock.phase("warm-up and first index"):
-        pretrain.warm_up(workdir)
+        pretrain.warm_up(workdir, data)
     builder = None
     if workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "cpu":
         builder = BuilderProcess(workdir, memory)
@@ -82,7 +82,7 @@ def run(workdir: Workdir) -> None:
         print(f"on the builder's machine: python -m realm_jax.index.builder --workdir={workdir.path}", flush=True)
     try:
         with clock.phase("pretrain"):
-            pretrain.train(workdir)
+            pretrain.train(workdir, data)
         if builder:
             with clock.phase("last index"):
                 builder.finish()
@@ -91,6 +91,8 @@ def run(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         peaks = memory.close()
+        before = read_json(workdir.summary_file)["peak_memory_mib"] if workdir.summary_file.exists() else {}
+        peaks |= {name: max(peak, peaks.get(name, 0.0)) for name, peak in before.items()}
         summarize(workdir, {"peak_memory_mib": peaks, "phase_seconds": clock.seconds})
 
 

@@ -65,11 +65,12 @@ class MaskedSentences:
                 f"{corpus.folder}: no {part} sentence can be masked (skipped: {dict(self.skipped)}): use a larger "
                 "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
             )
+        blocks = np.concatenate([s.spans["block"].astype(np.int64) + s.first_block for s in corpus.segments])
         if config.answer_elsewhere:
-            self._prefer(_recurs(corpus, _articles(corpus)), "answer in no other article")
+            self._prefer(_recurs(corpus, corpus.record_of_block[blocks]), "answer in no other article")
         if answer_in_sibling:
-            within = _articles(corpus)
-            self._prefer(_recurs(corpus, _blocks(corpus), within), "answer in no other block of the article")
+            within = corpus.record_of_block[blocks]
+            self._prefer(_recurs(corpus, blocks, within), "answer in no other block of the article")
 
     def _eligible(self, segment: Segment, chosen: np.ndarray) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
@@ -157,20 +158,6 @@ class MaskedSentences:
             if len(chosen) == count:
                 break
         return np.array(chosen)
-
-
-def _articles(corpus: Corpus) -> np.ndarray:
-    """int64 [spans of all segments]: ordinal of each span's article."""
-    sources, first = [], 0
-    for segment in corpus.segments:
-        sources.append(segment.blocks["source"][segment.spans["block"]].astype(np.int64) + first)
-        first += len(segment.sources)
-    return np.concatenate(sources)
-
-
-def _blocks(corpus: Corpus) -> np.ndarray:
-    """int64 [spans of all segments]: ordinal of each span's block."""
-    return np.concatenate([s.spans["block"].astype(np.int64) + s.first_block for s in corpus.segments])
 
 
 def _recurs(corpus: Corpus, places: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:

@@ -27,7 +27,7 @@ KS = (1, 5, 20, 100)
 
 def embedder_states(workdir: Workdir) -> dict[str, dict]:
     """Embedder parameters of every finished phase, in order."""
-    first = phases.first_params(workdir)["embedder"]
+    first = phases.first_params(workdir, ("embedder",))["embedder"]
     states = {"first weights": first}
     for name, phase in (("after ICT", "ict"), ("after REALM", "pretrain")):
         if workdir.is_done(phase):
@@ -100,13 +100,8 @@ class _Passages:
 
 
 def _passages(corpus: Corpus) -> _Passages:
-    ids, of_block, first = {}, [], 0
-    for segment in corpus.segments:
-        of_block.append(segment.blocks["source"].astype(np.int64) + first)
-        for i, source in enumerate(segment.sources):
-            ids[segment.ids[int(source["id_start"]) : int(source["id_limit"])].tobytes().decode()] = first + i
-        first += len(segment.sources)
-    of_block = np.concatenate(of_block)
+    of_block = corpus.record_of_block
+    ids = {source_id: i for i, source_id in enumerate(corpus.record_ids())}
     return _Passages(ids, of_block, int(np.bincount(of_block).max()))
 
 

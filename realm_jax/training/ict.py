@@ -3,14 +3,18 @@
 python -m realm_jax.training.ict --config=experiments/nano.py --workdir=W
 """
 
+from typing import TYPE_CHECKING
+
 from realm_jax import cli
 from realm_jax.workdir import Workdir
 
+if TYPE_CHECKING:
+    from realm_jax.data.prepare import RunData
 
-def train(workdir: Workdir) -> None:
+
+def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
     from realm_jax import parallel
-    from realm_jax.data.prepare import prepare
     from realm_jax.training import loop, phases
     from realm_jax.training.ict_task import IctTask
 
@@ -18,15 +22,16 @@ def train(workdir: Workdir) -> None:
     if workdir.is_done("ict") or not config.ict.steps:
         return
     parallel.set_up_compilation_cache()
-    data = prepare(workdir)
-    loop.run(IctTask(config, data, phases.first_params(workdir)), workdir.phase("ict"))
+    loop.run(IctTask(config, data, phases.first_params(workdir, ("embedder",))), workdir.phase("ict"))
     workdir.mark_done("ict", config.ict.steps)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Warm-start the embedder by the inverse cloze task.", argv)
-    train(workdir)
+    from realm_jax.data.prepare import prepare
+
+    train(workdir, prepare(workdir))
     print(f"next: python -m realm_jax.training.pretrain --workdir={workdir.path}", flush=True)
 
 

@@ -17,17 +17,17 @@ MAX_GRADIENT_NORM = 1.0
 RETRIEVER = "embedder"
 
 
-def schedule(peak: float, steps: int, every: int = 1) -> optax.Schedule:
-    """Learning rate at a count of updates, each of which stands for `every` steps.
+def schedule(peak: float, steps: int, every: int = 1, first: int = 0) -> optax.Schedule:
+    """Learning rate at a count of updates, each of which stands for `every` steps; the first come from step `first`.
 
     The warm-up takes min(10000, max(100, steps / 10)) steps, and never more than a tenth of a short run.
     """
     warmup = warmup_steps(steps)
 
     def rate(count):
-        step = (count + 1) * every - 1  # the trainer's step at which the update is applied
-        decayed = peak * jnp.maximum(0.0, 1.0 - step / steps)
-        return jnp.where(step < warmup, peak * step / warmup, decayed)
+        since = (count + 1) * every - 1  # steps from `first` to the one at which the update is applied
+        decayed = peak * jnp.maximum(0.0, 1.0 - (first + since) / steps)
+        return jnp.where(since < warmup, peak * since / warmup, decayed)
 
     return rate
 
@@ -92,7 +92,7 @@ def retriever_optimizer(
     """
     if not train:
         return optax.set_to_zero()
-    inner = bert_adamw(schedule(rate, steps, update_every))
+    inner = bert_adamw(schedule(rate, steps, update_every, off_steps))
     if update_every > 1:
         inner = optax.MultiSteps(inner, update_every).gradient_transformation()
     if off_steps:

@@ -3,19 +3,37 @@
 import jax
 
 from realm_jax.checkpoints import Checkpoints
-from realm_jax.config import ConfigError
+from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data.prepare import first_weights
-from realm_jax.models import pretrained
-from realm_jax.workdir import Workdir
+from realm_jax.models import embedder, knowledge_encoder, pretrained, reader
+from realm_jax.workdir import Workdir, read_json
 
 
-def first_params(workdir: Workdir) -> dict:
-    """Parameters `{"embedder", "encoder"}` of `init`, on the host."""
+def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
+    """Parts of the parameters of `init`, on the host. Raises ConfigError if a converted checkpoint lacks one."""
     config = workdir.config
+    if config.init == CONVERTED:
+        return _converted_params(workdir, parts)
     params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed)
     if missing:
         print(f"init {config.init} has no weights for {', '.join(missing)}: they start at random", flush=True)
-    return params
+    return {part: params[part] for part in parts}
+
+
+def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
+    file = workdir.phase("init") / "conversion.json"
+    converted = read_json(file)["parts"] if file.exists() else []
+    for part in parts:
+        if part not in converted:
+            raise ConfigError(
+                f"{workdir.path} was converted without {part}: convert again with a SOURCE that holds one "
+                "(python -m realm_jax.convert --help)"
+            )
+    config, key = workdir.config.model, jax.random.key(0)
+    inits = {"embedder": embedder.init, "encoder": knowledge_encoder.init, "reader": reader.init}
+    like = {part: jax.eval_shape(lambda key, part=part: inits[part](config, key), key) for part in parts}
+    with Checkpoints(workdir.phase("init"), read_only=True) as checkpoints:
+        return jax.device_get(checkpoints.restore_params(0, like))
 
 
 def warm_params(workdir: Workdir) -> dict:

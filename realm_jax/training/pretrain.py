@@ -5,14 +5,18 @@
 Builds index version 0 itself if there is none; from then on the builder's versions are taken as they come.
 """
 
+from typing import TYPE_CHECKING
+
 from realm_jax import cli
 from realm_jax.workdir import Workdir
 
+if TYPE_CHECKING:
+    from realm_jax.data.prepare import RunData
 
-def warm_up(workdir: Workdir) -> None:
+
+def warm_up(workdir: Workdir, data: "RunData") -> None:
     """The encoder warm-up, if the config has one, and index version 0; does nothing where both are there."""
     from realm_jax import parallel
-    from realm_jax.data.prepare import prepare
     from realm_jax.index.build_version import build_version
     from realm_jax.index.versions import IndexStore
     from realm_jax.training import loop, phases
@@ -21,7 +25,6 @@ def warm_up(workdir: Workdir) -> None:
     config = workdir.config
     store = IndexStore(workdir.index_folder)
     parallel.set_up_compilation_cache()
-    data = prepare(workdir)
     if config.pretrain.encoder_warmup_steps and not workdir.is_done("warmup"):
         loop.run(WarmupTask(config, data, phases.first_params(workdir)), workdir.phase("warmup"))
         workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps)
@@ -30,9 +33,8 @@ def warm_up(workdir: Workdir) -> None:
         build_version(config, data.knowledge, data.special, store, 0, params["embedder"])
 
 
-def train(workdir: Workdir) -> None:
+def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
-    from realm_jax.data.prepare import open_prepared
     from realm_jax.index.build_version import build_version
     from realm_jax.index.versions import IndexStore
     from realm_jax.training import loop, phases
@@ -40,8 +42,8 @@ def train(workdir: Workdir) -> None:
 
     if workdir.is_done("pretrain"):
         return
-    warm_up(workdir)
-    config, data, store = workdir.config, open_prepared(workdir), IndexStore(workdir.index_folder)
+    warm_up(workdir, data)
+    config, store = workdir.config, IndexStore(workdir.index_folder)
 
     def build(step: int, embedder_params: dict) -> None:
         build_version(config, data.knowledge, data.special, store, step, embedder_params)
@@ -54,7 +56,9 @@ def train(workdir: Workdir) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Pre-train REALM.", argv)
-    train(workdir)
+    from realm_jax.data.prepare import prepare
+
+    train(workdir, prepare(workdir))
     print(f"next: python -m realm_jax.run --workdir={workdir.path}   (writes summary and report)", flush=True)
 
 

@@ -147,7 +147,9 @@ class CurrentIndex:
         """Stops looking for versions and gives up the pins."""
         self._closed = True
         self._thread.join(timeout=10 * POLL_S)
-        self._store.unpin(self.loaded.version)
+        for index in (self.loaded, self._ready):
+            if index is not None:
+                self._store.unpin(index.version)
 
 
 class RetrievalStream:

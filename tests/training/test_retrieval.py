@@ -12,7 +12,7 @@ from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.corpus import build
 from realm_jax.data.pipeline import Examples, MaskedSentences
-from realm_jax.data.prepare import open_prepared
+from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index.build_version import build_version
 from realm_jax.index.versions import IndexStore
 from realm_jax.training import phases
@@ -229,12 +229,13 @@ def test_each_search_trains(new_run, search):
     from realm_jax.training import pretrain
 
     workdir = new_run(index={"search": search})
-    pretrain.train(workdir)
+    data = prepare(workdir)
+    pretrain.train(workdir, data)
     assert workdir.is_done("pretrain")
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0, 2, 4]
     lines = (workdir.phase("pretrain") / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2 and all('"loss": ' in line and "null" not in line.split('"loss": ')[1][:4] for line in lines)
-    pretrain.train(workdir)  # done: nothing more to do
+    pretrain.train(workdir, data)  # done: nothing more to do
     first, last = phases.first_params(workdir), phases.last_params(workdir, "pretrain", phases.first_params(workdir))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), first, last)
     assert any(jax.tree.leaves(moved["embedder"])) and any(jax.tree.leaves(moved["encoder"]))
