@@ -17,7 +17,7 @@ comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup pretrain ict builder recall lint test test-slow test-all clean
+.PHONY: help setup pretrain ict builder recall lint test test-slow test-all oracle clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,11 +53,19 @@ lint: setup ## ruff
 test: setup ## unit tests and a two-process run
 	$(PY) -m pytest -m 'not slow'
 
-test-slow: setup ## only the slow tests
+test-slow: setup oracle ## only the slow tests
 	$(PY) -m pytest -m slow
 
-test-all: setup ## all tests
+test-all: setup oracle ## all tests
 	$(PY) -m pytest
 
+oracle: .venv-oracle/.installed ## make .venv-oracle: torch, TensorFlow and the last REALM classes, to be compared with
+
+.venv-oracle/.installed: requirements-oracle.txt
+	test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/python -m pip install --quiet --upgrade pip
+	.venv-oracle/bin/python -m pip install --quiet --requirement requirements-oracle.txt
+	@touch $@
+
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-oracle .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

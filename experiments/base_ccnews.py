@@ -15,7 +15,7 @@ from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, Model
 def get_config() -> Config:
     return Config(
         name="base_ccnews",
-        init="bert-base-uncased",
+        init="google-bert/bert-base-uncased",
         model=ModelConfig(dtype="bfloat16"),
         corpus=CorpusConfig(
             knowledge="wikipedia.jsonl.gz",

@@ -12,7 +12,7 @@ from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, Model
 def get_config() -> Config:
     return Config(
         name="base_wikipedia",
-        init="bert-base-uncased",
+        init="google-bert/bert-base-uncased",
         model=ModelConfig(dtype="bfloat16"),
         corpus=CorpusConfig(knowledge="wikipedia.jsonl.gz", block_len_tokens=288, heldout_fraction=0.001),
         ict=IctConfig(steps=100_000, batch_size=4096, query_len_tokens=64, learning_rate=1e-4),

@@ -25,7 +25,7 @@ PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most thi
 
 
 # Orbax warns of every folder that is opened read-only, which the builder and all evaluations mean to do.
-logging.get_absl_handler().addFilter(lambda record: "directory is read only" not in str(record.msg))
+logging.get_absl_logger().addFilter(lambda record: "directory is read only" not in str(record.msg))
 
 
 class Checkpoints:
@@ -45,11 +45,17 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder, options=options)
         self._folder = folder
 
-    def save(self, step: int, params: dict, optimizer: Any, data: dict) -> None:
-        """Starts to save; the arrays are copied before this returns, so the caller may donate them."""
+    def save(self, step: int, params: dict, optimizer: Any = None, data: dict | None = None) -> None:
+        """Starts to save; the arrays are copied before this returns, so the caller may donate them.
+
+        Args:
+            optimizer, data: as in the class; None for parameters that were not trained here.
+        """
         items = {name: ocp.args.StandardSave(_as_arrays(tree)) for name, tree in params.items()}
-        items["optimizer"] = ocp.args.StandardSave(_as_arrays(optimizer))
-        items["data"] = ocp.args.JsonSave(data)
+        if optimizer is not None:
+            items["optimizer"] = ocp.args.StandardSave(_as_arrays(optimizer))
+        if data is not None:
+            items["data"] = ocp.args.JsonSave(data)
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except OSError as error:

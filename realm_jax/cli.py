@@ -45,15 +45,12 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
         SystemExit: `--help` (0) or a malformed flag (2).
     """
     argv = sys.argv[1:] if argv is None else argv
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", default="")
-    first.add_argument("--workdir", default="")
-    early, _ = first.parse_known_args(argv)
-    has_own = early.workdir and (pathlib.Path(early.workdir) / "config.json").exists()
-    if has_own and not early.config:
-        default = Workdir.open(early.workdir).config
+    experiment, workdir = early_flag(argv, "--config"), early_flag(argv, "--workdir")
+    has_own = workdir and (pathlib.Path(workdir) / "config.json").exists()
+    if has_own and not experiment:
+        default = Workdir.open(workdir).config
     else:
-        default = load_experiment(early.config or DEFAULT_EXPERIMENT)
+        default = load_experiment(experiment or DEFAULT_EXPERIMENT)
     flags = tyro.cli(
         _NewRun,
         description=description,
@@ -65,6 +62,13 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
     if flags.corpus:
         config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))
     return Workdir.create(flags.workdir or f"runs/{config.name}", config)
+
+
+def early_flag(argv: list[str], flag: str) -> str:
+    """A flag's value, read ahead of all others because their defaults depend on it; empty if it is not given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, dest="value", default="")
+    return parser.parse_known_args(argv)[0].value
 
 
 def open_workdir(description: str, argv: list[str] | None = None) -> Workdir:

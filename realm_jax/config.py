@@ -10,6 +10,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+CONVERTED = "converted"
+"""As `init` or `corpus.knowledge`: what `python -m realm_jax.convert` put into the workdir."""
+
 
 class ConfigError(ValueError):
     """A setting, file or flag that the user can correct; the message names the fix."""
@@ -46,6 +49,8 @@ class ModelConfig:
     projection_gain: float = 1.0
     """Initial gain of the embedder's last LayerNorm: at first |e|^2 = gain^2 * projection_dim bounds every retrieval
     score. Small values let the null block compete; released embedders learned |e|^2 of about 0.74."""
+    span_hidden_size: int = 256
+    """Width of the reader's span representation (Lee et al. 2019)."""
     shared_tower: bool = True
     """One embedder for queries and blocks (released code), or two (paper's W_input and W_doc)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -65,7 +70,7 @@ class CorpusConfig:
 
     knowledge: str = ""
     """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a .jsonl or .jsonl.gz
-    file of {id, title, text}, or a folder of .txt and .md files."""
+    file of {id, title, text}, a folder of .txt and .md files, or `converted` (by realm_jax.convert)."""
     pretrain_text: str = ""
     """Pre-training text X in the same forms; empty means the knowledge corpus (§3.4 compares both)."""
     block_len_tokens: int = 288
@@ -229,8 +234,8 @@ class Config:
     seed: int = 0
     """Seed of parameters, dropout, masking and example order."""
     init: str = "random"
-    """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder, or
-    `random` (weights at random, vocabulary trained from the corpus)."""
+    """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder,
+    `random` (weights at random, vocabulary trained from the corpus), or `converted` (by realm_jax.convert)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     ict: IctConfig = field(default_factory=IctConfig)

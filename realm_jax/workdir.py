@@ -4,6 +4,7 @@ Trainer and builder know each other only through these files. Everything is writ
 so that a reader sees a file whole or not at all.
 """
 
+import dataclasses
 import json
 import os
 import uuid
@@ -25,18 +26,24 @@ class Workdir:
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
         """Opens the folder, writing its config if the run has made nothing yet.
 
+        A converted workdir without a corpus still takes any setting but those of its weights.
+
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
         """
         workdir = cls(path, config.check())
-        if workdir.tokenizer_file.exists():
-            differences = config_lib.differences(config, cls.open(path).config)
+        is_converted = workdir.is_done("init")
+        is_open = is_converted and not (workdir.knowledge_folder / "manifest.json").exists()
+        if is_converted or workdir.tokenizer_file.exists():
+            own = cls.open(path).config
+            compared = dataclasses.replace(own, model=config.model, init=config.init) if is_open else config
+            differences = config_lib.differences(compared, own)
             if differences:
                 raise ConfigError(
                     f"{path} was made with another config ({'; '.join(differences)}): "
                     "pass another --workdir, or drop these flags to go on with its own"
                 )
-        else:
+        if is_open or not workdir.tokenizer_file.exists():
             write_json(workdir.config_file, config_lib.to_json(config))
         return workdir
 

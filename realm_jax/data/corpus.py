@@ -86,6 +86,20 @@ class Corpus:
                 rows += titles[segment.blocks["source"]] + NUM_SPECIALS
         return self._lengths
 
+    @property
+    def record_of_block(self) -> np.ndarray:
+        """int64 [blocks]: ordinal over all segments of the record (article, passage) that each block was cut from."""
+        firsts = np.cumsum([0, *(len(segment.sources) for segment in self.segments[:-1])])
+        return np.concatenate([s.blocks["source"] + first for s, first in zip(self.segments, firsts, strict=True)])
+
+    def record_ids(self) -> list[str]:
+        """Ids of the records, by ordinal."""
+        return [
+            segment.ids[int(source["id_start"]) : int(source["id_limit"])].tobytes().decode()
+            for segment in self.segments
+            for source in segment.sources
+        ]
+
     def block_hashes(self, indices: np.ndarray) -> np.ndarray:
         """uint64, shaped as `indices`: content hashes of blocks."""
         indices = np.asarray(indices)
@@ -207,12 +221,19 @@ def build(
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is not an empty folder: delete it or pass another --workdir")
-    tokenizer = _plain(tokenizer)
+    with _new_folder(folder) as partial:
+        create(partial, tokenizer=tokenizer, block_len_tokens=block_len_tokens, description=description)
+        append(records, partial, tokenizer=tokenizer, tag=tag, total=total, progress=progress)
+    return Corpus.open(folder)
+
+
+def create(folder: str | os.PathLike, *, tokenizer: Any, block_len_tokens: int, description: dict) -> Corpus:
+    """A corpus without segments, to `append` to; arguments as in `build`."""
+    tokenizer, folder = _plain(tokenizer), pathlib.Path(folder)
     manifest = {"format_version": FORMAT_VERSION, **_identity(description, tokenizer, block_len_tokens)}
     manifest |= {"description": description, "special_ids": _special_ids(tokenizer), "segments": [], "tombstones": []}
-    with _new_folder(folder) as partial:
-        _write_manifest(partial, manifest)
-        append(records, partial, tokenizer=tokenizer, tag=tag, total=total, progress=progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_manifest(folder, manifest)
     return Corpus.open(folder)
 
 
@@ -224,19 +245,24 @@ def append(
     tag: Tagger,
     total: int | None = None,
     progress: Progress | None = None,
+    whole_records: bool = False,
 ) -> Corpus:
-    """Adds a segment of further records to a corpus; arguments and errors as in `build`."""
+    """Adds a segment of further records to a corpus; arguments and errors as in `build`.
+
+    Args:
+        whole_records: each record is a block already: it is not cut, and one without text is an error.
+    """
     corpus = Corpus.open(folder)
     tokenizer = _plain(tokenizer)
     corpus.check_against(corpus.manifest, tokenizer=tokenizer, block_len_tokens=corpus.block_len_tokens)
-    seen = {key for segment in corpus.segments for key in segment.sources["hash"].tolist()}
+    known = np.sort(np.concatenate([np.empty(0, np.uint64), *(s.sources["hash"] for s in corpus.segments)]))
     name = f"segment-{len(corpus.segments):05}"
     shutil.rmtree(corpus.folder / name, ignore_errors=True)  # of an append that was killed before its manifest
     done = 0
     with _new_folder(corpus.folder / name) as partial:
         writer = SegmentWriter(partial)
-        for batch in _batches(_unique(records, seen)):
-            limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts}
+        for batch in _batches(_unique(records, known)):
+            limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts, "whole": whole_records}
             writer.write(cut(batch, tokenizer=tokenizer, tag=tag, **limits))
             done += len(batch)
             if progress is not None:
@@ -286,10 +312,13 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _unique(records: Iterable[Record], seen: set[int]) -> Iterator[Record]:
+def _unique(records: Iterable[Record], known: np.ndarray) -> Iterator[Record]:
+    """The records, once it is sure that none has the id of another or one whose hash is in `known`, which is sorted."""
+    seen = set()
     for record in records:
         key = hash64(record.id)
-        if key in seen:
+        at = np.searchsorted(known, np.uint64(key))
+        if key in seen or (at < len(known) and known[at] == key):
             raise ConfigError(f"{record.where or 'corpus'}: id {record.id!r} is there twice: make ids unique")
         seen.add(key)
         yield record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from etils import epath
 from tokenizers import Tokenizer
 
-from realm_jax.config import ConfigError
+from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data import assets, corpus, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds
@@ -25,7 +25,13 @@ class RunData:
 
 
 def first_weights(workdir: Workdir) -> pathlib.Path | None:
-    """Folder of the checkpoint that `init` names, fetched if need be; None for random weights."""
+    """Folder of the checkpoint that `init` names, fetched if need be; None for random weights.
+
+    Raises:
+        ConfigError: a download failed, or the run was converted without a vocabulary.
+    """
+    if workdir.config.init == CONVERTED:
+        raise ConfigError(f"{workdir.path} was converted without a vocabulary: convert again with --vocab=FILE")
     return None if workdir.config.init == "random" else assets.fetch(workdir.config.init)
 
 
@@ -36,11 +42,14 @@ def prepare(workdir: Workdir) -> RunData:
         ConfigError: a download failed, a source is malformed, or a corpus was built from something else.
     """
     config = workdir.config.corpus
-    knowledge = sources.read(config.knowledge)
     is_new = not workdir.tokenizer_file.exists()
-    tokenizer = _first_tokenizer(workdir, knowledge) if is_new else wordpiece.load(workdir.tokenizer_file)
-    _check_size(workdir, tokenizer)
-    _build(workdir, tokenizer, knowledge, workdir.knowledge_folder)
+    if config.knowledge == CONVERTED:
+        tokenizer = wordpiece.load(workdir.tokenizer_file)
+    else:
+        knowledge = sources.read(config.knowledge)
+        tokenizer = _first_tokenizer(workdir, knowledge) if is_new else wordpiece.load(workdir.tokenizer_file)
+        _check_size(workdir, tokenizer)
+        _build(workdir, tokenizer, knowledge, workdir.knowledge_folder)
     if workdir.text_folder != workdir.knowledge_folder:
         _build(workdir, tokenizer, sources.read(config.pretrain_text), workdir.text_folder)
     if is_new:  # last: a source that had to be corrected leaves no vocabulary of its old text

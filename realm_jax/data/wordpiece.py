@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from realm_jax.config import ConfigError
 
+FILES = ("tokenizer.json", "vocab.txt")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -22,14 +23,19 @@ def load(file: os.PathLike) -> Tokenizer:
     return tokenizer
 
 
-def from_checkpoint(folder: pathlib.Path) -> Tokenizer:
-    """The tokenizer of a BERT folder: tokenizer.json, or an uncased vocab.txt. Raises ConfigError if it has neither."""
-    if (folder / "tokenizer.json").exists():
-        return load(folder / "tokenizer.json")
-    if (folder / "vocab.txt").exists():
-        pieces = (folder / "vocab.txt").read_text().split("\n")
-        return _bert({piece: i for i, piece in enumerate(pieces) if piece})
-    raise ConfigError(f"{folder} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
+def from_checkpoint(path: pathlib.Path) -> Tokenizer:
+    """The tokenizer of a BERT folder, or of one file: tokenizer.json, or an uncased vocab.txt.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    files = [path] if path.is_file() else [path / name for name in FILES if (path / name).exists()]
+    if not files:
+        raise ConfigError(f"{path} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
+    if files[0].suffix == ".json":
+        return load(files[0])
+    pieces = files[0].read_text(encoding="utf-8").split("\n")
+    return _bert({piece: i for i, piece in enumerate(pieces) if piece})
 
 
 def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:

@@ -6,6 +6,7 @@ without pooler and MLM head. What the checkpoint lacks keeps its random value an
 
 import json
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -13,24 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.models.names import Name, flatten, from_torch, names, usual
 
-# Ours -> theirs, relative to the BERT and to its layer; the last two columns say kind and transpose.
-_EMBEDDINGS = {
-    ("embeddings", "word", "embedding"): "embeddings.word_embeddings.weight",
-    ("embeddings", "position", "embedding"): "embeddings.position_embeddings.weight",
-    ("embeddings", "type", "embedding"): "embeddings.token_type_embeddings.weight",
-}
-_LAYER = {
-    ("attention", "query"): "attention.self.query",
-    ("attention", "key"): "attention.self.key",
-    ("attention", "value"): "attention.self.value",
-    ("attention", "output"): "attention.output.dense",
-    ("attention_norm",): "attention.output.LayerNorm",
-    ("intermediate",): "intermediate.dense",
-    ("output",): "output.dense",
-    ("output_norm",): "output.LayerNorm",
-}
-_MLM = {("transform",): "transform.dense", ("norm",): "transform.LayerNorm"}
 _CONFIG_KEYS = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -59,16 +44,13 @@ def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> 
     if folder is None:
         return params, []
     check_shape(config, folder)
-    with _open(folder / "model.safetensors") as tensors:
-        source = _Source(tensors, str(folder))
+    with _open(folder / "model.safetensors") as file:
+        source = _Tensors(file, folder / "model.safetensors")
         missing = []
+        pooler = config.pooling == "cls"
         for side, tower in params["embedder"].items():
-            _fill_bert(tower["bert"], source, config.num_layers)
-            if "pooler" in tower:
-                missing += _fill_optional(tower, {("pooler",): "bert.pooler.dense"}, source, f"embedder.{side}")
-            missing.append(f"embedder.{side}.projection")
-        _fill_bert(params["encoder"]["bert"], source, config.num_layers)
-        missing += _fill_mlm(params["encoder"]["mlm"], source)
+            missing += _fill(tower, names("embedder", config.num_layers, pooler=pooler), source, f"embedder.{side}")
+        missing += _fill(params["encoder"], names("encoder", config.num_layers), source, "encoder")
     return params, missing
 
 
@@ -95,74 +77,43 @@ def _open(file: pathlib.Path):
         raise ConfigError(f"{file} cannot be read ({error}): pass --init=FOLDER of a BERT in safetensors") from error
 
 
-class _Source:
-    """Tensors by their usual names, whichever dialect the file speaks."""
+class _Tensors(Mapping):
+    """A file's tensors by the names that `models.names` gives them."""
 
-    def __init__(self, tensors, folder: str):
-        self._tensors, self._folder = tensors, folder
-        self._names = {self._usual(name): name for name in tensors.keys()}
-
-    @staticmethod
-    def _usual(name: str) -> str:
-        name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
-        return name if name.startswith(("bert.", "cls.")) else f"bert.{name}"
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+    def __init__(self, tensors, file: pathlib.Path):
+        self._tensors, self.file = tensors, file
+        self._names = {usual(name): name for name in tensors.keys()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise ConfigError(f"{self._folder}/model.safetensors lacks {name}: pass --init=FOLDER of a whole BERT")
         return np.asarray(self._tensors.get_tensor(self._names[name]), np.float32)
 
+    def __iter__(self):
+        return iter(self._names)
 
-def _fill_bert(bert: dict, source: _Source, num_layers: int) -> None:
-    for path, name in _EMBEDDINGS.items():
-        _set(bert, path, source[f"bert.{name}"])
-    _fill_module(bert["embeddings"]["norm"], source, "bert.embeddings.LayerNorm")
-    for i in range(num_layers):
-        for path, name in _LAYER.items():
-            _fill_module(_get(bert[f"layer_{i}"], path), source, f"bert.encoder.layer.{i}.{name}")
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def _fill_optional(tree: dict, modules: dict, source: _Source, ours: str) -> list[str]:
-    missing = []
-    for path, name in modules.items():
-        if f"{name}.weight" in source:
-            _fill_module(_get(tree, path), source, name)
-        else:
-            missing.append(".".join((ours, *path)))
+def _fill(tree: dict, wanted: list[Name], source: _Tensors, part: str) -> list[str]:
+    """Copies what the file has into the tree. Returns the heads that it has not; the BERT must be whole."""
+    leaves, missing = flatten(tree), []
+    present = {_module(name) for name in wanted if name.torch in source}
+    for name in wanted:
+        if name.torch not in source:
+            if name.ours.startswith("bert.") or _module(name) in present:
+                theirs = name.torch.replace("realm.", "bert.")
+                raise ConfigError(f"{source.file} lacks {theirs}: pass --init=FOLDER of a whole BERT")
+            missing.append(f"{part}.{name.ours}")
+            continue
+        value = from_torch(name, source[name.torch])
+        if value.shape != leaves[name.ours].shape:
+            raise ConfigError(
+                f"{source.file}: {name.torch} gives {name.ours} the shape {value.shape}, the config's model says "
+                f"{leaves[name.ours].shape}: pass --init=FOLDER of a BERT whose config.json fits its weights"
+            )
+        leaves[name.ours][...] = value
     return missing
 
 
-def _fill_mlm(mlm: dict, source: _Source) -> list[str]:
-    modules = {path: f"cls.predictions.{name}" for path, name in _MLM.items()}
-    missing = _fill_optional(mlm, modules, source, "encoder.mlm")
-    if "cls.predictions.bias" in source:
-        _set(mlm, ("bias",), source["cls.predictions.bias"])
-    else:
-        missing.append("encoder.mlm.bias")
-    return missing
-
-
-def _fill_module(module: dict, source: _Source, name: str) -> None:
-    """A dense layer {kernel, bias} or a LayerNorm {scale, bias}; torch stores kernels transposed."""
-    weight = source[f"{name}.weight"]
-    if "kernel" in module:
-        _set(module, ("kernel",), weight.T)
-    else:
-        _set(module, ("scale",), weight)
-    _set(module, ("bias",), source[f"{name}.bias"])
-
-
-def _get(tree: dict, path: tuple[str, ...]) -> dict:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _set(tree: dict, path: tuple[str, ...], value: np.ndarray) -> None:
-    parent = _get(tree, path[:-1])
-    if parent[path[-1]].shape != value.shape:
-        raise ConfigError(f"{'.'.join(path)} has shape {value.shape} in the checkpoint, {parent[path[-1]].shape} here")
-    parent[path[-1]] = value
+def _module(name: Name) -> str:
+    return name.torch.rpartition(".")[0]

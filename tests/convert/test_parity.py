@@ -1,27 +1,25 @@
-"""Forward values, loss and gradients of a small REALM against those of an independent implementation.
+"""Forward values, losses and gradients of small REALM models against those of an independent implementation.
 
-The golden files hold the weights, inputs and outputs of random models in another framework; every tensor of theirs has
-one of ours by name. Their joint inputs have no null block, so the parts are composed here as the training step does.
+The golden files hold the weights, inputs and outputs of random models in another framework; the weights come in
+through `realm_jax.convert`, and the models' own code runs. Their joint inputs have no null block, so the parts are
+composed here as the training step does.
 """
 
-import collections
 import functools
-import json
 import pathlib
-import pickle
-import re
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from realm_jax.config import ModelConfig
+from realm_jax.convert import parts
+from realm_jax.convert.model_config import model_config
+from realm_jax.convert.sources import open_source
 from realm_jax.data.pipeline import mask_slots
-from realm_jax.losses import marginal
-from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.losses import marginal, openqa
+from realm_jax.models import embedder, knowledge_encoder, names, reader
 from realm_jax.types import Tokens, register_pytrees
 
 FOLDER = pathlib.Path(__file__).parents[2].parent / "shared" / "parity"
@@ -30,116 +28,26 @@ pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="no golden models at
 
 VALUE_ERROR = 2e-5
 GRADIENT_ERROR = 1e-4
+MAX_SPAN_WIDTH = 5
 ZERO = 1e-6
 """A gradient of a smaller norm is zero in exact arithmetic."""
 
-# Our module -> theirs. Dense kernels are transposed; LayerNorm scales and embeddings are their `weight`.
-LAYER_MODULES = {
-    "attention.query": "attention.self.query",
-    "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value",
-    "attention.output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-}
-MODULES = {
-    "bert.embeddings.word": "realm.embeddings.word_embeddings",
-    "bert.embeddings.position": "realm.embeddings.position_embeddings",
-    "bert.embeddings.type": "realm.embeddings.token_type_embeddings",
-    "bert.embeddings.norm": "realm.embeddings.LayerNorm",
-    "pooler": "realm.pooler.dense",
-    "projection": "cls.dense",
-    "projection_norm": "cls.LayerNorm",
-    "mlm.transform": "cls.predictions.transform.dense",
-    "mlm.norm": "cls.predictions.transform.LayerNorm",
-    "mlm": "cls.predictions",
-}
 
-
-def their_name(path) -> str:
-    module, leaf = ".".join(key.key for key in path).rsplit(".", 1)
-    layer = re.fullmatch(r"bert\.layer_(\d+)\.(.+)", module)
-    theirs = f"realm.encoder.layer.{layer[1]}.{LAYER_MODULES[layer[2]]}" if layer else MODULES[module]
-    return f"{theirs}.{'bias' if leaf == 'bias' else 'weight'}"
-
-
-def named(params) -> dict[str, np.ndarray]:
-    """Our tree's leaves by their names and in their layout."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {their_name(path): np.asarray(x).T if path[-1].key == "kernel" else np.asarray(x) for path, x in leaves}
-
-
-class TensorUnpickler(pickle.Unpickler):
-    """Reads float32 tensors of a torch archive; any name but the three that those need is an error."""
-
-    def __init__(self, archive: zipfile.ZipFile):
-        self._archive, self._root = archive, archive.namelist()[0].split("/")[0]
-        super().__init__(archive.open(f"{self._root}/data.pkl"))
-
-    def find_class(self, module, name):
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch", "FloatStorage"): np.float32,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-        }
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a tensor")
-        return known[module, name]
-
-    def persistent_load(self, pid):
-        _, dtype, key, _, _ = pid
-        return np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), dtype)
-
-    @staticmethod
-    def _tensor(storage, offset, shape, stride, *_):
-        contiguous = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-        assert stride == contiguous
-        return storage[offset : offset + int(np.prod(shape))].reshape(shape)
-
-
-def scorer_tensors() -> dict[str, np.ndarray]:
-    """The retriever that the relevance scores and gradients were made with, under the embedder's names."""
-    with zipfile.ZipFile(FOLDER / "scorer" / "pytorch_model.bin") as archive:
-        tensors = TensorUnpickler(archive).load()
-    towers = [
-        {name.removeprefix(side): x for name, x in tensors.items() if name.startswith(side)}
-        for side in ("embedder.", "query_embedder.")
-    ]
-    for name, x in towers[1].items():  # one tower: the second, where it is stored at all, is the same
-        np.testing.assert_array_equal(x, towers[0][name])
-    return towers[0]
-
-
-def loaded(template, tensors: dict[str, np.ndarray]):
-    """The golden weights in the shape of our tree."""
-
-    def leaf(path, ours):
-        theirs = tensors[their_name(path)]
-        theirs = theirs.T if path[-1].key == "kernel" else theirs
-        assert theirs.shape == ours.shape, path
-        return jnp.asarray(theirs)
-
-    return jax.tree_util.tree_map_with_path(leaf, template)
+def load(folder: str, kind: str, root: str = "") -> dict:
+    """A golden model's parameters."""
+    models = parts.find_models(open_source(str(FOLDER / folder)))
+    model = next(m for m in models if m.kind == kind and m.root == root)
+    config, _ = model_config([model], ModelConfig())
+    return jax.tree.map(jnp.asarray, parts.read(model, kind, config, kind)[0])
 
 
 @pytest.fixture(scope="module")
 def config():
-    theirs = json.loads((FOLDER / "embedder" / "config.json").read_text())
-    assert theirs["hidden_act"] == "gelu_new"
-    return ModelConfig(
-        vocab_size=theirs["vocab_size"],
-        hidden_size=theirs["hidden_size"],
-        num_layers=theirs["num_hidden_layers"],
-        num_heads=theirs["num_attention_heads"],
-        intermediate_size=theirs["intermediate_size"],
-        max_positions=theirs["max_position_embeddings"],
-        projection_dim=theirs["retriever_proj_size"],
-        dropout=0.0,
-        gelu="tanh",
-        pooling="cls",
-    )
+    models = [m for f in ("embedder", "reader") for m in parts.find_models(open_source(str(FOLDER / f)))]
+    config, notices = model_config(models, ModelConfig(dropout=0.0))
+    assert (config.gelu, config.pooling) == ("tanh", "cls")
+    assert len(notices) == 2 and all("pad_token_id 1" in notice for notice in notices)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +56,18 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def params(config):
+def params():
     """Of the scorer and of the knowledge encoder."""
-    rng = jax.random.key(0)
-    encoder = load_file(FOLDER / "knowledge_encoder" / "model.safetensors")
-    return {
-        "embedder": {"shared": loaded(embedder.init(config, rng)["shared"], scorer_tensors())},
-        "encoder": loaded(knowledge_encoder.init(config, rng), encoder),
-    }
+    tower = load("scorer", "embedder", "embedder.")
+    return {"embedder": {"shared": tower}, "encoder": load("knowledge_encoder", "encoder")}
+
+
+def named(tree, part, config) -> dict[str, np.ndarray]:
+    """Our tree's leaves by their names and in their layout."""
+    leaves = names.flatten(tree)
+    table = names.names(part, config.num_layers, pooler=True)
+    assert {name.ours for name in table} == leaves.keys()
+    return {name.torch: names.from_torch(name, np.asarray(leaves[name.ours])) for name in table}
 
 
 def tokens(golden, name, types=None) -> Tokens:
@@ -202,11 +114,31 @@ def assert_close(ours, theirs, what):
     assert error < VALUE_ERROR, what
 
 
-def test_query_embeddings(config, golden, inputs):
-    tensors = load_file(FOLDER / "embedder" / "model.safetensors")
-    tower = loaded(embedder.init(config, jax.random.key(0))["shared"], tensors)
+def check_gradients(ours: dict[str, np.ndarray], golden, prefixes: tuple[str, ...], num_zero: int):
+    """Every gradient under the prefixes, by norm; those that are zero in exact arithmetic only have to be small."""
+    theirs = {name: value for name, value in golden.items() if name.startswith(prefixes)}
+    assert ours.keys() == theirs.keys()
+    errors = {}
+    for name, their_gradient in theirs.items():
+        norm = np.linalg.norm(their_gradient)
+        if norm < ZERO:
+            assert np.linalg.norm(ours[name]) < ZERO, name
+        else:
+            errors[name] = np.linalg.norm(ours[name] - their_gradient) / norm
+    worst = max(errors, key=errors.get)
+    print(f"gradients: {len(errors)} of {len(theirs)} not zero; worst relative error {errors[worst]:.1e}, {worst}")
+    assert errors[worst] < GRADIENT_ERROR, worst
+    assert len(theirs) - len(errors) == num_zero
+
+
+@pytest.mark.parametrize(
+    ("folder", "root", "key"),
+    [("embedder", "", "query_emb"), ("openqa", "embedder.", "openqa_query_emb")],
+)
+def test_query_embeddings(config, golden, inputs, folder, root, key):
+    tower = load(folder, "embedder", root)
     ours = jax.jit(lambda tower, query: embedder.embed(config, {"shared": tower}, "query", query))(tower, inputs[0])
-    assert_close(ours, golden["query_emb"], "query_emb")
+    assert_close(ours, golden[key], key)
 
 
 def test_retrieval_scores(config, params, golden, inputs):
@@ -233,19 +165,48 @@ def test_loss(config, params, golden, inputs):
 def test_gradients_of_both_models(config, params, golden, inputs):
     gradients = jax.jit(jax.grad(lambda params: loss_of(config, params, inputs)))(params)
     sides = {
-        "grad/scorer/embedder.": named(gradients["embedder"]["shared"]),
-        "grad/knowledge_encoder/": named(gradients["encoder"]),
+        "grad/scorer/embedder.": named(gradients["embedder"]["shared"], "embedder", config),
+        "grad/knowledge_encoder/": named(gradients["encoder"], "encoder", config),
     }
     ours = {prefix + name: value for prefix, side in sides.items() for name, value in side.items()}
-    theirs = {name: value for name, value in golden.items() if name.startswith(tuple(sides))}
-    assert ours.keys() == theirs.keys()
-    errors = {}
-    for name, their_gradient in theirs.items():
-        norm = np.linalg.norm(their_gradient)
-        if norm < ZERO:
-            assert np.linalg.norm(ours[name]) < ZERO, name
-        else:
-            errors[name] = np.linalg.norm(ours[name] - their_gradient) / norm
-    worst = max(errors, key=errors.get)
-    print(f"gradients: {len(errors)} of {len(theirs)} not zero; worst relative error {errors[worst]:.1e}, {worst}")
-    assert errors[worst] < GRADIENT_ERROR, worst
+    check_gradients(ours, golden, tuple(sides), num_zero=4)
+
+
+def reader_inputs(golden):
+    """(joint tokens [1, blocks, tokens], block mask, retrieval scores [1, blocks], correct spans)."""
+    block_mask = jnp.asarray(golden["reader_block_mask"])[None]
+    joint = jax.tree.map(lambda x: x[:1], tokens(golden, "joint", "joint_types"))
+    starts, ends = reader.spans(block_mask.shape[-1], MAX_SPAN_WIDTH)
+    answers = (jnp.asarray(golden[f"reader_{name}"])[None] for name in ("starts", "ends"))
+    correct = openqa.correct_spans(jnp.asarray(starts), jnp.asarray(ends), *answers)
+    return joint, block_mask, jnp.asarray(golden["reader_relevance"])[None], correct
+
+
+def reader_losses(config, params, inputs, has_answer):
+    joint, block_mask, retrieval_scores, correct = inputs
+    scores = reader.span_scores(config, params, joint, block_mask, MAX_SPAN_WIDTH)
+    retriever_loss = openqa.marginal_loss(retrieval_scores, has_answer)
+    return retriever_loss.sum(), openqa.reader_loss(scores, retrieval_scores, correct).sum(), scores
+
+
+def test_reader(config, golden):
+    params = load("reader", "reader")
+    inputs = reader_inputs(golden)
+    has_answer = jnp.asarray(golden["reader_has_answers"])[None]
+    np.testing.assert_array_equal(inputs[-1][0], golden["reader_reader_correct"])
+
+    def loss(params):
+        retriever_loss, reader_loss, scores = reader_losses(config, params, inputs, has_answer)
+        return retriever_loss + reader_loss, (retriever_loss, reader_loss, scores)
+
+    (total, (retriever_loss, reader_loss, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert_close(retriever_loss, golden["reader_retriever_loss"], "retriever loss")
+    assert_close(reader_loss, golden["reader_reader_loss"], "reader loss")
+    assert_close(total, golden["reader_loss"], "loss")
+    with_retrieval = np.asarray(scores[0] + inputs[2][0][:, None])
+    block, span = np.unravel_index(with_retrieval.argmax(), with_retrieval.shape)
+    starts, ends = reader.spans(inputs[1].shape[-1], MAX_SPAN_WIDTH)
+    assert (block, span) == (golden["reader_block_idx"], golden["reader_candidate"])
+    assert (starts[span], ends[span]) == (golden["reader_start_pos"], golden["reader_end_pos"])
+    ours = {f"grad/reader/{name}": value for name, value in named(gradient, "reader", config).items()}
+    check_gradients(ours, golden, ("grad/reader/",), num_zero=4)

@@ -99,7 +99,7 @@ def test_hugging_face(tmp_path, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(ConfigError, match=f"owner/name: has no .safetensors weights.*{FIX}"):
+    with pytest.raises(ConfigError, match=f"owner/name: has no weights .*safetensors.* on Hugging Face.*{FIX}"):
         assets.fetch("owner/name")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert assets.fetch("owner/name") == tmp_path

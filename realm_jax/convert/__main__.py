@@ -1,0 +1,93 @@
+"""Published checkpoints in and out.
+
+    python -m realm_jax.convert SOURCE... OUT                     a workdir from REALM or BERT checkpoints
+    python -m realm_jax.convert --to=hf WORKDIR OUT               safetensors for transformers' REALM classes
+    python -m realm_jax.convert --to=sentence-transformers WORKDIR OUT
+
+A SOURCE is a folder, a .safetensors or .bin file, a TensorFlow checkpoint's PREFIX, a block_records.npy or a Hugging
+Face id. Several make one workdir: embedder and encoder, a reader, block records and their embeddings.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Annotated, Literal
+
+import tyro
+
+from realm_jax import cli
+from realm_jax.config import Config, ConfigError
+from realm_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    paths: tyro.conf.Positional[tuple[str, ...]]
+    """SOURCE... OUT, or WORKDIR OUT with --to."""
+    settings: Annotated[Config, tyro.conf.arg(name="")]
+    to: Literal["workdir", "hf", "sentence-transformers"] = "workdir"
+    """What OUT is to be."""
+    vocab: str = ""
+    """tokenizer.json, vocab.txt or a folder of one, where no SOURCE brings it."""
+    config: str = "experiments/base_wikipedia.py"
+    """Experiment file whose get_config() the other flags override; the model comes from the checkpoint."""
+    corpus: str = ""
+    """Short for --corpus.knowledge."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    argv = sys.argv[1:] if argv is None else argv
+    default = cli.load_experiment(cli.early_flag(argv, "--config") or _Flags.config)
+    flags = tyro.cli(
+        _Flags,
+        description=__doc__,
+        args=argv,
+        default=_Flags(paths=(), settings=default),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    if len(flags.paths) < 2:
+        raise ConfigError("pass SOURCE... OUT, or WORKDIR OUT with --to=hf; see --help")
+    *sources, out = flags.paths
+    if flags.to == "workdir":
+        _into_workdir(sources, pathlib.Path(out), flags)
+    elif len(sources) == 1:
+        _export(Workdir.open(sources[0]), pathlib.Path(out), flags.to)
+    else:
+        raise ConfigError(f"--to={flags.to} takes one WORKDIR and OUT")
+
+
+def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags) -> None:
+    from realm_jax.convert.into_workdir import convert
+
+    config = flags.settings
+    if flags.corpus:
+        config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))
+    made = convert(sources, out, config, flags.vocab)
+    width = max((len(row.ours) for row in made.rows), default=0)
+    for row in made.rows:
+        print(f"{row.ours or '(unused)':{width}}  {'x'.join(map(str, row.shape)):>12}  {row.origin}")
+    for notice in made.notices:
+        print(f"notice: {notice}")
+    print(f"{out} has: {', '.join(made.has)}")
+    for missing in made.missing:
+        print(f"{out} has no {missing}")
+    corpus = "" if "corpus" in made.has else " --corpus=FILE_OR_FOLDER"
+    print(f"next: python -m realm_jax.run --workdir={out}{corpus}", flush=True)
+
+
+def _export(workdir: Workdir, out: pathlib.Path, to: str) -> None:
+    from realm_jax.convert import export
+
+    written = export.to_hugging_face(workdir, out) if to == "hf" else export.to_sentence_transformers(workdir, out)
+    for line in written:
+        print(line)
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

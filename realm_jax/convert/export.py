@@ -1,0 +1,183 @@
+"""A workdir's models for other libraries: `transformers`' REALM classes and sentence-transformers."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from realm_jax.config import CONVERTED, ConfigError, ModelConfig
+from realm_jax.convert.model_config import hugging_face_config
+from realm_jax.data import wordpiece
+from realm_jax.models.names import Part, flatten, from_torch, names
+from realm_jax.training import phases
+from realm_jax.workdir import Workdir, read_json
+
+_CLASSES = {"embedder": "RealmEmbedder", "encoder": "RealmKnowledgeAugEncoder", "reader": "RealmReader"}
+# sentence-transformers' LayerNorm has an epsilon of 1e-5, REALM's 1e-12. LayerNorm does not see the scale of its input,
+# so a larger projection makes the first as negligible as the second.
+_PROJECTION_SCALE = 1024.0
+
+
+def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
+    """Writes `out/{embedder,encoder,reader}`, and `out/scorer` where there are two towers.
+
+    Returns:
+        lines that say what was written, and how it is loaded.
+
+    Raises:
+        ConfigError: `out` is there already, or the workdir has no weights.
+    """
+    config = workdir.config.model
+    params = _last_params(workdir)
+    lines = []
+    with _appearing(out) as partial:
+        for part, tree in params.items():
+            if part == "embedder":
+                towers = {side: _torch_tensors("embedder", tower, config) for side, tower in tree.items()}
+                tensors = towers["shared"] if "shared" in towers else towers["block"]
+                if "query" in towers:
+                    both = {f"embedder.{name}": x for name, x in towers["block"].items()}
+                    both |= {f"query_embedder.{name}": x for name, x in towers["query"].items()}
+                    _write_model(partial / "scorer", both, hugging_face_config(config, "RealmScorer"), workdir)
+                    lines.append(f"{out}/scorer: RealmScorer.from_pretrained, with both towers")
+            else:
+                tensors = _torch_tensors(part, tree, config)
+            _write_model(partial / part, tensors, hugging_face_config(config, _CLASSES[part]), workdir)
+            lines.append(f"{out}/{part}: {_CLASSES[part]}.from_pretrained")
+    return [*lines, "these classes are in transformers up to 4.57.6, with torch"]
+
+
+def to_sentence_transformers(workdir: Workdir, out: pathlib.Path) -> list[str]:
+    """Writes the embedder of blocks as a sentence-transformers model, and the query tower beside it if it has its own.
+
+    A block is encoded as the pair (title, body), a query as plain text; similarity is the inner product.
+
+    Returns, raises: as `to_hugging_face`.
+    """
+    towers = _last_params(workdir, ("embedder",))["embedder"]
+    folders = {"shared": "", "block": "block", "query": "query"}
+    with _appearing(out) as partial:
+        for side, tower in towers.items():
+            _write_sentence_transformer(partial / folders[side], tower, workdir)
+    return [f"{out / folders[side]}: SentenceTransformer(...)" for side in towers]
+
+
+def _last_params(workdir: Workdir, parts: tuple[str, ...] = ()) -> dict[str, dict]:
+    """The newest parameters of each part that the workdir has."""
+    has = parts or ("embedder", "encoder")
+    if workdir.config.init == CONVERTED:
+        converted = read_json(workdir.phase("init") / "conversion.json")["parts"]
+        has = tuple(part for part in parts or converted if part in converted)
+    params = phases.first_params(workdir, has)
+    for phase in ("ict", "warmup", "pretrain"):
+        if workdir.is_done(phase):
+            trained = {"ict": ("embedder",), "warmup": ("encoder",), "pretrain": ("embedder", "encoder")}[phase]
+            like = {part: params[part] for part in trained if part in params}
+            params |= phases.last_params(workdir, phase, like)
+    if not params:
+        raise ConfigError(f"{workdir.path} has no {' or '.join(parts) or 'weights'}: nothing to export")
+    return params
+
+
+def _torch_tensors(part: Part, tree: dict, config: ModelConfig) -> dict[str, np.ndarray]:
+    leaves = flatten(tree)
+    wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
+    return {name.torch: np.ascontiguousarray(from_torch(name, leaves[name.ours])) for name in wanted}
+
+
+def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: dict, workdir: Workdir) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    _write_json(folder / "config.json", config)
+    if workdir.tokenizer_file.exists():
+        _write_tokenizer(folder, workdir)
+
+
+def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
+    tokenizer = wordpiece.load(workdir.tokenizer_file)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
+    specials = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    length = workdir.config.model.max_positions
+    _write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": length, **specials},
+    )
+
+
+def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Workdir) -> None:
+    config = workdir.config.model
+    tensors = _torch_tensors("embedder", tower, config)
+    bert = {n.removeprefix("realm."): x for n, x in tensors.items() if n.startswith("realm.")}
+    theirs = hugging_face_config(config, "BertModel") | {"model_type": "bert"}
+    for key in ("retriever_proj_size", "span_hidden_size", "max_span_width", "reader_layer_norm_eps"):
+        del theirs[key]
+    _write_model(folder, bert, theirs, workdir)
+    # BERT's pooler comes with its BertModel, but sentence-transformers takes hidden states: it is a layer of its own.
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    mode = "cls_token" if config.pooling == "cls" else "mean_tokens"
+    layers = {"1_Pooling": ({"word_embedding_dimension": config.hidden_size, f"pooling_mode_{mode}": True}, {})}
+    if mode == "mean_tokens":
+        layers["1_Pooling"][0]["pooling_mode_cls_token"] = False
+    else:
+        layers["1_Pooling"][0]["pooling_mode_mean_tokens"] = False
+        modules.append(("2_Dense", "Dense"))
+        pooler = {
+            "linear.weight": tensors["realm.pooler.dense.weight"],
+            "linear.bias": tensors["realm.pooler.dense.bias"],
+        }
+        layers["2_Dense"] = (_dense(config.hidden_size, config.hidden_size, "torch.nn.modules.activation.Tanh"), pooler)
+    projection = {
+        "linear.weight": tensors["cls.dense.weight"] * np.float32(_PROJECTION_SCALE),
+        "linear.bias": tensors["cls.dense.bias"] * np.float32(_PROJECTION_SCALE),
+    }
+    norm = {"norm.weight": tensors["cls.LayerNorm.weight"], "norm.bias": tensors["cls.LayerNorm.bias"]}
+    layers["3_Dense"] = (
+        _dense(config.hidden_size, config.projection_dim, "torch.nn.modules.linear.Identity"),
+        projection,
+    )
+    layers["4_LayerNorm"] = ({"dimension": config.projection_dim}, norm)
+    modules += [("3_Dense", "Dense"), ("4_LayerNorm", "LayerNorm")]
+    for path, (settings, weights) in layers.items():
+        (folder / path).mkdir()
+        _write_json(folder / path / "config.json", settings)
+        if weights:
+            save_file(weights, folder / path / "model.safetensors", {"format": "pt"})
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    _write_json(folder / "modules.json", listed)
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": config.max_positions, "do_lower_case": False})
+    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
+
+
+def _dense(inputs: int, outputs: int, activation: str) -> dict:
+    return {"in_features": inputs, "out_features": outputs, "bias": True, "activation_function": activation}
+
+
+def _write_json(file: pathlib.Path, values: dict | list) -> None:
+    file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _appearing(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that becomes `out` at the end, or leaves nothing."""
+    if out.exists():
+        raise ConfigError(f"{out}: is there already: pass another OUT, or delete it")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, out)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror or error}: free some space or fix the path") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

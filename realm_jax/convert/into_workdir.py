@@ -1,0 +1,255 @@
+"""Published checkpoints as a workdir that pre-training, fine-tuning, evaluation and the index builder start from."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+
+from realm_jax import config as config_lib
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import CONVERTED, Config, ConfigError
+from realm_jax.convert import knowledge, parts
+from realm_jax.convert.model_config import model_config
+from realm_jax.convert.parts import BLOCK_EMB, Model, Row
+from realm_jax.convert.sources import Checkpoint, open_source
+from realm_jax.data import assets, wordpiece
+from realm_jax.models import pretrained
+from realm_jax.models.names import flatten
+from realm_jax.workdir import Workdir, write_json, write_text
+
+CONVERSION = "conversion.json"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was made."""
+
+    rows: list[Row]
+    notices: list[str]
+    has: list[str]
+    """Parts of the workdir: embedder, encoder, reader, vocabulary, corpus, index."""
+    missing: list[str]
+    """Of these, in words that say what they are needed for."""
+
+
+@dataclass
+class _Chosen:
+    """The model that each part comes from."""
+
+    towers: dict[str, Model]
+    encoder: Model | None
+    reader: Model | None
+    same: list[Model]
+    """Models that only repeat another."""
+
+
+def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str) -> Conversion:
+    """Writes `out`, which appears complete or not at all; the same call goes on where an earlier one stopped.
+
+    Args:
+        specs: SOURCEs; see `sources.open_source`.
+        base: the config of the run; its model is replaced by the checkpoints'.
+        vocab: file or folder of the vocabulary; empty for the one that a SOURCE brings.
+
+    Raises:
+        ConfigError: see the functions of this folder; nothing is written.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already: pass another OUT, or delete it")
+    sources = [open_source(spec) for spec in specs]
+    models = [model for source in sources for model in parts.find_models(source)]
+    chosen = _choose(models)
+    model, notices = model_config(models, base.model) if models else (base.model, [])
+    model = dataclasses.replace(model, shared_tower="query" not in chosen.towers)
+    tokenizer = _tokenizer(sources, vocab, model.vocab_size)
+    embeddings = [source for source in sources if BLOCK_EMB in source.tensors]
+    records = [source for source in sources if source.block_records]
+    for kind, found in (("block embeddings", embeddings), ("block records", records)):
+        if len(found) > 1:
+            raise ConfigError(f"{' and '.join(s.spec for s in found)} all have {kind}: pass those of one corpus")
+    if records and tokenizer is None:
+        raise ConfigError(f"{records[0].spec}: block records need a vocabulary: pass --vocab=FOLDER_OR_FILE")
+    if embeddings and not records:
+        notices.append(f"{embeddings[0].spec}: block_emb is left out: without block_records.npy nobody knows its texts")
+    trees, rows = _read(chosen, model, base.seed)
+    config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
+    has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records else [])]
+    has += ["index"] if records and embeddings else []
+    partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
+    workdir = Workdir(partial, config)
+    try:
+        if trees and not workdir.is_done("init"):
+            with Checkpoints(workdir.phase("init")) as checkpoints:
+                checkpoints.save(0, trees)
+            write_json(workdir.phase("init") / CONVERSION, {"parts": sorted(trees), "rows": [vars(r) for r in rows]})
+            workdir.mark_done("init", 0)
+        if tokenizer:
+            write_text(workdir.tokenizer_file, tokenizer.to_str())
+        if records:
+            folder = pathlib.Path(workdir.knowledge_folder)
+            corpus = knowledge.build_corpus(records[0].block_records, folder, tokenizer, config, records[0].spec)
+            if embeddings:
+                block_emb = embeddings[0].tensors[BLOCK_EMB]
+                knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, embeddings[0].spec)
+        write_json(workdir.config_file, config_lib.to_json(config))
+    except ConfigError:  # a kill leaves the folder for the next call; a bad source does not
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    (partial / _PLAN).unlink()
+    os.replace(partial, out)
+    needed = {
+        "embedder": "retrieval and pre-training need it",
+        "encoder": "pre-training needs it",
+        "reader": "fine-tuning starts one at random",
+        "vocabulary": "every command with text asks for it: convert again with --vocab=FOLDER_OR_FILE",
+        "corpus": "pass --corpus=FILE_OR_FOLDER to the first command",
+        "index": "the first command builds one",
+    }
+    missing = [f"{name} ({why})" for name, why in needed.items() if name not in has]
+    return Conversion(rows, notices, has, missing)
+
+
+_PLAN = "plan.json"
+
+
+def _partial(out: pathlib.Path, plan: dict) -> epath.Path:
+    """The folder that becomes `out`: what an earlier call with the same arguments left, or a new one."""
+    partial = epath.Path(out.with_name(out.name + ".partial"))
+    plan_file = partial / _PLAN
+    if not plan_file.exists() or json.loads(plan_file.read_text()) != json.loads(json.dumps(plan)):
+        shutil.rmtree(partial, ignore_errors=True)
+        write_json(plan_file, plan)
+    return partial
+
+
+def _choose(models: list[Model]) -> _Chosen:
+    by_kind: dict[str, list[Model]] = {}
+    for model in models:
+        by_kind.setdefault(model.kind, []).append(model)
+    towers, same = _towers(by_kind.get("embedder", []))
+    chosen = {}
+    for kind in ("encoder", "reader", "bert"):
+        found = by_kind.get(kind, [])
+        if len(found) > 1:
+            raise ConfigError(f"{' and '.join(m.source.spec for m in found)} each hold a {kind}: pass one")
+        chosen[kind] = found[0] if found else None
+    bert = chosen["bert"]
+    if bert is not None:
+        if towers and chosen["encoder"]:
+            raise ConfigError(f"{bert.source.spec}: a plain BERT beside an embedder and an encoder: leave it out")
+        towers = towers or {"shared": bert}
+        chosen["encoder"] = chosen["encoder"] or bert
+    return _Chosen(towers, chosen["encoder"], chosen["reader"], same)
+
+
+def _towers(found: list[Model]) -> tuple[dict[str, Model], list[Model]]:
+    """Which embedder embeds queries, and which blocks; and those that repeat another."""
+    query = [m for m in found if m.root == "query_embedder."]
+    block = [m for m in found if m.root != "query_embedder."]
+    if query and block and _equal(query[0], block[0]):  # the scorer of a shared tower stores it twice
+        return {"shared": block[0]}, query
+    if not query and len(block) == 2:
+        # Fine-tuning moves only the query tower: its checkpoint's embedder embeds no blocks.
+        tuned = [m for m in block if any("qa_outputs" in n or "reader/" in n for n in m.source.tensors)]
+        if len(tuned) == 1:
+            query, block = tuned, [m for m in block if m is not tuned[0]]
+    if len(query) > 1 or len(block) > 1:
+        raise ConfigError(
+            f"{' and '.join(m.source.spec for m in found)} each hold an embedder: pass one, or two towers"
+        )
+    if query and block:
+        return {"query": query[0], "block": block[0]}, []
+    return ({"shared": (query or block)[0]}, []) if found else ({}, [])
+
+
+def _equal(a: Model, b: Model) -> bool:
+    shared = a.tensors.keys() & b.tensors.keys()
+    return all(np.array_equal(a.tensors[name], b.tensors[name]) for name in shared)
+
+
+def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[dict[str, dict], list[Row]]:
+    """Parameters by part, and the table."""
+    trees: dict[str, dict] = {}
+    rows: list[Row] = []
+    leaves: dict[int, dict] = {}  # by model: what its parameters became
+    plain = [m for m in (*chosen.towers.values(), chosen.encoder) if m is not None and m.kind == "bert"]
+    random = pretrained.init_params(model, None, seed)[0] if plain else {}
+
+    def read(source: Model, part: parts.Part, ours: str, start: dict | None) -> dict:
+        tree, found = parts.read(source, part, model, ours)
+        rows.extend(found)
+        leaves.setdefault(id(source), {}).update(flatten(tree))
+        if source.kind != "bert":
+            return tree
+        tree, filled = _overlay(start, tree, ours)
+        rows.extend(filled)
+        return tree
+
+    if chosen.towers:
+        start = random.get("embedder", {})
+        trees["embedder"] = {
+            side: read(source, "embedder", f"embedder.{side}", start.get(side))
+            for side, source in chosen.towers.items()
+        }
+    if chosen.encoder:
+        trees["encoder"] = read(chosen.encoder, "encoder", "encoder", random.get("encoder"))
+    if chosen.reader:
+        trees["reader"] = read(chosen.reader, "reader", "reader", None)
+    used = [*chosen.towers.values(), chosen.encoder, chosen.reader]
+    for source in {id(m): m for m in used if m is not None}.values():
+        rows += parts.unused(source, leaves[id(source)])
+    for source in chosen.same:
+        for name, value in source.tensors.items():
+            origin = f"{source.source.spec}: {source.full_names[name]} (equal to embedder.{name})"
+            rows.append(Row("", value.shape, origin))
+    return trees, rows
+
+
+def _overlay(start: dict, tree: dict, ours: str) -> tuple[dict, list[Row]]:
+    """`start` with the leaves of `tree` in their places, and rows for those that stay at random."""
+    rows = []
+    for key, value in start.items():
+        if isinstance(value, dict):
+            tree[key], below = _overlay(value, tree.get(key, {}), f"{ours}.{key}")
+            rows += below
+        elif key not in tree:
+            tree[key] = value
+            rows.append(Row(f"{ours}.{key}", value.shape, "random: the BERT has none"))
+    return tree, rows
+
+
+def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Chosen, *, has_knowledge: bool) -> Config:
+    """The run's config: no warm start for what comes from REALM."""
+    corpus, ict, pretrain = base.corpus, base.ict, base.pretrain
+    if has_knowledge:
+        corpus = dataclasses.replace(corpus, knowledge=CONVERTED, pretrain_text="")
+    if any(tower.kind == "embedder" for tower in chosen.towers.values()):
+        ict = dataclasses.replace(ict, steps=0)
+    if chosen.encoder is not None and chosen.encoder.kind == "encoder":
+        pretrain = dataclasses.replace(pretrain, encoder_warmup_steps=0)
+    changes = {"name": name, "init": CONVERTED, "model": model, "corpus": corpus, "ict": ict, "pretrain": pretrain}
+    return dataclasses.replace(base, **changes).check()
+
+
+def _tokenizer(sources: list[Checkpoint], vocab: str, vocab_size: int):
+    """The vocabulary; None if no SOURCE brings one. Raises ConfigError if it does not fit the model."""
+    folders = [source.folder for source in sources]
+    has_models = any(name != BLOCK_EMB for source in sources for name in source.tensors)
+    if vocab:
+        folders = [assets.fetch(vocab, weights=())]
+    for folder in folders:
+        if folder.is_file() or any((folder / name).exists() for name in wordpiece.FILES):
+            tokenizer = wordpiece.from_checkpoint(folder)
+            size = tokenizer.get_vocab_size()
+            if has_models and size != vocab_size:
+                raise ConfigError(
+                    f"{folder}: has {size} wordpieces, the checkpoint {vocab_size}: pass --vocab of the one it was "
+                    "trained with"
+                )
+            return tokenizer
+    return None

@@ -1,0 +1,126 @@
+"""A checkpoint's config.json as our `ModelConfig`, and back."""
+
+import dataclasses
+
+from realm_jax.config import ConfigError, ModelConfig
+from realm_jax.convert.parts import Model
+
+_KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position_embeddings": "max_positions",
+    "hidden_dropout_prob": "dropout",
+}
+_REALM_KEYS = {"retriever_proj_size": "projection_dim"}
+_READER_KEYS = {"span_hidden_size": "span_hidden_size"}
+_GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "erf"}
+_FIXED = {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "reader_layer_norm_eps": 1e-3}
+HEAD_SIZE = 64  # of every published BERT; a TensorFlow checkpoint does not say
+
+
+def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, list[str]]:
+    """The shape that all models share, and notices about what was assumed or corrected.
+
+    Args:
+        base: gives what no checkpoint says: compute type, pooling of a plain BERT, …
+
+    Raises:
+        ConfigError: a config.json lacks a key, asks for something that REALM's models do not have, or two disagree.
+    """
+    values: dict = {}
+    origin: dict[str, str] = {}
+    notices: list[str] = []
+    for model in models:
+        found, notes = _one(model)
+        notices += [note for note in notes if note not in notices]
+        for key, value in found.items():
+            if values.setdefault(key, value) != value:
+                raise ConfigError(
+                    f"{model.source.spec} has model.{key}={value}, {origin[key]} has {values[key]}: convert "
+                    "checkpoints of one shape"
+                )
+            origin.setdefault(key, model.source.spec)
+    if any(model.kind == "embedder" for model in models):
+        values["pooling"] = "cls"
+    return dataclasses.replace(base, **values), notices
+
+
+def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int = 10) -> dict:
+    """config.json of a REALM class of `transformers`."""
+    theirs = {key: getattr(config, ours) for key, ours in {**_KEYS, **_REALM_KEYS, **_READER_KEYS}.items()}
+    gelu = next(name for name, ours in _GELU.items() if ours == config.gelu)
+    return {
+        "model_type": "realm",
+        "architectures": [architecture],
+        **theirs,
+        **_FIXED,
+        "hidden_act": gelu,
+        "attention_probs_dropout_prob": config.dropout,
+        "initializer_range": 0.02,
+        "max_span_width": max_span_width,
+        "pad_token_id": 0,
+        "dtype": "float32",
+    }
+
+
+def _one(model: Model) -> tuple[dict, list[str]]:
+    theirs = model.source.config
+    if theirs is None:
+        return _from_shapes(model)
+    keys = dict(_KEYS)
+    if model.kind == "embedder":
+        keys |= _REALM_KEYS
+    if model.kind == "reader":
+        keys |= _READER_KEYS
+    for key in (*keys, "hidden_act"):
+        if key not in theirs:
+            raise ConfigError(f"{model.source.spec}: config.json lacks {key!r}: add it, as the checkpoint was trained")
+    if theirs["hidden_act"] not in _GELU:
+        raise ConfigError(
+            f"{model.source.spec}: config.json has hidden_act {theirs['hidden_act']!r}, not one of {', '.join(_GELU)}"
+        )
+    for key, value in _FIXED.items():
+        if theirs.get(key, value) != value:
+            raise ConfigError(f"{model.source.spec}: config.json has {key} {theirs[key]}; REALM's models have {value}")
+    notices = []
+    if theirs.get("pad_token_id", 0) != 0:
+        notices.append(
+            f"{model.source.spec}: config.json has pad_token_id {theirs['pad_token_id']}, as every published REALM "
+            "does; BERT's vocabulary pads with 0, which is used"
+        )
+    return {ours: theirs[key] for key, ours in keys.items()} | {"gelu": _GELU[theirs["hidden_act"]]}, notices
+
+
+def _from_shapes(model: Model) -> tuple[dict, list[str]]:
+    is_tf = model.source.is_tf
+
+    def shape(torch: str, tf: str) -> tuple[int, ...]:
+        name = tf if is_tf else torch
+        if name not in model.tensors:
+            raise ConfigError(f"{model.source.spec}: lacks {name}, and has no config.json: download all of it")
+        return model.tensors[name].shape
+
+    vocab_size, hidden_size = shape("realm.embeddings.word_embeddings.weight", "bert/embeddings/word_embeddings")
+    positions = shape("realm.embeddings.position_embeddings.weight", "bert/embeddings/position_embeddings")
+    bias = shape("realm.encoder.layer.0.intermediate.dense.bias", "bert/encoder/layer_0/intermediate/dense/bias")
+    found = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_layers": model.num_layers,
+        "num_heads": max(1, hidden_size // HEAD_SIZE),
+        "intermediate_size": bias[0],
+        "max_positions": positions[0],
+        "gelu": "tanh",
+    }
+    if model.kind == "embedder":
+        found["projection_dim"] = shape("cls.dense.bias", "dense/bias")[0]
+    if model.kind == "reader":
+        found["span_hidden_size"] = shape("qa_outputs.layer_normalization.bias", "layer_normalization/beta")[0]
+    notice = (
+        f"{model.source.spec}: has no config.json: taken from the shapes, with heads of {HEAD_SIZE} "
+        f"(model.num_heads={found['num_heads']}) and the tanh GELU of Google's BERT"
+    )
+    return found, [notice]

@@ -1,0 +1,208 @@
+"""Which of REALM's models a checkpoint holds, and their parameters under our names.
+
+Every tensor of a checkpoint becomes a parameter of ours, is in the list of what REALM never uses, or stops the
+conversion; so does every parameter of ours that the checkpoint lacks.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from realm_jax.config import ConfigError, ModelConfig
+from realm_jax.convert.sources import Checkpoint
+from realm_jax.models import embedder, knowledge_encoder, reader
+from realm_jax.models.names import Part, flatten, from_torch, names, unflatten, usual
+
+BLOCK_EMB = "block_emb"
+_TORCH_WORDS = re.compile(
+    r"(?P<head>(?:embedder\.|query_embedder\.|reader\.)?)(?P<bert>realm\.|bert\.|)embeddings\.word_embeddings\.weight"
+)
+_TF_WORDS = re.compile(r"(?P<root>(?:[^/]+/)*?)bert/embeddings/word_embeddings")
+_TRAINING_STATE = re.compile(r"(^|/)(adam_[mv]|AdamWeightDecayOptimizer\w*|global_step)$|^global_step")
+_BUFFER = re.compile(r"(^|\.)(position_ids|token_type_ids)$")
+# What each model's checkpoint carries along; torch's names, then TensorFlow's.
+_UNUSED: dict[str, str] = {
+    "embedder": r"cls[./](predictions|seq_relationship)[./].*",
+    "encoder": r"realm\.pooler\..*|bert/pooler/.*|cls[./]seq_relationship[./].*",
+    "reader": r"cls[./].*|realm\.pooler\..*|bert/pooler/.*",
+    "bert": r"realm\.pooler\..*|bert/pooler/.*|cls[./]seq_relationship[./].*",
+}
+_TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word.embedding", "cls.predictions.decoder.bias": "mlm.bias"}
+
+
+@dataclass
+class Row:
+    """One line of the conversion's table."""
+
+    ours: str
+    """Dotted path of our parameter; empty for a tensor that is not used."""
+    shape: tuple[int, ...]
+    origin: str
+    """The tensor, and the SOURCE that holds it; or why there is none."""
+
+
+@dataclass
+class Model:
+    """One model that a checkpoint holds."""
+
+    kind: Part | str
+    """embedder, encoder or reader; `bert` for a BERT that is not REALM's."""
+    root: str
+    """What its tensors' names begin with: `query_embedder.`, `reader.` or nothing."""
+    tensors: dict[str, np.ndarray]
+    """By the names of `models.names`."""
+    full_names: dict[str, str]
+    """Those names -> the checkpoint's."""
+    source: Checkpoint
+    used: set[str] = field(default_factory=set)
+
+    @property
+    def num_layers(self) -> int:
+        pattern = r"bert/encoder/layer_(\d+)/.*" if self.source.is_tf else r"realm\.encoder\.layer\.(\d+)\..*"
+        return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
+
+
+def find_models(source: Checkpoint) -> list[Model]:
+    """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none."""
+    rest = {
+        n: x
+        for n, x in source.tensors.items()
+        if n != BLOCK_EMB and not _TRAINING_STATE.search(n) and not _BUFFER.search(n)
+    }
+    models = []
+    find = _tf_model if source.is_tf else _torch_model
+    pattern = _TF_WORDS if source.is_tf else _TORCH_WORDS
+    for match in filter(None, map(pattern.fullmatch, sorted(rest, reverse=True))):  # longest roots first
+        model = find(source, rest, match)
+        models.append(model)
+        for name in model.full_names.values():
+            del rest[name]
+    if rest:
+        raise ConfigError(
+            f"{source.spec}: holds tensors of no BERT: {_listed((n, rest[n].shape) for n in sorted(rest))}"
+        )
+    return models
+
+
+def _torch_model(source: Checkpoint, tensors: Mapping[str, np.ndarray], match: re.Match) -> Model:
+    head = match["head"]
+    full = {usual(name.removeprefix(head)): name for name in tensors if name.startswith(head)}
+    kind = "bert"
+    if "cls.dense.weight" in full:
+        kind = "embedder"
+    elif "qa_outputs.dense_output.weight" in full:
+        kind = "reader"
+    elif match["bert"] == "realm.":
+        kind = "encoder"
+    return Model(kind, head, {name: tensors[n] for name, n in full.items()}, full, source)
+
+
+def _tf_model(source: Checkpoint, tensors: Mapping[str, np.ndarray], match: re.Match) -> Model:
+    root = match["root"]
+    head = root.removesuffix("module/")  # a BERT is wrapped once more than its heads
+    full = {}
+    for name in tensors:
+        if name.startswith(root + "bert/"):
+            full[name.removeprefix(root)] = name
+        elif name.startswith(head) and "bert/" not in name:
+            full[name.removeprefix(root if name.startswith(root + "cls/") else head)] = name
+    kind = "bert" if any(name.startswith("cls/seq_relationship/") for name in full) else "encoder"
+    if "layer_normalization/gamma" in full:
+        kind = "reader"
+    elif "LayerNorm/gamma" in full:
+        kind = "embedder"
+    return Model(kind, head, {name: tensors[n] for name, n in full.items()}, full, source)
+
+
+def template(part: Part, config: ModelConfig) -> dict:
+    """Shapes of a part's parameters, of one tower in the case of the embedder."""
+    inits = {
+        "embedder": lambda key: embedder.init(config, key),
+        "encoder": lambda key: knowledge_encoder.init(config, key),
+        "reader": lambda key: reader.init(config, key),
+    }
+    tree = jax.eval_shape(inits[part], jax.random.key(0))
+    return next(iter(tree.values())) if part == "embedder" else tree
+
+
+def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict, list[Row]]:
+    """A part's parameters from a model of a checkpoint.
+
+    Args:
+        ours: what the part is called in the table: `embedder.shared`, `encoder`, …
+
+    Returns:
+        the tree, float32 and possibly still on disk, without the heads that a plain BERT lacks; and the table's rows.
+
+    Raises:
+        ConfigError: parameters are missing or of another shape; all are named.
+    """
+    wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
+    shapes = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
+    leaves, rows, missing, misshapen = {}, [], [], []
+    for name in wanted:
+        theirs = name.tf if model.source.is_tf else name.torch
+        if theirs not in model.tensors:
+            missing.append((theirs, shapes[name.ours]))
+            continue
+        value = model.tensors[theirs] if model.source.is_tf else from_torch(name, model.tensors[theirs])
+        model.used.add(theirs)
+        if value.shape != shapes[name.ours]:
+            misshapen.append(
+                f"{model.full_names[theirs]} {model.tensors[theirs].shape} for {name.ours} {shapes[name.ours]}"
+            )
+        leaves[name.ours] = np.asarray(value, np.float32)
+        rows.append(Row(f"{ours}.{name.ours}", value.shape, f"{model.source.spec}: {model.full_names[theirs]}"))
+    if model.kind == "bert":  # its heads need not be there
+        missing = [(name, shape) for name, shape in missing if name.startswith(("realm.e", "bert/e"))]
+    problems = []
+    if missing:
+        problems.append(f"lacks {_listed(missing)}")
+    if misshapen:
+        problems.append("has other shapes than the config: " + "; ".join(misshapen))
+    if problems:
+        raise ConfigError(f"{model.source.spec}: the {model.kind} {' and '.join(problems)}: {_left_hint(model)}")
+    return unflatten(leaves), rows
+
+
+def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
+    """Rows of the tensors that nothing used. Raises ConfigError if one of them should have been.
+
+    Args:
+        leaves: by the names of `models.names`, what the model's parameters became.
+    """
+    rows, left = [], []
+    for name in sorted(model.tensors.keys() - model.used):
+        full, value = model.full_names[name], model.tensors[name]
+        if name in _TIED and "mlm.bias" in leaves:
+            if not np.array_equal(value, leaves[_TIED[name]]):
+                raise ConfigError(
+                    f"{model.source.spec}: {full} differs from the {_TIED[name]} that it is tied to in REALM: "
+                    "convert a checkpoint whose MLM head is tied"
+                )
+            rows.append(Row("", value.shape, f"{model.source.spec}: {full} (tied to {_TIED[name]})"))
+        elif re.fullmatch(_UNUSED[model.kind], name):
+            rows.append(Row("", value.shape, f"{model.source.spec}: {full} (no part of REALM's {model.kind})"))
+        else:
+            left.append((full, value.shape))
+    if left:
+        raise ConfigError(
+            f"{model.source.spec}: the {model.kind} holds tensors that have no place: {_listed(left)}: "
+            "is it a REALM or BERT checkpoint?"
+        )
+    return rows
+
+
+def _left_hint(model: Model) -> str:
+    names_left = sorted(n for n in model.tensors.keys() - model.used if not re.fullmatch(_UNUSED[model.kind], n))
+    left = [(model.full_names[n], model.tensors[n].shape) for n in names_left]
+    return f"left over on their side: {_listed(left)}" if left else "nothing is left over on their side"
+
+
+def _listed(items: Iterable[tuple[str, tuple]], limit: int = 12) -> str:
+    items = list(items)
+    more = f", and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(f"{name} {shape}" for name, shape in items[:limit]) + more

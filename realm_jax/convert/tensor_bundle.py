@@ -1,0 +1,133 @@
+"""Variables of a TensorFlow checkpoint (`PREFIX.index`, `PREFIX.data-00000-of-00001`), mapped into memory.
+
+No well-kept reader without TensorFlow exists, and TensorFlow's own reads a variable as a whole: block embeddings take
+7 GB. The index is a LevelDB table whose keys are variable names and whose values are small protocol buffers; the data
+files hold the arrays as they are.
+"""
+
+import pathlib
+import struct
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+
+from realm_jax.config import ConfigError
+
+_TABLE_MAGIC = 0xDB4775248B80FB57
+_FOOTER_LEN = 48
+_BLOCK_TRAILER_LEN = 5  # kind of compression, checksum
+# numbers of tensorflow.DataType
+_DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 10: np.bool_, 14: ml_dtypes.bfloat16, 19: np.float16}
+
+
+def is_bundle(prefix: pathlib.Path) -> bool:
+    """Whether a TensorFlow checkpoint has this prefix."""
+    return prefix.with_name(prefix.name + ".index").is_file()
+
+
+def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
+    """Variables by name, read only when they are looked at; those that hold no numbers are left out.
+
+    Raises:
+        ConfigError: a file is missing or damaged, or variables are stored in a way that REALM's checkpoints do not use.
+    """
+    index = prefix.with_name(prefix.name + ".index")
+    try:
+        entries = dict(_table(index.read_bytes()))
+        header = _fields(entries.pop(b""))
+        num_shards = header.get(1, [1])[0]
+        if header.get(2, [0])[0]:
+            raise ValueError("big-endian")
+        variables = {}
+        for key, value in entries.items():
+            variable = _variable(prefix, _fields(value), num_shards)
+            if variable is not None:
+                variables[key.decode()] = variable
+        return variables
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename}: no such file, though {index} names it: download all of it") from error
+    except (ValueError, KeyError, IndexError, OSError, struct.error, OverflowError) as error:
+        raise ConfigError(f"{prefix}: is damaged or no TensorFlow checkpoint ({error}): download it again") from error
+
+
+def _variable(prefix: pathlib.Path, entry: dict[int, list], num_shards: int) -> np.ndarray | None:
+    if 7 in entry:
+        raise ValueError("a variable is stored in slices")
+    dtype = _DTYPES.get(entry[1][0])
+    if dtype is None:
+        return None
+    dims = _fields(entry[2][0]).get(2, []) if 2 in entry else []
+    shape = tuple(_fields(dim).get(1, [0])[0] for dim in dims)
+    shard, offset, size = (entry.get(field, [0])[0] for field in (3, 4, 5))
+    file = prefix.with_name(f"{prefix.name}.data-{shard:05}-of-{num_shards:05}")
+    if size != np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize or file.stat().st_size < offset + size:
+        raise ValueError(f"{file.name} is too short for its variables")
+    return np.memmap(file, dtype, "r", offset, shape) if size else np.empty(shape, dtype)
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of a LevelDB table, in order."""
+    footer = data[-_FOOTER_LEN:]
+    if len(footer) < _FOOTER_LEN or struct.unpack("<Q", footer[-8:])[0] != _TABLE_MAGIC:
+        raise ValueError("the index does not end as a table does")
+    _, at = _handle(footer, 0)
+    index, _ = _handle(footer, at)
+    for _, handle in _block(data, *index):
+        yield from _block(data, *_handle(handle, 0)[0])
+
+
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Entries of one block; a key is given by what it shares with the key before it."""
+    if offset + size + _BLOCK_TRAILER_LEN > len(data):
+        raise ValueError("the index is cut off")
+    if data[offset + size]:
+        raise ValueError("the index is compressed")
+    block = data[offset : offset + size]
+    num_restarts = struct.unpack("<I", block[-4:])[0]
+    limit, at, key = size - 4 - 4 * num_restarts, 0, b""
+    while at < limit:
+        shared, at = _varint(block, at)
+        added, at = _varint(block, at)
+        value_len, at = _varint(block, at)
+        key = key[:shared] + block[at : at + added]
+        at += added
+        yield key, block[at : at + value_len]
+        at += value_len
+
+
+def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    offset, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return (offset, size), at
+
+
+def _fields(message: bytes) -> dict[int, list]:
+    """A protocol buffer's fields by number: integers, or bytes."""
+    fields: dict[int, list] = {}
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _varint(message, at)
+        elif kind == 2:
+            length, at = _varint(message, at)
+            value, at = message[at : at + length], at + length
+        elif kind in (1, 5):
+            width = 8 if kind == 1 else 4
+            value, at = int.from_bytes(message[at : at + width], "little"), at + width
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at

@@ -1,0 +1,85 @@
+"""The reader: scores every short span of a retrieved block as the answer (Lee et al. 2019, §3; Guu et al. 2020, §3.2).
+
+A BERT over `[CLS] question [SEP] block body [SEP]`; a span's representation is the sum of projections of its first and
+last hidden state, normalised after a ReLU, as in the released code.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from realm_jax.config import ModelConfig
+from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
+from realm_jax.types import Tokens
+
+SPAN_NORM_EPS = 1e-3  # of the released checkpoints; the BERT below uses 1e-12
+
+
+def spans(length: int, max_width: int) -> tuple[Int[np.ndarray, " spans"], Int[np.ndarray, " spans"]]:
+    """First and last position of every span of at most `max_width` positions, by width, then by start."""
+    starts = [np.arange(length - width) for width in range(min(max_width, length))]
+    ends = [start + width for width, start in enumerate(starts)]
+    return np.concatenate(starts), np.concatenate(ends)
+
+
+class SpanScorer(nn.Module):
+    """Scores of spans from the hidden states of their ends."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, hidden: Float[Array, "batch tokens hidden"], starts: Int[Array, " spans"], ends: Int[Array, " spans"]
+    ) -> Float[Array, "batch spans"]:
+        normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
+        width = self.config.span_hidden_size
+        both = nn.Dense(2 * width, dtype=self.config.dtype, kernel_init=normal, name="hidden")(hidden)
+        span = nn.relu(both[:, starts, :width] + both[:, ends, width:])
+        span = nn.LayerNorm(epsilon=SPAN_NORM_EPS, dtype=self.config.dtype, name="norm")(span)
+        return nn.Dense(1, kernel_init=normal, name="score")(span)[..., 0].astype(jnp.float32)
+
+
+class Reader(nn.Module):
+    """BERT and span scores."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.bert = Bert(self.config)
+        self.span = SpanScorer(self.config)
+
+    def __call__(self, tokens: Tokens, starts: Array, ends: Array, deterministic: bool = True) -> Array:
+        """float32 [batch, spans] for tokens of shape [batch, tokens]."""
+        return self.span(self.bert(tokens, deterministic), starts, ends)
+
+
+def init(config: ModelConfig, rng: jax.Array) -> dict:
+    """Random parameters."""
+    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
+    return Reader(config).init(rng, tokens, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32))["params"]
+
+
+def span_scores(
+    config: ModelConfig,
+    params: dict,
+    joint: Tokens,
+    block_mask: Bool[Array, "batch blocks tokens"],
+    max_width: int,
+    rng: jax.Array | None = None,
+) -> Float[Array, "batch blocks spans"]:
+    """Scores of all spans (in the order of `spans`); those that leave the block's text are out of the running.
+
+    Args:
+        joint: [batch, blocks, tokens], `[CLS] question [SEP] body [SEP]`.
+        block_mask: true at the body's wordpieces.
+        rng: of the dropout; none without it.
+    """
+    batch, blocks, length = joint.ids.shape
+    starts, ends = (jnp.asarray(x) for x in spans(length, max_width))
+    flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
+    rngs = None if rng is None else {"dropout": rng}
+    scores = Reader(config).apply({"params": params}, flat, starts, ends, deterministic=rng is None, rngs=rngs)
+    inside = block_mask[..., starts] & block_mask[..., ends]
+    return jnp.where(inside, scores.reshape(batch, blocks, -1), MASKED_SCORE)

@@ -1,0 +1,373 @@
+"""Published checkpoints become workdirs that the commands start from; what does not fit is refused whole."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import published
+import pytest
+from test_tensor_bundle import write_bundle
+
+from realm_jax.config import ConfigError
+from realm_jax.convert import __main__ as command
+from realm_jax.convert import into_workdir, knowledge
+from realm_jax.convert.into_workdir import convert
+from realm_jax.data import wordpiece
+from realm_jax.data.prepare import open_prepared, prepare
+from realm_jax.index.versions import IndexStore
+from realm_jax.models.names import flatten
+from realm_jax.training import phases, pretrain
+from realm_jax.workdir import Workdir
+
+
+@pytest.fixture
+def base(tiny_config):
+    """A run's settings, whose model every checkpoint replaces."""
+    return dataclasses.replace(tiny_config, corpus=dataclasses.replace(tiny_config.corpus, knowledge="none.jsonl"))
+
+
+@pytest.fixture
+def tokenizer(tiny_run):
+    return wordpiece.load(tiny_run.tokenizer_file)
+
+
+@pytest.fixture
+def make(tmp_path, base):
+    """`make(name=(tensors, ...))` converts folders of checkpoints into `out` and returns its workdir and conversion."""
+
+    def run(vocab="", **folders):
+        specs = [str(published.write(tmp_path / name, *of_folder)) for name, of_folder in folders.items()]
+        made = convert(specs, tmp_path / "out", base, vocab)
+        return Workdir.open(tmp_path / "out"), made
+
+    return run
+
+
+def tensors_of(tree: dict) -> list[np.ndarray]:
+    return [np.asarray(x) for x in flatten(tree).values()]
+
+
+def check_bert(ours: dict, theirs: dict, prefix: str):
+    """A BERT's arrays, a few of each kind; kernels are transposed."""
+    for path, name in {
+        ("embeddings", "word", "embedding"): "embeddings.word_embeddings.weight",
+        ("layer_1", "attention", "key", "bias"): "encoder.layer.1.attention.self.key.bias",
+        ("layer_0", "attention_norm", "scale"): "encoder.layer.0.attention.output.LayerNorm.weight",
+        ("layer_1", "output_norm", "bias"): "encoder.layer.1.output.LayerNorm.bias",
+    }.items():
+        leaf = ours
+        for key in path:
+            leaf = leaf[key]
+        np.testing.assert_array_equal(leaf, theirs[prefix + name], err_msg=name)
+    kernel = ours["layer_0"]["intermediate"]["kernel"]
+    np.testing.assert_array_equal(kernel, theirs[f"{prefix}encoder.layer.0.intermediate.dense.weight"].T)
+
+
+def test_embedder_and_encoder_make_a_run_that_trains(make, tokenizer, corpus_file):
+    embedder, encoder = published.embedder(), published.encoder()
+    workdir, made = make(a=(embedder, None, tokenizer), b=(encoder,))
+    assert made.has == ["embedder", "encoder", "vocabulary"]
+    assert [line.split()[0] for line in made.missing] == ["reader", "corpus", "index"]
+    assert any("pad_token_id 1" in notice and "pads with 0" in notice for notice in made.notices)
+    unused = [row.origin for row in made.rows if not row.ours]
+    assert sum("(tied to" in origin for origin in unused) == 2
+    assert sum("no part of REALM's embedder" in origin for origin in unused) == 5
+    assert sum("realm.pooler" in origin and "no part of REALM's encoder" in origin for origin in unused) == 2
+    assert len(made.rows) - len(unused) == len(tensors_of(phases.first_params(workdir)))
+    params = phases.first_params(workdir)
+    check_bert(params["embedder"]["shared"]["bert"], embedder, "realm.")
+    check_bert(params["encoder"]["bert"], encoder, "realm.")
+    np.testing.assert_array_equal(
+        params["embedder"]["shared"]["pooler"]["kernel"].T, embedder["realm.pooler.dense.weight"]
+    )
+    np.testing.assert_array_equal(params["embedder"]["shared"]["projection"]["kernel"].T, embedder["cls.dense.weight"])
+    np.testing.assert_array_equal(params["encoder"]["mlm"]["bias"], encoder["cls.predictions.bias"])
+    config = workdir.config
+    assert (config.model.pooling, config.model.gelu, config.model.dropout) == ("cls", "tanh", 0.1)
+    assert (config.ict.steps, config.pretrain.encoder_warmup_steps, config.name) == (0, 0, "out")
+
+    longer = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=str(corpus_file)))
+    workdir = Workdir.create(workdir.path, longer)
+    pretrain.train(workdir, prepare(workdir))
+    last = phases.last_params(workdir, "pretrain", params)
+    assert any((a != b).any() for a, b in zip(tensors_of(params), tensors_of(last), strict=True))
+    other = dataclasses.replace(longer, seed=5)
+    with pytest.raises(ConfigError, match="made with another config .seed: 5 here, 0 there"):
+        Workdir.create(workdir.path, other)  # now it has a corpus
+
+
+def test_model_of_a_converted_workdir_stays(make, tokenizer):
+    workdir, _ = make(a=(published.embedder(), None, tokenizer))
+    config = dataclasses.replace(workdir.config, seed=5)
+    assert Workdir.create(workdir.path, config).config.seed == Workdir.open(workdir.path).config.seed == 5
+    with pytest.raises(ConfigError, match="another config .model.num_heads: 4 here, 2 there"):
+        Workdir.create(workdir.path, dataclasses.replace(config, model=dataclasses.replace(config.model, num_heads=4)))
+
+
+def test_one_part_alone_says_what_is_missing(make, base):
+    workdir, made = make(a=(published.embedder(),))
+    assert made.has == ["embedder"]
+    assert any(line.startswith("vocabulary (every command with text asks for it") for line in made.missing)
+    assert phases.first_params(workdir, ("embedder",)).keys() == {"embedder"}
+    with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
+        phases.first_params(workdir)
+    with_corpus = dataclasses.replace(workdir.config, corpus=dataclasses.replace(base.corpus, knowledge="asset:mini"))
+    with pytest.raises(ConfigError, match="out was converted without a vocabulary: convert again with --vocab="):
+        prepare(Workdir.create(workdir.path, with_corpus))
+
+
+@pytest.mark.parametrize("old_norms", [False, True])
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+def test_a_plain_bert_becomes_both(make, old_norms, prefix):
+    tensors = published.plain_bert()
+    spelled = {name.replace("bert.", prefix, 1) if name.startswith("bert.") else name: x for name, x in tensors.items()}
+    if old_norms:
+        spelled = {
+            n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+            for n, x in spelled.items()
+        }
+    config = {key: value for key, value in published.CONFIG.items() if "realm" not in str(value) and "proj" not in key}
+    workdir, made = make(a=(spelled, config | {"hidden_act": "gelu", "pad_token_id": 0}))
+    params = phases.first_params(workdir)
+    check_bert(params["embedder"]["shared"]["bert"], tensors, "bert.")
+    check_bert(params["encoder"]["bert"], tensors, "bert.")
+    assert not made.notices and workdir.config.model.gelu == "erf"
+    random = [row.ours for row in made.rows if row.origin.startswith("random")]
+    assert sorted(random) == sorted(
+        f"embedder.shared.{name}"
+        for name in ("projection.kernel", "projection.bias", "projection_norm.scale", "projection_norm.bias")
+    )
+
+
+def test_two_towers(make, tmp_path):
+    query, block = published.embedder(7), published.embedder(8)
+    scorer = published.under("embedder.", block) | published.under("query_embedder.", query)
+    workdir, _ = make(scorer=(scorer,))
+    params = phases.first_params(workdir, ("embedder",))["embedder"]
+    assert params.keys() == {"query", "block"} and not workdir.config.model.shared_tower
+    check_bert(params["query"]["bert"], query, "realm.")
+    check_bert(params["block"]["bert"], block, "realm.")
+
+
+def test_a_shared_tower_that_is_stored_twice(make):
+    tensors = published.embedder(7)
+    scorer = published.under("embedder.", tensors) | published.under("query_embedder.", tensors)
+    workdir, made = make(scorer=(scorer,))
+    assert workdir.config.model.shared_tower
+    assert sum("(equal to embedder." in row.origin for row in made.rows) == len(tensors) - 1  # but for the buffer
+
+
+def test_a_fine_tuned_query_tower_beside_the_tower_of_the_blocks(make):
+    openqa, block = published.openqa(3), published.embedder(8)
+    workdir, made = make(qa=(openqa,), blocks=(block,))
+    assert made.has == ["embedder", "reader"]
+    assert any("block_emb is left out" in notice for notice in made.notices)
+    params = phases.first_params(workdir, ("embedder", "reader"))
+    check_bert(params["embedder"]["query"]["bert"], openqa, "embedder.realm.")
+    check_bert(params["embedder"]["block"]["bert"], block, "realm.")
+    check_bert(params["reader"]["bert"], openqa, "reader.realm.")
+    span = params["reader"]["span"]
+    np.testing.assert_array_equal(span["hidden"]["kernel"].T, openqa["reader.qa_outputs.dense_intermediate.weight"])
+    np.testing.assert_array_equal(span["norm"]["scale"], openqa["reader.qa_outputs.layer_normalization.weight"])
+    np.testing.assert_array_equal(span["score"]["kernel"].T, openqa["reader.qa_outputs.dense_output.weight"])
+
+
+TF_ROOTS = {
+    "embedder": ("module/module/module/", "module/module/"),
+    "encoder": ("", ""),
+    "reader": ("reader/module/", "reader/"),
+    "tuned": ("module/module/module/module/", "module/module/module/"),
+}
+
+
+def test_tensorflows_names_give_the_same_parameters(make, tmp_path, base):
+    embedder, encoder, reader = published.embedder(), published.encoder(), published.reader()
+    torch, _ = make(a=(embedder,), b=(encoder,), c=(reader,))
+    parts = {"embedder": embedder, "encoder": encoder, "reader": reader}
+    specs = []
+    for part, tensors in parts.items():
+        (tmp_path / "tf" / part).mkdir(parents=True)
+        prefix = write_bundle(tmp_path / "tf" / part / "variables", published.to_tf(tensors, *TF_ROOTS[part]))
+        (prefix.parent / "config.json").write_text(json.dumps(published.CONFIG))
+        specs.append(str(prefix))
+    convert(specs, tmp_path / "out-tf", base, "")
+    theirs, ours = (phases.first_params(Workdir.open(p), tuple(parts)) for p in (torch.path, tmp_path / "out-tf"))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_fine_tuned_tensorflow_checkpoint_without_config(tmp_path, base):
+    tuned, reader = published.embedder(5), published.reader(6)
+    variables = published.to_tf(tuned, *TF_ROOTS["tuned"]) | published.to_tf(reader, *TF_ROOTS["reader"])
+    write_bundle(tmp_path / "model.ckpt-3", variables)
+    made = convert([str(tmp_path / "model.ckpt-3")], tmp_path / "out", base, "")
+    workdir = Workdir.open(tmp_path / "out")
+    assert made.has == ["embedder", "reader"] and "has no config.json: taken from the shapes" in made.notices[0]
+    model = workdir.config.model
+    assert (model.hidden_size, model.intermediate_size, model.projection_dim, model.span_hidden_size) == (16, 24, 8, 12)
+    params = phases.first_params(workdir, ("embedder", "reader"))
+    check_bert(params["embedder"]["shared"]["bert"], tuned, "realm.")
+    check_bert(params["reader"]["bert"], reader, "realm.")
+
+
+def without(tensors: dict, *names: str) -> dict:
+    return {name: x for name, x in tensors.items() if name not in names}
+
+
+LAYER = "realm.encoder.layer.1.output.dense.weight"
+BAD = {
+    "missing tensor": (
+        {"tensors": without(published.embedder(), LAYER)},
+        rf"lacks {LAYER} \(24, 16\).*: nothing is left",
+    ),
+    "missing beside another": (
+        {
+            "tensors": without(published.embedder(), LAYER)
+            | {"realm.encoder.layer.1.output.thick.weight": np.ones((2, 3), np.float32)}
+        },
+        rf"lacks {LAYER} \(24, 16\): left over on their side: .*thick.weight \(2, 3\)",
+    ),
+    "extra tensor": (
+        {"tensors": published.embedder() | {"realm.extra.weight": np.ones((2, 3), np.float32)}},
+        r"holds tensors that have no place: realm.extra.weight \(2, 3\)",
+    ),
+    "wrong shape": (
+        {"tensors": published.embedder() | {LAYER: np.ones((3, 3), np.float32)}},
+        rf"has other shapes than the config: {LAYER} \(3, 3\) for bert.layer_1.output.kernel \(24, 16\)",
+    ),
+    "untied decoder": (
+        {"tensors": published.encoder() | {"cls.predictions.decoder.bias": np.ones(700, np.float32)}},
+        "cls.predictions.decoder.bias differs from the mlm.bias that it is tied to",
+    ),
+    "no BERT": (
+        {"tensors": {"conv.weight": np.ones((2, 2), np.float32)}},
+        r"holds tensors of no BERT: conv.weight \(2, 2\)",
+    ),
+    "vocabulary size": ({"config": published.CONFIG | {"vocab_size": 600}}, r"word_embeddings.weight \(700, 16\)"),
+    "key of config": ({"config": without(published.CONFIG, "hidden_act")}, "config.json lacks 'hidden_act'"),
+    "activation": ({"config": published.CONFIG | {"hidden_act": "relu"}}, "hidden_act 'relu', not one of gelu_new"),
+    "epsilon": (
+        {"config": published.CONFIG | {"layer_norm_eps": 1e-5}},
+        "layer_norm_eps 1e-05; REALM's models have 1e-12",
+    ),
+    "segments": ({"config": published.CONFIG | {"type_vocab_size": 1}}, "type_vocab_size 1; REALM's models have 2"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_what_does_not_fit_is_refused_whole(make, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(a=(changes.get("tensors", published.embedder()), changes.get("config")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_damaged_files_and_vocabularies_are_refused_whole(make, tmp_path, base, tiny_run):
+    folder = published.write(tmp_path / "a", published.embedder())
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ConfigError, match="model.safetensors: is damaged or no safetensors file"):
+        convert([str(folder)], tmp_path / "out", base, "")
+    published.write(folder, published.embedder())
+    small = wordpiece.train(["a few words"], 60)
+    small.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="tokenizer.json: has 60 wordpieces, the checkpoint 700: pass --vocab"):
+        convert([str(folder)], tmp_path / "out", base, str(tmp_path / "tokenizer.json"))
+    for specs, message in (
+        ([str(folder), str(folder)], "each hold an embedder"),
+        ([str(tmp_path / "nothing")], "no such file or folder"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            convert(specs, tmp_path / "out", base, "")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    convert([str(folder)], tmp_path / "out", base, str(tiny_run.tokenizer_file))
+    with pytest.raises(ConfigError, match="out: is there already"):
+        convert([str(folder)], tmp_path / "out", base, "")
+
+
+def write_records(file: pathlib.Path, texts: list[str]) -> pathlib.Path:
+    array = np.empty(len(texts), object)
+    array[:] = [text.encode() for text in texts]
+    np.save(file, array, allow_pickle=True)
+    return file
+
+
+@pytest.fixture
+def texts(tiny_run):
+    """Bodies of blocks, in an order of their own."""
+    corpus = open_prepared(tiny_run).knowledge
+    return [corpus.block(i).text for i in range(corpus.num_blocks)][::-1][:50]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_knowledge_files_become_corpus_and_index(tmp_path, base, tokenizer, texts, dtype):
+    tensors = published.openqa(len(texts))
+    folder = published.write(tmp_path / "qa", tensors, None, tokenizer)
+    write_records(folder / "block_records.npy", texts)
+    base = dataclasses.replace(base, index=dataclasses.replace(base.index, dtype=dtype))
+    made = convert([str(folder)], tmp_path / "out", base, "")
+    assert made.has == ["embedder", "reader", "vocabulary", "corpus", "index"]
+    workdir = Workdir.open(tmp_path / "out")
+    data = prepare(workdir)
+    assert [data.knowledge.block(i).text for i in range(len(texts))] == texts
+    assert data.knowledge.num_blocks == len(texts)
+    version = IndexStore(workdir.index_folder).latest()
+    version.check_corpus(data.knowledge.segment_hashes)
+    version.verify(quick=False)
+    np.testing.assert_allclose(version.load_embeddings().astype(np.float32), tensors["block_emb"], rtol=1e-2)
+    if dtype == "float32":
+        np.testing.assert_array_equal(version.load_embeddings(), tensors["block_emb"])
+    assert (version.step, version.manifest["embedded_by"]) == (0, str(folder))
+
+
+def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, tokenizer, texts, monkeypatch):
+    monkeypatch.setattr(knowledge, "SEGMENT_BLOCKS", 20)
+    folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
+    write_records(folder / "block_records.npy", texts)
+    convert([str(folder)], tmp_path / "unbroken", base, "")
+    real, calls = knowledge.corpus.append, []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(knowledge.corpus, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert([str(folder)], tmp_path / "out", base, "")
+    assert not (tmp_path / "out").exists()
+    first = tmp_path / "out.partial" / "corpus" / "segment-00000" / "tokens.bin"
+    before = first.stat().st_ino
+    convert([str(folder)], tmp_path / "out", base, "")
+    assert len(calls) == 4 and not (tmp_path / "out.partial").exists()
+    corpora = [open_prepared(Workdir.open(tmp_path / name)).knowledge for name in ("unbroken", "out")]
+    assert corpora[0].segment_hashes == corpora[1].segment_hashes and len(corpora[0].segment_hashes) == 3
+    assert (tmp_path / "out" / "corpus" / "segment-00000" / "tokens.bin").stat().st_ino == before
+
+
+def test_knowledge_files_that_do_not_fit(tmp_path, base, tokenizer, texts):
+    folder = published.write(tmp_path / "qa", published.openqa(len(texts) - 1), None, tokenizer)
+    for records, message in (
+        (texts, rf"block_emb has shape \({len(texts) - 1}, 8\), the corpus and the embedder make \({len(texts)}, 8\)"),
+        ([*texts[:3], " ", *texts[4:-1]], "record 3: has no text"),
+    ):
+        write_records(folder / "block_records.npy", records)
+        with pytest.raises(ConfigError, match=message):
+            convert([str(folder)], tmp_path / "out", base, "")
+        assert [path.name for path in tmp_path.iterdir()] == ["qa"]
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match="block records need a vocabulary: pass --vocab"):
+        convert([str(folder)], tmp_path / "out", base, "")
+
+
+def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_config, monkeypatch):
+    published.write(tmp_path / "a", published.embedder())
+    flags = ["--pretrain.query_len_tokens=32", "--corpus.block_len_tokens=48"]
+    command.main([str(tmp_path / "a"), str(tmp_path / "out"), "--config=experiments/mini.py", *flags])
+    out = capsys.readouterr().out
+    assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
+    assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
+    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == ["embedder"]
+    with pytest.raises(ConfigError, match="pass SOURCE... OUT"):
+        command.main([str(tmp_path / "a")])
