@@ -25,10 +25,12 @@ _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _MEMOIZE = {"MEMOIZE", "BINPUT", "LONG_BINPUT"}
 _RECALL = {"BINGET", "LONG_BINGET"}
+_APPEND = {"APPEND", "APPENDS"}
 _HARMLESS = {
-    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1",
-    "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "REDUCE", "BUILD",
+    "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "TUPLE", "TUPLE1",
+    "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "EMPTY_LIST", "LIST", "REDUCE", "BUILD", *_APPEND,
 }  # fmt: skip
+_OF_BYTES = {"FRAME", "MARK", *_BYTES, *_MEMOIZE, *_RECALL, *_APPEND}  # what a list of bytes is made of
 _NONE = 2**64 - 1
 
 
@@ -69,9 +71,9 @@ def _header(file: pathlib.Path, stream: io.BufferedIOBase) -> int:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-    except ValueError as error:
+    except Exception as error:  # NumPy evaluates the header, and a damaged one can raise anything
         raise ConfigError(f"{file}: is no .npy file ({error}): pass a block_records.npy") from error
-    if dtype != np.dtype(object) or len(shape) != 1:
+    if dtype != np.dtype(object) or len(shape) != 1 or shape[0] < 0:
         raise ConfigError(f"{file}: is an array of {dtype} {shape}, not a list of texts: pass a block_records.npy")
     return shape[0]
 
@@ -81,10 +83,11 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
     positions = array.array("Q")  # by number in the memo
     strings: dict[int, str] = {}
     pushed: list[str] = []  # the last two strings: what STACK_GLOBAL looks up
-    in_list, last = False, None
+    in_list, only_bytes, last = False, True, None
     try:
         for opcode, argument, position in pickletools.genops(stream):
             name = opcode.name
+            only_bytes = only_bytes and (name in _OF_BYTES or not in_list)
             if name in _BYTES:
                 last = position
                 if in_list:
@@ -94,6 +97,8 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
                 pushed = [*pushed[-1:], argument]
             elif name in _MEMOIZE:
                 number = len(positions) if name == "MEMOIZE" else argument
+                if number > len(positions):
+                    raise ValueError(f"memo {number} comes after {len(positions)}")
                 positions.extend([_NONE] * (number + 1 - len(positions)))
                 if isinstance(last, str):
                     strings[number] = last
@@ -104,7 +109,7 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
                 if last is not None:
                     pushed = [*pushed[-1:], last]
                 elif in_list and positions[argument] != _NONE:
-                    yield _bytes_at(stream, positions[argument])
+                    yield _bytes_at(file, positions[argument])
             elif name in ("GLOBAL", "STACK_GLOBAL"):
                 last = None
                 asked = argument if name == "GLOBAL" else " ".join(pushed)
@@ -113,10 +118,12 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
                         f"{file}: its pickle asks for {asked.replace(' ', '.')}, which is no part of an array of "
                         "texts, so it was not opened: use a block_records.npy from a source that you trust"
                     )
+            elif name in _APPEND and not only_bytes:
+                raise ConfigError(f"{file}: holds more than bytes: pass a block_records.npy, an array of bytes objects")
             elif name in _HARMLESS:
                 last = None
                 in_list = in_list or name == "EMPTY_LIST"
-            else:
+            elif name != "FRAME":  # which may come between an object and its memo
                 raise ConfigError(
                     f"{file}: its pickle has the opcode {name}, which no array of texts needs, so it was not opened: "
                     "use a block_records.npy from a source that you trust"
@@ -127,10 +134,9 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
         raise ConfigError(f"{file}: is damaged ({error}): download it again") from error
 
 
-def _bytes_at(stream: io.BufferedIOBase, position: int) -> bytes:
-    """The record that an opcode at `position` pushes; leaves the stream where it was."""
-    here = stream.tell()
-    stream.seek(position)
-    _, argument, _ = next(iter(pickletools.genops(stream)))
-    stream.seek(here)
+def _bytes_at(file: pathlib.Path, position: int) -> bytes:
+    """The record that an opcode at `position` pushes."""
+    with open(file, "rb") as stream:
+        stream.seek(position)
+        _, argument, _ = next(iter(pickletools.genops(stream)))
     return argument

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from safetensors.numpy import save_file
+from tokenizers import processors
 
 from realm_jax.config import CONVERTED, ConfigError, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
@@ -100,6 +101,8 @@ def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: d
 
 def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
     tokenizer = wordpiece.load(workdir.tokenizer_file)
+    cls, sep = ((token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)  # ours come from the corpus store, not from here
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")

@@ -86,9 +86,12 @@ def _read_config(file: pathlib.Path) -> dict | None:
     if not file.exists():
         return None
     try:
-        return json.loads(file.read_text())
+        config = json.loads(file.read_text())
     except ValueError as error:
         raise ConfigError(f"{file}: is not JSON ({error}): download it again") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file}: is no JSON object: download it again")
+    return config
 
 
 def _read_file(file: pathlib.Path) -> dict[str, np.ndarray]:
@@ -103,11 +106,11 @@ def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
             header_len = struct.unpack("<Q", stream.read(8))[0]
             header = json.loads(stream.read(header_len))
         header.pop("__metadata__", None)
+        values = np.memmap(file, np.uint8, "r")[8 + header_len :]  # once: each mapping takes a file descriptor
         tensors = {}
         for name, entry in header.items():
-            dtype, start = _SAFETENSORS_DTYPES[entry["dtype"]], 8 + header_len + entry["data_offsets"][0]
-            shape = tuple(entry["shape"])
-            tensors[name] = np.empty(shape, dtype) if 0 in shape else np.memmap(file, dtype, "r", start, shape)
+            start, end = entry["data_offsets"]
+            tensors[name] = values[start:end].view(_SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         return tensors
     except (OSError, SafetensorError, KeyError, ValueError, struct.error) as error:
         raise ConfigError(f"{file}: is damaged or no safetensors file ({error}): download it again") from error

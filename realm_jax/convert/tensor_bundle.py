@@ -5,15 +5,19 @@ No well-kept reader without TensorFlow exists, and TensorFlow's own reads a vari
 files hold the arrays as they are.
 """
 
+import functools
+import math
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 
 from realm_jax.config import ConfigError
 
+_Bytes = TypeVar("_Bytes", bytes, np.ndarray)
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_LEN = 48
 _BLOCK_TRAILER_LEN = 5  # kind of compression, checksum
@@ -23,7 +27,7 @@ _DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 10: np.bool_,
 
 def is_bundle(prefix: pathlib.Path) -> bool:
     """Whether a TensorFlow checkpoint has this prefix."""
-    return prefix.with_name(prefix.name + ".index").is_file()
+    return _index(prefix).is_file()
 
 
 def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
@@ -32,26 +36,38 @@ def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: a file is missing or damaged, or variables are stored in a way that REALM's checkpoints do not use.
     """
-    index = prefix.with_name(prefix.name + ".index")
+    index = _index(prefix)
     try:
         entries = dict(_table(index.read_bytes()))
         header = _fields(entries.pop(b""))
         num_shards = header.get(1, [1])[0]
         if header.get(2, [0])[0]:
             raise ValueError("big-endian")
+
+        @functools.cache  # a mapping of each variable would take a file descriptor each
+        def shard(number: int) -> np.ndarray:
+            return np.memmap(f"{prefix}.data-{number:05}-of-{num_shards:05}", np.uint8, "r")
+
         variables = {}
         for key, value in entries.items():
-            variable = _variable(prefix, _fields(value), num_shards)
+            variable = _variable(_fields(value), shard)
             if variable is not None:
                 variables[key.decode()] = variable
         return variables
     except FileNotFoundError as error:
         raise ConfigError(f"{error.filename}: no such file, though {index} names it: download all of it") from error
-    except (ValueError, KeyError, IndexError, OSError, struct.error, OverflowError) as error:
-        raise ConfigError(f"{prefix}: is damaged or no TensorFlow checkpoint ({error}): download it again") from error
+    except Exception as error:  # a damaged index can raise anything
+        raise ConfigError(
+            f"{prefix}: is damaged, or no TensorFlow checkpoint as REALM's are ({type(error).__name__}: {error}): "
+            "download it again, or pass a safetensors file"
+        ) from error
 
 
-def _variable(prefix: pathlib.Path, entry: dict[int, list], num_shards: int) -> np.ndarray | None:
+def _index(prefix: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(f"{prefix}.index")
+
+
+def _variable(entry: dict[int, list], shard: Callable[[int], np.ndarray]) -> np.ndarray | None:
     if 7 in entry:
         raise ValueError("a variable is stored in slices")
     dtype = _DTYPES.get(entry[1][0])
@@ -59,11 +75,10 @@ def _variable(prefix: pathlib.Path, entry: dict[int, list], num_shards: int) -> 
         return None
     dims = _fields(entry[2][0]).get(2, []) if 2 in entry else []
     shape = tuple(_fields(dim).get(1, [0])[0] for dim in dims)
-    shard, offset, size = (entry.get(field, [0])[0] for field in (3, 4, 5))
-    file = prefix.with_name(f"{prefix.name}.data-{shard:05}-of-{num_shards:05}")
-    if size != np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize or file.stat().st_size < offset + size:
-        raise ValueError(f"{file.name} is too short for its variables")
-    return np.memmap(file, dtype, "r", offset, shape) if size else np.empty(shape, dtype)
+    number, offset, size = (entry.get(field, [0])[0] for field in (3, 4, 5))
+    if size != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError(f"a variable of shape {shape} takes {size} bytes")
+    return _cut(shard(number), offset, size).view(dtype).reshape(shape) if size else np.empty(shape, dtype)
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -79,20 +94,18 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Entries of one block; a key is given by what it shares with the key before it."""
-    if offset + size + _BLOCK_TRAILER_LEN > len(data):
-        raise ValueError("the index is cut off")
-    if data[offset + size]:
+    block, trailer = _cut(data, offset, size), _cut(data, offset + size, _BLOCK_TRAILER_LEN)
+    if trailer[0]:
         raise ValueError("the index is compressed")
-    block = data[offset : offset + size]
     num_restarts = struct.unpack("<I", block[-4:])[0]
     limit, at, key = size - 4 - 4 * num_restarts, 0, b""
     while at < limit:
         shared, at = _varint(block, at)
         added, at = _varint(block, at)
         value_len, at = _varint(block, at)
-        key = key[:shared] + block[at : at + added]
+        key = _cut(key, 0, shared) + _cut(block, at, added)
         at += added
-        yield key, block[at : at + value_len]
+        yield key, _cut(block, at, value_len)
         at += value_len
 
 
@@ -113,14 +126,20 @@ def _fields(message: bytes) -> dict[int, list]:
             value, at = _varint(message, at)
         elif kind == 2:
             length, at = _varint(message, at)
-            value, at = message[at : at + length], at + length
+            value, at = _cut(message, at, length), at + length
         elif kind in (1, 5):
             width = 8 if kind == 1 else 4
-            value, at = int.from_bytes(message[at : at + width], "little"), at + width
+            value, at = int.from_bytes(_cut(message, at, width), "little"), at + width
         else:
             raise ValueError(f"unknown wire type {kind}")
         fields.setdefault(tag >> 3, []).append(value)
     return fields
+
+
+def _cut(data: _Bytes, at: int, size: int) -> _Bytes:
+    if at + size > len(data):
+        raise ValueError("a file is cut off")
+    return data[at : at + size]
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -6,11 +6,14 @@ ours; any other name is refused. Reads the zip archives of torch >= 1.6 and the 
 
 import collections
 import io
+import operator
+import os
 import pathlib
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -31,6 +34,7 @@ _DTYPES = {
     "BoolStorage": np.bool_,
 }
 _MAGIC = 0x1950A86A20F9469CFC6C  # first value of the plain format
+_ZIP_SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, lengths of its name and of its extra field
 
 
@@ -41,7 +45,7 @@ def read_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
         ConfigError: the file is damaged, is no state dict, or its pickle names anything but tensors.
     """
     try:
-        value = _read_zip(file) if zipfile.is_zipfile(file) else _read_plain(file)
+        value = _read_zip(file) if _is_zip(file) else _read_plain(file)
     except _Refused as error:
         raise ConfigError(
             f"{file}: its pickle asks for {error}, which is no part of a tensor, so it was not opened: "
@@ -51,7 +55,8 @@ def read_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
         raise ConfigError(
             f"{file}: is damaged or no torch checkpoint ({type(error).__name__}: {error}): download it again"
         ) from error
-    tensors = {name: x for name, x in value.items() if isinstance(x, np.ndarray)} if isinstance(value, dict) else {}
+    items = value.items() if isinstance(value, dict) else ()
+    tensors = {name: x for name, x in items if isinstance(name, str) and isinstance(x, np.ndarray)}
     if not tensors:
         raise ConfigError(f"{file}: holds no tensors by name: pass a state dict, as `model.save_pretrained` writes it")
     return tensors
@@ -61,12 +66,25 @@ class _Refused(Exception):
     """A pickle names a global that is no part of a tensor."""
 
 
-class _TensorUnpickler(pickle.Unpickler):
+@dataclass(frozen=True)
+class _Storage:
+    """The values that tensors are views of."""
+
+    values: np.ndarray
+
+
+class _TensorUnpickler(pickle._Unpickler):  # the one in C takes all the memory that a damaged file asks for
     """Builds dictionaries of NumPy arrays; refuses every global that is not part of a tensor."""
 
     def __init__(self, stream: io.BufferedIOBase, storage: Callable[[np.dtype, str, int], Any]):
         super().__init__(stream, encoding="utf-8")
         self._storage = storage
+
+    def load_build(self) -> None:
+        """Leaves out attributes: no tensor needs them, and a storage with others could reach anywhere in memory."""
+        self.stack.pop()
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -80,32 +98,45 @@ class _TensorUnpickler(pickle.Unpickler):
         raise _Refused(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        _, dtype, key, _, count, *_ = pid
+        _, dtype, key, _, count, *view = pid
+        if view not in ([], [None]):
+            raise ValueError(f"storage {key} is a part of another")
         return self._storage(dtype, key, count)
-
-
-class _Storage:
-    """The values that tensors are views of."""
-
-    def __init__(self, dtype: np.dtype, count: int):
-        self.dtype, self.count = dtype, count
-        self.values: np.ndarray | None = None
 
 
 def _tensor(storage: _Storage, offset: int, shape: tuple, stride: tuple, *_) -> np.ndarray:
     """A view of a storage; checks that it stays inside."""
+    values = storage.values
+    shape, stride = tuple(map(operator.index, shape)), tuple(map(operator.index, stride))
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if 0 in shape:
-        return np.empty(shape, storage.dtype)
-    if offset < 0 or min((*stride, 0)) < 0 or last >= storage.count:
-        raise ValueError(f"a tensor of shape {shape} reaches beyond its {storage.count} values")
-    itemsize = storage.dtype.itemsize
+        return np.empty(shape, values.dtype)
+    if min((offset, *shape, *stride)) < 0 or last >= len(values):
+        raise ValueError(f"a tensor of shape {shape} reaches beyond its {len(values)} values")
     return np.lib.stride_tricks.as_strided(
-        storage.values[offset:], shape, [step * itemsize for step in stride], writeable=False
+        values[offset:], shape, [step * values.itemsize for step in stride], writeable=False
     )
 
 
+def _mapped(file: pathlib.Path) -> np.ndarray:
+    """A file's bytes, mapped once: a mapping of each tensor would take a file descriptor each."""
+    return np.memmap(file, np.uint8, "r")
+
+
+def _values(mapped: np.ndarray, dtype: np.dtype, start: int, count: int) -> np.ndarray:
+    values = mapped[start : start + count * dtype.itemsize].view(dtype)
+    if len(values) != count:
+        raise ValueError(f"the file ends before its {count} values at {start}")
+    return values
+
+
+def _is_zip(file: pathlib.Path) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(len(_ZIP_SIGNATURE)) == _ZIP_SIGNATURE
+
+
 def _read_zip(file: pathlib.Path) -> Any:
+    mapped = _mapped(file)
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -116,47 +147,43 @@ def _read_zip(file: pathlib.Path) -> Any:
             member = archive.getinfo(f"{folder}data/{key}")
             if member.compress_type != zipfile.ZIP_STORED or member.file_size < count * dtype.itemsize:
                 raise ValueError(f"{member.filename} does not hold {count} values")
-            found = _Storage(dtype, count)
-            found.values = np.memmap(file, dtype, "r", _member_start(file, member), (count,)) if count else np.empty(0)
-            return found
+            return _Storage(_values(mapped, dtype, _member_start(mapped, member), count))
 
         return _TensorUnpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
 
 
-def _member_start(file: pathlib.Path, member: zipfile.ZipInfo) -> int:
-    with open(file, "rb") as stream:
-        stream.seek(member.header_offset)
-        signature, name, extra = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
-    if signature != b"PK\x03\x04":
+def _member_start(mapped: np.ndarray, member: zipfile.ZipInfo) -> int:
+    signature, name, extra = _LOCAL_HEADER.unpack_from(mapped, member.header_offset)
+    if signature != _ZIP_SIGNATURE:
         raise zipfile.BadZipFile(f"no member at {member.header_offset}")
     return member.header_offset + _LOCAL_HEADER.size + name + extra
 
 
 def _read_plain(file: pathlib.Path) -> Any:
     """Pickles of a magic number, a version, the sizes of C types, the tensors and the order of storages, then these."""
+    sizes: dict[str, tuple[np.dtype, int]] = {}
     storages: dict[str, _Storage] = {}
 
-    def storage(dtype: np.dtype, key: str, count: int) -> _Storage:
-        return storages.setdefault(key, _Storage(dtype, count))
+    def note(dtype: np.dtype, key: str, count: int) -> None:
+        sizes[key] = dtype, count
 
+    mapped = _mapped(file)
     with open(file, "rb") as stream:
-        if _TensorUnpickler(stream, storage).load() != _MAGIC:
+        if _TensorUnpickler(stream, note).load() != _MAGIC:
             raise ValueError("not torch's magic number")
         for _ in range(2):
-            _TensorUnpickler(stream, storage).load()
+            _TensorUnpickler(stream, note).load()
         start = stream.tell()
-        _Skeleton(stream, storage).load()
-        keys = _TensorUnpickler(stream, storage).load()
-        for key in keys:
+        _Skeleton(stream, note).load()
+        for key in _TensorUnpickler(stream, note).load():
             count = struct.unpack("<q", stream.read(8))[0]
-            found = storages[key]
-            if count != found.count:
-                raise ValueError(f"storage {key} has {count} values instead of {found.count}")
-            position = stream.tell()
-            found.values = np.memmap(file, found.dtype, "r", position, (count,)) if count else np.empty(0, found.dtype)
-            stream.seek(position + count * found.dtype.itemsize)
+            dtype, expected = sizes[key]
+            if count != expected:
+                raise ValueError(f"storage {key} has {count} values instead of {expected}")
+            storages[key] = _Storage(_values(mapped, dtype, stream.tell(), count))
+            stream.seek(count * dtype.itemsize, os.SEEK_CUR)
         stream.seek(start)
-        return _TensorUnpickler(stream, storage).load()  # now that the storages are known
+        return _TensorUnpickler(stream, lambda dtype, key, count: storages[key]).load()
 
 
 class _Skeleton(_TensorUnpickler):
