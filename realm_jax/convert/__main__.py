@@ -73,7 +73,10 @@ def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags) -> None:
     for missing in made.missing:
         print(f"{out} has no {missing}")
     corpus = "" if "corpus" in made.has else " --corpus=FILE_OR_FOLDER"
-    print(f"next: python -m realm_jax.run --workdir={out}{corpus}", flush=True)
+    if "encoder" in made.has:
+        print(f"next: python -m realm_jax.run --workdir={out}{corpus}", flush=True)
+    elif "corpus" in made.has:
+        print(f"next: python -m realm_jax.eval --workdir={out} --only=recall --dataset=QUESTIONS.jsonl", flush=True)
 
 
 def _export(workdir: Workdir, out: pathlib.Path, to: str) -> None:

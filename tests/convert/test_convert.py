@@ -363,11 +363,26 @@ def test_knowledge_files_that_do_not_fit(tmp_path, base, tokenizer, texts):
 
 def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_config, monkeypatch):
     published.write(tmp_path / "a", published.embedder())
+    published.write(tmp_path / "b", published.encoder())
     flags = ["--pretrain.query_len_tokens=32", "--corpus.block_len_tokens=48"]
-    command.main([str(tmp_path / "a"), str(tmp_path / "out"), "--config=experiments/mini.py", *flags])
+    paths = [str(tmp_path / name) for name in ("a", "b", "out")]
+    command.main([*paths, "--config=experiments/mini.py", *flags])
     out = capsys.readouterr().out
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
     assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
-    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == ["embedder"]
+    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == ["embedder", "encoder"]
     with pytest.raises(ConfigError, match="pass SOURCE... OUT"):
-        command.main([str(tmp_path / "a")])
+        command.main(paths[:1])
+
+
+@pytest.mark.slow
+def test_the_published_shapes_take_little_memory(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "benchmarks")
+    import convert_published
+
+    from realm_jax.config import ModelConfig
+
+    for part, name in (("embedder", "RealmEmbedder"), ("encoder", "RealmKnowledgeAugEncoder")):
+        convert_published.write_checkpoint(tmp_path / part, part, name, ModelConfig())
+    used = convert_published.convert(tmp_path, [tmp_path / "embedder", tmp_path / "encoder"])
+    assert 0.1 < used["peak_anonymous_gib"] < 4
