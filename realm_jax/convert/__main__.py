@@ -32,7 +32,7 @@ class _Flags:
     config: str = "experiments/base_wikipedia.py"
     """Experiment file whose get_config() the other flags override; the model comes from the checkpoint."""
     corpus: str = ""
-    """Short for --corpus.knowledge."""
+    """Short for --corpus.knowledge; the corpus is then built at once."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +63,7 @@ def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags) -> None:
     config = flags.settings
     if flags.corpus:
         config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))
-    made = convert(sources, out, config, flags.vocab)
+    made = convert(sources, out, config, flags.vocab, with_corpus=bool(flags.corpus))
     width = max((len(row.ours) for row in made.rows), default=0)
     for row in made.rows:
         print(f"{row.ours or '(unused)':{width}}  {'x'.join(map(str, row.shape)):>12}  {row.origin}")

@@ -119,7 +119,7 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
                         "texts, so it was not opened: use a block_records.npy from a source that you trust"
                     )
             elif name in _APPEND and not only_bytes:
-                raise ConfigError(f"{file}: holds more than bytes: pass a block_records.npy, an array of bytes objects")
+                raise ConfigError(f"{file}: holds other things than bytes: pass a block_records.npy, an array of bytes")
             elif name in _HARMLESS:
                 last = None
                 in_list = in_list or name == "EMPTY_LIST"

@@ -18,11 +18,21 @@ from realm_jax.convert.model_config import model_config
 from realm_jax.convert.parts import BLOCK_EMB, Model, Row
 from realm_jax.convert.sources import Checkpoint, open_source
 from realm_jax.data import assets, wordpiece
+from realm_jax.data.prepare import prepare
 from realm_jax.models import pretrained
 from realm_jax.models.names import flatten
 from realm_jax.workdir import Workdir, write_json, write_text
 
 CONVERSION = "conversion.json"
+_PLAN = "plan.json"  # in the unfinished folder: what it is to become
+_NEEDED = {
+    "embedder": "retrieval and pre-training need it",
+    "encoder": "pre-training needs it",
+    "reader": "fine-tuning starts one at random",
+    "vocabulary": "every command with text asks for it: convert again with --vocab=FOLDER_OR_FILE",
+    "corpus": "pass --corpus=FILE_OR_FOLDER to the first command",
+    "index": "the first command builds one",
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,14 @@ class _Chosen:
     """Models that only repeat another."""
 
 
-def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str) -> Conversion:
+def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, with_corpus: bool = False) -> Conversion:
     """Writes `out`, which appears complete or not at all; the same call goes on where an earlier one stopped.
 
     Args:
         specs: SOURCEs; see `sources.open_source`.
         base: the config of the run; its model is replaced by the checkpoints'.
-        vocab: file or folder of the vocabulary; empty for the one that a SOURCE brings.
+        vocab: file, folder or Hugging Face id of the vocabulary; empty for the one that a SOURCE brings.
+        with_corpus: build the corpus that `base` names; without, the first command does.
 
     Raises:
         ConfigError: see the functions of this folder; nothing is written.
@@ -78,7 +89,7 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str) -> Co
         notices.append(f"{embeddings[0].spec}: block_emb is left out: without block_records.npy nobody knows its texts")
     trees, rows = _read(chosen, model, base.seed)
     config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
-    has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records else [])]
+    has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
     has += ["index"] if records and embeddings else []
     partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
     workdir = Workdir(partial, config)
@@ -96,25 +107,16 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str) -> Co
             if embeddings:
                 block_emb = embeddings[0].tensors[BLOCK_EMB]
                 knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, embeddings[0].spec)
+        elif with_corpus:
+            prepare(workdir)
         write_json(workdir.config_file, config_lib.to_json(config))
     except ConfigError:  # a kill leaves the folder for the next call; a bad source does not
         shutil.rmtree(partial, ignore_errors=True)
         raise
     (partial / _PLAN).unlink()
     os.replace(partial, out)
-    needed = {
-        "embedder": "retrieval and pre-training need it",
-        "encoder": "pre-training needs it",
-        "reader": "fine-tuning starts one at random",
-        "vocabulary": "every command with text asks for it: convert again with --vocab=FOLDER_OR_FILE",
-        "corpus": "pass --corpus=FILE_OR_FOLDER to the first command",
-        "index": "the first command builds one",
-    }
-    missing = [f"{name} ({why})" for name, why in needed.items() if name not in has]
+    missing = [f"{name} ({why})" for name, why in _NEEDED.items() if name not in has]
     return Conversion(rows, notices, has, missing)
-
-
-_PLAN = "plan.json"
 
 
 def _partial(out: pathlib.Path, plan: dict) -> epath.Path:

@@ -10,14 +10,12 @@ import math
 import pathlib
 import struct
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 
 from realm_jax.config import ConfigError
 
-_Bytes = TypeVar("_Bytes", bytes, np.ndarray)
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_LEN = 48
 _BLOCK_TRAILER_LEN = 5  # kind of compression, checksum
@@ -45,7 +43,7 @@ def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
             raise ValueError("big-endian")
 
         @functools.cache  # a mapping of each variable would take a file descriptor each
-        def shard(number: int) -> np.ndarray:
+        def shard(number: int) -> np.memmap:
             return np.memmap(f"{prefix}.data-{number:05}-of-{num_shards:05}", np.uint8, "r")
 
         variables = {}
@@ -67,7 +65,7 @@ def _index(prefix: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(f"{prefix}.index")
 
 
-def _variable(entry: dict[int, list], shard: Callable[[int], np.ndarray]) -> np.ndarray | None:
+def _variable(entry: dict[int, list], shard: Callable[[int], np.memmap]) -> np.ndarray | None:
     if 7 in entry:
         raise ValueError("a variable is stored in slices")
     dtype = _DTYPES.get(entry[1][0])
@@ -78,7 +76,12 @@ def _variable(entry: dict[int, list], shard: Callable[[int], np.ndarray]) -> np.
     number, offset, size = (entry.get(field, [0])[0] for field in (3, 4, 5))
     if size != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"a variable of shape {shape} takes {size} bytes")
-    return _cut(shard(number), offset, size).view(dtype).reshape(shape) if size else np.empty(shape, dtype)
+    if not size:
+        return np.empty(shape, dtype)
+    values = shard(number)
+    if offset + size > len(values):
+        raise ValueError(f"{values.filename} is too short for its variables")
+    return values[offset : offset + size].view(dtype).reshape(shape)
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -136,9 +139,9 @@ def _fields(message: bytes) -> dict[int, list]:
     return fields
 
 
-def _cut(data: _Bytes, at: int, size: int) -> _Bytes:
+def _cut(data: bytes, at: int, size: int) -> bytes:
     if at + size > len(data):
-        raise ValueError("a file is cut off")
+        raise ValueError("the index is cut off")
     return data[at : at + size]
 
 

@@ -27,7 +27,7 @@ class TrainerGone(RunError):
 
 
 def follow(workdir: Workdir, *, parent: int | None = None) -> None:
-    """Builds a version from each newest checkpoint until pre-training is done.
+    """Builds a version from each newest checkpoint until pre-training is done; from converted weights at once.
 
     Args:
         parent: give up once this process is no longer our parent.
@@ -55,6 +55,10 @@ def follow(workdir: Workdir, *, parent: int | None = None) -> None:
 
     last_news, pause = time.monotonic(), POLL_S[0]
     with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
+        if workdir.is_done("init") and not config.ict.steps and store.latest() is None:
+            with Checkpoints(workdir.phase("init"), read_only=True) as converted:
+                params = jax.device_get(converted.restore_params(0, {"embedder": template})["embedder"])
+            build_version(config, data.knowledge, data.special, store, 0, params, check_in=check_in)
         while True:
             check_in()
             is_done = workdir.is_done("pretrain")  # read before the checkpoints: if it is set, the last one is there

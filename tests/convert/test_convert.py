@@ -16,6 +16,8 @@ from realm_jax.convert import into_workdir, knowledge
 from realm_jax.convert.into_workdir import convert
 from realm_jax.data import wordpiece
 from realm_jax.data.prepare import open_prepared, prepare
+from realm_jax.eval.retrieval import heldout_recall
+from realm_jax.index import builder
 from realm_jax.index.versions import IndexStore
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
@@ -113,9 +115,23 @@ def test_one_part_alone_says_what_is_missing(make, base):
     assert phases.first_params(workdir, ("embedder",)).keys() == {"embedder"}
     with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
         phases.first_params(workdir)
+    assert not (workdir.path / "corpus").exists()
     with_corpus = dataclasses.replace(workdir.config, corpus=dataclasses.replace(base.corpus, knowledge="asset:mini"))
     with pytest.raises(ConfigError, match="out was converted without a vocabulary: convert again with --vocab="):
         prepare(Workdir.create(workdir.path, with_corpus))
+
+
+def test_an_embedder_and_a_corpus_are_enough_to_search(tmp_path, base, tokenizer, corpus_file):
+    folder = published.write(tmp_path / "a", published.embedder(), None, tokenizer)
+    index = dataclasses.replace(base.index, device="cpu", wait_timeout_s=0.5)
+    base = dataclasses.replace(base, corpus=dataclasses.replace(base.corpus, knowledge=str(corpus_file)), index=index)
+    made = convert([str(folder)], tmp_path / "out", base, "", with_corpus=True)
+    assert made.has == ["embedder", "vocabulary", "corpus"]
+    workdir = Workdir.open(tmp_path / "out")
+    with pytest.raises(ConfigError, match="no new checkpoint in .*: start the trainer"):
+        builder.follow(workdir)
+    assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0]
+    assert heldout_recall(workdir)["first weights"]["plain_recall@1"].n > 0
 
 
 @pytest.mark.parametrize("old_norms", [False, True])
@@ -370,7 +386,10 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
     out = capsys.readouterr().out
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
     assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
-    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == ["embedder", "encoder"]
+    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == [
+        "embedder",
+        "encoder",
+    ]
     with pytest.raises(ConfigError, match="pass SOURCE... OUT"):
         command.main(paths[:1])
 
