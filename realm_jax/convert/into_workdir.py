@@ -94,11 +94,7 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
     partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
     workdir = Workdir(partial, config)
     try:
-        if trees and not workdir.is_done("init"):
-            with Checkpoints(workdir.phase("init")) as checkpoints:
-                checkpoints.save(0, trees)
-            write_json(workdir.phase("init") / CONVERSION, {"parts": sorted(trees), "rows": [vars(r) for r in rows]})
-            workdir.mark_done("init", 0)
+        _write_weights(workdir, trees, rows)
         if tokenizer:
             write_text(workdir.tokenizer_file, tokenizer.to_str())
         if records:
@@ -127,6 +123,14 @@ def _partial(out: pathlib.Path, plan: dict) -> epath.Path:
         shutil.rmtree(partial, ignore_errors=True)
         write_json(plan_file, plan)
     return partial
+
+
+def _write_weights(workdir: Workdir, trees: dict[str, dict], rows: list[Row]) -> None:
+    if trees and not workdir.is_done("init"):
+        with Checkpoints(workdir.phase("init")) as checkpoints:
+            checkpoints.save(0, trees)
+        write_json(workdir.phase("init") / CONVERSION, {"parts": sorted(trees), "rows": [vars(row) for row in rows]})
+        workdir.mark_done("init", 0)
 
 
 def _choose(models: list[Model]) -> _Chosen:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from realm_jax import parallel
@@ -61,14 +62,15 @@ def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
     block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)
+    tokens = (batch.query.mask.sum() + batch.block.mask.sum()).astype(jnp.float32)
     first_label = parallel.device_index() * query_emb.shape[0]
     all_block_emb, all_weight = parallel.all_gather(block_emb), parallel.all_gather(batch.weight)
     if not config.ict.null_weight:
         total, count, first = in_batch_softmax(query_emb, all_block_emb, first_label, batch.weight, all_weight)
-        return total, count, {"accuracy": (first, count)}
+        return total, count, {"accuracy": (first, count), "tokens": (tokens, 1.0)}
     null_emb = embedder.embed(config.model, params["embedder"], "block", embedder.null_block(batch.query))[0]
     arguments = (query_emb, all_block_emb, first_label, batch.weight, all_weight, null_emb)
     total, count, first = in_batch_softmax(*arguments)
     null_total = null_softmax(*arguments)
-    metrics = {"accuracy": (first, count), "null_loss": (null_total, count)}
+    metrics = {"accuracy": (first, count), "null_loss": (null_total, count), "tokens": (tokens, 1.0)}
     return total + config.ict.null_weight * null_total, count, metrics

@@ -146,7 +146,7 @@ class _Window:
         self._steps.append(metrics)
 
     def close(self, step: int) -> dict[str, float]:
-        """Means over the window weighted by count; starts the next window. Raises NonFiniteLoss."""
+        """Means over the window weighted by count, `tokens` as a rate; starts the next window. Raises NonFiniteLoss."""
         fetched = jax.device_get([parallel.unreplicate(metrics) for metrics in self._steps])
         for i, metrics in enumerate(fetched):
             if not np.isfinite(metrics["loss"][0]):
@@ -154,13 +154,16 @@ class _Window:
                     f"loss is {metrics['loss'][0]} at step {self._first + i + 1}: lower the learning rate and rerun; "
                     "the checkpoint before it is kept"
                 )
-        seconds = (time.monotonic() - self._started) / max(1, len(fetched))
+        elapsed = time.monotonic() - self._started
         values = {}
         for name in fetched[0] if fetched else ():
             total, count = (sum(float(m[name][i]) for m in fetched) for i in (0, 1))
-            values[name] = total / count if count else float("nan")
+            if name == "tokens":
+                values["tokens_per_second"] = total / elapsed
+            else:
+                values[name] = total / count if count else float("nan")
         self._first, self._steps, self._started = step, [], time.monotonic()
-        return {**values, "step_seconds": seconds}
+        return {**values, "step_seconds": elapsed / max(1, len(fetched))}
 
 
 class _Signals:

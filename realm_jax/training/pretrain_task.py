@@ -106,7 +106,7 @@ def realm_loss(
             "utility": marginal.retrieval_utility(prior, logp, weights),
             "null_share": (prior_p[:, 0].sum(), queries),
             "top_share": (prior_p.max(-1).sum(), queries),
-            "tokens_per_step": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
+            "tokens": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
         },
     )
 

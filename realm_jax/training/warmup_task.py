@@ -62,7 +62,8 @@ class WarmupTask:
             model, params["encoder"], states, batch.mask_targets, batch.mask_slots
         )
         total, count = token_marginal(jnp.zeros(logp.shape[:2]), logp, batch.mask_weights)
-        return total, count, {"accuracy": ((best[:, 0] * batch.mask_weights).sum(), count)}
+        accuracy = ((best[:, 0] * batch.mask_weights).sum(), count)
+        return total, count, {"accuracy": accuracy, "tokens": (batch.joint.mask.sum().astype(jnp.float32), 1.0)}
 
     def stream(self, state: dict) -> Batches:
         """Masked sentences, each joined with its block."""

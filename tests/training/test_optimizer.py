@@ -124,6 +124,13 @@ def test_nothing_of_the_first_steps_is_remembered(every):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after["embedder"], expected)
 
 
+def test_a_late_start_ends_with_the_others():
+    late, on_time = schedule(1e-2, 100, first=40), schedule(1e-2, 100)
+    for step in (50, 60, 99):  # after both warm-ups
+        np.testing.assert_allclose(late(jnp.array(step - 40)), on_time(jnp.array(step)), rtol=1e-6)
+    assert late(jnp.array(60)) == 0 and late(jnp.array(5)) == on_time(jnp.array(5))
+
+
 def test_one_clipping_over_retriever_and_encoder():
     optimizer, params = make("one tower")
     large = jax.tree.map(lambda x: jnp.full_like(x, 3.0), params)  # of norm 3 * sqrt(8), clipped to 1

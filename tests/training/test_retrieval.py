@@ -1,5 +1,6 @@
 """Retrieval while training: no trivial candidates, the same batches after a restart, and what an old index means."""
 
+import json
 import os
 import shutil
 import threading
@@ -235,6 +236,7 @@ def test_each_search_trains(new_run, search):
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0, 2, 4]
     lines = (workdir.phase("pretrain") / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2 and all('"loss": ' in line and "null" not in line.split('"loss": ')[1][:4] for line in lines)
+    assert all(json.loads(line)["tokens_per_second"] > 0 for line in lines)
     pretrain.train(workdir, data)  # done: nothing more to do
     first, last = phases.first_params(workdir), phases.last_params(workdir, "pretrain", phases.first_params(workdir))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), first, last)
