@@ -1,7 +1,6 @@
 """Our pre-training step beside Hugging Face's REALM, and both beside what their counted FLOPs predict.
 
-    python -m venv .venv-oracle
-    .venv-oracle/bin/pip install torch==2.13.0 transformers==4.57.6
+    make oracle
     python benchmarks/pretrain_step.py [--oracle-python=.venv-oracle/bin/python]
 
 A step embeds queries and candidates, reads them jointly, and makes loss, gradients and update: batch 4, 8 candidates,

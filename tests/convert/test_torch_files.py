@@ -223,7 +223,11 @@ def test_golden_models_open():
 @pytest.mark.parametrize("new_format", [True, False])
 def test_files_of_torch_itself(tmp_path, oracle, new_format):
     code = """
-import sys, numpy as np, torch
+import os, sys, numpy as np, torch
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {sys.argv[1]}/ran",)
+torch.save({"w": torch.ones(2), "e": Evil()}, sys.argv[1] + "/evil.bin")
 torch.manual_seed(0)
 layer = torch.nn.TransformerEncoderLayer(8, 2, 16)
 state = dict(layer.state_dict(), half=torch.randn(3).bfloat16(), t=torch.randn(3, 4).T, n=torch.tensor(7))
@@ -232,6 +236,9 @@ torch.save(state, sys.argv[1] + "/m.bin", _use_new_zipfile_serialization=sys.arg
 np.savez(sys.argv[1] + "/m.npz", **{k: v.detach().float().numpy() for k, v in state.items()})
 """
     oracle(code, tmp_path, new_format)
+    with pytest.raises(ConfigError, match="evil.bin: its pickle asks for posix.system"):
+        read_torch(tmp_path / "evil.bin")
+    assert not (tmp_path / "ran").exists()
     read, expected = read_torch(tmp_path / "m.bin"), np.load(tmp_path / "m.npz")
     assert read.keys() == set(expected.files)
     for name in expected.files:
