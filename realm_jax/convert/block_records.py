@@ -108,8 +108,10 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
                 last = strings.get(argument)
                 if last is not None:
                     pushed = [*pushed[-1:], last]
-                elif in_list and positions[argument] != _NONE:
+                if in_list and positions[argument] != _NONE:
                     yield _bytes_at(file, positions[argument])
+                elif in_list:
+                    only_bytes = False
             elif name in ("GLOBAL", "STACK_GLOBAL"):
                 last = None
                 asked = argument if name == "GLOBAL" else " ".join(pushed)

@@ -34,8 +34,9 @@ def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
         ConfigError: `out` is there already, or the workdir has no weights.
     """
     config = workdir.config.model
-    params = _last_params(workdir)
-    lines = []
+    params, lines = _last_params(workdir, tuple(_CLASSES)), []
+    if config.pooling != "cls" and params.pop("embedder", None):
+        lines.append("no embedder: RealmEmbedder cannot pool the mean: pass --to=sentence-transformers for it")
     with _appearing(out) as partial:
         for part, tree in params.items():
             if part == "embedder":
@@ -45,7 +46,10 @@ def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
                     both = {f"embedder.{name}": x for name, x in towers["block"].items()}
                     both |= {f"query_embedder.{name}": x for name, x in towers["query"].items()}
                     _write_model(partial / "scorer", both, hugging_face_config(config, "RealmScorer"), workdir)
-                    lines.append(f"{out}/scorer: RealmScorer.from_pretrained, with both towers")
+                    lines.append(
+                        f"{out}/scorer: RealmScorer.from_pretrained, with query_embedder=RealmEmbedder(config); "
+                        "else it keeps one of the two towers"
+                    )
             else:
                 tensors = _torch_tensors(part, tree, config)
             _write_model(partial / part, tensors, hugging_face_config(config, _CLASSES[part]), workdir)
@@ -58,8 +62,10 @@ def to_sentence_transformers(workdir: Workdir, out: pathlib.Path) -> list[str]:
 
     A block is encoded as the pair (title, body), a query as plain text; similarity is the inner product.
 
-    Returns, raises: as `to_hugging_face`.
+    Returns, raises: as `to_hugging_face`, and ConfigError if there is no vocabulary.
     """
+    if not workdir.tokenizer_file.exists():
+        raise ConfigError(f"{workdir.path} has no vocabulary, which the model needs: convert again with --vocab=FILE")
     towers = _last_params(workdir, ("embedder",))["embedder"]
     folders = {"shared": "", "block": "block", "query": "query"}
     with _appearing(out) as partial:
@@ -68,20 +74,20 @@ def to_sentence_transformers(workdir: Workdir, out: pathlib.Path) -> list[str]:
     return [f"{out / folders[side]}: SentenceTransformer(...)" for side in towers]
 
 
-def _last_params(workdir: Workdir, parts: tuple[str, ...] = ()) -> dict[str, dict]:
-    """The newest parameters of each part that the workdir has."""
-    has = parts or ("embedder", "encoder")
+def _last_params(workdir: Workdir, parts: tuple[str, ...]) -> dict[str, dict]:
+    """The newest parameters of those parts that the workdir has. Raises ConfigError if it has none of them."""
+    has = ("embedder", "encoder")
     if workdir.config.init == CONVERTED:
-        converted = read_json(workdir.phase("init") / "conversion.json")["parts"]
-        has = tuple(part for part in parts or converted if part in converted)
+        has = read_json(workdir.phase("init") / "conversion.json")["parts"]
+    has = tuple(part for part in parts if part in has)
+    if not has:
+        raise ConfigError(f"{workdir.path} has no {' or '.join(parts)}: convert again with a SOURCE that holds one")
     params = phases.first_params(workdir, has)
     for phase in ("ict", "warmup", "pretrain"):
         if workdir.is_done(phase):
             trained = {"ict": ("embedder",), "warmup": ("encoder",), "pretrain": ("embedder", "encoder")}[phase]
             like = {part: params[part] for part in trained if part in params}
             params |= phases.last_params(workdir, phase, like)
-    if not params:
-        raise ConfigError(f"{workdir.path} has no {' or '.join(parts) or 'weights'}: nothing to export")
     return params
 
 

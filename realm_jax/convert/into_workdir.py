@@ -7,7 +7,6 @@ import pathlib
 import shutil
 from dataclasses import dataclass
 
-import numpy as np
 from etils import epath
 
 from realm_jax import config as config_lib
@@ -54,8 +53,8 @@ class _Chosen:
     towers: dict[str, Model]
     encoder: Model | None
     reader: Model | None
-    same: list[Model]
-    """Models that only repeat another."""
+    same: list[tuple[Model, Model]]
+    """Models that only repeat another, and that other."""
 
 
 def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, with_corpus: bool = False) -> Conversion:
@@ -85,9 +84,13 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
             raise ConfigError(f"{' and '.join(s.spec for s in found)} all have {kind}: pass those of one corpus")
     if records and tokenizer is None:
         raise ConfigError(f"{records[0].spec}: block records need a vocabulary: pass --vocab=FOLDER_OR_FILE")
+    if records and embeddings:
+        found = records[0].block_records, embeddings[0].tensors[BLOCK_EMB]
+        knowledge.check_shapes(*found, model.projection_dim, embeddings[0].spec)
     if embeddings and not records:
         notices.append(f"{embeddings[0].spec}: block_emb is left out: without block_records.npy nobody knows its texts")
     trees, rows = _read(chosen, model, base.seed)
+    rows += [row for source in sources for row in parts.carried(source)]
     config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
     has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
     has += ["index"] if records and embeddings else []
@@ -153,12 +156,18 @@ def _choose(models: list[Model]) -> _Chosen:
     return _Chosen(towers, chosen["encoder"], chosen["reader"], same)
 
 
-def _towers(found: list[Model]) -> tuple[dict[str, Model], list[Model]]:
+def _towers(found: list[Model]) -> tuple[dict[str, Model], list[tuple[Model, Model]]]:
     """Which embedder embeds queries, and which blocks; and those that repeat another."""
-    query = [m for m in found if m.root == "query_embedder."]
-    block = [m for m in found if m.root != "query_embedder."]
-    if query and block and _equal(query[0], block[0]):  # the scorer of a shared tower stores it twice
-        return {"shared": block[0]}, query
+    distinct: list[Model] = []
+    same: list[tuple[Model, Model]] = []
+    for model in sorted(found, key=lambda m: m.root == "query_embedder."):
+        twin = next((m for m in distinct if model.equals(m)), None)  # the scorer of a shared tower stores it twice
+        if twin is None:
+            distinct.append(model)
+        else:
+            same.append((model, twin))
+    query = [m for m in distinct if m.root == "query_embedder."]
+    block = [m for m in distinct if m.root != "query_embedder."]
     if not query and len(block) == 2:
         # Fine-tuning moves only the query tower: its checkpoint's embedder embeds no blocks.
         tuned = [m for m in block if any("qa_outputs" in n or "reader/" in n for n in m.source.tensors)]
@@ -166,16 +175,11 @@ def _towers(found: list[Model]) -> tuple[dict[str, Model], list[Model]]:
             query, block = tuned, [m for m in block if m is not tuned[0]]
     if len(query) > 1 or len(block) > 1:
         raise ConfigError(
-            f"{' and '.join(m.source.spec for m in found)} each hold an embedder: pass one, or two towers"
+            f"{' and '.join(m.source.spec for m in distinct)} each hold an embedder: pass one, or two towers"
         )
     if query and block:
-        return {"query": query[0], "block": block[0]}, []
-    return ({"shared": (query or block)[0]}, []) if found else ({}, [])
-
-
-def _equal(a: Model, b: Model) -> bool:
-    shared = a.tensors.keys() & b.tensors.keys()
-    return all(np.array_equal(a.tensors[name], b.tensors[name]) for name in shared)
+        return {"query": query[0], "block": block[0]}, same
+    return ({"shared": distinct[0]} if distinct else {}), same
 
 
 def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[dict[str, dict], list[Row]]:
@@ -209,10 +213,8 @@ def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[di
     used = [*chosen.towers.values(), chosen.encoder, chosen.reader]
     for source in {id(m): m for m in used if m is not None}.values():
         rows += parts.unused(source, leaves[id(source)])
-    for source in chosen.same:
-        for name, value in source.tensors.items():
-            origin = f"{source.source.spec}: {source.full_names[name]} (equal to embedder.{name})"
-            rows.append(Row("", value.shape, origin))
+    for source, twin in chosen.same:
+        rows += parts.repeated(source, twin)
     return trees, rows
 
 
@@ -232,13 +234,14 @@ def _overlay(start: dict, tree: dict, ours: str) -> tuple[dict, list[Row]]:
 def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Chosen, *, has_knowledge: bool) -> Config:
     """The run's config: no warm start for what comes from REALM."""
     corpus, ict, pretrain = base.corpus, base.ict, base.pretrain
+    init = CONVERTED if chosen.towers or chosen.encoder or chosen.reader else base.init
     if has_knowledge:
         corpus = dataclasses.replace(corpus, knowledge=CONVERTED, pretrain_text="")
     if any(tower.kind == "embedder" for tower in chosen.towers.values()):
         ict = dataclasses.replace(ict, steps=0)
     if chosen.encoder is not None and chosen.encoder.kind == "encoder":
         pretrain = dataclasses.replace(pretrain, encoder_warmup_steps=0)
-    changes = {"name": name, "init": CONVERTED, "model": model, "corpus": corpus, "ict": ict, "pretrain": pretrain}
+    changes = {"name": name, "init": init, "model": model, "corpus": corpus, "ict": ict, "pretrain": pretrain}
     return dataclasses.replace(base, **changes).check()
 
 
@@ -251,11 +254,12 @@ def _tokenizer(sources: list[Checkpoint], vocab: str, vocab_size: int):
     for folder in folders:
         if folder.is_file() or any((folder / name).exists() for name in wordpiece.FILES):
             tokenizer = wordpiece.from_checkpoint(folder)
+            lacks = [special for special in wordpiece.SPECIALS if tokenizer.token_to_id(special) is None]
+            if lacks:
+                raise ConfigError(f"{folder}: has no {', '.join(lacks)}: pass --vocab of a BERT")
             size = tokenizer.get_vocab_size()
-            if has_models and size != vocab_size:
-                raise ConfigError(
-                    f"{folder}: has {size} wordpieces, the checkpoint {vocab_size}: pass --vocab of the one it was "
-                    "trained with"
-                )
+            if size != vocab_size:
+                fix = "--vocab of the one that it was trained with" if has_models else f"--model.vocab_size={size}"
+                raise ConfigError(f"{folder}: has {size} wordpieces, the model {vocab_size}: pass {fix}")
             return tokenizer
     return None

@@ -61,18 +61,18 @@ def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Co
     return built
 
 
-def publish_index(embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, config: Config, source: str) -> None:
-    """Publishes embeddings [blocks, dim] as the index version of step 0.
-
-    Raises:
-        ConfigError: there is not one embedding for each block.
-    """
-    dim = config.model.projection_dim
-    if embeddings.shape != (blocks.num_blocks, dim):
+def check_shapes(file: pathlib.Path, embeddings: np.ndarray, dim: int, source: str) -> None:
+    """Raises ConfigError if there is not one embedding [dim] for each record."""
+    expected = (count_records(file), dim)
+    if embeddings.shape != expected:
         raise ConfigError(
-            f"{source}: block_emb has shape {embeddings.shape}, the corpus and the embedder make "
-            f"({blocks.num_blocks}, {dim}): pass the block_records.npy and the embedder that belong together"
+            f"{source}: block_emb has shape {embeddings.shape}, the records and the embedder make {expected}: "
+            "pass the block_records.npy and the embedder that belong together"
         )
+
+
+def publish_index(embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, config: Config, source: str) -> None:
+    """Publishes embeddings [blocks, dim] as the index version of step 0."""
     store = IndexStore(folder)
     if store.latest() is not None:  # of an earlier start
         return
@@ -92,6 +92,7 @@ def publish_index(embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, co
                 "embedded_by": source,
             }
         )
+    store.prune(config.index.keep_versions)  # drafts of a killed start
 
 
 def _records(file: pathlib.Path) -> Iterator[Record]:

@@ -45,7 +45,12 @@ def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, l
             origin.setdefault(key, model.source.spec)
     if any(model.kind == "embedder" for model in models):
         values["pooling"] = "cls"
-    return dataclasses.replace(base, **values), notices
+    config = dataclasses.replace(base, **values)
+    try:
+        config.check()
+    except ConfigError as error:
+        raise ConfigError(f"{' and '.join(dict.fromkeys(origin.values()))}: {error}: correct config.json") from error
+    return config, notices
 
 
 def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int = 10) -> dict:
@@ -78,6 +83,9 @@ def _one(model: Model) -> tuple[dict, list[str]]:
     for key in (*keys, "hidden_act"):
         if key not in theirs:
             raise ConfigError(f"{model.source.spec}: config.json lacks {key!r}: add it, as the checkpoint was trained")
+    for key in keys:
+        if not isinstance(theirs[key], int | float):
+            raise ConfigError(f"{model.source.spec}: config.json has {key} {theirs[key]!r}: correct it to a number")
     if theirs["hidden_act"] not in _GELU:
         raise ConfigError(
             f"{model.source.spec}: config.json has hidden_act {theirs['hidden_act']!r}, not one of {', '.join(_GELU)}"

@@ -64,6 +64,16 @@ class Model:
         pattern = r"bert/encoder/layer_(\d+)/.*" if self.source.is_tf else r"realm\.encoder\.layer\.(\d+)\..*"
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
 
+    @property
+    def meant(self) -> set[str]:
+        """Names of the tensors that a model of its kind uses."""
+        return {name for name in self.tensors if not re.fullmatch(_UNUSED[self.kind], name)}
+
+    def equals(self, other: "Model") -> bool:
+        """Whether both have the same parameters; what neither uses may differ."""
+        meant = self.meant
+        return meant == other.meant and all(np.array_equal(self.tensors[n], other.tensors[n]) for n in meant)
+
 
 def find_models(source: Checkpoint) -> list[Model]:
     """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none."""
@@ -85,6 +95,17 @@ def find_models(source: Checkpoint) -> list[Model]:
             f"{source.spec}: holds tensors of no BERT: {_listed((n, rest[n].shape) for n in sorted(rest))}"
         )
     return models
+
+
+def carried(source: Checkpoint) -> list[Row]:
+    """Rows of what a checkpoint carries besides the tensors of its models."""
+    kinds = ((_BUFFER, "a buffer"), (_TRAINING_STATE, "state of its training"))
+    return [
+        Row("", value.shape, f"{source.spec}: {name} ({what})")
+        for name, value in source.tensors.items()
+        for pattern, what in kinds
+        if pattern.search(name)
+    ]
 
 
 def _torch_model(source: Checkpoint, tensors: Mapping[str, np.ndarray], match: re.Match) -> Model:
@@ -174,7 +195,7 @@ def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
     Args:
         leaves: by the names of `models.names`, what the model's parameters became.
     """
-    rows, left = [], []
+    rows, left, meant = [], [], model.meant
     for name in sorted(model.tensors.keys() - model.used):
         full, value = model.full_names[name], model.tensors[name]
         if name in _TIED and "mlm.bias" in leaves:
@@ -184,7 +205,7 @@ def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
                     "convert a checkpoint whose MLM head is tied"
                 )
             rows.append(Row("", value.shape, f"{model.source.spec}: {full} (tied to {_TIED[name]})"))
-        elif re.fullmatch(_UNUSED[model.kind], name):
+        elif name not in meant:
             rows.append(Row("", value.shape, f"{model.source.spec}: {full} (no part of REALM's {model.kind})"))
         else:
             left.append((full, value.shape))
@@ -196,9 +217,17 @@ def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
     return rows
 
 
+def repeated(model: Model, other: Model) -> list[Row]:
+    """Rows of a model that equals another."""
+    rows, meant = [], model.meant
+    for name, value in model.tensors.items():
+        why = f"equal to {other.full_names[name]}" if name in meant else f"no part of REALM's {model.kind}"
+        rows.append(Row("", value.shape, f"{model.source.spec}: {model.full_names[name]} ({why})"))
+    return rows
+
+
 def _left_hint(model: Model) -> str:
-    names_left = sorted(n for n in model.tensors.keys() - model.used if not re.fullmatch(_UNUSED[model.kind], n))
-    left = [(model.full_names[n], model.tensors[n].shape) for n in names_left]
+    left = [(model.full_names[n], model.tensors[n].shape) for n in sorted(model.meant - model.used)]
     return f"left over on their side: {_listed(left)}" if left else "nothing is left over on their side"
 
 

@@ -49,9 +49,9 @@ class Checkpoint:
 
 def open_source(spec: str) -> Checkpoint:
     """Opens what `spec` names, fetching it if need be. Raises ConfigError if nothing can be read there."""
-    path = pathlib.Path(spec).expanduser()
-    if is_bundle(path):
-        return _checkpoint(spec, read_bundle(path), path.parent, is_tf=True)
+    prefix = pathlib.Path(spec.removesuffix(".index")).expanduser()
+    if is_bundle(prefix):
+        return _checkpoint(spec, read_bundle(prefix), prefix.parent, is_tf=True)
     path = assets.fetch(spec, assets.CHECKPOINT_FILES)
     if path.name.endswith(".npy"):
         return Checkpoint(spec, {}, False, None, path.parent, path)

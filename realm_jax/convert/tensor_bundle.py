@@ -56,7 +56,7 @@ def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
         raise ConfigError(f"{error.filename}: no such file, though {index} names it: download all of it") from error
     except Exception as error:  # a damaged index can raise anything
         raise ConfigError(
-            f"{prefix}: is damaged, or no TensorFlow checkpoint as REALM's are ({type(error).__name__}: {error}): "
+            f"{prefix}: is damaged or no TensorFlow checkpoint as REALM's are ({type(error).__name__}: {error}): "
             "download it again, or pass a safetensors file"
         ) from error
 

@@ -14,7 +14,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import ml_dtypes
 import numpy as np
@@ -104,9 +104,9 @@ class _TensorUnpickler(pickle._Unpickler):  # the one in C takes all the memory 
         return self._storage(dtype, key, count)
 
 
-def _tensor(storage: _Storage, offset: int, shape: tuple, stride: tuple, *_) -> np.ndarray:
+def _tensor(storage: _Storage, offset: SupportsIndex, shape: tuple, stride: tuple, *_) -> np.ndarray:
     """A view of a storage; checks that it stays inside."""
-    values = storage.values
+    values, offset = storage.values, operator.index(offset)  # NumPy's integers, which a pickle can make, overflow
     shape, stride = tuple(map(operator.index, shape)), tuple(map(operator.index, stride))
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if 0 in shape:

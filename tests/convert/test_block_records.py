@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import tracemalloc
 
 import numpy as np
@@ -23,8 +24,8 @@ def write(file, records, protocol=4):
     return file
 
 
-REPEATED = b"again and again"
-RECORDS = [b"short", "Ångström 東京 🦊".encode(), b"x" * 70_000, REPEATED, b"", REPEATED, b"y" * 300, REPEATED]
+REPEATED, LONG = b"again and again", b"x" * 70_000  # the long one lies outside of protocol 4's frames
+RECORDS = [b"short", "Ångström 東京 🦊".encode(), LONG, REPEATED, b"", REPEATED, b"y" * 300, REPEATED, LONG, b"b"]
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -82,10 +83,25 @@ def test_other_arrays(tmp_path, array, reason):
         count_records(tmp_path / "r.npy")
 
 
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("other", ["text", None, 7, b"text", (b"a", b"b"), [b"a"], np.ndarray, "dtype"])
+@pytest.mark.parametrize("before", [0, 1, 1500])
+def test_records_that_are_no_bytes(tmp_path, protocol, other, before):
+    array = np.empty(before + 1, object)
+    array[:before] = [b"%d" % i for i in range(before)]
+    array[before] = other
+    with open(tmp_path / "r.npy", "wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        pickle.dump(array, stream, protocol)
+    if isinstance(other, bytes):
+        assert list(read_records(tmp_path / "r.npy"))[before] == other.decode()
+        return
+    with pytest.raises(ConfigError, match="r.npy: holds other things than bytes: pass a block_records.npy"):
+        list(read_records(tmp_path / "r.npy"))
+
+
 def test_what_is_no_list_of_bytes(tmp_path):
-    file = write(tmp_path / "r.npy", ["text", "more"])
-    with pytest.raises(ConfigError, match="r.npy: holds 0 of 2 records"):
-        list(read_records(file))
+    file = tmp_path / "r.npy"
     write(file, [b"good", b"bad \xff", b"good"])
     with pytest.raises(ConfigError, match="r.npy: record 1 is not UTF-8"):
         list(read_records(file))
@@ -96,7 +112,40 @@ def test_what_is_no_list_of_bytes(tmp_path):
         count_records(tmp_path / "none.npy")
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.9, 1.0])
+def test_a_truncated_file(tmp_path, protocol, part):
+    file = write(tmp_path / "r.npy", RECORDS, protocol)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * (len(content) - 1))])
+    with pytest.raises(ConfigError, match="r.npy: (is no .npy file|is damaged) .*: (pass|download)"):
+        list(read_records(file))
+
+
+@pytest.mark.parametrize("count", ["2", "4", "-3"])
+def test_another_number_of_records_than_the_header_says(tmp_path, count):
+    file = write(tmp_path / "r.npy", [b"a", b"b", b"c"])
+    file.write_bytes(file.read_bytes().replace(b"(3,), ", f"({count},),".ljust(6).encode()))
+    with pytest.raises(ConfigError, match="r.npy: (holds 3 of . records: download|is an array of object .*: pass)"):
+        list(read_records(file))
+
+
+def test_a_damaged_number_takes_no_memory(tmp_path):
+    content = write(tmp_path / "r.npy", [b"a", b"b"], protocol=3).read_bytes()
+    at = content.index(b"C\x01a") + 3
+    assert content[at : at + 1] == pickle.BINPUT
+    (tmp_path / "r.npy").write_bytes(
+        content[:at] + pickle.LONG_BINPUT + struct.pack("<I", 5_000_000) + content[at + 2 :]
+    )
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match="r.npy: is damaged"):
+        list(read_records(tmp_path / "r.npy"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_damage_is_a_clear_error_or_harmless(tmp_path, data):
     content = bytearray(write(tmp_path / "r.npy", RECORDS[:2] + RECORDS[3:]).read_bytes())

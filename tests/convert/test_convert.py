@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import pickle
+import zipfile
 
 import jax
 import numpy as np
@@ -18,6 +21,7 @@ from realm_jax.data import wordpiece
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.eval.retrieval import heldout_recall
 from realm_jax.index import builder
+from realm_jax.index.search import open_search
 from realm_jax.index.versions import IndexStore
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
@@ -76,6 +80,7 @@ def test_embedder_and_encoder_make_a_run_that_trains(make, tokenizer, corpus_fil
     unused = [row.origin for row in made.rows if not row.ours]
     assert sum("(tied to" in origin for origin in unused) == 2
     assert sum("no part of REALM's embedder" in origin for origin in unused) == 5
+    assert sum("realm.embeddings.position_ids (a buffer)" in origin for origin in unused) == 1
     assert sum("realm.pooler" in origin and "no part of REALM's encoder" in origin for origin in unused) == 2
     assert len(made.rows) - len(unused) == len(tensors_of(phases.first_params(workdir)))
     params = phases.first_params(workdir)
@@ -132,6 +137,8 @@ def test_an_embedder_and_a_corpus_are_enough_to_search(tmp_path, base, tokenizer
         builder.follow(workdir)
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0]
     assert heldout_recall(workdir)["first weights"]["plain_recall@1"].n > 0
+    with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
+        pretrain.train(workdir, open_prepared(workdir))
 
 
 @pytest.mark.parametrize("old_norms", [False, True])
@@ -172,7 +179,23 @@ def test_a_shared_tower_that_is_stored_twice(make):
     scorer = published.under("embedder.", tensors) | published.under("query_embedder.", tensors)
     workdir, made = make(scorer=(scorer,))
     assert workdir.config.model.shared_tower
-    assert sum("(equal to embedder." in row.origin for row in made.rows) == len(tensors) - 1  # but for the buffer
+    origins = [row.origin for row in made.rows if ": query_embedder." in row.origin]
+    assert len(origins) == len(tensors)
+    assert sum("(equal to embedder." in origin for origin in origins) == len(tensors) - 6  # MLM head and buffer
+
+
+def test_a_copy_of_the_embedder_is_no_second_tower(make):
+    """What is pre-trained only has one tower in all its checkpoints, whatever their unused heads hold."""
+    tensors = published.embedder(7)
+    copy = tensors | {"cls.predictions.bias": np.zeros(published.VOCAB, np.float32)}
+    openqa = published.openqa(3) | published.under("embedder.", copy)
+    scorer = published.under("embedder.", copy) | published.under("query_embedder.", copy)
+    workdir, made = make(a=(tensors,), qa=(openqa,), scorer=(scorer,))
+    params = phases.first_params(workdir, ("embedder", "reader"))
+    assert workdir.config.model.shared_tower and params["embedder"].keys() == {"shared"}
+    check_bert(params["embedder"]["shared"]["bert"], tensors, "realm.")
+    accounted = [row.origin.split(": ")[1].split(" ")[0] for row in made.rows]
+    assert sorted(accounted) == sorted([*tensors, *(openqa.keys() - {"block_emb"}), *scorer])
 
 
 def test_a_fine_tuned_query_tower_beside_the_tower_of_the_blocks(make):
@@ -225,6 +248,33 @@ def test_a_fine_tuned_tensorflow_checkpoint_without_config(tmp_path, base):
     params = phases.first_params(workdir, ("embedder", "reader"))
     check_bert(params["embedder"]["shared"]["bert"], tuned, "realm.")
     check_bert(params["reader"]["bert"], reader, "realm.")
+    assert sum("(state of its training)" in row.origin for row in made.rows) == sum(
+        name.endswith(("adam_m", "adam_v", "global_step")) for name in variables
+    )
+    assert len(made.rows) == len(variables)
+
+
+@pytest.mark.slow
+def test_variables_that_tensorflow_saved(make, tmp_path, base, oracle):
+    openqa = published.openqa(3)
+    torch, _ = make(a=(openqa,))
+    variables = {"block_emb": openqa["block_emb"]}
+    for part, roots in (("embedder", "tuned"), ("reader", "reader")):
+        tensors = {n.removeprefix(f"{part}."): x for n, x in openqa.items() if n.startswith(f"{part}.")}
+        variables |= published.to_tf(tensors, *TF_ROOTS[roots])
+    np.savez(tmp_path / "variables.npz", **{name.replace("/", ":"): x for name, x in variables.items()})
+    code = """
+import sys, numpy as np, tensorflow as tf
+values = {name.replace(":", "/"): tf.constant(x) for name, x in np.load(sys.argv[1] + "/variables.npz").items()}
+tf.raw_ops.SaveV2(prefix=sys.argv[1] + "/tf/model.ckpt-7", tensor_names=list(values),
+                  shape_and_slices=[""] * len(values), tensors=list(values.values()))
+"""
+    oracle(code, tmp_path)
+    (tmp_path / "tf" / "config.json").write_text(json.dumps(published.CONFIG))
+    convert([str(tmp_path / "tf" / "model.ckpt-7")], tmp_path / "out-tf", base, "")
+    parts = ("embedder", "reader")
+    theirs, ours = (phases.first_params(Workdir.open(p), parts) for p in (torch.path, tmp_path / "out-tf"))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def without(tensors: dict, *names: str) -> dict:
@@ -263,6 +313,14 @@ BAD = {
     "vocabulary size": ({"config": published.CONFIG | {"vocab_size": 600}}, r"word_embeddings.weight \(700, 16\)"),
     "key of config": ({"config": without(published.CONFIG, "hidden_act")}, "config.json lacks 'hidden_act'"),
     "activation": ({"config": published.CONFIG | {"hidden_act": "relu"}}, "hidden_act 'relu', not one of gelu_new"),
+    "text in config": (
+        {"config": published.CONFIG | {"hidden_size": "16"}},
+        "config.json has hidden_size '16': correct it to a number",
+    ),
+    "heads": (
+        {"config": published.CONFIG | {"num_attention_heads": 3}},
+        "a: model.hidden_size must be a multiple of model.num_heads: correct config.json",
+    ),
     "epsilon": (
         {"config": published.CONFIG | {"layer_norm_eps": 1e-5}},
         "layer_norm_eps 1e-05; REALM's models have 1e-12",
@@ -287,10 +345,14 @@ def test_damaged_files_and_vocabularies_are_refused_whole(make, tmp_path, base, 
     published.write(folder, published.embedder())
     small = wordpiece.train(["a few words"], 60)
     small.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ConfigError, match="tokenizer.json: has 60 wordpieces, the checkpoint 700: pass --vocab"):
+    with pytest.raises(ConfigError, match="tokenizer.json: has 60 wordpieces, the model 700: pass --vocab"):
         convert([str(folder)], tmp_path / "out", base, str(tmp_path / "tokenizer.json"))
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in ["[PAD]", "[UNK]", *range(698)]))
+    with pytest.raises(ConfigError, match=r"vocab.txt: has no \[CLS\], \[SEP\], \[MASK\]: pass --vocab of a BERT"):
+        convert([str(folder)], tmp_path / "out", base, str(tmp_path / "vocab.txt"))
+    other = published.write(tmp_path / "b", published.embedder(9))
     for specs, message in (
-        ([str(folder), str(folder)], "each hold an embedder"),
+        ([str(folder), str(other)], "a and .*b each hold an embedder"),
         ([str(tmp_path / "nothing")], "no such file or folder"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -299,6 +361,36 @@ def test_damaged_files_and_vocabularies_are_refused_whole(make, tmp_path, base, 
     convert([str(folder)], tmp_path / "out", base, str(tiny_run.tokenizer_file))
     with pytest.raises(ConfigError, match="out: is there already"):
         convert([str(folder)], tmp_path / "out", base, "")
+
+
+class Calls:
+    """Pickles as a call of os.system."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_pickle_that_calls_is_not_opened(tmp_path, base):
+    touched = tmp_path / "touched"
+    content = pickle.dumps({"realm.embeddings.word_embeddings.weight": Calls(f"touch {touched}")}, protocol=2)
+    for i, write in enumerate((lambda file: file.write_bytes(content), lambda file: write_zip(file, content))):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(published.CONFIG))
+        write(folder / "pytorch_model.bin")
+        with pytest.raises(ConfigError, match="pytorch_model.bin: its pickle asks for posix.system, which is no part"):
+            convert([str(folder)], tmp_path / "out", base, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+    pickle.loads(content)
+    assert touched.exists()  # so it would have been called
+
+
+def write_zip(file: pathlib.Path, content: bytes) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
 
 
 def write_records(file: pathlib.Path, texts: list[str]) -> pathlib.Path:
@@ -334,6 +426,26 @@ def test_knowledge_files_become_corpus_and_index(tmp_path, base, tokenizer, text
     if dtype == "float32":
         np.testing.assert_array_equal(version.load_embeddings(), tensors["block_emb"])
     assert (version.step, version.manifest["embedded_by"]) == (0, str(folder))
+    query_emb = np.random.default_rng(3).normal(size=(5, published.PROJECTION)).astype(np.float32)
+    search = open_search(
+        "exact", version.load_embeddings(), live=None, folder=version.local_folder(), config=workdir.config.index
+    )
+    expected = np.argsort(-query_emb @ version.load_embeddings().astype(np.float32).T, axis=1)[:, :7]
+    np.testing.assert_array_equal(search.search(query_emb, 7)[0], expected)
+
+
+def test_texts_alone_are_the_corpus_of_a_run_from_other_weights(tmp_path, base, tiny_run, texts):
+    (tmp_path / "texts").mkdir()
+    specs = [str(write_records(tmp_path / "texts" / "block_records.npy", texts))]
+    small = dataclasses.replace(base, model=dataclasses.replace(base.model, vocab_size=600))
+    with pytest.raises(ConfigError, match="has 700 wordpieces, the model 600: pass --model.vocab_size=700"):
+        convert(specs, tmp_path / "out", small, str(tiny_run.tokenizer_file))
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    made = convert(specs, tmp_path / "out", base, str(tiny_run.tokenizer_file))
+    workdir = Workdir.open(tmp_path / "out")
+    assert made.has == ["vocabulary", "corpus"] and workdir.config.init == base.init == "random"
+    assert prepare(workdir).knowledge.num_blocks == len(texts)
+    assert phases.first_params(workdir).keys() == {"embedder", "encoder"}
 
 
 def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, tokenizer, texts, monkeypatch):
@@ -362,10 +474,43 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
     assert (tmp_path / "out" / "corpus" / "segment-00000" / "tokens.bin").stat().st_ino == before
 
 
+@pytest.fixture
+def killed(tmp_path, base, tokenizer, texts, monkeypatch):
+    """A source whose conversion into `out` was killed while it built the index: what Python cannot clean up stays."""
+
+    def kill(*_):
+        (tmp_path / "out.partial" / "index" / "step-00000000-abcdef").mkdir(parents=True)
+        os.utime(tmp_path / "out.partial" / "index" / "step-00000000-abcdef", (1e9, 1e9))
+        raise KeyboardInterrupt
+
+    folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
+    write_records(folder / "block_records.npy", texts)
+    with monkeypatch.context() as patch:
+        patch.setattr(knowledge, "publish_index", kill)
+        with pytest.raises(KeyboardInterrupt):
+            convert([str(folder)], tmp_path / "out", base, "")
+    return folder
+
+
+def test_what_a_killed_conversion_left_of_an_index_is_removed(killed, tmp_path, base):
+    first = tmp_path / "out.partial" / "init" / "DONE"
+    before = first.stat().st_ino
+    convert([str(killed)], tmp_path / "out", base, "")
+    assert (tmp_path / "out" / "init" / "DONE").stat().st_ino == before
+    assert len(list((tmp_path / "out" / "index").glob("step-*"))) == 1
+
+
+def test_another_conversion_does_not_go_on_with_what_is_there(killed, tmp_path, base):
+    before = (tmp_path / "out.partial" / "init" / "DONE").stat().st_ino
+    convert([str(killed)], tmp_path / "out", dataclasses.replace(base, seed=4), "")
+    assert (tmp_path / "out" / "init" / "DONE").stat().st_ino != before
+    assert Workdir.open(tmp_path / "out").config.seed == 4
+
+
 def test_knowledge_files_that_do_not_fit(tmp_path, base, tokenizer, texts):
     folder = published.write(tmp_path / "qa", published.openqa(len(texts) - 1), None, tokenizer)
     for records, message in (
-        (texts, rf"block_emb has shape \({len(texts) - 1}, 8\), the corpus and the embedder make \({len(texts)}, 8\)"),
+        (texts, rf"block_emb has shape \({len(texts) - 1}, 8\), the records and the embedder make \({len(texts)}, 8\)"),
         ([*texts[:3], " ", *texts[4:-1]], "record 3: has no text"),
     ):
         write_records(folder / "block_records.npy", records)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import published
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 from realm_jax.config import ConfigError
 from realm_jax.convert.export import to_hugging_face, to_sentence_transformers
 from realm_jax.convert.into_workdir import convert
+from realm_jax.convert.sources import open_source
 from realm_jax.data import wordpiece
 from realm_jax.data.ict import concatenate
 from realm_jax.data.masking import SpecialIds
@@ -88,7 +90,7 @@ def test_two_towers_make_a_scorer(tmp_path, converted):
 
 
 def test_a_trained_run_gives_its_last_weights(tmp_path, new_run):
-    workdir = new_run()
+    workdir = new_run(model={"pooling": "cls"})
     pretrain.train(workdir, prepare(workdir))
     to_hugging_face(workdir, tmp_path / "out")
     first = phases.first_params(workdir)
@@ -97,6 +99,36 @@ def test_a_trained_run_gives_its_last_weights(tmp_path, new_run):
     kernels = [flatten(params["embedder"]["shared"])["projection.kernel"] for params in (first, last)]
     np.testing.assert_array_equal(exported, kernels[1].T)
     assert (exported != kernels[0].T).any()
+
+
+def test_an_embedder_that_pools_the_mean_is_none_of_transformers(tmp_path, new_run):
+    lines = to_hugging_face(new_run(), tmp_path / "out")
+    assert lines[0].startswith("no embedder: RealmEmbedder cannot pool the mean: pass --to=sentence-transformers")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["encoder"]
+
+
+def test_what_a_workdir_lacks_is_named(tmp_path, converted, tiny_run):
+    workdir = converted(published.write(tmp_path / "reader", published.reader()))
+    with pytest.raises(ConfigError, match="in has no vocabulary, which the model needs: convert again with --vocab"):
+        to_sentence_transformers(workdir, tmp_path / "out")
+    workdir.tokenizer_file.write_text(tiny_run.tokenizer_file.read_text())
+    with pytest.raises(ConfigError, match="in has no embedder: convert again with a SOURCE that holds one"):
+        to_sentence_transformers(workdir, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "reader"]
+
+
+@needs_golden
+@pytest.mark.parametrize("folder", ["reader", "scorer", "openqa"])
+def test_golden_models_in_torch_files_come_back(tmp_path, converted, folder):
+    tensors = open_source(str(GOLDEN / folder)).tensors
+    to_hugging_face(converted(GOLDEN / folder), tmp_path / "out")
+    roots = {"reader": {"reader": ""}, "scorer": {"embedder": "embedder."}}
+    for part, root in roots.get(folder, {"embedder": "embedder.", "reader": "reader."}).items():
+        theirs = {name.removeprefix(root): x for name, x in tensors.items() if name.startswith(root)}
+        unused = {
+            name for name in theirs if name.startswith("cls.predictions.") or (part == "reader" and name in POOLER)
+        }
+        check_equal(tmp_path / "out" / part, theirs, unused)
 
 
 @needs_golden
@@ -141,51 +173,79 @@ np.savez(out + "/outputs.npz", query_emb=query, mlm_logits=mlm.logits, mlm_loss=
         assert error < 2e-5, (name, error)
 
 
+@needs_golden
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_sentence_transformers_computes_our_embeddings(tmp_path, converted, tiny_run, oracle, pooling):
-    tokenizer = wordpiece.load(tiny_run.tokenizer_file)
-    workdir = converted(published.write(tmp_path / "a", published.embedder(), None, tokenizer))
-    config = dataclasses.replace(workdir.config.model, pooling=pooling, dropout=0.0)
-    tower = phases.first_params(workdir, ("embedder",))["embedder"]["shared"]
-    if pooling == "mean":  # no published checkpoint pools so; ours do
-        tower.pop("pooler")
-        workdir = _saved(tmp_path / "mean", workdir, config, tower)
+def test_transformers_keeps_both_towers(tmp_path, converted, oracle):
+    workdir = converted(GOLDEN / "openqa", GOLDEN / "embedder")  # a fine-tuned tower of queries, and that of blocks
+    lines = to_hugging_face(workdir, tmp_path / "out")
+    assert any("scorer: RealmScorer.from_pretrained, with query_embedder=RealmEmbedder(config)" in x for x in lines)
+    code = """
+import sys, numpy as np, torch
+from transformers import RealmConfig, RealmEmbedder, RealmScorer
+out, golden = sys.argv[1], np.load(sys.argv[2])
+other = RealmEmbedder(RealmConfig.from_pretrained(out))
+scorer = RealmScorer.from_pretrained(out, query_embedder=other).eval()
+inputs = {"input_ids": torch.tensor(golden["query_ids"]), "attention_mask": torch.tensor(golden["query_mask"])}
+with torch.no_grad():
+    towers = {name: getattr(scorer, name)(**inputs).projected_score for name in ("query_embedder", "embedder")}
+np.savez(out + "/outputs.npz", openqa_query_emb=towers["query_embedder"], query_emb=towers["embedder"])
+"""
+    oracle(code, tmp_path / "out" / "scorer", GOLDEN / "io.npz")
+    golden, theirs = np.load(GOLDEN / "io.npz"), np.load(tmp_path / "out" / "scorer" / "outputs.npz")
+    for name in theirs.files:
+        assert np.abs(theirs[name] - golden[name]).max() / np.abs(golden[name]).max() < 2e-5, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["cls", "mean", "two towers"])
+def test_sentence_transformers_computes_our_embeddings(tmp_path, converted, tiny_run, oracle, case):
+    tokenizer, tensors, folders = wordpiece.load(tiny_run.tokenizer_file), published.embedder(), {}
+    if case == "two towers":
+        tensors = published.under("embedder.", published.embedder(8)) | published.under("query_embedder.", tensors)
+        folders = {"query": "query", "block": "block"}
+    workdir = converted(published.write(tmp_path / "a", tensors, None, tokenizer))
+    config = dataclasses.replace(workdir.config.model, pooling="mean" if case == "mean" else "cls", dropout=0.0)
+    params = phases.first_params(workdir, ("embedder",))["embedder"]
+    if case == "mean":  # no published checkpoint pools so; ours do
+        params["shared"].pop("pooler")
+        workdir = _saved(tmp_path / "mean", workdir, config, params)
     queries, title = ["Who wrote Hamlet?", "the capital of France"], "Paris"
     bodies = ["Paris is the capital of France.", "It lies on the river Seine, and is old."]
     to_sentence_transformers(workdir, tmp_path / "st")
     code = """
 import sys, json, numpy as np
 from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(sys.argv[1], device="cpu")
-queries, pairs = json.loads(sys.argv[2])
-np.savez(sys.argv[1] + "/out.npz", query=model.encode(queries), block=model.encode(pairs))
+out, asked = sys.argv[1], json.loads(sys.argv[2])
+embed = lambda folder, texts: SentenceTransformer(out + "/" + folder, device="cpu").encode(texts)
+np.savez(out + "/out.npz", **{side: embed(*arguments) for side, arguments in asked.items()})
 """
-    register_pytrees()
-    oracle(code, tmp_path / "st", json.dumps([queries, [[title, body] for body in bodies]]))
+    texts = {"query": queries, "block": [[title, body] for body in bodies]}
+    oracle(code, tmp_path / "st", json.dumps({side: [folders.get(side, ""), texts[side]] for side in texts}))
     theirs, special = np.load(tmp_path / "st" / "out.npz"), SpecialIds.from_tokenizer(tokenizer)
 
     def ids(text):
         return np.array(tokenizer.encode(text, add_special_tokens=False).ids)
 
+    register_pytrees()
     batches = {
         "query": stack([concatenate([ids(text)], special, 32) for text in queries]),
         "block": stack([concatenate([ids(title), ids(body)], special, 48) for body in bodies]),
     }
     for side, tokens in batches.items():
-        tokens = type(tokens)(jnp.asarray(tokens.ids), jnp.asarray(tokens.mask), jnp.asarray(tokens.types))
-        ours = np.asarray(embedder.embed(config, {"shared": tower}, side, tokens))
-        assert np.abs(ours - theirs[side]).max() / np.abs(ours).max() < 2e-5, side
+        ours = np.asarray(embedder.embed(config, params, side, jax.tree.map(jnp.asarray, tokens)))
+        error = np.abs(ours - theirs[side]).max() / np.abs(ours).max()
+        print(f"{case}, {side}: relative error {error:.1e}")
+        assert error < 1e-5, side
 
 
-def _saved(path, workdir: Workdir, model, tower) -> Workdir:
+def _saved(path, workdir: Workdir, model, params) -> Workdir:
     """A converted workdir with other weights."""
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.workdir import write_json
 
     other = Workdir.create(path, dataclasses.replace(workdir.config, model=model))
     with Checkpoints(other.phase("init")) as checkpoints:
-        checkpoints.save(0, {"embedder": {"shared": tower}})
+        checkpoints.save(0, {"embedder": params})
     write_json(other.phase("init") / "conversion.json", {"parts": ["embedder"]})
     other.mark_done("init", 0)
     other.tokenizer_file.write_text(workdir.tokenizer_file.read_text())

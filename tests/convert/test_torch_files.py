@@ -2,11 +2,15 @@
 
 import collections
 import io
+import mmap
 import os
 import pathlib
 import pickle
+import pickletools
+import re
 import struct
 import sys
+import tracemalloc
 import types
 import zipfile
 
@@ -34,6 +38,7 @@ class Storage:
 
     def __init__(self, values: np.ndarray):
         self.values = np.ravel(values)
+        self.view = None
 
 
 class View:
@@ -62,7 +67,7 @@ class Pickler(pickle.Pickler):
             return None
         key, _ = self.storages.setdefault(id(value), (str(len(self.storages)), value))
         kind = getattr(sys.modules["torch"], STORAGES[value.values.dtype.name])
-        return ("storage", kind, key, "cpu", value.values.size)
+        return ("storage", kind, key, "cpu", value.values.size, *([value.view] if value.view else []))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +96,10 @@ def pickled(value) -> tuple[bytes, list[np.ndarray]]:
 
 
 def write_zip(file, value, compression=zipfile.ZIP_STORED):
-    data, storages = pickled(value)
+    write_members(file, *pickled(value), compression)
+
+
+def write_members(file, data: bytes, storages: list[np.ndarray], compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", data)
         for key, values in enumerate(storages):
@@ -105,6 +113,18 @@ def write_plain(file, value):
     parts += [data, pickle.dumps([str(key) for key in range(len(storages))], 2)]
     parts += [struct.pack("<q", values.size) + values.tobytes() for values in storages]
     file.write_bytes(b"".join(parts))
+
+
+def write_bare(file, value):
+    file.write_bytes(pickle.dumps(value))
+
+
+def mapping_of(array: np.ndarray) -> int:
+    """Which mapping of a file holds an array."""
+    while not isinstance(array, mmap.mmap):
+        array = array.base
+        assert array is not None, "the array is a copy"
+    return id(array)
 
 
 WRITERS = {"zip": write_zip, "plain": write_plain}
@@ -135,12 +155,37 @@ def test_values_types_and_views(tmp_path, write):
         np.testing.assert_array_equal(read[name], array, err_msg=name)
         assert read[name].dtype == np.asarray(array).astype(read[name].dtype).dtype
     assert read["bfloat16"].dtype == ml_dtypes.bfloat16 and read["int64"].dtype == np.int64
-    base = read["float32"]
-    while not isinstance(base, np.memmap):
-        base = base.base
-        assert base is not None, "the array is a copy"
+    # One mapping for all: a large model has more tensors than a process may open files.
+    assert len({mapping_of(array) for name, array in read.items() if name != "empty"}) == 1
     with pytest.raises(ValueError, match="read-only"):
         read["float32"][0] = 0
+
+
+class Parameter:
+    """What a whole module's tensors are."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        return sys.modules["torch._utils"]._rebuild_parameter, (self.data, True, collections.OrderedDict())
+
+
+class StateDict(collections.OrderedDict):
+    """Pickled as an OrderedDict with attributes, as a module's state dict is."""
+
+    def __reduce__(self):
+        return collections.OrderedDict, (), {"_metadata": {"version": 1}}, None, iter(self.items())
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_parameters_attributes_and_what_is_no_tensor(tmp_path, write):
+    value = StateDict(p=Parameter(tensor(ARRAYS["float32"])), epoch=3)
+    value[4] = tensor(ARRAYS["int64"])
+    write(tmp_path / "m.bin", value)
+    read = read_torch(tmp_path / "m.bin")
+    assert list(read) == ["p"]
+    np.testing.assert_array_equal(read["p"], ARRAYS["float32"])
 
 
 class Call:
@@ -153,7 +198,7 @@ class Call:
         return self.call
 
 
-@pytest.mark.parametrize("write", [*WRITERS.values(), lambda file, value: file.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize("write", [*WRITERS.values(), write_bare])
 def test_a_call_is_refused_by_name_and_not_made(tmp_path, write):
     write(tmp_path / "m.bin", {"weight": Call(os.system, f"touch {tmp_path}/ran")})
     with pytest.raises(ConfigError, match=rf"m.bin: its pickle asks for {os.system.__module__}.system, .*safetensors"):
@@ -168,15 +213,70 @@ def test_other_globals_are_refused_by_name(tmp_path, function):
         read_torch(tmp_path / "m.bin")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["builtins.eval", "torch.load", "torch.nn.Module", "torch._utils._rebuild_tensor", "functools.partial",
+     "numpy.core.multiarray._reconstruct", "collections.OrderedDict.fromkeys", "torch.FloatStorage.from_file"],
+)  # fmt: skip
+def test_a_name_alone_is_refused(tmp_path, name):
+    module, _, attribute = name.rpartition(".")
+    if attribute in ("fromkeys", "from_file"):  # of a class that is known
+        module, _, last = module.rpartition(".")
+        attribute = f"{last}.{attribute}"
+    strings = b"".join(b"\x8c" + bytes([len(s)]) + s.encode() for s in (module, attribute))
+    (tmp_path / "m.bin").write_bytes(b"\x80\x04" + strings + b"\x93.")  # STACK_GLOBAL, STOP
+    with pytest.raises(ConfigError, match=rf"m.bin: its pickle asks for {re.escape(name)}, .*: use a safetensors"):
+        read_torch(tmp_path / "m.bin")
+
+
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 @pytest.mark.parametrize(
     ("shape", "stride", "offset"),
-    [((11,), (1,), 0), ((2, 6), (5, 1), 0), ((5,), (1,), 6), ((3,), (-1,), 5), ((3,), (1,), -1)],
+    [((11,), (1,), 0), ((2, 6), (5, 1), 0), ((5,), (1,), 6), ((3,), (-1,), 5), ((3,), (1,), -1), ((-3,), (1,), 0)],
 )
 def test_views_stay_inside_their_storage(tmp_path, write, shape, stride, offset):
     write(tmp_path / "m.bin", {"w": View(Storage(np.zeros(10, np.float32)), shape, stride, offset)})
     with pytest.raises(ConfigError, match=r"m.bin: is damaged or no torch checkpoint .*: download it again"):
         read_torch(tmp_path / "m.bin")
+
+
+def test_a_pickle_changes_no_storage(tmp_path):
+    data, storages = pickled({"w": View(Storage(np.zeros(10, np.float32)), (1000,), (1,))})
+    after = data.index(pickle.BINPERSID) + 1
+    attributes = pickletools.optimize(pickle.dumps({"count": 10**9}, 2))[2:-1]  # without PROTO and STOP
+    write_members(tmp_path / "m.bin", data[:after] + attributes + pickle.BUILD + data[after:], storages)
+    with pytest.raises(ConfigError, match=r"a tensor of shape \(1000,\) reaches beyond its 10 values"):
+        read_torch(tmp_path / "m.bin")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "offset"),
+    [((2**32, 2), (2**32, 1), 0), ((2,), (1,), 2**63 - 1)],  # both end before 10 in 64 bits
+)
+def test_sizes_do_not_overflow(tmp_path, shape, stride, offset):
+    as_tensors = [tuple(tensor(np.array(n)) for n in numbers) for numbers in (shape, stride, (offset,))]
+    view = View(Storage(np.zeros(10, np.float32)), *as_tensors[:2], *as_tensors[2])
+    write_zip(tmp_path / "m.bin", {"w": view})
+    with pytest.raises(ConfigError, match="reaches beyond its 10 values"):
+        read_torch(tmp_path / "m.bin")
+
+
+def test_a_storage_that_is_a_part_of_another(tmp_path):
+    part = Storage(np.arange(4, dtype=np.float32))
+    part.view = ("whole", 2, 4)
+    write_plain(tmp_path / "m.bin", {"w": View(part, (4,), (1,))})
+    with pytest.raises(ConfigError, match="storage 0 is a part of another"):
+        read_torch(tmp_path / "m.bin")
+
+
+def test_a_damaged_number_takes_no_memory(tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"\x80\x02K\x01" + pickle.LONG_BINPUT + struct.pack("<I", 20_000_000) + b".")
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match="not torch's magic number"):
+        read_torch(tmp_path / "m.bin")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
 
 
 def test_what_is_no_state_dict(tmp_path):
@@ -191,6 +291,26 @@ def test_what_is_no_state_dict(tmp_path):
     write_zip(file, {"w": tensor(np.zeros(1000, np.float32))}, zipfile.ZIP_DEFLATED)
     with pytest.raises(ConfigError, match="does not hold 1000 values"):
         read_torch(file)
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.4, 0.6, 0.8, 0.95, 1.0])
+def test_a_truncated_file(tmp_path, write, part):
+    file = tmp_path / "m.bin"
+    write(file, {name: tensor(array) for name, array in ARRAYS.items()})
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * (len(content) - 1))])
+    with pytest.raises(ConfigError, match="m.bin: (is damaged or no torch checkpoint|its pickle asks for torch.L,)"):
+        read_torch(file)
+
+
+@given(st.binary(max_size=60))
+def test_anything_else_is_a_clear_error(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("files") / "m.bin"
+    for start in (b"", b"\x80\x02", b"PK\x03\x04"):
+        file.write_bytes(start + content)
+        with pytest.raises(ConfigError, match="m.bin: "):
+            read_torch(file)
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
