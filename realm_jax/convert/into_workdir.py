@@ -84,6 +84,8 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
             raise ConfigError(f"{' and '.join(s.spec for s in found)} all have {kind}: pass those of one corpus")
     if records and tokenizer is None:
         raise ConfigError(f"{records[0].spec}: block records need a vocabulary: pass --vocab=FOLDER_OR_FILE")
+    if records and with_corpus:
+        raise ConfigError(f"{records[0].spec}: its block records are the corpus: leave out --corpus")
     if records and embeddings:
         found = records[0].block_records, embeddings[0].tensors[BLOCK_EMB]
         knowledge.check_shapes(*found, model.projection_dim, embeddings[0].spec)
@@ -109,8 +111,9 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
         elif with_corpus:
             prepare(workdir)
         write_json(workdir.config_file, config_lib.to_json(config))
-    except ConfigError:  # a kill leaves the folder for the next call; a bad source does not
-        shutil.rmtree(partial, ignore_errors=True)
+    except ConfigError as error:  # a kill or a full disk leaves the folder for the next call; a bad source does not
+        if not isinstance(error.__cause__, OSError):
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     (partial / _PLAN).unlink()
     os.replace(partial, out)

@@ -34,7 +34,10 @@ def from_checkpoint(path: pathlib.Path) -> Tokenizer:
         raise ConfigError(f"{path} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
     if files[0].suffix == ".json":
         return load(files[0])
-    pieces = files[0].read_text(encoding="utf-8").split("\n")
+    try:
+        pieces = files[0].read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{files[0]} is no vocab.txt ({error}): pass the one of a BERT") from error
     return _bert({piece: i for i, piece in enumerate(pieces) if piece})
 
 

@@ -517,6 +517,8 @@ def test_knowledge_files_that_do_not_fit(tmp_path, base, tokenizer, texts):
         with pytest.raises(ConfigError, match=message):
             convert([str(folder)], tmp_path / "out", base, "")
         assert [path.name for path in tmp_path.iterdir()] == ["qa"]
+    with pytest.raises(ConfigError, match="its block records are the corpus: leave out --corpus"):
+        convert([str(folder)], tmp_path / "out", base, "", with_corpus=True)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConfigError, match="block records need a vocabulary: pass --vocab"):
         convert([str(folder)], tmp_path / "out", base, "")
