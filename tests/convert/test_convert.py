@@ -493,17 +493,16 @@ def killed(tmp_path, base, tokenizer, texts, monkeypatch):
 
 
 def test_what_a_killed_conversion_left_of_an_index_is_removed(killed, tmp_path, base):
-    first = tmp_path / "out.partial" / "init" / "DONE"
-    before = first.stat().st_ino
+    (tmp_path / "out.partial" / "init" / "of the first").touch()
     convert([str(killed)], tmp_path / "out", base, "")
-    assert (tmp_path / "out" / "init" / "DONE").stat().st_ino == before
+    assert (tmp_path / "out" / "init" / "of the first").exists()
     assert len(list((tmp_path / "out" / "index").glob("step-*"))) == 1
 
 
 def test_another_conversion_does_not_go_on_with_what_is_there(killed, tmp_path, base):
-    before = (tmp_path / "out.partial" / "init" / "DONE").stat().st_ino
+    (tmp_path / "out.partial" / "init" / "of the first").touch()
     convert([str(killed)], tmp_path / "out", dataclasses.replace(base, seed=4), "")
-    assert (tmp_path / "out" / "init" / "DONE").stat().st_ino != before
+    assert not (tmp_path / "out" / "init" / "of the first").exists()
     assert Workdir.open(tmp_path / "out").config.seed == 4
 
 
