@@ -1,0 +1,53 @@
+"""Whether a predicted answer is right: exact match after normalisation, or a regular expression (Guu et al. 2020, §4.2).
+
+The rules are those of the released evaluation: references are tried one by one, and one that fits is enough.
+"""
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+
+import regex
+
+REGEX_TIMEOUT_S = 1.0
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class BadPattern(ValueError):
+    """A reference that is no regular expression, or that takes for ever to try."""
+
+
+def normalize(answer: str) -> str:
+    """NFD, lower case, without ASCII punctuation and English articles, single spaces.
+
+    Accents and typographic quotes stay, as in the released evaluation.
+    """
+    text = unicodedata.normalize("NFD", answer).lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> bool:
+    """Whether the prediction equals an answer, both normalised."""
+    wanted = normalize(prediction)
+    return any(normalize(answer) == wanted for answer in answers)
+
+
+def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches from the prediction's start (to its end it need not); the prediction is taken as it is.
+
+    Raises:
+        BadPattern: a pattern is malformed, or took over REGEX_TIMEOUT_S; raised only if no other pattern matches.
+    """
+    bad = None
+    for pattern in patterns:
+        try:
+            compiled = regex.compile(pattern, regex.IGNORECASE | regex.UNICODE | regex.MULTILINE)
+            if compiled.match(prediction, timeout=REGEX_TIMEOUT_S):
+                return True
+        except (regex.error, TimeoutError) as error:
+            bad = bad or f"{pattern!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"
+    if bad:
+        raise BadPattern(bad)
+    return False
