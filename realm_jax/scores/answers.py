@@ -1,4 +1,4 @@
-"""Whether a predicted answer is right: exact match after normalisation, or a regular expression (Guu et al. 2020, §4.2).
+"""Whether a predicted answer is right: exact match of normal forms, or a regular expression (Guu et al. 2020, §4.2).
 
 The rules are those of the released evaluation: references are tried one by one, and one that fits is enough.
 """
