@@ -41,7 +41,7 @@ def main() -> None:
             write_checkpoint(folder / part, part, name, model)
         weights = convert(folder, [folder / part for part in classes])
         write_knowledge(folder, flags.blocks, model.projection_dim)
-        knowledge = convert(folder, [folder / "embedder", folder / "knowledge"], "--index.search=exact")
+        knowledge = convert(folder, [folder / "embedder", folder / "knowledge"])
     values = {
         "parameters": sum(int(np.prod(x.shape)) for part in classes for x in flatten(template(part, model)).values()),
         "weights": weights,

@@ -30,7 +30,8 @@ class _Flags:
     vocab: str = ""
     """tokenizer.json, vocab.txt or a folder of one, where no SOURCE brings it."""
     config: str = "experiments/base_wikipedia.py"
-    """Experiment file whose get_config() the other flags override; the model comes from the checkpoint."""
+    """Experiment file whose get_config() the other flags override; the model comes from the checkpoint, and
+    index.search is exact unless it is given."""
     corpus: str = ""
     """Short for --corpus.knowledge; the corpus is then built at once."""
 
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     argv = sys.argv[1:] if argv is None else argv
     default = cli.load_experiment(cli.early_flag(argv, "--config") or _Flags.config)
+    # The published index is 7 GB: ScaNN would hold all of it while it builds, exact search maps it.
+    default = dataclasses.replace(default, index=dataclasses.replace(default.index, search="exact"))
     flags = tyro.cli(
         _Flags,
         description=__doc__,

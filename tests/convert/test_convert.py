@@ -532,12 +532,25 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
     out = capsys.readouterr().out
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
     assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
+    assert Workdir.open(tmp_path / "out").config.index.search == "exact"  # mini.py says scann
     assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == [
         "embedder",
         "encoder",
     ]
     with pytest.raises(ConfigError, match="pass SOURCE... OUT"):
         command.main(paths[:1])
+
+
+def test_the_commands_of_the_docs_are_understood(monkeypatch):
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text().replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line.startswith("    python -m realm_jax.convert")]
+    done = []
+    monkeypatch.setattr(command, "_into_workdir", lambda sources, out, flags: done.append(("in", len(sources))))
+    monkeypatch.setattr(command, "_export", lambda workdir, out, to: done.append((to, 1)))
+    monkeypatch.setattr(command.Workdir, "open", lambda path: path)
+    for words in lines:
+        command.main(words[3:])
+    assert done == [("in", 2), ("in", 2), ("in", 1), ("in", 1), ("hf", 1), ("sentence-transformers", 1)]
 
 
 @pytest.mark.slow
