@@ -1,10 +1,10 @@
 """The embedded default beside its control: the same run with the retriever frozen as ICT left it.
 
-    python benchmarks/nano.py [--workdir=runs/nano] [--control=runs/nano-frozen]
+    python benchmarks/nano.py [--seed=0]
 
 Both start from the same ICT and encoder warm-up and take the same steps on the same masked sentences. Writes
-benchmarks/results/nano.json: both summaries, and paired differences on the same held-out sentences. Runs that are
-finished are only evaluated.
+benchmarks/results/nano.json (nano_seed1.json for --seed=1): both summaries, and paired differences on the same held-out
+sentences. The runs are those of `make pretrain` (runs/nano) and runs/nano-frozen; finished ones are only evaluated.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from realm_jax.scores import recall
 from realm_jax.workdir import Workdir
 
 NOTE = (
-    "One seed; the retriever's rate and the warm-up were chosen in five shorter trials that were judged on these same "
+    "The retriever's rate and the warm-up were chosen in five shorter trials that were judged on these same "
     "held-out sentences."
 )
 PAIRED = ("answer_retrieved", "plain_recall@1", "hard_recall@1", "loss_retrieved", "loss_null", "utility")
@@ -31,26 +31,24 @@ PAIRED = ("answer_retrieved", "plain_recall@1", "hard_recall@1", "loss_retrieved
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", default="runs/nano")
-    parser.add_argument("--control", default="runs/nano-frozen")
-    flags = parser.parse_args()
-    realm, frozen = pathlib.Path(flags.workdir), pathlib.Path(flags.control)
-    run(realm)
+    parser.add_argument("--seed", type=int, default=0)
+    seed = parser.parse_args().seed
+    name = f"nano_seed{seed}" if seed else "nano"
+    realm, frozen = pathlib.Path("runs", name), pathlib.Path("runs", f"{name}-frozen")
+    run(realm, f"--seed={seed}")
     if not frozen.exists():
         frozen.mkdir(parents=True)
         for part in ("corpus", "ict", "warmup"):
             shutil.copytree(realm / part, frozen / part)
-    run(frozen, "--pretrain.train_retriever=False", "--pretrain.index_refresh_every=0")
+    run(frozen, f"--seed={seed}", "--pretrain.train_retriever=False", "--pretrain.index_refresh_every=0")
     after = [np.load(per_example_file(Workdir.open(w), STATES[-1])) for w in (realm, frozen)]
     paired = {}
-    for name in PAIRED:
-        difference = recall.mean(after[0][name] * 1.0 - after[1][name] * 1.0)
-        paired[name] = {key: round(value, 5) for key, value in dataclasses.asdict(difference).items()}
-        print(f"after REALM - after REALM with the retriever frozen, {name}: {difference} (n {difference.n})")
-    summaries = {
-        name: json.loads((w / "summary.json").read_text()) for name, w in (("realm", realm), ("frozen", frozen))
-    }
-    print(write_result("nano", {**summaries, "realm_minus_frozen": paired}, NOTE))
+    for key in PAIRED:
+        difference = recall.mean(after[0][key] * 1.0 - after[1][key] * 1.0)
+        paired[key] = {field: round(value, 5) for field, value in dataclasses.asdict(difference).items()}
+        print(f"after REALM - after REALM with the retriever frozen, {key}: {difference} (n {difference.n})")
+    summaries = {arm: json.loads((w / "summary.json").read_text()) for arm, w in (("realm", realm), ("frozen", frozen))}
+    print(write_result(name, {**summaries, "realm_minus_frozen": paired}, NOTE))
 
 
 def run(workdir: pathlib.Path, *options: str) -> None:

@@ -57,7 +57,7 @@ def open_source(spec: str) -> Checkpoint:
         return Checkpoint(spec, {}, False, None, path.parent, path)
     if path.is_file():
         return _checkpoint(spec, _read_file(path), path.parent)
-    for pattern in ("*.safetensors", "*.bin", "*.pt"):
+    for pattern in ("*.safetensors", "pytorch_model*.bin", "*.bin", "*.pt"):
         files = sorted(path.glob(pattern))
         if files:
             tensors: dict[str, np.ndarray] = {}
