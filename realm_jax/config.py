@@ -226,8 +226,69 @@ class IndexConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """Fine-tuning on questions with answers (Lee et al. 2019, §4; Guu et al. 2020, §4.3)."""
+
+    epochs: int = 2
+    """Passes over the training questions (paper: 2 for large sets, 20 for small ones)."""
+    batch_size: int = 16
+    """Questions a step over all devices (released code: 1)."""
+    learning_rate: float = 1e-5
+    """Peak rate of BERT's AdamW for reader and retriever."""
+    train_retriever: Literal["none", "query", "both"] = "query"
+    """Frozen; the query tower over a frozen index (paper); or the block tower too, whose index the builder refreshes."""
+    retriever_from: Literal["pretrain", "ict", "init"] = "pretrain"
+    """Phase that the embedder's first weights come from (Table 2 exchanges retrievers)."""
+    encoder_from: Literal["pretrain", "warmup", "init"] = "pretrain"
+    """Phase that the reader's BERT comes from (Table 2 exchanges encoders)."""
+    retriever_label: Literal["substring", "wordpieces"] = "substring"
+    """A block is right if its text has an answer byte by byte (released code), or its wordpieces have the answer's."""
+    beam_blocks: int = 5000
+    """Best blocks that the retriever's loss sums over; the corpus may have fewer."""
+    reader_blocks: int = 5
+    """Best blocks that the reader sees in training."""
+    inference_blocks: int = 5
+    """Best blocks that the reader sees when it answers."""
+    question_len_tokens: int = 32
+    """Longest question with two special tokens; the reader's input is this plus corpus.block_len_tokens."""
+    max_span_width: int = 10
+    """Longest answer in wordpieces."""
+    train_questions: int = 0
+    """First training questions that are used; 0 means all."""
+    dev_questions: int = 0
+    """First development questions that choose the best checkpoint; 0 means all."""
+    eval_every: int = 0
+    """Steps between exact matches on the development questions; 0 means ten times in all."""
+    patience: int = 0
+    """Evaluations without a better exact match after which training ends early; 0 never ends early."""
+    index_refresh_every: int = 500
+    """Steps between index versions when train_retriever is `both`."""
+    log_every: int = 20
+    """Steps between lines of metrics."""
+
+    def check(self) -> None:
+        """Raises ConfigError for a value that no other setting could make valid."""
+        _require(self.epochs > 0 and self.batch_size > 0, "finetune.epochs and finetune.batch_size must be positive")
+        _require(
+            0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]"
+        )
+        _require(self.inference_blocks > 0, "finetune.inference_blocks must be positive")
+        _require(self.question_len_tokens >= 8, "finetune.question_len_tokens must be at least 8")
+        _require(self.max_span_width > 0, "finetune.max_span_width must be positive")
+        _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
+
+
+FINETUNE_PRESETS = {
+    "orqa": {"epochs": 2, "batch_size": 1, "learning_rate": 1e-5, "reader_blocks": 5, "inference_blocks": 5},
+    "realmpp": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-5, "reader_blocks": 10, "inference_blocks": 100},
+}
+"""Published ways to fine-tune: Lee et al. 2019, as REALM does, and Balachandran et al. 2021 (REALM++): batches, more
+blocks to the reader in training and many more at inference. Both search exactly here."""
+
+
+@dataclass(frozen=True)
 class Config:
-    """A whole run: ICT, pre-training and the index, on one corpus with one model."""
+    """A whole run: ICT, pre-training, the index and fine-tuning, on one corpus with one model."""
 
     name: str = "realm"
     """Name of the experiment; the default workdir is runs/NAME."""
@@ -241,15 +302,21 @@ class Config:
     ict: IctConfig = field(default_factory=IctConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     @property
     def joint_len_tokens(self) -> int:
         """Length of `[CLS] query [SEP] block [SEP]`."""
         return self.pretrain.query_len_tokens + self.corpus.block_len_tokens
 
+    @property
+    def reader_len_tokens(self) -> int:
+        """Length of `[CLS] question [SEP] body [SEP]`."""
+        return self.finetune.question_len_tokens + self.corpus.block_len_tokens
+
     def check(self) -> "Config":
         """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
-        for section in (self.model, self.corpus, self.ict, self.pretrain, self.index):
+        for section in (self.model, self.corpus, self.ict, self.pretrain, self.index, self.finetune):
             section.check()
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
@@ -260,6 +327,11 @@ class Config:
         )
         _require(
             self.ict.query_len_tokens <= self.model.max_positions, "ict.query_len_tokens exceeds model.max_positions"
+        )
+        _require(
+            self.reader_len_tokens <= self.model.max_positions,
+            f"finetune.question_len_tokens + corpus.block_len_tokens = {self.reader_len_tokens} exceeds "
+            f"model.max_positions = {self.model.max_positions}",
         )
         _require(
             self.index.max_age_policy != "pause" or 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps,
@@ -283,7 +355,7 @@ def to_json(config: Config) -> dict:
 def from_json(values: dict) -> Config:
     """Inverse of `to_json`. Raises ConfigError on an unknown or missing key."""
     sections = {"model": ModelConfig, "corpus": CorpusConfig, "ict": IctConfig, "pretrain": PretrainConfig}
-    sections["index"] = IndexConfig
+    sections |= {"index": IndexConfig, "finetune": FinetuneConfig}
     try:
         return Config(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
     except TypeError as error:

@@ -49,6 +49,45 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question with what counts as a right answer."""
+
+    id: str
+    """Unique within its set."""
+    text: str
+    answers: tuple[str, ...] = ()
+    """Strings, or regular expressions; empty where none is known."""
+    is_regex: bool = False
+    gold_passage: str | None = None
+    """Source id of the record in the knowledge corpus that answers it, where the set names it."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system answered, and from where. Ranks count from 0; -1 where there is none."""
+
+    question: Question
+    answer: str
+    """Empty where there was nothing to answer from."""
+    is_correct: bool
+    """By the rule of the question's set: exact match of normal forms, or its regular expressions."""
+    probability: float = float("nan")
+    """Of the answer's span among all spans of all blocks that were read."""
+    oracle: bool = False
+    """Whether a right answer was among those spans."""
+    block_rank: int = -1
+    """Rank of the block that the answer was read from."""
+    span: tuple[int, int] = (0, 0)
+    """Characters of the answer in that block's text."""
+    blocks: tuple[int, ...] = ()
+    """Ordinals of the blocks that were read, by rank."""
+    retrieval_scores: tuple[float, ...] = ()
+    """Of those blocks."""
+    answer_rank: int = -1
+    """Rank of the first retrieved block (read or not) that has a right answer."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """A padded batch of token sequences: the input of a BERT."""
 

@@ -19,6 +19,7 @@ LAYERS = [
     ["losses"],
     ["scores"],
     ["index"],
+    ["openqa"],
     ["training"],
     ["eval"],
     ["serve"],
@@ -26,7 +27,7 @@ LAYERS = [
 ]
 # Only `realm_jax.run`, the command of commands, imports other commands.
 RUN = "run"
-HAS_JAX_ON_TOP = ("models", "losses", "index", "training", "eval", "convert", "parallel", "checkpoints")
+HAS_JAX_ON_TOP = ("models", "losses", "index", "openqa", "training", "eval", "convert", "parallel", "checkpoints")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
