@@ -236,7 +236,7 @@ class FinetuneConfig:
     learning_rate: float = 1e-5
     """Peak rate of BERT's AdamW for reader and retriever."""
     train_retriever: Literal["none", "query", "both"] = "query"
-    """Frozen; the query tower over a frozen index (paper); or the block tower too, whose index the builder refreshes."""
+    """Frozen; the query tower (paper: the index is frozen); or the block tower too, with the index kept fresh."""
     retriever_from: Literal["pretrain", "ict", "init"] = "pretrain"
     """Phase that the embedder's first weights come from (Table 2 exchanges retrievers)."""
     encoder_from: Literal["pretrain", "warmup", "init"] = "pretrain"

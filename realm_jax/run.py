@@ -6,56 +6,13 @@ This process is the trainer; the builder is a process of its own that ends with 
 when the same command is run again.
 """
 
+import functools
 import os
-import subprocess
-import sys
 import time
 
 from realm_jax import cli
 from realm_jax.memory import PeakMemory
 from realm_jax.workdir import Workdir, read_json, write_json
-
-BUILDER_RESTARTS = 3
-STOP_TIMEOUT_S = 30.0
-
-
-class BuilderProcess:
-    """`python -m realm_jax.index.builder` beside us; looked after between phases and at the end."""
-
-    def __init__(self, workdir: Workdir, memory: PeakMemory):
-        self._workdir, self._memory = workdir, memory
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "realm_jax.index.builder", f"--workdir={self._workdir.path}"]
-        process = subprocess.Popen(command, env={**os.environ, "REALM_JAX_PARENT": str(os.getpid())})
-        self._memory.watch("builder", process.pid)
-        return process
-
-    def finish(self) -> None:
-        """Waits until the last weights are indexed; starts a builder that died again, a few times."""
-        deadline = time.monotonic() + self._workdir.config.index.wait_timeout_s
-        for attempt in range(BUILDER_RESTARTS + 1):
-            try:
-                status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                print("the index builder did not finish in time; its last version stays", file=sys.stderr)
-                return
-            if status == 0:
-                return
-            print(f"the index builder ended with status {status}", file=sys.stderr, flush=True)
-            if attempt < BUILDER_RESTARTS:
-                self._process = self._start()
-
-    def stop(self) -> None:
-        """Ends the process if it still runs."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
 
 
 def run(workdir: Workdir) -> None:
@@ -64,6 +21,7 @@ def run(workdir: Workdir) -> None:
     from realm_jax.data.prepare import prepare
     from realm_jax.eval.summary import summarize
     from realm_jax.training import ict, pretrain
+    from realm_jax.training.builder_process import BuilderProcess
 
     parallel.set_up_compilation_cache()
     memory = PeakMemory()
@@ -77,7 +35,7 @@ def run(workdir: Workdir) -> None:
         pretrain.warm_up(workdir, data)
     builder = None
     if workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "cpu":
-        builder = BuilderProcess(workdir, memory)
+        builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
     elif workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "accelerator":
         print(f"on the builder's machine: python -m realm_jax.index.builder --workdir={workdir.path}", flush=True)
     try:

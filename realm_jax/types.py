@@ -170,11 +170,33 @@ class PretrainBatch:
     predictions, then batch * masks up to a common number; the MLM head runs on these alone."""
 
 
+@dataclass(frozen=True)
+class FinetuneBatch:
+    """Questions with the blocks that the index proposes (the beam), best first, and those of them that are read."""
+
+    query: Tokens
+    """[batch, tokens]"""
+    beam_emb: Array
+    """float32 [batch, beam, dim]: the index's embeddings of the beam."""
+    beam_mask: Array
+    """bool [batch, beam]: false where the search found no block."""
+    beam_correct: Array
+    """bool [batch, beam]: the block has an answer."""
+    blocks: Tokens | None
+    """[batch, blocks, tokens]: the embedder's input for the blocks that are read, where the block tower is trained."""
+    joint: Tokens
+    """[batch, blocks, tokens]: `[CLS] question [SEP] body [SEP]`"""
+    body_mask: Array
+    """bool [batch, blocks, tokens]: true at the wordpieces of the body."""
+    correct_spans: Array
+    """bool [batch, blocks, spans]: the span is an answer; spans in the order of `models.reader.spans`."""
+
+
 def register_pytrees() -> None:
     """Makes the batch types JAX pytrees; called once by the modules that run on devices."""
     import jax
 
-    for cls in (Tokens, IctBatch, MaskedQueries, ReadingBatch, PretrainBatch):
+    for cls in (Tokens, IctBatch, MaskedQueries, ReadingBatch, PretrainBatch, FinetuneBatch):
         names = [f.name for f in dataclasses.fields(cls)]
         try:
             jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])

@@ -1,17 +1,24 @@
-"""Scores a run.
+"""Scores a run on questions: retrieval, and answers once it is fine-tuned; or the answers of any other system.
 
-python -m realm_jax.eval --workdir=W --only=recall --dataset=QUESTIONS.jsonl
-python -m realm_jax.eval --workdir=W --only=recall                              (held-out sentences, no questions)
+python -m realm_jax.eval --dataset=wq                                    (the newest run)
+python -m realm_jax.eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
+python -m realm_jax.eval --dataset=QUESTIONS.jsonl --only=recall         (retrieval of every state of the run)
+python -m realm_jax.eval --only=recall                                   (held-out sentences, no questions)
+python -m realm_jax.eval --dataset=wq --predictions=FILE.jsonl           (lines of {question, prediction})
 """
 
 import dataclasses
-import pathlib
-from typing import Literal
+import time
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from realm_jax import cli
-from realm_jax.workdir import write_json
+from realm_jax.config import ConfigError
+from realm_jax.workdir import Workdir, write_json, write_text
+
+if TYPE_CHECKING:
+    from realm_jax.types import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,27 +26,142 @@ class _Flags:
     workdir: str = ""
     """Folder of the run (default: the newest under runs/)."""
     dataset: str = ""
-    """JSON lines of {question, gold_passage}; empty: held-out sentences of the run's own corpus."""
-    only: Literal["recall"] = "recall"
-    """What to score: zero-shot retrieval."""
+    """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of JSON lines
+    {question, answers | answer_regex, gold_passage}; default: what the run was fine-tuned on last, else cloze."""
+    split: Literal["train", "dev", "test"] = "test"
+    """Part of a named dataset; a file counts as a whole under `test`."""
+    data_dir: str = ""
+    """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
+    only: Literal["", "recall"] = ""
+    """`recall`: zero-shot retrieval of every state of the run, and of BM25, and no answers."""
+    finetuning: str = ""
+    """Name of the fine-tuning (default: the dataset's, else the newest)."""
+    baseline: str = ""
+    """Floors and baselines, with commas between, or `all`: bm25, random, ict, pretrained, frequent, closed_book."""
+    blocks: int = 0
+    """Blocks that the reader sees (default: finetune.inference_blocks)."""
+    questions: int = 0
+    """First questions that are asked; 0 means all."""
+    predictions: str = ""
+    """Answers of another system to be scored: JSON lines {question, prediction}."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
-    flags = tyro.cli(_Flags, description="Score a run's retrieval.", args=argv)
+    flags = tyro.cli(_Flags, description="Score a run on questions.", args=argv)
+    if flags.predictions:
+        _score_file(flags)
+        return
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
     from realm_jax.eval import retrieval
 
     parallel.set_up_compilation_cache()
-    if flags.dataset:
-        table, name = retrieval.question_recall(workdir, flags.dataset), pathlib.Path(flags.dataset).name.split(".")[0]
-    else:
-        table, name = retrieval.heldout_recall(workdir), "heldout"
+    if flags.only == "recall" and not flags.dataset:
+        _write_recall(workdir, "heldout", "held-out sentences", retrieval.heldout_recall(workdir))
+        return
+    from realm_jax.data import datasets
+    from realm_jax.training.finetuning import finetunings, how_to_finetune
+
+    known = finetunings(workdir)
+    dataset = flags.dataset or _dataset_of(workdir, known)
+    questions = _questions(flags, dataset, workdir)
+    folder = datasets.folder_name(dataset)
+    chosen = flags.finetuning or next((name for name in (folder, *known[-1:]) if name in known), "")
+    if flags.only == "recall" or not chosen:
+        _write_recall(workdir, folder, dataset, retrieval.question_recall(workdir, questions))
+    if flags.only != "recall" and not chosen:
+        print(f"not fine-tuned yet: {how_to_finetune(workdir, dataset)}", flush=True)
+    elif chosen and flags.only != "recall":
+        if chosen != folder:
+            print(f"fine-tuning: {chosen} (--finetuning chooses another)", flush=True)
+        _answer(flags, workdir, chosen, dataset, questions)
+
+
+def _questions(flags: _Flags, dataset: str, workdir: Workdir, split: str = "") -> "list[Question]":
+    from realm_jax.data import datasets
+    from realm_jax.data.prepare import open_prepared
+
+    run, config = open_prepared(workdir), workdir.config
+    questions = datasets.load(dataset, split or flags.split, data_dir=flags.data_dir, run=run, config=config)
+    return questions[: flags.questions or None] if not split else questions
+
+
+def _dataset_of(workdir: Workdir, known: list[str]) -> str:
+    """The dataset of the newest fine-tuning; `cloze` if there is none. A file's training part is no test."""
+    from realm_jax.data import datasets
+    from realm_jax.training.finetuning import Finetuning
+
+    dataset = Finetuning.open(workdir, known[-1]).dataset if known else "cloze"
+    if dataset not in datasets.NAMES:
+        raise ConfigError(f"{workdir.path} was fine-tuned on the file {dataset}: pass --dataset=TEST.jsonl")
+    return dataset
+
+
+def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions: "list[Question]") -> None:
+    from realm_jax.data import datasets
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.eval import openqa, qa_report
+    from realm_jax.eval.predictions import write_predictions
+    from realm_jax.training.finetuning import Finetuning
+
+    baselines = list(openqa.BASELINES) if flags.baseline == "all" else [b for b in flags.baseline.split(",") if b]
+    unknown = sorted(set(baselines) - set(openqa.BASELINES))
+    if unknown:
+        raise ConfigError(f"--baseline={','.join(unknown)} is unknown: use {', '.join(openqa.BASELINES)} or all")
+    started = time.monotonic()
+    data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
+    train = _questions(flags, finetuning.dataset, workdir, "train") if "frequent" in baselines else []
+    num_blocks = flags.blocks or finetuning.config.finetune.inference_blocks
+    systems = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    facts = {
+        "dataset": dataset,
+        "split": flags.split if dataset in datasets.NAMES else "",
+        "questions": len(questions),
+        "corpus": data.knowledge.manifest["description"]["source"],
+        "blocks": data.knowledge.num_blocks,
+        "passages": len(data.knowledge.record_of_block) and int(data.knowledge.record_of_block.max()) + 1,
+        "read_blocks": num_blocks,
+        "workdir": str(workdir.path),
+        "finetuning": name,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    folder = workdir.path / "eval" / datasets.folder_name(dataset)
+    recall = {name: openqa.answer_recall(system) for name, system in systems.items() if any(p.blocks for p in system)}
+    results = qa_report.results(systems, recall, facts)
+    write_predictions(folder / "predictions.jsonl", systems[openqa.FINE_TUNED], data.knowledge)
+    write_json(folder / "results.json", results)
+    write_text(folder / "report.md", qa_report.markdown(results))
+    write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
+    print(qa_report.markdown(results))
+    print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl", flush=True)
+
+
+def _write_recall(workdir: Workdir, name: str, dataset: str, table: dict) -> None:
+    from realm_jax.eval import retrieval
+
     file = workdir.path / "eval" / name / "recall.json"
-    write_json(file, {"dataset": flags.dataset or "held-out sentences", "recall": retrieval.as_json(table)})
+    write_json(file, {"dataset": dataset, "recall": retrieval.as_json(table)})
     print(retrieval.show(table))
     print(f"written: {file}", flush=True)
+
+
+def _score_file(flags: _Flags) -> None:
+    """Another system's answers; needs a run only for the questions of `cloze`."""
+    from realm_jax.data import datasets
+    from realm_jax.eval import qa_report
+    from realm_jax.eval.predictions import score_file
+
+    if not flags.dataset:
+        raise ConfigError("--predictions needs --dataset: whose questions do they answer?")
+    if flags.dataset == "cloze":
+        questions = _questions(flags, flags.dataset, cli.existing(flags.workdir))
+    else:
+        questions = datasets.load(flags.dataset, flags.split, data_dir=flags.data_dir)[: flags.questions or None]
+    facts = {"dataset": flags.dataset, "split": flags.split, "questions": len(questions), "corpus": "unknown"}
+    print(
+        qa_report.markdown(qa_report.results({flags.predictions: score_file(flags.predictions, questions)}, {}, facts))
+    )
 
 
 def command() -> None:

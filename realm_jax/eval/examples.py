@@ -45,7 +45,7 @@ def describe(
             knowledge_encoder.candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
             for tokens in (null, batch.joint)
         ]
-        best = [knowledge_encoder.best_tokens(config.model, params["encoder"], state) for state in states]
+        best = [knowledge_encoder.best_tokens(config.model, params["encoder"], state)[0] for state in states]
         return prior, reward, best[0], best[1]
 
     run = parallel.device_map(judge)

@@ -16,8 +16,8 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.eval.exact_index import exact_index
 from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.exact_index import exact_index
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.losses import marginal
 from realm_jax.progress import Progress

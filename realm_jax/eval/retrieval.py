@@ -1,7 +1,8 @@
 """Zero-shot retrieval of every state of a run, and of BM25, in one table.
 
-A passage (a record of the corpus) scores as its best block, so recall@k counts distinct passages, whatever the length
-of blocks. Without questions, held-out sentences are the queries: the plain sentence -> its own block, and the hard one.
+Questions that name their passage count distinct passages, each as its best block, whatever the length of blocks; for
+others a block with an answer is right. Without questions, held-out sentences are the queries: the plain sentence -> its
+own block, and the hard one.
 """
 
 import dataclasses
@@ -9,17 +10,17 @@ import dataclasses
 import numpy as np
 
 from realm_jax.config import ConfigError
-from realm_jax.data import questions
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.ict import concatenate
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval.baselines import bm25
-from realm_jax.eval.exact_index import exact_index
 from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.exact_index import exact_index
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
+from realm_jax.openqa.inputs import question_tokens
+from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.scores import recall
 from realm_jax.training import phases
-from realm_jax.types import stack
+from realm_jax.types import Question
 from realm_jax.workdir import Workdir
 
 KS = (1, 5, 20, 100)
@@ -35,31 +36,25 @@ def embedder_states(workdir: Workdir) -> dict[str, dict]:
     return states
 
 
-def question_recall(workdir: Workdir, path: str) -> dict[str, dict[str, recall.Mean]]:
-    """recall@k of each state and of BM25 on a question file whose lines name a `gold_passage`.
+def question_recall(workdir: Workdir, questions: list[Question]) -> dict[str, dict[str, recall.Mean]]:
+    """recall@k of each state and of BM25.
+
+    Where questions name a `gold_passage` of this corpus, only they count and that passage is wanted; else a block with
+    an answer is.
 
     Raises:
-        ConfigError: no question names a passage of this corpus.
+        ConfigError: there is neither a gold passage of this corpus nor an answer.
     """
     data = open_prepared(workdir)
-    records = _passages(data.knowledge)
-    asked = [q for q in questions.read(path) if q.gold_passage in records.ids]
-    if not asked:
-        raise ConfigError(
-            f"{path}: no question has a gold_passage of the corpus {data.knowledge.manifest['description']['source']}: "
-            "evaluate a run on the corpus that the questions belong to"
-        )
-    wanted = np.array([records.ids[q.gold_passage] for q in asked])
-    depth = min(max(KS) * records.most_blocks, data.knowledge.num_blocks)
-    tokens = stack([_query_tokens(workdir, data, q.text) for q in asked])
+    judge = _judge(data, questions)
+    tokens = question_tokens(judge.questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     table = {}
     for name, params in embedder_states(workdir).items():
         search, _ = exact_index(workdir.config, data.knowledge, params, name)
-        embed = TowerEmbedder(workdir.config, params, "query")
-        query_emb = embed_queries(embed, tokens)
-        found = np.concatenate([search.search(part, depth)[0] for part in np.array_split(query_emb, _parts(query_emb))])
-        table[name] = _passage_recall(found, records, wanted)
-    table["BM25"] = _passage_recall(bm25(data.knowledge, [q.text for q in asked], depth), records, wanted)
+        query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
+        parts = [search.search(part, judge.depth)[0] for part in np.array_split(query_emb, _parts(query_emb))]
+        table[name] = judge(np.concatenate(parts))
+    table["BM25"] = judge(bm25(data.knowledge, [q.text for q in judge.questions], judge.depth))
     return table
 
 
@@ -90,30 +85,46 @@ def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:
     return {name: {key: dataclasses.asdict(value) for key, value in row.items()} for name, row in table.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Passages:
-    ids: dict[str, int]
-    """Source id -> ordinal of the passage."""
-    of_block: np.ndarray
-    """int64 [blocks]: ordinal of the passage that a block was cut from."""
-    most_blocks: int
+def _judge(data: RunData, questions: list[Question]) -> "_PassageRecall | _AnswerRecall":
+    records = {source_id: i for i, source_id in enumerate(data.knowledge.record_ids())}
+    with_passage = [q for q in questions if q.gold_passage in records]
+    if with_passage:
+        return _PassageRecall(data.knowledge, with_passage, np.array([records[q.gold_passage] for q in with_passage]))
+    with_answers = [q for q in questions if q.answers]
+    if not with_answers:
+        raise ConfigError(
+            "no question has an answer, nor a gold_passage of the corpus "
+            f"{data.knowledge.manifest['description']['source']}: evaluate a run on the corpus of the questions"
+        )
+    return _AnswerRecall(data, with_answers)
 
 
-def _passages(corpus: Corpus) -> _Passages:
-    of_block = corpus.record_of_block
-    ids = {source_id: i for i, source_id in enumerate(corpus.record_ids())}
-    return _Passages(ids, of_block, int(np.bincount(of_block).max()))
+class _PassageRecall:
+    """Whether the wanted record is among the first k distinct ones; a record counts as its best block."""
+
+    def __init__(self, corpus: Corpus, questions: list[Question], wanted: np.ndarray):
+        self.questions, self._wanted, self._of_block = questions, wanted, corpus.record_of_block
+        blocks_of_record = np.bincount(self._of_block)
+        self._ks = tuple(k for k in KS if k <= len(blocks_of_record))
+        self.depth = min(max(KS) * int(blocks_of_record.max()), corpus.num_blocks)
+
+    def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
+        passages = np.where(found >= 0, self._of_block[found], -1)
+        return recall.recall_table(recall.first_distinct(passages, max(self._ks)), self._wanted, self._ks)
 
 
-def _passage_recall(found: np.ndarray, records: _Passages, wanted: np.ndarray) -> dict[str, recall.Mean]:
-    passages = np.where(found >= 0, records.of_block[found], -1)
-    ks = tuple(k for k in KS if k <= len(records.ids))
-    return recall.recall_table(recall.first_distinct(passages, max(ks)), wanted, ks)
+class _AnswerRecall:
+    """Whether one of the first k blocks has an answer."""
 
+    def __init__(self, data: RunData, questions: list[Question]):
+        self.questions, self._finder = questions, AnswerFinder(data.knowledge, data.tokenizer)
+        self._ks = tuple(k for k in KS if k <= data.knowledge.num_blocks)
+        self.depth = max(self._ks)
 
-def _query_tokens(workdir: Workdir, data: RunData, text: str):
-    ids = np.array(data.tokenizer.encode(text, add_special_tokens=False).ids)
-    return concatenate([ids], data.special, workdir.config.pretrain.query_len_tokens)
+    def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
+        pairs = zip(self.questions, found, strict=True)
+        holds = np.stack([self._finder.holds(question, blocks, "wordpieces") for question, blocks in pairs])
+        return {f"recall@{k}": recall.mean(holds[:, :k].any(-1)) for k in self._ks}
 
 
 def _parts(query_emb: np.ndarray) -> int:

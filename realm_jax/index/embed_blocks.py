@@ -1,11 +1,12 @@
 """Embeds every block of a corpus with one tower, in batches of similar length."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from realm_jax import parallel
-from realm_jax.config import Config
+from realm_jax.config import Config, ModelConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.models import embedder
 from realm_jax.types import Tokens
@@ -22,14 +23,17 @@ class TowerEmbedder:
 
     def __init__(self, config: Config, params: dict, side: embedder.Side):
         self._params = parallel.replicate(embedder.tower(params, side))
-        self._run = parallel.device_map(
-            lambda tower, tokens: embedder.embed(config.model, {"shared": tower}, "query", tokens)
-        )
+        self._run = _compiled(config.model)
 
     def __call__(self, tokens: Tokens) -> np.ndarray:
         """float32 [batch, dim] of tokens [batch, tokens]; the batch must divide over the devices."""
         embedding = np.asarray(self._run(self._params, parallel.shard(tokens)))
         return embedding.reshape(-1, embedding.shape[-1])
+
+
+@functools.cache  # one function, so that the next parameters find it compiled
+def _compiled(model: ModelConfig) -> Callable:
+    return parallel.device_map(lambda tower, tokens: embedder.embed(model, {"shared": tower}, "query", tokens))
 
 
 def embed_corpus(

@@ -6,7 +6,9 @@ blocks (right: it holds an answer), and all spans of the blocks that were read (
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
+
+from realm_jax.types import Array
 
 _NEVER = -1e9
 
@@ -25,7 +27,7 @@ def correct_spans(
     answer_starts: Int[Array, "*batch answers"],
     answer_ends: Int[Array, "*batch answers"],
 ) -> Bool[Array, "*batch spans"]:
-    """Whether each span is one of the answers; an answer at -1 is padding."""
+    """Whether each span is one of the answers; an answer at -1 is padding. NumPy arrays give a NumPy array."""
     same = (answer_starts[..., None] == starts) & (answer_ends[..., None] == ends)
     return same.any(-2)
 

@@ -107,7 +107,8 @@ def token_logp(
 
 def best_tokens(
     config: ModelConfig, params: dict, states: Float[Array, "batch candidates masks hidden"]
-) -> Int[Array, "batch candidates masks"]:
-    """The most probable wordpiece at every masked position."""
+) -> tuple[Int[Array, "batch candidates masks"], Float[Array, "batch candidates masks"]]:
+    """The most probable wordpiece at every masked position, and its log-probability."""
     logits = KnowledgeEncoder(config).apply({"params": params}, states.reshape(-1, states.shape[-1]), method="head")
-    return logits.argmax(-1).reshape(states.shape[:-1])
+    logp = logits.max(-1) - jax.nn.logsumexp(logits, axis=-1)
+    return logits.argmax(-1).reshape(states.shape[:-1]), logp.reshape(states.shape[:-1])

@@ -13,11 +13,12 @@ from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.losses.ict import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
+from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.types import IctBatch
 
 
-class IctTask:
+class IctTask(Task):
     """ICT with the blocks of all devices as negatives."""
 
     name = "ict"
@@ -52,9 +53,6 @@ class IctTask:
 
     def saves_at(self, step: int) -> bool:
         return step % self._config.ict.checkpoint_every == 0
-
-    def after_save(self, step: int, params: Any) -> None:
-        pass
 
 
 def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None) -> tuple[jax.Array, jax.Array, dict]:

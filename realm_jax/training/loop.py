@@ -47,9 +47,8 @@ class Stream(Protocol):
         """Stops its threads."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """What differs between ICT, the encoder warm-up, pre-training and later tasks."""
+class Task:
+    """What differs between ICT, the encoder warm-up, pre-training and fine-tuning."""
 
     name: str
     steps: int
@@ -58,20 +57,36 @@ class Task(Protocol):
 
     def init(self) -> dict:
         """First parameters, a dict of parts (`embedder`, `encoder`)."""
+        raise NotImplementedError
 
-    def optimizer(self) -> optax.GradientTransformation: ...
+    def optimizer(self) -> optax.GradientTransformation:
+        raise NotImplementedError
 
     def loss(self, params: Any, batch: Any, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
         """(sum, count, metrics as pairs) over one device's share of the batch."""
+        raise NotImplementedError
 
     def stream(self, state: dict) -> Stream:
         """`state` is empty at the start of training."""
+        raise NotImplementedError
 
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is due once `step` steps are taken."""
+        raise NotImplementedError
+
+    def evaluate(self, step: int, params: Any) -> dict[str, float]:
+        """Called with the replicated parameters before the checkpoint of `step` is saved, so that a run that is killed
+        in between does it again; what it returns joins the metrics."""
+        del step, params
+        return {}
 
     def after_save(self, step: int, params: Any) -> None:
         """Called with the replicated parameters when the checkpoint of `step` is under way."""
+
+    def is_over(self, step: int) -> bool:
+        """Whether training ends early, after `step` steps."""
+        del step
+        return False
 
 
 def run(task: Task, folder: epath.PathLike) -> dict:
@@ -96,7 +111,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 _save(checkpoints, 0, state, stream)
                 task.after_save(0, state.params)
             window = _Window(step)
-            while step < task.steps:
+            while step < task.steps and not task.is_over(step):
                 batch = stream.take(state.params)
                 state, metrics = train_step(state, batch)
                 step += 1
@@ -104,8 +119,11 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 stop = signals.received  # read once: a later signal waits for the next step, which saves
                 save = step == task.steps or task.saves_at(step) or bool(stop)
                 if save or step % task.log_every == 0:
-                    values = window.close(step)
-                    writer.write(step, {**values, **stream.metrics()})
+                    values = {**window.close(step), **stream.metrics()}
+                    if save:
+                        values |= task.evaluate(step, state.params)
+                        window.restart()
+                    writer.write(step, values)
                 if save:
                     _save(checkpoints, step, state, stream)
                     task.after_save(step, state.params)
@@ -115,7 +133,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         finally:
             stream.close()
             writer.close()
-        print(f"{task.name}: {task.steps} steps done in {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s", flush=True)
         return jax.device_get(parallel.unreplicate(state.params))
 
 
@@ -140,7 +158,12 @@ class _Window:
     """Device metrics of the steps since the last line, fetched together so that the devices are not held up."""
 
     def __init__(self, step: int):
-        self._first, self._steps, self._started = step, [], time.monotonic()
+        self._first, self._steps = step, []
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves the time until now out of the rates."""
+        self._started = time.monotonic()
 
     def add(self, metrics: dict) -> None:
         self._steps.append(metrics)

@@ -9,21 +9,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from realm_jax import parallel
 from realm_jax.config import Config
-from realm_jax.data.pipeline import Examples, MaskedSentences
+from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.versions import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
-from realm_jax.training.retrieval import CurrentIndex, RetrievalStream
-from realm_jax.types import PretrainBatch
+from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
+from realm_jax.types import MaskedQueries, PretrainBatch
 
 
-class PretrainTask:
+class PretrainTask(Task):
     """Pre-training as a task of the loop.
 
     Args:
@@ -71,8 +73,17 @@ class PretrainTask:
         size = self._config.pretrain.batch_size
         index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0))
         return RetrievalStream(
-            lambda number: examples.batch(number, size), index, self._data.knowledge, self._config, state
+            lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
         )
+
+    def _propose(self, queries: MaskedQueries, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
+        k = self._config.pretrain.num_candidates
+        found, _ = index.search.search(query_emb, k)
+        return drop_source(found, queries.source_hash, self._data.knowledge)[:, : k - 1]
+
+    def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
+        del index
+        return with_candidates(queries, candidates, self._data.knowledge, parallel.num_devices())
 
     def saves_at(self, step: int) -> bool:
         refresh = self._config.pretrain.index_refresh_every

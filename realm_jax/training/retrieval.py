@@ -1,4 +1,4 @@
-"""Pre-training batches with retrieved blocks: retrieval for batch t+1 overlaps the training step on batch t.
+"""Batches with retrieved blocks: retrieval for batch t+1 overlaps the training step on batch t.
 
 The queries of the next batch are embedded with the weights from before the current step, dispatched just ahead of it
 (so no copy of the weights is needed, though the step donates them); search and gathering then run on a thread. The
@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from realm_jax import parallel
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.pipeline import with_candidates
 from realm_jax.index.search import Search, open_search
 from realm_jax.index.versions import IndexStore, Version
 from realm_jax.models import embedder
-from realm_jax.types import MaskedQueries, PretrainBatch
+from realm_jax.types import Tokens
 
 POLL_S = 0.5  # between looks for a newer index version
 TICK_S = 0.002  # resolution of the time waited for retrieval
@@ -34,14 +35,17 @@ class LoadedIndex:
     """An index version in memory."""
 
     version: Version
+    embeddings: Float[np.ndarray, "blocks dim"]
     search: Search
 
 
 class CurrentIndex:
     """The newest index version, loaded by a background thread while the trainer goes on with the one before."""
 
-    def __init__(self, store: IndexStore, corpus: Corpus, config: Config, first_step: int):
+    def __init__(self, store: IndexStore, corpus: Corpus, config: Config, first_step: int, *, exact: bool = False):
+        """`exact` searches exactly, whatever search the versions were built for."""
         self._store, self._corpus, self._config = store, corpus, config
+        self._kind = "exact" if exact else config.index.search
         self._ready: LoadedIndex | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
@@ -106,8 +110,8 @@ class CurrentIndex:
         while not self._store.pin(version):  # pruned since we saw it
             version = self._newest_or_fail()
         version.check_corpus(self._corpus.segment_hashes)
-        kind = self._config.index.search
-        if version.manifest["search"] != kind:
+        kind = self._kind
+        if kind != "exact" and version.manifest["search"] != kind:
             raise ConfigError(
                 f"{version.folder} was built for index.search={version.manifest['search']}, the config says {kind}: "
                 "use another --workdir"
@@ -121,7 +125,7 @@ class CurrentIndex:
             folder=version.local_folder(),
             config=self._config.index,
         )
-        return LoadedIndex(version, search)
+        return LoadedIndex(version, embeddings, search)
 
     def _follow(self) -> None:
         known = self.loaded.version.step
@@ -152,23 +156,35 @@ class CurrentIndex:
                 self._store.unpin(index.version)
 
 
+@runtime_checkable
+class Queries(Protocol):
+    """What is retrieved for: masked sentences, or questions."""
+
+    query: Tokens
+    """[batch, tokens]"""
+
+
 class RetrievalStream:
-    """The stream (see `training.loop.Stream`) of pre-training batches.
+    """The stream (see `training.loop.Stream`) of batches of queries with their blocks.
 
     Args:
-        make_queries: batch number -> masked sentences.
+        make_queries: batch number -> queries.
+        propose: (queries, their embeddings [batch, dim], index) -> candidates, int32 [batch, n].
+        join: (queries, candidates, index) -> the batch, not yet split over the devices.
         state: from `state()` of an earlier stream, or empty.
     """
 
     def __init__(
         self,
-        make_queries: Callable[[int], MaskedQueries],
+        make_queries: Callable[[int], Queries],
+        propose: Callable[[Queries, np.ndarray, LoadedIndex], np.ndarray],
+        join: Callable[[Queries, np.ndarray, LoadedIndex], Any],
         index: CurrentIndex,
-        knowledge: Corpus,
         config: Config,
         state: dict,
     ):
-        self._make_queries, self._index, self._knowledge, self._config = make_queries, index, knowledge, config
+        self._make_queries, self._propose, self._join = make_queries, propose, join
+        self._index, self._timeout_s = index, config.index.wait_timeout_s
         self._embed = parallel.device_map(
             lambda params, tokens: embedder.embed(config.model, params["embedder"], "query", tokens)
         )
@@ -177,11 +193,12 @@ class RetrievalStream:
         self._queries = self._ask()
         self._pending: Future | None = None
         if "candidates" in state:
-            self._pending = self._threads.submit(self._join, self._queries, np.array(state["candidates"], np.int32))
+            candidates = np.array(state["candidates"], np.int32)
+            self._pending = self._threads.submit(self._resume, self._queries, candidates, self._index.loaded)
             self._queries = self._ask()
         self._retrieval_wait_s = 0.0
 
-    def take(self, params: dict) -> PretrainBatch:
+    def take(self, params: dict) -> Any:
         """The next batch, and the start of the retrieval of the one after it with `params`."""
         if self._pending is None:
             self._pending = self._retrieve_next(params)
@@ -195,20 +212,20 @@ class RetrievalStream:
     def _wait_for_batch(self, params: dict) -> None:
         """Waits for the retrieval in flight; counts only the time in which the devices had nothing left to do."""
         last_output = jax.tree.leaves(params)[0]
-        deadline = time.monotonic() + self._config.index.wait_timeout_s
+        deadline = time.monotonic() + self._timeout_s
         while not self._pending.done():
             started, idle = time.monotonic(), last_output.is_ready()
             wait([self._pending], timeout=TICK_S)
             if idle:
                 self._retrieval_wait_s += time.monotonic() - started
             if started > deadline:
-                raise RunError(f"retrieval for batch {self._taken} took over {self._config.index.wait_timeout_s:.0f} s")
+                raise RunError(f"retrieval for batch {self._taken} took over {self._timeout_s:.0f} s")
 
     def state(self) -> dict:
         """The position of the last batch taken and the candidates of the next, which the weights before it chose."""
         if self._pending is None:
             return {"position": self._taken}
-        _, candidates = self._pending.result(timeout=self._config.index.wait_timeout_s)
+        _, candidates = self._pending.result(timeout=self._timeout_s)
         return {"position": self._taken, "candidates": candidates.tolist()}
 
     def metrics(self) -> dict[str, float]:
@@ -227,7 +244,7 @@ class RetrievalStream:
     def _retrieve_next(self, params: dict) -> Future:
         queries = self._queries.result()
         query_emb = self._embed(params, parallel.shard(queries.query))  # dispatched before the step donates params
-        future = self._threads.submit(self._search, queries, query_emb, self._index.loaded.search)
+        future = self._threads.submit(self._retrieve, queries, query_emb, self._index.loaded)
         self._queries = self._ask()
         return future
 
@@ -235,18 +252,13 @@ class RetrievalStream:
         self._asked += 1
         return self._threads.submit(self._make_queries, self._asked - 1)
 
-    def _search(self, queries: MaskedQueries, query_emb: jax.Array, search: Search) -> tuple:
-        k = self._config.pretrain.num_candidates
+    def _retrieve(self, queries: Queries, query_emb: jax.Array, index: LoadedIndex) -> tuple:
         query_emb = np.asarray(query_emb).reshape(-1, query_emb.shape[-1])
-        found, _ = search.search(query_emb, k)
-        candidates = drop_source(found, queries.source_hash, self._knowledge)[:, : k - 1]
-        return self._batch(queries, candidates), candidates
+        candidates = self._propose(queries, query_emb, index)
+        return parallel.shard(self._join(queries, candidates, index)), candidates
 
-    def _join(self, queries: Future, candidates: np.ndarray) -> tuple:
-        return self._batch(queries.result(), candidates), candidates
-
-    def _batch(self, queries: MaskedQueries, candidates: np.ndarray):
-        return parallel.shard(with_candidates(queries, candidates, self._knowledge, parallel.num_devices()))
+    def _resume(self, queries: Future, candidates: np.ndarray, index: LoadedIndex) -> tuple:
+        return parallel.shard(self._join(queries.result(), candidates, index)), candidates
 
     def close(self) -> None:
         """Stops the threads."""

@@ -19,6 +19,7 @@ from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, contains
 from realm_jax.data.prepare import RunData
 from realm_jax.losses.marginal import token_marginal
 from realm_jax.models import knowledge_encoder
+from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.types import ReadingBatch, Tokens
 
@@ -26,7 +27,7 @@ NULL_RATE = 0.2
 EXTRA_MASK_RATE = 0.12  # of the wordpieces outside the span: more to learn from a step
 
 
-class WarmupTask:
+class WarmupTask(Task):
     """Trains the encoder alone."""
 
     name = "warmup"
@@ -99,6 +100,3 @@ class WarmupTask:
 
     def saves_at(self, step: int) -> bool:
         return step % self._config.pretrain.checkpoint_every == 0
-
-    def after_save(self, step: int, params: Any) -> None:
-        pass

@@ -90,8 +90,10 @@ def test_slots_give_the_same_gradients(params, joint, predictions):
 def test_best_is_true_where_the_target_is_the_most_probable(params, joint, predictions):
     positions = jnp.asarray(predictions[0])
     states = candidate_states(CONFIG, params, joint, positions)
-    tokens = knowledge_encoder.best_tokens(CONFIG, params, states)
-    np.testing.assert_array_equal(tokens, everywhere(params, joint, predictions[0]).argmax(-1))
+    tokens, logp = knowledge_encoder.best_tokens(CONFIG, params, states)
+    logits = np.asarray(everywhere(params, joint, predictions[0]), np.float64)
+    np.testing.assert_array_equal(tokens, logits.argmax(-1))
+    np.testing.assert_allclose(logp, logits.max(-1) - np.log(np.exp(logits).sum(-1)), atol=1e-5)
     for k in range(CANDIDATES):
         _, best = token_logp(CONFIG, params, states, tokens[:, k], jnp.arange(BATCH * MASKS))
         assert np.asarray(best)[:, k].all()

@@ -33,7 +33,7 @@ class Stream(Batches):
         return super().take(params)
 
 
-class LinearTask:
+class LinearTask(loop.Task):
     """Least squares on batches that depend on their number alone."""
 
     name, steps, log_every, seed = "linear", 12, 4, 0

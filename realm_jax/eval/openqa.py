@@ -1,0 +1,110 @@
+"""Answers a question set with a fine-tuned run, beside the floors and baselines that it has to beat.
+
+The baselines share the fine-tuned reader and differ in what it reads: blocks by BM25, random blocks, the blocks of a
+retriever before fine-tuning. Two read nothing: the most frequent training answer, and the masked language model alone.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from realm_jax.config import ConfigError
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import RunData
+from realm_jax.eval import closed_book
+from realm_jax.eval.baselines import bm25
+from realm_jax.index.exact_index import exact_index
+from realm_jax.openqa.predict import Answerer
+from realm_jax.scores import recall
+from realm_jax.scores.answers import is_correct, normalize
+from realm_jax.training import phases
+from realm_jax.training.finetuning import Finetuning
+from realm_jax.types import Prediction, Question
+
+DEPTH = 100
+KS = (1, 5, 20, 100)
+BASELINES = {
+    "bm25": "BM25's blocks, same reader",
+    "random": "random blocks, same reader",
+    "ict": "retriever after ICT, same reader",
+    "pretrained": "retriever before fine-tuning, same reader",
+    "frequent": "most frequent training answer",
+    "closed_book": "closed book: the masked language model, no block",
+}
+"""What `--baseline` takes, and what the report calls it."""
+FINE_TUNED = "fine-tuned"
+
+
+def evaluate(
+    finetuning: Finetuning,
+    data: RunData,
+    questions: Sequence[Question],
+    baselines: Sequence[str],
+    num_blocks: int,
+    train_questions: Sequence[Question] = (),
+) -> dict[str, list[Prediction]]:
+    """Predictions of the fine-tuned model, then of each baseline, by the names of the report.
+
+    Args:
+        train_questions: only for `frequent`.
+    """
+    params, first = finetuning.best_params(), finetuning.first_params()
+    store = finetuning.index_store(data, first)
+    answerer = Answerer(finetuning.config, data, params, finetuning.exact_index(data, params, store))
+    systems = {FINE_TUNED: answerer.answer(questions, num_blocks=num_blocks, depth=DEPTH, name=FINE_TUNED)}
+    for baseline in baselines:
+        name = BASELINES[baseline]
+        if baseline == "frequent":
+            systems[name] = most_frequent(questions, train_questions)
+            continue
+        if baseline == "closed_book":
+            systems[name] = closed_book.answer(finetuning.workdir, data, questions)
+            continue
+        own, candidates = answerer, None
+        if baseline == "bm25":
+            candidates = bm25(data.knowledge, [question.text for question in questions], DEPTH)
+        elif baseline == "random":
+            candidates = random_blocks(data.knowledge, len(questions), finetuning.config.seed)
+        elif baseline == "pretrained":
+            old = {"embedder": first["embedder"], "reader": params["reader"]}
+            own = Answerer(finetuning.config, data, old, finetuning.exact_index(data, old, store))
+        else:
+            like = phases.first_params(finetuning.workdir, ("embedder",))
+            old = phases.last_params(finetuning.workdir, "ict", like)
+            index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT")
+            own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)
+        arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
+        systems[name] = own.answer(questions, **arguments)
+    return systems
+
+
+def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:
+    """int32 [count, DEPTH]: blocks drawn uniformly from those that are live."""
+    live = np.flatnonzero(corpus.is_live(np.arange(corpus.num_blocks)))
+    return np.random.default_rng(seed).choice(live, size=(count, DEPTH)).astype(np.int32)
+
+
+def most_frequent(questions: Sequence[Question], train_questions: Sequence[Question]) -> list[Prediction]:
+    """The same answer to every question: the one that is an answer to most training questions.
+
+    Raises:
+        ConfigError: no training question has a plain answer (regular expressions cannot be said).
+    """
+    counts: Counter = Counter()
+    spelled: dict[str, str] = {}
+    for question in train_questions:
+        answers = () if question.is_regex else question.answers
+        normal = {normalize(answer): answer for answer in answers}
+        counts.update(key for key in normal if key)
+        spelled |= normal
+    if not counts:
+        raise ConfigError("--baseline=frequent needs training questions with plain answers: drop it for this dataset")
+    answer = spelled[counts.most_common(1)[0][0]]
+    return [Prediction(question, answer, is_correct(question, answer)) for question in questions]
+
+
+def answer_recall(predictions: Sequence[Prediction]) -> dict[str, recall.Mean]:
+    """recall@k: whether one of the first k retrieved blocks has an answer."""
+    ranks = np.array([p.answer_rank for p in predictions])
+    return {f"recall@{k}": recall.mean((ranks >= 0) & (ranks < k)) for k in KS}

@@ -1,0 +1,46 @@
+"""Exact search over all blocks, for whatever judges or fine-tunes weights: no approximation enters."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.index.embed_blocks import embed_corpus
+from realm_jax.index.exact import ExactSearch
+from realm_jax.index.version_files import Version
+from realm_jax.progress import Progress
+
+
+class ExactIndex(NamedTuple):
+    """An exact search over a corpus's live blocks, and the embeddings that it searches."""
+
+    search: ExactSearch
+    embeddings: Float[np.ndarray, "blocks dim"]
+
+
+def exact_index(config: Config, corpus: Corpus, embedder_params: dict, name: str) -> ExactIndex:
+    """Embeds the corpus with the very weights that are judged, so that no staleness enters; in float32.
+
+    Args:
+        name: of the parameters, for the progress line.
+    """
+    embeddings = np.empty((corpus.num_blocks, config.model.projection_dim), np.float32)
+    embed_corpus(config, embedder_params, corpus, embeddings, between_batches=Progress(f"{name}: embedding blocks"))
+    return _searchable(embeddings, corpus)
+
+
+def open_exact(version: Version, corpus: Corpus) -> ExactIndex:
+    """The embeddings of an index version, searched exactly whatever it was built for.
+
+    Raises:
+        ConfigError: the version belongs to another corpus, or is damaged.
+    """
+    version.check_corpus(corpus.segment_hashes)
+    return _searchable(version.load_embeddings(), corpus)
+
+
+def _searchable(embeddings: np.ndarray, corpus: Corpus) -> ExactIndex:
+    live = corpus.is_live(np.arange(len(embeddings)))
+    return ExactIndex(ExactSearch(embeddings, None if live.all() else live), embeddings)

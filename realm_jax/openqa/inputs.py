@@ -1,0 +1,64 @@
+"""From questions and blocks to the models' inputs. Questions are tokenised once; blocks come as they were stored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.ict import concatenate
+from realm_jax.data.masking import SpecialIds
+from realm_jax.data.pipeline import joint_tokens
+from realm_jax.types import Question, Tokens, stack
+
+
+def question_tokens(questions: Sequence[Question], tokenizer: Tokenizer, special: SpecialIds, length: int) -> Tokens:
+    """`[CLS] question [SEP]` of every question, [questions, length]; longer ones are cut."""
+    encodings = tokenizer.encode_batch([question.text for question in questions], add_special_tokens=False)
+    return stack([concatenate([np.array(encoding.ids, np.int64)], special, length) for encoding in encodings])
+
+
+def rows(tokens: Tokens, chosen: Int[np.ndarray, " rows"]) -> Tokens:
+    """Some sequences of a batch."""
+    return Tokens(tokens.ids[chosen], tokens.mask[chosen], tokens.types[chosen])
+
+
+def reader_inputs(
+    query: Tokens, blocks: Int[np.ndarray, "batch blocks"], corpus: Corpus, length: int
+) -> tuple[Tokens, Bool[np.ndarray, "batch blocks tokens"]]:
+    """`[CLS] question [SEP] body [SEP]` of each question with each of its blocks, and the places of the bodies.
+
+    Args:
+        query: [batch, tokens].
+        blocks: ordinals; -1 has an empty body.
+        length: of the result; must hold the longest question and body.
+    """
+    joint = joint_tokens(query, corpus.embedder_tokens(blocks, corpus.block_len_tokens), length)
+    return joint, body_mask(joint)
+
+
+def body_mask(joint: Tokens) -> Bool[np.ndarray, "*batch tokens"]:
+    """True at the wordpieces of the body: the second segment without its [SEP]."""
+    limit = joint.mask.sum(-1, keepdims=True) - 1
+    return (joint.types == 1) & (np.arange(joint.ids.shape[-1]) < limit)
+
+
+def span_of_text(corpus: Corpus, tokenizer: Tokenizer, block: int, first: int, last: int) -> tuple[int, int]:
+    """Characters [start, limit) of a block's text that its body's wordpieces first..last were made from.
+
+    Sentences were tokenised one by one when the corpus was built; so they are here.
+    """
+    text = corpus.block(block).text.encode()
+    start = limit = 0
+    for sentence in corpus.sentences(block):
+        from_token, to_token = int(sentence["token_start"]), int(sentence["token_limit"])
+        if to_token <= first or from_token > last:
+            continue
+        before = len(text[: int(sentence["byte_start"])].decode())
+        part = text[int(sentence["byte_start"]) : int(sentence["byte_limit"])].decode()
+        offsets = tokenizer.encode(part, add_special_tokens=False).offsets
+        if from_token <= first:
+            start = before + offsets[first - from_token][0]
+        limit = before + offsets[min(last, to_token - 1) - from_token][1]
+    return start, limit

@@ -1,0 +1,175 @@
+"""Where a question's answers stand in blocks: the labels of fine-tuning, and of recall.
+
+Two rules say that a block has an answer. `substring`: its text has the answer byte by byte, upper and lower case being
+different (the released fine-tuning). `wordpieces`: its wordpieces have the answer's in a row, so that "art" is not in
+"party" and case does not matter (the released reader's spans). Under both, the answers of a set of regular expressions
+are whatever they match anywhere in a text.
+"""
+
+import bisect
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import regex
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.scores.answers import REGEX_FLAGS, REGEX_TIMEOUT_S
+from realm_jax.types import Question
+
+Rule = Literal["substring", "wordpieces"]
+BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
+
+
+class AnswerFinder:
+    """Finds answers in the blocks of one corpus. Answers are tokenised once; blocks are read as they were stored."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer):
+        self._corpus, self._tokenizer = corpus, tokenizer
+        self._wordpieces: dict[str, np.ndarray] = {}
+        self.bad_patterns: set[str] = set()
+        """Regular expressions that are malformed, or took over a second on a text; they are not tried again."""
+
+    def holds(self, question: Question, blocks: Int[np.ndarray, " blocks"], rule: Rule) -> Bool[np.ndarray, " blocks"]:
+        """Whether each block has one of the answers; a block of -1 has none."""
+        result = np.zeros(len(blocks), bool)
+        real = np.flatnonzero(blocks >= 0)
+        if question.is_regex:
+            texts = [bytes(piece).decode() for piece in _pieces(self._corpus, blocks[real], "text")]
+            result[real[self._matched(question, texts)]] = True
+        elif rule == "substring":
+            result[real[self._with_substring(question, blocks[real])]] = True
+        else:
+            tokens, starts = self._tokens(blocks[real])
+            for answer in question.answers:
+                found = _positions(tokens, self._encode(answer))
+                result[real[np.searchsorted(starts, found, side="right") - 1]] = True
+        return result
+
+    def spans(
+        self, question: Question, blocks: Int[np.ndarray, " blocks"], max_width: int
+    ) -> Int[np.ndarray, "spans 3"]:
+        """Every place of an answer of at most `max_width` wordpieces: (row of `blocks`, first, last wordpiece of the
+        body). Sorted, each once."""
+        real = np.flatnonzero(blocks >= 0)
+        answers = question.answers
+        if question.is_regex:
+            texts = [bytes(piece).decode() for piece in _pieces(self._corpus, blocks[real], "text")]
+            answers = self._matches(question, texts)
+        tokens, starts = self._tokens(blocks[real])
+        found = {
+            (int(real[row]), position - int(starts[row]), position - int(starts[row]) + len(wanted) - 1)
+            for wanted in map(self._encode, answers)
+            if len(wanted) <= max_width
+            for position in _positions(tokens, wanted).tolist()
+            for row in [int(np.searchsorted(starts, position, side="right")) - 1]
+        }
+        return np.array(sorted(found), np.int64).reshape(-1, 3)
+
+    def _encode(self, answer: str) -> np.ndarray:
+        if answer not in self._wordpieces:
+            ids = self._tokenizer.encode(answer, add_special_tokens=False).ids
+            self._wordpieces[answer] = np.array(ids, np.uint16)
+        return self._wordpieces[answer]
+
+    def _tokens(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bodies' wordpieces one after the other, and where each begins."""
+        pieces = _pieces(self._corpus, blocks, "tokens")
+        separator = np.array([BETWEEN_BLOCKS], np.uint16).tobytes()
+        lengths = np.array([len(piece) for piece in pieces], np.int64) + 1
+        starts = np.cumsum(lengths) - lengths
+        return np.frombuffer(separator.join(pieces), np.uint16), starts
+
+    def _with_substring(self, question: Question, blocks: np.ndarray) -> list[int]:
+        pieces = _pieces(self._corpus, blocks, "text")
+        text, ends = b"\n".join(pieces), np.cumsum([len(piece) + 1 for piece in pieces]).tolist()
+        wanted = [answer.encode() for answer in question.answers if answer]
+        return [row for answer in wanted for row in _rows_with(lambda at, a=answer: text.find(a, at), ends)]
+
+    def _matched(self, question: Question, texts: list[str]) -> list[int]:
+        text, ends = "\n".join(texts), np.cumsum([len(piece) + 1 for piece in texts]).tolist()
+        rows: list[int] = []
+        for pattern in question.answers:
+            with self._pattern(pattern) as compiled:
+                rows += _rows_with(lambda at, c=compiled: _start_of_match(c, text, at), ends)
+        return rows
+
+    def _matches(self, question: Question, texts: list[str]) -> set[str]:
+        """All different strings that the question's expressions match in the texts."""
+        found: set[str] = set()
+        for pattern in question.answers:
+            with self._pattern(pattern) as compiled:
+                for text in texts:
+                    found |= {m.group() for m in compiled.finditer(text, timeout=REGEX_TIMEOUT_S) if m.group()}
+        return found
+
+    def _pattern(self, pattern: str) -> "_Guard":
+        return _Guard(pattern, self.bad_patterns)
+
+
+class _Guard:
+    """A compiled expression for a `with` block; whatever is wrong with it ends the block and is remembered."""
+
+    _never = regex.compile(r"(?!)")
+
+    def __init__(self, pattern: str, bad: set[str]):
+        self._pattern, self._bad = pattern, bad
+
+    def __enter__(self) -> regex.Pattern:
+        if self._pattern in self._bad:
+            return self._never
+        try:
+            return regex.compile(self._pattern, REGEX_FLAGS)
+        except regex.error:
+            self._bad.add(self._pattern)
+            return self._never
+
+    def __exit__(self, kind, error, trace) -> bool:
+        if isinstance(error, TimeoutError):
+            self._bad.add(self._pattern)
+            return True
+        return False
+
+
+def _start_of_match(compiled: regex.Pattern, text: str, at: int) -> int:
+    match = compiled.search(text, at, timeout=REGEX_TIMEOUT_S)
+    while match and not match.group():  # an expression that can match nothing says nothing
+        match = compiled.search(text, match.end() + 1, timeout=REGEX_TIMEOUT_S) if match.end() < len(text) else None
+    return match.start() if match else -1
+
+
+def _rows_with(find, ends: list[int]) -> Iterator[int]:
+    """Rows of a joined text in which `find(from)` finds something; one look a row, however often it is there."""
+    at = find(0)
+    while at >= 0:
+        row = bisect.bisect_right(ends, at)
+        yield row
+        at = find(ends[row]) if row + 1 < len(ends) else -1
+
+
+def _positions(tokens: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where `wanted` begins in `tokens`."""
+    if not len(wanted) or len(wanted) > len(tokens):
+        return np.empty(0, np.int64)
+    found = np.flatnonzero(tokens[: len(tokens) - len(wanted) + 1] == wanted[0])
+    for offset in range(1, len(wanted)):
+        found = found[tokens[found + offset] == wanted[offset]]
+    return found
+
+
+def _pieces(corpus: Corpus, blocks: np.ndarray, column: Literal["text", "tokens"]) -> list[memoryview]:
+    """The stored bytes or wordpieces of each block's body."""
+    pieces: list[memoryview] = [memoryview(b"")] * len(blocks)
+    field = column.removesuffix("s")
+    firsts = [segment.first_block for segment in corpus.segments]
+    which = np.searchsorted(firsts, blocks, side="right") - 1
+    for i in np.unique(which):
+        segment, rows = corpus.segments[i], np.flatnonzero(which == i)
+        chosen = segment.blocks[blocks[rows] - segment.first_block]
+        view = memoryview(getattr(segment, column))
+        limits = zip(chosen[f"{field}_start"].tolist(), chosen[f"{field}_limit"].tolist(), strict=True)
+        for row, (start, limit) in zip(rows.tolist(), limits, strict=True):
+            pieces[row] = view[start:limit]
+    return pieces

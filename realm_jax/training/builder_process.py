@@ -1,0 +1,56 @@
+"""The index builder as a process of its own beside a trainer, which it does not outlive."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from realm_jax.workdir import Workdir
+
+RESTARTS = 3
+STOP_TIMEOUT_S = 30.0
+
+
+class BuilderProcess:
+    """`python -m realm_jax.index.builder` beside us; looked after between phases and at the end.
+
+    Args:
+        options: further flags.
+        started: called with the id of every process that is started.
+    """
+
+    def __init__(self, workdir: Workdir, *options: str, started: Callable[[int], None] = lambda pid: None):
+        self._workdir, self._options, self._started = workdir, options, started
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "realm_jax.index.builder", f"--workdir={self._workdir.path}", *self._options]
+        process = subprocess.Popen(command, env={**os.environ, "REALM_JAX_PARENT": str(os.getpid())})
+        self._started(process.pid)
+        return process
+
+    def finish(self) -> None:
+        """Waits until the last weights are indexed; starts a builder that died again, a few times."""
+        deadline = time.monotonic() + self._workdir.config.index.wait_timeout_s
+        for attempt in range(RESTARTS + 1):
+            try:
+                status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                print("the index builder did not finish in time; its last version stays", file=sys.stderr)
+                return
+            if status == 0:
+                return
+            print(f"the index builder ended with status {status}", file=sys.stderr, flush=True)
+            if attempt < RESTARTS:
+                self._process = self._start()
+
+    def stop(self) -> None:
+        """Ends the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

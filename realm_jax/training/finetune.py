@@ -1,0 +1,125 @@
+"""Fine-tunes a run on questions, and keeps the checkpoint with the best exact match on development questions.
+
+python -m realm_jax.training.finetune --workdir=W --dataset=wq
+python -m realm_jax.training.finetune --workdir=W --dataset=TRAIN.jsonl --dev=DEV.jsonl
+"""
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from realm_jax import cli
+from realm_jax.config import FINETUNE_PRESETS, ConfigError, FinetuneConfig
+from realm_jax.workdir import Workdir
+
+if TYPE_CHECKING:
+    from realm_jax.training.finetuning import Finetuning
+    from realm_jax.types import Question
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    finetune: FinetuneConfig
+    workdir: str = ""
+    """Folder of the run (default: the newest under runs/)."""
+    dataset: str = "cloze"
+    """nq, wq, ct, trivia, squad_open, a file of JSON lines {question, answers | answer_regex}, or cloze: sentences of
+    the run's own corpus with a blank, which need no questions."""
+    dev: str = ""
+    """Development questions beside a file; default: a tenth of it, by a hash."""
+    data_dir: str = ""
+    """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
+    name: str = ""
+    """Of this fine-tuning under W/finetune/; default: the dataset's."""
+    preset: Literal["", "orqa", "realmpp"] = ""
+    """Published settings that the other flags override: orqa (Lee et al. 2019, as REALM does), realmpp (Balachandran et
+    al. 2021: batches, more blocks to the reader)."""
+
+
+def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_questions: "list[Question]") -> None:
+    """Trains, or goes on from the last checkpoint; does nothing once it is done."""
+    from realm_jax import parallel
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.openqa.predict import Answerer
+    from realm_jax.training import loop
+    from realm_jax.training.builder_process import BuilderProcess
+    from realm_jax.training.finetune_task import FinetuneTask
+
+    if finetuning.is_done:
+        print(f"{finetuning.folder}: is done", flush=True)
+        return
+    parallel.set_up_compilation_cache()
+    config, settings = finetuning.config, finetuning.config.finetune
+    data = open_prepared(finetuning.workdir)
+    first = finetuning.first_params()
+    store = finetuning.index_store(data, first)
+    dev_questions = dev_questions[: settings.dev_questions or None]
+
+    def exact_match(params: dict) -> float:
+        answerer = Answerer(config, data, params, finetuning.exact_index(data, params, store))
+        answered = answerer.answer(dev_questions, num_blocks=settings.inference_blocks, depth=1, name="development")
+        return sum(p.is_correct for p in answered) / len(answered)
+
+    def build(step: int, towers: dict) -> None:
+        finetuning.build_version(store, data, step, towers)
+
+    moves = settings.train_retriever == "both"
+    inline = build if moves and config.index.device == "inline" else None
+    task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
+    del first
+    builder = BuilderProcess(finetuning.workdir, f"--finetuning={finetuning.name}") if moves and not inline else None
+    try:
+        loop.run(task, finetuning.folder)
+        finetuning.workdir.mark_done(finetuning.phase, task.steps)
+        if builder:
+            builder.finish()
+    finally:
+        if builder:
+            builder.stop()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    argv = sys.argv[1:] if argv is None else argv
+    asks_help = any(flag in ("-h", "--help") for flag in argv)
+    workdir = None if asks_help else cli.existing(cli.early_flag(argv, "--workdir"))
+    flags = tyro.cli(
+        _Flags,
+        description="Fine-tune a run on questions.",
+        args=argv,
+        default=_Flags(finetune=_first_settings(argv, workdir)),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    from realm_jax.data import datasets
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.training.finetuning import Finetuning
+
+    name = flags.name or datasets.folder_name(flags.dataset)
+    run = open_prepared(workdir)
+    questions = [
+        datasets.load(flags.dataset, split, data_dir=flags.data_dir, dev=flags.dev, run=run, config=workdir.config)
+        for split in ("train", "dev")
+    ]
+    if not questions[1]:
+        raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
+    finetuning = Finetuning.create(workdir, name, flags.dataset, flags.finetune)
+    train(finetuning, *questions)
+    print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
+
+
+def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:
+    """The run's own settings, under those of the preset."""
+    settings = workdir.config.finetune if workdir else FinetuneConfig()
+    preset = cli.early_flag(argv, "--preset")
+    return dataclasses.replace(settings, **FINETUNE_PRESETS.get(preset, {}))
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

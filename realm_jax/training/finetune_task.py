@@ -1,0 +1,254 @@
+"""Fine-tuning on questions: retriever and reader learn from answers alone (Lee et al. 2019, §4; Guu et al. 2020, §4.3).
+
+One step: embed the questions with gradient, score the blocks that the index proposes, read the best few. Two marginal
+losses: over the beam of blocks (right: it has an answer) and over all spans of the blocks that are read (right: it is
+an answer). The block tower stays as the index was made, unless `train_retriever` is `both`; then the blocks that are
+read are embedded afresh, with gradient, and the rest of the beam counts with the index's embeddings.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+
+from realm_jax import parallel
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import Config, ConfigError
+from realm_jax.data.pipeline import Examples
+from realm_jax.data.prepare import RunData
+from realm_jax.index.versions import IndexStore
+from realm_jax.losses.openqa import correct_spans, marginal_loss, reader_loss
+from realm_jax.models import embedder, reader
+from realm_jax.models.bert import MASKED_SCORE
+from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
+from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.training.loop import Task
+from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream
+from realm_jax.types import FinetuneBatch, Question, Tokens
+from realm_jax.workdir import read_json, write_json
+
+EVALUATIONS = "evaluations.json"
+EVALUATIONS_IN_ALL = 10
+
+
+@dataclass(frozen=True)
+class AskedQuestions:
+    """Questions of a batch, before retrieval."""
+
+    query: Tokens
+    """[batch, tokens]"""
+    number: np.ndarray
+    """int64 [batch]: which of the training questions."""
+
+
+class FinetuneTask(Task):
+    """Fine-tuning as a task of the loop.
+
+    Args:
+        questions: for training; those without answers are left out.
+        store: index versions made with the block tower of `first_params`.
+        first_params: `embedder` as two towers, and `reader`.
+        exact_match: host parameters -> exact match on the development questions.
+        folder: of this fine-tuning; evaluations and the best checkpoint are kept there.
+        build_inline: as in `PretrainTask`, for `train_retriever=both`.
+    """
+
+    name = "finetune"
+
+    def __init__(
+        self,
+        config: Config,
+        data: RunData,
+        questions: list[Question],
+        store: IndexStore,
+        first_params: dict,
+        exact_match: Callable[[dict], float],
+        folder: epath.Path,
+        build_inline: Callable[[int, dict], None] | None = None,
+    ):
+        self._config, self._data, self._store, self._first = config, data, store, first_params
+        self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
+        settings = config.finetune
+        self._questions = [question for question in questions if question.answers]
+        if not self._questions:
+            raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
+        self._questions = self._questions[: settings.train_questions or None]
+        steps_an_epoch = -(-len(self._questions) // settings.batch_size)
+        self.steps, self.seed, self.log_every = settings.epochs * steps_an_epoch, config.seed, settings.log_every
+        self._eval_every = settings.eval_every or max(1, self.steps // EVALUATIONS_IN_ALL)
+        length = settings.question_len_tokens
+        self._tokens = question_tokens(self._questions, data.tokenizer, data.special, length)
+        self._finder = AnswerFinder(data.knowledge, data.tokenizer)
+        self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
+        self._past = _evaluations(folder)
+        cut = int(self._tokens.mask.all(-1).sum())
+        print(
+            f"finetune: {len(self._questions):,} questions, {self.steps:,} steps of {settings.batch_size}; "
+            f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
+            f"{cut} fill or exceed {length} wordpieces",
+            flush=True,
+        )
+
+    def init(self) -> dict:
+        return self._first
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """BERT's AdamW at one rate; frozen towers stay as they are."""
+        settings = self._config.finetune
+        update = bert_adamw(schedule(settings.learning_rate, self.steps))
+        trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
+
+        def owner(params):
+            towers = {side: "trained" if side in trained else "frozen" for side in params["embedder"]}
+            return {"embedder": towers, "reader": "trained"}
+
+        return optax.chain(
+            optax.clip_by_global_norm(MAX_GRADIENT_NORM),
+            optax.multi_transform({"trained": update, "frozen": optax.set_to_zero()}, owner),
+        )
+
+    def loss(self, params: Any, batch: FinetuneBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        return finetune_loss(self._config, params, batch, rng)
+
+    def stream(self, state: dict) -> RetrievalStream:
+        """Questions with what the index finds for them."""
+        examples = Examples(len(self._questions), self._example, self.seed)
+        size = self._config.finetune.batch_size
+        index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0), exact=True)
+        return RetrievalStream(
+            lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
+        )
+
+    def _example(self, number: int, rng: np.random.Generator) -> AskedQuestions:
+        del rng
+        return AskedQuestions(rows(self._tokens, np.int64(number)), np.int64(number))
+
+    def _propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
+        found, _ = index.search.search(query_emb, min(self._config.finetune.beam_blocks, len(index.embeddings)))
+        return found
+
+    def _join(self, asked: AskedQuestions, beam: np.ndarray, index: LoadedIndex) -> FinetuneBatch:
+        config, corpus = self._config, self._data.knowledge
+        settings = config.finetune
+        questions = [self._questions[number] for number in asked.number]
+        read = beam[:, : settings.reader_blocks]
+        joint, in_body = reader_inputs(asked.query, read, corpus, config.reader_len_tokens)
+        holds = [self._finder.holds(q, row, settings.retriever_label) for q, row in zip(questions, beam, strict=True)]
+        blocks = None
+        if settings.train_retriever == "both":
+            blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
+        return FinetuneBatch(
+            query=asked.query,
+            beam_emb=np.asarray(index.embeddings[np.maximum(beam, 0)], np.float32),
+            beam_mask=beam >= 0,
+            beam_correct=np.stack(holds),
+            blocks=blocks,
+            joint=joint,
+            body_mask=in_body,
+            correct_spans=self._correct_spans(questions, read, asked.query),
+        )
+
+    def _correct_spans(self, questions: list[Question], read: np.ndarray, query: Tokens) -> np.ndarray:
+        """bool [batch, blocks, spans]"""
+        result = np.zeros((*read.shape, len(self._spans[0])), bool)
+        for i, question in enumerate(questions):
+            found = self._finder.spans(question, read[i], self._config.finetune.max_span_width)
+            offset = int(query.mask[i].sum())
+            for row in np.unique(found[:, 0]):
+                places = found[found[:, 0] == row, 1:] + offset
+                result[i, row] = correct_spans(*self._spans, places[:, 0], places[:, 1])
+        return result
+
+    def saves_at(self, step: int) -> bool:
+        settings = self._config.finetune
+        refresh = settings.train_retriever == "both" and step % settings.index_refresh_every == 0
+        return step % self._eval_every == 0 or refresh
+
+    def evaluate(self, step: int, params: Any) -> dict[str, float]:
+        """Exact match on the development questions; keeps the parameters if none before were as good."""
+        if step % self._eval_every and step != self.steps:
+            return {}
+        host = jax.device_get(parallel.unreplicate(params))
+        exact_match = self._exact_match(host)
+        before = [past for past in self._past if past["step"] < step]
+        is_best = all(exact_match > past["exact_match"] for past in before)
+        if is_best:
+            best_folder(self._folder, step).rmtree(missing_ok=True)  # of a run that was killed after this step
+            with Checkpoints(best_folder(self._folder, step)) as best:
+                best.save(step, host)
+        self._past = [*before, {"step": step, "exact_match": exact_match}]
+        write_json(self._folder / EVALUATIONS, {"evaluations": self._past})
+        for past in before if is_best else ():
+            best_folder(self._folder, past["step"]).rmtree(missing_ok=True)
+        return {"dev_exact_match": exact_match}
+
+    def after_save(self, step: int, params: Any) -> None:
+        settings = self._config.finetune
+        refresh = settings.train_retriever == "both" and step and step % settings.index_refresh_every == 0
+        if self._build_inline and refresh:
+            self._build_inline(step, jax.device_get(parallel.unreplicate(params))["embedder"])
+
+    def is_over(self, step: int) -> bool:
+        """Whether the last `patience` evaluations brought nothing."""
+        patience = self._config.finetune.patience
+        past = [e["exact_match"] for e in self._past if e["step"] <= step]
+        return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience
+
+
+def best_folder(folder: epath.Path, step: int) -> epath.Path:
+    """Where the parameters of an evaluated step are kept while none are better."""
+    return folder / f"best-{step:08d}"
+
+
+def best_step(folder: epath.Path) -> int | None:
+    """The first step of the best exact match, of a fine-tuning's folder; None before the first evaluation."""
+    past = _evaluations(folder)
+    return max(past, key=lambda e: (e["exact_match"], -e["step"]))["step"] if past else None
+
+
+def _evaluations(folder: epath.Path) -> list[dict]:
+    file = folder / EVALUATIONS
+    return read_json(file)["evaluations"] if file.exists() else []
+
+
+def finetune_loss(
+    config: Config, params: Any, batch: FinetuneBatch, rng: jax.Array | None
+) -> tuple[jax.Array, jax.Array, dict]:
+    """(sum, questions, metrics) of retriever loss plus reader loss over one device's questions (Lee et al. 2019, §4).
+
+    A question gives no retriever loss where no block of the beam is right, no reader loss where no span is.
+    """
+    model, settings = config.model, config.finetune
+    rngs = [None] * 3 if not model.dropout or rng is None else list(jax.random.split(rng, 3))
+    query_emb = embedder.embed(model, params["embedder"], "query", batch.query, rngs[0])
+    if settings.train_retriever == "none":
+        query_emb = jax.lax.stop_gradient(query_emb)
+    beam_scores = embedder.retrieval_scores(query_emb, batch.beam_emb)
+    read = batch.joint.ids.shape[1]
+    if settings.train_retriever == "both":
+        block_emb = embedder.embed(model, params["embedder"], "block", batch.blocks, rngs[1])
+        fresh = embedder.retrieval_scores(query_emb, block_emb)
+        beam_scores = jnp.concatenate([fresh, beam_scores[:, read:]], axis=1)
+    beam_scores = jnp.where(batch.beam_mask, beam_scores, MASKED_SCORE)
+    retriever = marginal_loss(beam_scores, batch.beam_correct)
+    scores = reader.span_scores(model, params["reader"], batch.joint, batch.body_mask, settings.max_span_width, rngs[2])
+    spans = reader_loss(scores, beam_scores[:, :read], batch.correct_spans)
+    flat = (scores + beam_scores[:, :read, None]).reshape(len(spans), -1)
+    hit = jnp.take_along_axis(batch.correct_spans.reshape(len(spans), -1), flat.argmax(-1)[:, None], 1)
+    count = jnp.float32(len(spans))
+    in_beam, in_read = batch.beam_correct.any(-1), batch.correct_spans.any((-1, -2))
+    metrics = {
+        "retriever_loss": (retriever.sum(), in_beam.sum().astype(jnp.float32)),
+        "reader_loss": (spans.sum(), in_read.sum().astype(jnp.float32)),
+        "accuracy": (hit.sum().astype(jnp.float32), count),
+        "answer_in_beam": (in_beam.sum().astype(jnp.float32), count),
+        "answer_in_read": (in_read.sum().astype(jnp.float32), count),
+        "tokens": (batch.joint.mask.sum().astype(jnp.float32), 1.0),
+    }
+    return (retriever + spans).sum(), count, metrics

@@ -1,0 +1,164 @@
+"""One fine-tuning of a run: its folder, its settings, where its weights come from and which index it searches.
+
+W/finetune/NAME/   config.json, checkpoints/, evaluations.json, best-<step>/, metrics.jsonl, DONE
+                   index/ only where the run's own index was not made by the block tower that it starts from
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+from etils import epath
+
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import Config, ConfigError, FinetuneConfig
+from realm_jax.data.prepare import RunData
+from realm_jax.index.build_version import build_version
+from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
+from realm_jax.index.versions import IndexStore
+from realm_jax.models import embedder, reader
+from realm_jax.training import phases
+from realm_jax.training.finetune_task import best_folder, best_step
+from realm_jax.workdir import Workdir, read_json, write_json
+
+FOLDER = "finetune"
+
+
+class Finetuning:
+    """A fine-tuning of `workdir` under a name, with the run's config but its own `finetune` section."""
+
+    def __init__(self, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig):
+        self.workdir, self.name, self.dataset = workdir, name, dataset
+        self.phase = f"{FOLDER}/{name}"
+        self.folder: epath.Path = workdir.phase(self.phase)
+        self.config: Config = dataclasses.replace(workdir.config, finetune=settings)
+
+    @classmethod
+    def open(cls, workdir: Workdir, name: str) -> "Finetuning":
+        """An existing one. Raises ConfigError if there is none."""
+        file = workdir.phase(f"{FOLDER}/{name}") / "config.json"
+        if not file.exists():
+            raise ConfigError(f"{workdir.path} was not fine-tuned as {name}: {how_to_finetune(workdir, name)}")
+        values = read_json(file)
+        try:
+            return cls(workdir, name, values["dataset"], FinetuneConfig(**values["finetune"]))
+        except TypeError as error:
+            raise ConfigError(f"{file} was written by another version of realm_jax: {error}") from error
+
+    @classmethod
+    def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig) -> "Finetuning":
+        """Begins one, or goes on with the same settings. Raises ConfigError if it was begun with others."""
+        finetuning = cls(workdir, name, dataset, settings)
+        finetuning.config.check()
+        if (finetuning.folder / "config.json").exists():
+            begun = cls.open(workdir, name)
+            ours, theirs = (dataclasses.asdict(f.config.finetune) | {"dataset": f.dataset} for f in (finetuning, begun))
+            differ = [f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]]
+            if differ:
+                raise ConfigError(
+                    f"{finetuning.folder} was begun with other settings ({'; '.join(differ)}): "
+                    "pass --name=ANOTHER, or drop these flags"
+                )
+        values = {"dataset": dataset, "finetune": dataclasses.asdict(settings)}
+        write_json(finetuning.folder / "config.json", values)
+        return finetuning
+
+    @property
+    def is_done(self) -> bool:
+        return self.workdir.is_done(self.phase)
+
+    @property
+    def source(self) -> dict:
+        """What embedded the blocks of an index that fits, as an index version's manifest names it."""
+        phase = self.config.finetune.retriever_from
+        if phase == "pretrain" and self.workdir.is_done("init") and not self.workdir.is_done("pretrain"):
+            phase = "init"  # converted: there is nothing else
+        steps = {"pretrain": self.config.pretrain.steps, "ict": self.config.ict.steps, "init": 0}
+        return {"phase": phase, "step": steps[phase]}
+
+    def first_params(self) -> dict:
+        """`embedder` as two towers and `reader`, on the host: the retriever's and the encoder's last weights, and a
+        span scorer at random unless the run was converted with one.
+
+        Raises:
+            ConfigError: a phase that the settings name is not done.
+        """
+        phase = self.source["phase"]
+        if phase == "init":
+            towers = phases.first_params(self.workdir, ("embedder",))["embedder"]
+        else:
+            like = jax.eval_shape(lambda key: embedder.init(self.config.model, key), jax.random.key(0))
+            towers = phases.last_params(self.workdir, phase, {"embedder": like})["embedder"]
+        return {
+            "embedder": {side: jax.tree.map(np.array, embedder.tower(towers, side)) for side in ("query", "block")},
+            "reader": self._first_reader(),
+        }
+
+    def _first_reader(self) -> dict:
+        config, workdir = self.config, self.workdir
+        phase = config.finetune.encoder_from
+        if workdir.is_done("init") and not workdir.is_done("pretrain"):
+            if "reader" in phases.converted_parts(workdir):
+                return phases.first_params(workdir, ("reader",))["reader"]
+            phase = "init"
+        encoder = phases.first_params(workdir, ("encoder",))
+        if phase != "init":
+            encoder = phases.last_params(workdir, phase, encoder)
+        first = jax.device_get(reader.init(config.model, jax.random.key(config.seed)))
+        return {**first, "bert": encoder["encoder"]["bert"]}
+
+    def index_store(self, data: RunData, params: dict) -> IndexStore:
+        """Index versions made by the block tower of `params`: the run's, or our own, of which the first is built."""
+        run = IndexStore(self.workdir.index_folder)
+        newest = run.latest()
+        moves = self.config.finetune.train_retriever == "both"
+        if not moves and newest is not None and newest.manifest.get("embedded_by") == self.source:
+            return run
+        own = IndexStore(self.folder / "index")
+        if own.latest() is None:
+            self.build_version(own, data, 0, params["embedder"])
+        return own
+
+    def build_version(self, store: IndexStore, data: RunData, step: int, towers: dict) -> None:
+        """Builds an index version for exact search, which is all that fine-tuning uses."""
+        config = dataclasses.replace(self.config, index=dataclasses.replace(self.config.index, search="exact"))
+        embedded_by = {"phase": self.phase, "step": step} if step else self.source
+        build_version(config, data.knowledge, data.special, store, step, towers, embedded_by=embedded_by)
+
+    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> ExactIndex:
+        """What to search when `params` answer: the store's newest version, or fresh embeddings if the tower moves."""
+        if self.config.finetune.train_retriever == "both":
+            return exact_index(self.config, data.knowledge, params["embedder"], self.name)
+        return open_exact(store.latest(), data.knowledge)
+
+    def best_params(self) -> dict:
+        """The parameters with the best exact match on the development questions, on the host.
+
+        Raises:
+            ConfigError: there is no evaluation yet.
+        """
+        step = best_step(self.folder)
+        if step is None:
+            raise ConfigError(f"{self.folder} has no checkpoint yet: {how_to_finetune(self.workdir, self.name)}")
+        like = jax.eval_shape(functools.partial(_two_towers, self.config), jax.random.key(0))
+        with Checkpoints(best_folder(self.folder, step), read_only=True) as checkpoints:
+            return jax.device_get(checkpoints.restore_params(step, like))
+
+
+def _two_towers(config: Config, rng: jax.Array) -> dict:
+    """Parameters of the shapes that are fine-tuned."""
+    towers = embedder.init(config.model, rng)
+    sides = {side: embedder.tower(towers, side) for side in ("query", "block")}
+    return {"embedder": sides, "reader": reader.init(config.model, rng)}
+
+
+def finetunings(workdir: Workdir) -> list[str]:
+    """Names of the run's fine-tunings that have a checkpoint to evaluate, newest last."""
+    files = [f for f in (workdir.path / FOLDER).glob("*/evaluations.json") if best_step(f.parent) is not None]
+    return [file.parent.name for file in sorted(files, key=lambda file: file.stat().mtime)]
+
+
+def how_to_finetune(workdir: Workdir, dataset: str) -> str:
+    """The command to run."""
+    return f"run python -m realm_jax.training.finetune --workdir={workdir.path} --dataset={dataset}"
