@@ -140,6 +140,10 @@ class PretrainConfig:
     """Marginal likelihood of each masked token (released code) or of the whole span (equation 1)."""
     masking: Literal["salient", "uniform", "span"] = "salient"
     """What is masked: a salient span, uniformly drawn wordpieces, or a random span (Table 2)."""
+    null_block: bool = True
+    """False leaves the null block out of the loss, so that a query must use some block (it is still measured)."""
+    ban_source_block: bool = True
+    """Keep a query's own block out of its candidates (§3.4: trivial retrieval)."""
     answer_elsewhere: bool = False
     """Train only on salient spans that another article's text has too, so that some block can answer the query."""
     index_refresh_every: int = 500

@@ -113,24 +113,24 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = _questions(flags, finetuning.dataset, workdir, "train") if "frequent" in baselines else []
     num_blocks = flags.blocks or finetuning.config.finetune.inference_blocks
-    systems = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    systems, ranks = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
     facts = {
         "dataset": dataset,
         "split": flags.split if dataset in datasets.NAMES else "",
         "questions": len(questions),
         "corpus": data.knowledge.manifest["description"]["source"],
         "blocks": data.knowledge.num_blocks,
-        "passages": len(data.knowledge.record_of_block) and int(data.knowledge.record_of_block.max()) + 1,
+        "passages": len(data.knowledge.record_ids()),
         "read_blocks": num_blocks,
         "workdir": str(workdir.path),
         "finetuning": name,
         "seconds": round(time.monotonic() - started, 1),
     }
     folder = workdir.path / "eval" / datasets.folder_name(dataset)
-    recall = {name: openqa.answer_recall(system) for name, system in systems.items() if any(p.blocks for p in system)}
-    results = qa_report.results(systems, recall, facts)
+    results = qa_report.results(systems, {name: openqa.recall_table(of) for name, of in ranks.items()}, facts)
     write_predictions(folder / "predictions.jsonl", systems[openqa.FINE_TUNED], data.knowledge)
     write_json(folder / "results.json", results)
+    write_json(folder / "answer_ranks.json", ranks)
     write_text(folder / "report.md", qa_report.markdown(results))
     write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
     print(qa_report.markdown(results))
@@ -158,7 +158,7 @@ def _score_file(flags: _Flags) -> None:
         questions = _questions(flags, flags.dataset, cli.existing(flags.workdir))
     else:
         questions = datasets.load(flags.dataset, flags.split, data_dir=flags.data_dir)[: flags.questions or None]
-    facts = {"dataset": flags.dataset, "split": flags.split, "questions": len(questions), "corpus": "unknown"}
+    facts = {"dataset": flags.dataset, "split": flags.split, "questions": len(questions), "corpus": "that the system used"}
     print(
         qa_report.markdown(qa_report.results({flags.predictions: score_file(flags.predictions, questions)}, {}, facts))
     )

@@ -14,7 +14,7 @@ from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
 from realm_jax.losses import marginal
 from realm_jax.models import knowledge_encoder
-from realm_jax.training.pretrain_task import candidate_likelihoods
+from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source
 
 CONSIDERED = 64
@@ -38,7 +38,7 @@ def describe(
 
     def judge(params, batch):
         scores, logp, _ = candidate_likelihoods(config, params, batch, None)
-        prior = marginal.log_prior(scores, batch.candidate_mask)
+        prior = log_prior(config, scores, batch)
         reward = marginal.retrieval_reward(prior, logp, batch.mask_weights)
         null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
         states = [

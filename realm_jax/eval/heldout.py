@@ -22,7 +22,7 @@ from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.losses import marginal
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
-from realm_jax.training.pretrain_task import candidate_likelihoods
+from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source
 from realm_jax.types import MaskedQueries, stack
 
@@ -127,7 +127,7 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
 
 def _per_example(config: Config, params: dict, batch) -> dict[str, jax.Array]:
     scores, logp, best = candidate_likelihoods(config, params, batch, None)
-    prior = marginal.log_prior(scores, batch.candidate_mask)
+    prior = log_prior(config, scores, batch)
     weights = batch.mask_weights
     count = weights.sum(-1)
     hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), best.astype(jnp.float32))

@@ -34,6 +34,7 @@ BASELINES = {
 }
 """What `--baseline` takes, and what the report calls it."""
 FINE_TUNED = "fine-tuned"
+ZERO_SHOT = "before fine-tuning"
 
 
 def evaluate(
@@ -43,11 +44,15 @@ def evaluate(
     baselines: Sequence[str],
     num_blocks: int,
     train_questions: Sequence[Question] = (),
-) -> dict[str, list[Prediction]]:
+) -> tuple[dict[str, list[Prediction]], dict[str, list[int]]]:
     """Predictions of the fine-tuned model, then of each baseline, by the names of the report.
 
     Args:
         train_questions: only for `frequent`.
+
+    Returns:
+        predictions; and of every retriever that they used, and of the one before fine-tuning (zero-shot), the rank of
+        each question's first block with an answer, -1 where none has.
     """
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
@@ -76,7 +81,10 @@ def evaluate(
             own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)
         arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
         systems[name] = own.answer(questions, **arguments)
-    return systems
+    before = Answerer(finetuning.config, data, first, finetuning.exact_index(data, first, store))
+    ranks = before.answer_ranks(questions, before.retrieve(before.encode(questions)[1], DEPTH))
+    found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
+    return systems, {**found, ZERO_SHOT: ranks.tolist()}
 
 
 def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:
@@ -104,7 +112,7 @@ def most_frequent(questions: Sequence[Question], train_questions: Sequence[Quest
     return [Prediction(question, answer, is_correct(question, answer)) for question in questions]
 
 
-def answer_recall(predictions: Sequence[Prediction]) -> dict[str, recall.Mean]:
-    """recall@k: whether one of the first k retrieved blocks has an answer."""
-    ranks = np.array([p.answer_rank for p in predictions])
+def recall_table(answer_ranks: Sequence[int]) -> dict[str, recall.Mean]:
+    """recall@k from the rank of each question's first block with an answer (-1: none)."""
+    ranks = np.asarray(answer_ranks)
     return {f"recall@{k}": recall.mean((ranks >= 0) & (ranks < k)) for k in KS}

@@ -44,6 +44,7 @@ class Answerer:
         self._reader = parallel.replicate(params["reader"])
         self._read = _compiled(config.model, config.finetune.max_span_width)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
+        self._bad_patterns: set[str] = set()
 
     def encode(self, questions: Sequence[Question]) -> tuple[Tokens, Float[np.ndarray, "questions dim"]]:
         """Tokens and embeddings of questions."""
@@ -58,6 +59,14 @@ class Answerer:
             for start in range(0, len(query_emb), SEARCH_BATCH)
         ]
         return np.concatenate(parts)
+
+    def answer_ranks(
+        self, questions: Sequence[Question], candidates: Int[np.ndarray, "questions depth"]
+    ) -> Int[np.ndarray, " questions"]:
+        """Rank of the first of each question's blocks that has an answer, -1 where none has."""
+        pairs = zip(questions, candidates, strict=True)
+        holds = np.stack([self.finder.holds(question, blocks, "wordpieces") for question, blocks in pairs])
+        return np.where(holds.any(-1), holds.argmax(-1), -1)
 
     def answer(
         self,
@@ -82,10 +91,17 @@ class Answerer:
         embeddings = np.asarray(self._index.embeddings[np.maximum(read, 0)], np.float32)
         retrieval = np.einsum("qd,qkd->qk", query_emb, embeddings)
         best = self.read(tokens, read, retrieval, name)
-        return [
-            self._prediction(question, candidates[i], num_blocks, retrieval[i], [part[i] for part in best])
+        ranks = self.answer_ranks(questions, candidates)
+        predictions = [
+            self._prediction(question, int(ranks[i]), read[i], retrieval[i], [part[i] for part in best])
             for i, question in enumerate(questions)
         ]
+        if name and self._bad_patterns:
+            bad = sorted(self._bad_patterns)
+            print(
+                f"{name}: {len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])}", flush=True
+            )
+        return predictions
 
     def read(self, query: Tokens, blocks: np.ndarray, retrieval: np.ndarray, name: str = "") -> tuple[np.ndarray, ...]:
         """Of each question and block: the best span's score, its first and last wordpiece in the body, and the
@@ -122,18 +138,16 @@ class Answerer:
     def _padded(self, length: int) -> int:
         return min(self._config.reader_len_tokens, -(-length // LENGTH_STEP) * LENGTH_STEP)
 
-    def _prediction(self, question, candidates, num_blocks, retrieval, best) -> Prediction:
+    def _prediction(self, question, answer_rank, read, retrieval, best) -> Prediction:
         score, first, last, mass = best
         corpus, config = self._data.knowledge, self._config.finetune
-        read = candidates[:num_blocks]
-        holds = np.flatnonzero(self.finder.holds(question, candidates, "wordpieces"))
         spans = self.finder.spans(question, read, config.max_span_width)
         found = {
             "question": question,
             "oracle": len(spans) > 0,
             "blocks": tuple(int(block) for block in read if block >= 0),
             "retrieval_scores": tuple(float(s) for s, block in zip(retrieval, read, strict=True) if block >= 0),
-            "answer_rank": int(holds[0]) if len(holds) else -1,
+            "answer_rank": answer_rank,
         }
         if not np.isfinite(score).any():
             return Prediction(answer="", is_correct=False, **found)
@@ -144,7 +158,7 @@ class Answerer:
         total = np.logaddexp.reduce(mass[np.isfinite(mass)])
         return Prediction(
             answer=answer,
-            is_correct=is_correct(question, answer),
+            is_correct=is_correct(question, answer, self._bad_patterns),
             probability=float(np.exp(score[rank] - total)),
             block_rank=rank,
             span=(start, limit),

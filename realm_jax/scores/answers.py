@@ -10,13 +10,38 @@ from collections.abc import Sequence
 
 import regex
 
+from realm_jax.types import Question
+
+REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
 REGEX_TIMEOUT_S = 1.0
+REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class BadPattern(ValueError):
     """A reference that is no regular expression, or that takes for ever to try."""
+
+
+def is_correct(question: Question, prediction: str, bad_patterns: set[str] | None = None) -> bool:
+    """Whether a prediction is right by the rule of the question's set.
+
+    Wrong without a try: an empty prediction, whatever the references would match, and a question without references.
+
+    Args:
+        bad_patterns: gains `pattern: reason` when an expression cannot be tried and no other matches. The question then
+            counts as wrong, and the caller can say so once for a whole set.
+    """
+    if not prediction.strip():
+        return False
+    if not question.is_regex:
+        return exact_match(prediction, question.answers)
+    try:
+        return regex_match(prediction, question.answers)
+    except BadPattern as error:
+        if bad_patterns is not None:
+            bad_patterns.add(str(error))
+        return False
 
 
 def normalize(answer: str) -> str:
@@ -43,7 +68,7 @@ def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
     bad = None
     for pattern in patterns:
         try:
-            compiled = regex.compile(pattern, regex.IGNORECASE | regex.UNICODE | regex.MULTILINE)
+            compiled = regex.compile(pattern, REGEX_FLAGS)
             if compiled.match(prediction, timeout=REGEX_TIMEOUT_S):
                 return True
         except (regex.error, TimeoutError) as error:

@@ -79,6 +79,8 @@ class PretrainTask(Task):
     def _propose(self, queries: MaskedQueries, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
         k = self._config.pretrain.num_candidates
         found, _ = index.search.search(query_emb, k)
+        if not self._config.pretrain.ban_source_block:
+            return found[:, : k - 1]
         return drop_source(found, queries.source_hash, self._data.knowledge)[:, : k - 1]
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
@@ -100,7 +102,7 @@ def realm_loss(
 ) -> tuple[jax.Array, jax.Array, dict]:
     """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`."""
     scores, logp, best = candidate_likelihoods(config, params, batch, rng)
-    prior = marginal.log_prior(scores, batch.candidate_mask)
+    prior = log_prior(config, scores, batch)
     form = marginal.token_marginal if config.pretrain.marginal == "token" else marginal.sequence_marginal
     total, count = form(prior, logp, batch.mask_weights)
     weights, predictions = batch.mask_weights, batch.mask_weights.sum()
@@ -120,6 +122,14 @@ def realm_loss(
             "tokens": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
         },
     )
+
+
+def log_prior(config: Config, scores: jax.Array, batch: PretrainBatch) -> jax.Array:
+    """log p(z|x) [batch, candidates] over the candidates that exist, and the null block if the config has one."""
+    is_candidate = batch.candidate_mask
+    if not config.pretrain.null_block:
+        is_candidate = is_candidate.at[:, 0].set(False)
+    return marginal.log_prior(scores, is_candidate)
 
 
 def candidate_likelihoods(

@@ -1,0 +1,121 @@
+"""What each part of REALM contributes: the paper's Table 2 in small, and what it names but never measured.
+
+command   python -m realm_jax.training.ablate --experiment=experiments/ablations.py --corpus=PARAGRAPHS.jsonl.gz
+          --train=TRAIN.jsonl --dev=DEV.jsonl --seeds=0,1,2
+hardware  2 CPU cores
+time
+result
+
+All arms of a seed start from the same ICT and, where they pre-train, from the same encoder warm-up. The index is built
+inside the trainer, which waits for it (`pause`), so that the age of the index counts in steps and a rerun repeats it.
+"""
+
+import dataclasses
+
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.training.arms import Arm
+
+REFRESH_EVERY = 10
+
+
+def get_config() -> Config:
+    """REALM as every arm has it but for what it takes away."""
+    return Config(
+        name="ablations",
+        init="asset:bert-tiny",
+        model=ModelConfig(
+            hidden_size=128,
+            num_layers=2,
+            num_heads=2,
+            intermediate_size=512,
+            dropout=0.0,
+            gelu="erf",
+            pooling="mean",
+            projection_gain=0.45,
+        ),
+        corpus=CorpusConfig(knowledge="tfds:squad", block_len_tokens=128, heldout_fraction=0.05),
+        ict=IctConfig(
+            steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, null_weight=0.2, checkpoint_every=200
+        ),
+        pretrain=PretrainConfig(
+            steps=300,
+            batch_size=16,
+            num_candidates=5,
+            query_len_tokens=48,
+            learning_rate=3e-4,
+            retriever_learning_rate=3e-5,
+            index_refresh_every=REFRESH_EVERY,
+            encoder_warmup_steps=150,
+            eval_examples=256,
+            checkpoint_every=100,
+        ),
+        index=IndexConfig(
+            search="exact", device="inline", max_age_steps=REFRESH_EVERY, max_age_policy="pause", keep_versions=2
+        ),
+        finetune=FinetuneConfig(
+            epochs=2,
+            batch_size=16,
+            learning_rate=3e-4,
+            retriever_label="wordpieces",
+            train_questions=3000,
+            dev_questions=500,
+        ),
+    )
+
+
+def get_arms() -> dict[str, Arm]:
+    """The paper's seven rows of Table 2 (dev exact match, zero-shot recall@5), then what it did not measure."""
+    config = get_config()
+    pretrain, finetune = config.pretrain, config.finetune
+    stale = dataclasses.replace(config.index, max_age_steps=0, max_age_policy="warn")
+
+    def masked(masking: str) -> Config:
+        return dataclasses.replace(config, pretrain=dataclasses.replace(pretrain, masking=masking))
+
+    def changed(**fields) -> Config:
+        return dataclasses.replace(config, pretrain=dataclasses.replace(pretrain, **fields))
+
+    def tuned(**fields) -> FinetuneConfig:
+        return dataclasses.replace(finetune, **fields)
+
+    plain = {"retriever_from": "ict", "encoder_from": "warmup"}
+    arms = {
+        "realm": Arm("REALM", config, finetune, paper=(38.2, 38.5)),
+        "realm_retriever": Arm(
+            "REALM retriever, baseline encoder", config, tuned(encoder_from="warmup"), paper=(37.4, 38.5)
+        ),
+        "realm_encoder": Arm(
+            "baseline retriever, REALM encoder", config, tuned(retriever_from="ict"), paper=(35.3, 13.9)
+        ),
+        "baseline": Arm("baseline (ICT only)", config, tuned(**plain), paper=(31.3, 13.9)),
+        "uniform_masks": Arm("random uniform masks", masked("uniform"), finetune, paper=(32.3, 24.2)),
+        "span_masks": Arm("random span masks", masked("span"), finetune, paper=(35.3, 26.1)),
+        "stale_index": Arm(
+            "30x stale index",
+            dataclasses.replace(changed(index_refresh_every=0), index=stale),
+            finetune,
+            paper=(28.7, 15.1),
+        ),
+        "no_null": Arm("no null block", changed(null_block=False), finetune),
+        "trivial": Arm("own block allowed", changed(ban_source_block=False), finetune),
+        "no_ict": Arm("no ICT", dataclasses.replace(config, ict=dataclasses.replace(config.ict, steps=0)), finetune),
+        "slow_retriever": Arm(
+            "retriever updated with the index", changed(retriever_update_every=REFRESH_EVERY), finetune
+        ),
+        "other_text": Arm(
+            "pre-trained on Wikipedia leads (X is not Z)",
+            dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, pretrain_text="asset:wiki-leads")),
+            finetune,
+        ),
+        "frozen_retriever": Arm("fine-tuned: reader only", config, tuned(train_retriever="none")),
+        "both_towers": Arm(
+            "fine-tuned: both towers, index kept fresh",
+            config,
+            tuned(train_retriever="both", index_refresh_every=50),
+        ),
+    }
+    for blocks in (1, 20, 50):
+        arms[f"reads_{blocks}"] = Arm(
+            f"reads {blocks} blocks", config, tuned(inference_blocks=blocks), reader_of="realm"
+        )
+    return arms

@@ -1,0 +1,229 @@
+"""What scored predictions of a question set become for people: numbers as plain JSON, a Markdown page, an HTML page.
+
+Every question counts in every mean, including the unanswered ones and those of which no answer is known.
+"""
+
+import dataclasses
+import html as html_lib
+import math
+import re
+import string
+from collections.abc import Sequence
+
+import numpy as np
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.eval import paper, qa_tables
+from realm_jax.eval.qa_tables import percent
+from realm_jax.scores import recall
+from realm_jax.scores.bootstrap import Interval, interval, paired
+from realm_jax.types import Prediction
+
+WORDS = ("who", "what", "when", "where", "which", "why", "how")
+WORD_WITHIN = 5  # first words of a question in which its question word is sought: "In which year did …"
+RANKS = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20-99": (20, 99), "100-": (100, math.inf), "none": (-1, -1)}
+NUM_BINS = 10
+NUM_EXAMPLES = 10
+PAGE = string.Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: auto; padding: 1rem; overflow-wrap: anywhere }
+h1, h2, h3 { line-height: 1.2 }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8886 }
+.left { text-align: left }
+figure { margin: 1rem 0 }
+svg { width: 100%; max-width: 36rem; height: auto }
+blockquote { margin: 0; padding-left: .8rem; border-left: 3px solid #8888 }
+mark { background: #fc08; color: inherit }
+</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
+
+
+def results(
+    systems: dict[str, Sequence[Prediction]],
+    recall_tables: dict[str, dict[str, recall.Mean]],
+    facts: dict,
+) -> dict:
+    """All numbers as plain JSON values: shares lie in [0, 1], what is not known is None.
+
+    Args:
+        systems: predictions by name, the main system first; all of the same questions in the same order.
+        recall_tables: recall@k by state of the retriever; may be empty.
+        facts: what was measured, plain values: `dataset`, `split` ("" for a file), `corpus` (its name), `blocks` if its
+            number is known, and whatever else the pages shall say.
+
+    Raises:
+        ValueError: systems answered different questions.
+    """
+    main_name, *others = systems
+    main = systems[main_name]
+    for name in others:
+        if [p.question for p in systems[name]] != [p.question for p in main]:
+            raise ValueError(f"{name} and {main_name} answered different questions")
+    return {
+        "facts": facts,
+        "main": main_name,
+        "questions": len(main),
+        "without_answers": sum(not p.question.answers for p in main),
+        "systems": {name: _system(predictions) for name, predictions in systems.items()},
+        "main_minus": {name: _plain(paired(_correct(main), _correct(systems[name]))) for name in others},
+        "recall": {state: {name: _plain(mean) for name, mean in row.items()} for state, row in recall_tables.items()},
+        "published": [dataclasses.asdict(row) for row in paper.published(facts["dataset"])],
+        "caveat": paper.caveat(facts["dataset"], facts["split"], facts["corpus"], facts.get("blocks"), len(main)),
+    }
+
+
+def markdown(results: dict) -> str:
+    """The page as Markdown, without plots and examples."""
+    lines = [f"# {_plain_text(_title(results))}", ""]
+    lines += [f"- {_plain_text(fact)}" for fact in _facts(results)]
+    for section in qa_tables.sections(results):
+        lines += ["", f"## {section.title}", "", _plain_text(section.text), ""]
+        lines.append("| " + " | ".join(map(_plain_text, section.header)) + " |")
+        lines.append("|" + "".join("---|" if name in qa_tables.WORD_COLUMNS else "---:|" for name in section.header))
+        lines += ["| " + " | ".join(map(_plain_text, row)) + " |" for row in section.rows]
+    return "\n".join(lines) + "\n"
+
+
+def html(results: dict, predictions: Sequence[Prediction], corpus: Corpus | None) -> str:
+    """One HTML file with plots and examples: it loads nothing, and is dark or light as its reader.
+
+    Args:
+        predictions: of the main system, for the examples.
+        corpus: that the main system read; None shows no blocks.
+    """
+    escape = html_lib.escape
+    parts = [f"<h1>{escape(_title(results))}</h1>"]
+    parts += ["<ul>", *(f"<li>{escape(fact)}</li>" for fact in _facts(results)), "</ul>"]
+    for section in qa_tables.sections(results):
+        parts += [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
+        if section.draw is not None:
+            parts.append(f"<figure>{section.draw()}</figure>")
+        parts += ["<div class=scroll><table>", _row("th", section.header, section.header)]
+        parts += [*(_row("td", section.header, row) for row in section.rows), "</table></div>"]
+    parts += ["<h2>Examples</h2>", *(_example(prediction, corpus) for prediction in _chosen(predictions))]
+    return PAGE.substitute(title=escape(_title(results)), body="\n".join(parts))
+
+
+def question_word(text: str) -> str:
+    """The first of who, what, when, where, which, why and how among a question's first words, or `other`."""
+    first = re.findall(r"[a-z]+", text.lower())[:WORD_WITHIN]
+    return next((word for word in first if word in WORDS), "other")
+
+
+def calibration(probabilities: np.ndarray, correct: np.ndarray) -> dict | None:
+    """How far probabilities are from shares of right answers, in bins of equal width; None if no probability is known.
+
+    Args:
+        probabilities: float [questions]; NaN where there is none, which leaves the question out.
+        correct: bool [questions]
+
+    Returns:
+        `expected_error` (mean distance between a bin's probability and its accuracy, weighted by questions), `n`, and
+        the `bins` that hold a question.
+    """
+    known = ~np.isnan(probabilities)
+    if not known.any():
+        return None
+    probabilities, correct = probabilities[known], correct[known]
+    bin_of = np.minimum((probabilities * NUM_BINS).astype(int), NUM_BINS - 1)
+    bins = []
+    for i in np.unique(bin_of).tolist():
+        inside = bin_of == i
+        means = {"confidence": float(probabilities[inside].mean()), "accuracy": float(correct[inside].mean())}
+        bins.append({"low": i / NUM_BINS, "high": (i + 1) / NUM_BINS, "n": int(inside.sum()), **means})
+    error = sum(part["n"] * abs(part["confidence"] - part["accuracy"]) for part in bins) / len(correct)
+    return {"expected_error": error, "n": len(correct), "bins": bins}
+
+
+def _system(predictions: Sequence[Prediction]) -> dict:
+    correct = _correct(predictions)
+    words = np.array([question_word(p.question.text) for p in predictions])
+    rank = np.array([p.answer_rank for p in predictions])
+    ranks = {name: (low <= rank) & (rank <= high) for name, (low, high) in RANKS.items()}
+    has_read = any(p.blocks for p in predictions)
+    return {
+        "exact_match": _plain(interval(correct)),
+        "reader_oracle": _plain(interval(np.array([p.oracle for p in predictions]))) if has_read else None,
+        "unanswered": sum(not p.answer.strip() for p in predictions),
+        "by_word": _groups(correct, {word: words == word for word in (*WORDS, "other")}),
+        "by_answer_rank": _groups(correct, ranks) if has_read else None,
+        "calibration": calibration(np.array([p.probability for p in predictions]), correct),
+    }
+
+
+def _correct(predictions: Sequence[Prediction]) -> np.ndarray:
+    return np.array([p.is_correct for p in predictions])
+
+
+def _groups(correct: np.ndarray, groups: dict[str, np.ndarray]) -> dict:
+    return {name: _plain(interval(correct[inside])) for name, inside in groups.items() if inside.any()}
+
+
+def _plain(value: Interval | recall.Mean) -> dict:
+    return {key: None if math.isnan(number) else number for key, number in dataclasses.asdict(value).items()}
+
+
+def _chosen(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Drawn at random, the same every time: half right and half wrong as far as there are both, right ones first."""
+    drawn = [predictions[i] for i in np.random.default_rng(0).permutation(len(predictions))]
+    right, wrong = [p for p in drawn if p.is_correct], [p for p in drawn if not p.is_correct]
+    num_right = min(len(right), max(NUM_EXAMPLES // 2, NUM_EXAMPLES - len(wrong)))
+    return right[:num_right] + wrong[: NUM_EXAMPLES - num_right]
+
+
+def _example(prediction: Prediction, corpus: Corpus | None) -> str:
+    """A prediction with the block it was read from, in HTML."""
+    escape, known = html_lib.escape, " / ".join(prediction.question.answers) or "none"
+    answer = escape(prediction.answer.strip() or "(no answer)")
+    if not math.isnan(prediction.probability):
+        answer += f", probability {percent(prediction.probability)}%"
+    parts = [f"<article><h3>{escape(prediction.question.text)}</h3>"]
+    parts.append(f"<p>{'right' if prediction.is_correct else 'wrong'}: {answer}; known answers: {escape(known)}</p>")
+    if corpus is not None and prediction.block_rank >= 0:
+        block, (start, limit) = corpus.block(prediction.blocks[prediction.block_rank]), prediction.span
+        title = f"<b>{escape(block.title)}</b> (rank {prediction.block_rank})"
+        text = f"{escape(block.text[:start])}<mark>{escape(block.text[start:limit])}</mark>{escape(block.text[limit:])}"
+        parts.append(f"<blockquote>{title} {text}</blockquote>")
+    return "\n".join([*parts, "</article>"])
+
+
+def _title(results: dict) -> str:
+    dataset = " ".join(filter(None, (results["facts"]["dataset"], results["facts"]["split"])))
+    return f"{dataset}: exact match of {results['main']}"
+
+
+def _facts(results: dict) -> list[str]:
+    others = {key: value for key, value in results["facts"].items() if key not in ("dataset", "split", "questions")}
+    return [
+        f"questions: {results['questions']:,}, {results['without_answers']:,} of them without a known answer; "
+        "every one counts, answered or not",
+        *(
+            f"{key.replace('_', ' ')}: {value if isinstance(value, str) else f'{value:,}'}"
+            for key, value in others.items()
+            if value not in ("", None)
+        ),
+    ]
+
+
+def _plain_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def _row(cell: str, header: Sequence[str], row: Sequence[str]) -> str:
+    sides = (" class=left" if name in qa_tables.WORD_COLUMNS else "" for name in header)
+    cells = (f"<{cell}{side}>{html_lib.escape(text)}</{cell}>" for side, text in zip(sides, row, strict=True))
+    return f"<tr>{''.join(cells)}</tr>"

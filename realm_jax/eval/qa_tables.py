@@ -1,0 +1,110 @@
+"""Tables of the report on a question set, with what has to be said about each, for every kind of page.
+
+Made from the values of `qa_report.results` alone. Shares are shown in percent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from realm_jax.eval import plots
+from realm_jax.scores.bootstrap import RESAMPLES
+
+WORD_COLUMNS = ("system", "state", "question word", "source")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its title, a remark, and perhaps a plot."""
+
+    title: str
+    text: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    draw: Callable[[], str] | None = None
+    """Makes the SVG of its plot."""
+
+
+def sections(results: dict) -> list[Section]:
+    """All that the results have something to show for, the main thing first."""
+    main = results["systems"][results["main"]]
+    found = [_scores(results)]
+    if table := results["recall"]:
+        found.append(_recall(table))
+    if ranks := main["by_answer_rank"]:
+        text = "Exact match by the rank, from 0, of the first retrieved block that has a right answer."
+        rows = [(name, f"{group['n']:,}", percent(group["mean"]), _ends(group)) for name, group in ranks.items()]
+        header = ("rank", "questions", "exact match", "95% interval")
+        found.append(Section("By rank", text, header, rows, lambda: plots.exact_match_by_rank(ranks)))
+    if main["calibration"]:
+        found.append(_calibration(main["calibration"]))
+    found.append(_words(results))
+    if results["published"]:
+        found.append(_published(results))
+    return found
+
+
+def _scores(results: dict) -> Section:
+    text = f"In percent. The 95% intervals come from {RESAMPLES:,} resamples of the questions. The reader's oracle is "
+    text += "the share of questions of which a right answer was among the spans that were read."
+    header = ["system", "exact match", "95% interval", "reader's oracle", "unanswered"]
+    if results["main_minus"]:
+        header.append(f"{results['main']} minus this")
+    rows = []
+    for name, system in results["systems"].items():
+        oracle = system["reader_oracle"] or {"mean": None}
+        row = [name, percent(system["exact_match"]["mean"]), _ends(system["exact_match"]), percent(oracle["mean"])]
+        row.append(f"{system['unanswered']:,}")
+        if results["main_minus"]:
+            minus = results["main_minus"].get(name)
+            row.append(f"{percent(minus['mean'], '+')} ({_ends(minus, '+')})" if minus else "")
+        rows.append(tuple(row))
+    return Section("Exact match", text, tuple(header), rows)
+
+
+def _recall(table: dict) -> Section:
+    columns = list(next(iter(table.values())))
+    rows = []
+    for state, row in table.items():
+        cells = [f"{percent(row[name]['mean'])} ± {percent(row[name]['half_width'])}" for name in columns]
+        rows.append((state, *cells, f"{row[columns[0]]['n']:,}"))
+    text = "Share of questions with an answer in one of the first k blocks, in percent, ± half the 95% interval."
+    header = ("state", *columns, "questions")
+    return Section("Retrieval", text, header, rows, lambda: plots.recall_curves(table))
+
+
+def _calibration(value: dict) -> Section:
+    text = "How often answers of some probability are right, in percent. Expected calibration error: "
+    text += f"{percent(value['expected_error'])} over {value['n']:,} answers with a probability."
+    rows = []
+    for part in value["bins"]:
+        ends = f"{100 * part['low']:.0f}-{100 * part['high']:.0f}"
+        rows.append((ends, f"{part['n']:,}", percent(part["confidence"]), percent(part["accuracy"])))
+    header = ("probability", "questions", "mean probability", "exact match")
+    return Section("Calibration", text, header, rows, lambda: plots.calibration(value["bins"]))
+
+
+def _words(results: dict) -> Section:
+    systems = results["systems"]
+    text = "Exact match in percent by question word."
+    rows = []
+    for word, group in systems[results["main"]]["by_word"].items():
+        cells = (percent(system["by_word"][word]["mean"]) for system in systems.values())
+        rows.append((word, f"{group['n']:,}", *cells))
+    return Section("By question word", text, ("question word", "questions", *systems), rows)
+
+
+def _published(results: dict) -> Section:
+    facts, score = results["facts"], results["systems"][results["main"]]["exact_match"]["mean"]
+    source = f"here, on {facts['corpus']}" + (f", {facts['blocks']:,} blocks" if "blocks" in facts else "")
+    rows = [(f"ours: {results['main']}", percent(score), source)]
+    rows += [(row["system"], f"{row['exact_match']:.1f}", row["source"]) for row in results["published"]]
+    return Section("Published beside ours", results["caveat"], ("system", "exact match", "source"), rows)
+
+
+def percent(share: float | None, sign: str = "") -> str:
+    """A share for people; a dash where it is not known."""
+    return "–" if share is None else f"{100 * share:{sign}.1f}"
+
+
+def _ends(interval: dict, sign: str = "") -> str:
+    return f"{percent(interval['low'], sign)} to {percent(interval['high'], sign)}"
