@@ -17,7 +17,7 @@ comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup pretrain ict builder recall lint test test-slow test-all oracle clean
+.PHONY: help setup pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,15 @@ ict: setup ## only the embedder's warm start
 
 builder: setup ## only the index builder of an existing run
 	$(PY) -m realm_jax.index.builder $(OLD_RUN)
+
+finetune: setup ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|FILE.jsonl; resumes
+	$(PY) -m realm_jax.training.finetune $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+
+eval: setup ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
+	$(PY) -m realm_jax.eval $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+
+ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
+	$(PY) -m realm_jax.training.ablate $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(DATASET),--dataset=$(DATASET)) $(ARGS)
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)

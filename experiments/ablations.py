@@ -55,7 +55,8 @@ def get_config() -> Config:
         finetune=FinetuneConfig(
             epochs=2,
             batch_size=16,
-            learning_rate=3e-4,
+            learning_rate=1e-3,
+            retriever_learning_rate=3e-5,
             retriever_label="wordpieces",
             train_questions=3000,
             dev_questions=500,

@@ -6,7 +6,7 @@ time      68 seconds
 result    a smoke test: every part runs; the corpus is too small to show that REALM helps
 """
 
-from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
 
 
 def get_config() -> Config:
@@ -41,6 +41,13 @@ def get_config() -> Config:
             checkpoint_every=60,
             eval_examples=64,
             recall_examples=256,
+        ),
+        finetune=FinetuneConfig(
+            epochs=2,
+            learning_rate=1e-3,
+            retriever_learning_rate=1e-4,
+            retriever_label="wordpieces",
+            log_every=10,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),
     )

@@ -8,7 +8,7 @@ result    held-out sentences, after ICT -> after REALM, with 95% intervals of th
           n 2481), retrieval utility 0.069 -> 0.175 (+0.058 to +0.153, n 1024) with a null loss of 7.32 -> 6.16
 """
 
-from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
 
 
 def get_config() -> Config:
@@ -40,6 +40,13 @@ def get_config() -> Config:
             index_refresh_every=100,
             encoder_warmup_steps=400,
             checkpoint_every=100,
+        ),
+        finetune=FinetuneConfig(
+            epochs=3,
+            learning_rate=1e-3,
+            retriever_learning_rate=3e-5,
+            retriever_label="wordpieces",
+            question_len_tokens=48,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),
     )

@@ -238,7 +238,9 @@ class FinetuneConfig:
     batch_size: int = 16
     """Questions a step over all devices (released code: 1)."""
     learning_rate: float = 1e-5
-    """Peak rate of BERT's AdamW for reader and retriever."""
+    """Peak rate of BERT's AdamW for the reader."""
+    retriever_learning_rate: float | None = None
+    """Peak rate for the retriever; by default the reader's."""
     train_retriever: Literal["none", "query", "both"] = "query"
     """Frozen; the query tower (paper: the index is frozen); or the block tower too, with the index kept fresh."""
     retriever_from: Literal["pretrain", "ict", "init"] = "pretrain"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets
+from realm_jax.data import assets, published
 from realm_jax.types import Record
 
 FIELDS = ("id", "title", "text")
@@ -180,20 +180,8 @@ def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
 
 
 def _squad() -> Source:
-    manual = assets.cache_dir() / "squad"
-    try:
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder("squad/v1.1", data_dir=assets.cache_dir() / "tfds", file_format="array_record")
-        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-        builder.download_and_prepare(download_config=config)
-        paragraphs = squad_paragraphs(builder.as_data_source(split="validation"))
-    except Exception as error:  # its errors and those of its transport have no common base
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(
-            f"tfds:squad: was not downloaded ({reason}): put train-v1.1.json and dev-v1.1.json into {manual}, "
-            f"or pass --corpus=FILE_OR_FOLDER"
-        ) from error
+    examples = published.read(published.SQUAD, "validation", or_else="or pass --corpus=FILE_OR_FOLDER")
+    paragraphs = squad_paragraphs(examples)
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}
     return Source(description, digest.hexdigest(), len(paragraphs), lambda: iter(paragraphs))

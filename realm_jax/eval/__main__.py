@@ -158,7 +158,12 @@ def _score_file(flags: _Flags) -> None:
         questions = _questions(flags, flags.dataset, cli.existing(flags.workdir))
     else:
         questions = datasets.load(flags.dataset, flags.split, data_dir=flags.data_dir)[: flags.questions or None]
-    facts = {"dataset": flags.dataset, "split": flags.split, "questions": len(questions), "corpus": "that the system used"}
+    facts = {
+        "dataset": flags.dataset,
+        "split": flags.split,
+        "questions": len(questions),
+        "corpus": "that the system used",
+    }
     print(
         qa_report.markdown(qa_report.results({flags.predictions: score_file(flags.predictions, questions)}, {}, facts))
     )

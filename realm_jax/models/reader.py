@@ -30,13 +30,14 @@ class SpanScorer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(
-        self, hidden: Float[Array, "batch tokens hidden"], starts: Int[Array, " spans"], ends: Int[Array, " spans"]
-    ) -> Float[Array, "batch spans"]:
+    def __call__(self, hidden: Float[Array, "batch tokens hidden"], max_width: int) -> Float[Array, "batch spans"]:
         normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
-        width = self.config.span_hidden_size
+        width, length = self.config.span_hidden_size, hidden.shape[1]
         both = nn.Dense(2 * width, dtype=self.config.dtype, kernel_init=normal, name="hidden")(hidden)
-        span = nn.relu(both[:, starts, :width] + both[:, ends, width:])
+        first, last = both[..., :width], both[..., width:]
+        # Slices by width: a gather's gradient, a scatter, took a third of the step on a CPU.
+        pairs = [first[:, : length - wider] + last[:, wider:] for wider in range(min(max_width, length))]
+        span = nn.relu(jnp.concatenate(pairs, axis=1))
         span = nn.LayerNorm(epsilon=SPAN_NORM_EPS, dtype=self.config.dtype, name="norm")(span)
         return nn.Dense(1, kernel_init=normal, name="score")(span)[..., 0].astype(jnp.float32)
 
@@ -50,15 +51,15 @@ class Reader(nn.Module):
         self.bert = Bert(self.config)
         self.span = SpanScorer(self.config)
 
-    def __call__(self, tokens: Tokens, starts: Array, ends: Array, deterministic: bool = True) -> Array:
+    def __call__(self, tokens: Tokens, max_width: int, deterministic: bool = True) -> Array:
         """float32 [batch, spans] for tokens of shape [batch, tokens]."""
-        return self.span(self.bert(tokens, deterministic), starts, ends)
+        return self.span(self.bert(tokens, deterministic), max_width)
 
 
 def init(config: ModelConfig, rng: jax.Array) -> dict:
     """Random parameters."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    return Reader(config).init(rng, tokens, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32))["params"]
+    return Reader(config).init(rng, tokens, 1)["params"]
 
 
 def span_scores(
@@ -80,6 +81,6 @@ def span_scores(
     starts, ends = (jnp.asarray(x) for x in spans(length, max_width))
     flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
     rngs = None if rng is None else {"dropout": rng}
-    scores = Reader(config).apply({"params": params}, flat, starts, ends, deterministic=rng is None, rngs=rngs)
+    scores = Reader(config).apply({"params": params}, flat, max_width, deterministic=rng is None, rngs=rngs)
     inside = block_mask[..., starts] & block_mask[..., ends]
     return jnp.where(inside, scores.reshape(batch, blocks, -1), MASKED_SCORE)

@@ -110,10 +110,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:
-    """The run's own settings, under those of the preset."""
-    settings = workdir.config.finetune if workdir else FinetuneConfig()
-    preset = cli.early_flag(argv, "--preset")
-    return dataclasses.replace(settings, **FINETUNE_PRESETS.get(preset, {}))
+    """What the other flags override: settings that this fine-tuning was begun with, else the run's under the preset."""
+    if workdir is None:  # --help
+        return FinetuneConfig()
+    from realm_jax.data import datasets
+    from realm_jax.training.finetuning import Finetuning
+
+    name = cli.early_flag(argv, "--name") or datasets.folder_name(cli.early_flag(argv, "--dataset") or "cloze")
+    if Finetuning.exists(workdir, name):
+        return Finetuning.open(workdir, name).config.finetune
+    preset = FINETUNE_PRESETS.get(cli.early_flag(argv, "--preset"), {})
+    return dataclasses.replace(workdir.config.finetune, **preset)
 
 
 def command() -> None:

@@ -99,18 +99,22 @@ class FinetuneTask(Task):
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW at one rate; frozen towers stay as they are."""
+        """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
         settings = self._config.finetune
-        update = bert_adamw(schedule(settings.learning_rate, self.steps))
         trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
 
         def owner(params):
-            towers = {side: "trained" if side in trained else "frozen" for side in params["embedder"]}
-            return {"embedder": towers, "reader": "trained"}
+            towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
+            return {"embedder": towers, "reader": "reader"}
 
+        rates = {
+            "reader": settings.learning_rate,
+            "retriever": settings.retriever_learning_rate or settings.learning_rate,
+        }
+        updates = {name: bert_adamw(schedule(rate, self.steps)) for name, rate in rates.items()}
         return optax.chain(
             optax.clip_by_global_norm(MAX_GRADIENT_NORM),
-            optax.multi_transform({"trained": update, "frozen": optax.set_to_zero()}, owner),
+            optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
         )
 
     def loss(self, params: Any, batch: FinetuneBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:

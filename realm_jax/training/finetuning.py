@@ -12,10 +12,11 @@ import numpy as np
 from etils import epath
 
 from realm_jax.checkpoints import Checkpoints
-from realm_jax.config import Config, ConfigError, FinetuneConfig
+from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.build_version import build_version
 from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
+from realm_jax.index.version_files import Version
 from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.training import phases
@@ -34,12 +35,19 @@ class Finetuning:
         self.folder: epath.Path = workdir.phase(self.phase)
         self.config: Config = dataclasses.replace(workdir.config, finetune=settings)
 
+    @staticmethod
+    def exists(workdir: Workdir, name: str) -> bool:
+        """Whether it was begun."""
+        return (workdir.phase(f"{FOLDER}/{name}") / "config.json").exists()
+
     @classmethod
     def open(cls, workdir: Workdir, name: str) -> "Finetuning":
         """An existing one. Raises ConfigError if there is none."""
-        file = workdir.phase(f"{FOLDER}/{name}") / "config.json"
-        if not file.exists():
+        if name == CONVERTED:
+            return cls(workdir, name, CONVERTED, workdir.config.finetune)
+        if not cls.exists(workdir, name):
             raise ConfigError(f"{workdir.path} was not fine-tuned as {name}: {how_to_finetune(workdir, name)}")
+        file = workdir.phase(f"{FOLDER}/{name}") / "config.json"
         values = read_json(file)
         try:
             return cls(workdir, name, values["dataset"], FinetuneConfig(**values["finetune"]))
@@ -51,7 +59,7 @@ class Finetuning:
         """Begins one, or goes on with the same settings. Raises ConfigError if it was begun with others."""
         finetuning = cls(workdir, name, dataset, settings)
         finetuning.config.check()
-        if (finetuning.folder / "config.json").exists():
+        if cls.exists(workdir, name):
             begun = cls.open(workdir, name)
             ours, theirs = (dataclasses.asdict(f.config.finetune) | {"dataset": f.dataset} for f in (finetuning, begun))
             differ = [f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]]
@@ -98,9 +106,9 @@ class Finetuning:
     def _first_reader(self) -> dict:
         config, workdir = self.config, self.workdir
         phase = config.finetune.encoder_from
+        if has_converted_reader(workdir):
+            return phases.first_params(workdir, ("reader",))["reader"]
         if workdir.is_done("init") and not workdir.is_done("pretrain"):
-            if "reader" in phases.converted_parts(workdir):
-                return phases.first_params(workdir, ("reader",))["reader"]
             phase = "init"
         encoder = phases.first_params(workdir, ("encoder",))
         if phase != "init":
@@ -112,13 +120,18 @@ class Finetuning:
         """Index versions made by the block tower of `params`: the run's, or our own, of which the first is built."""
         run = IndexStore(self.workdir.index_folder)
         newest = run.latest()
-        moves = self.config.finetune.train_retriever == "both"
-        if not moves and newest is not None and newest.manifest.get("embedded_by") == self.source:
+        if self.config.finetune.train_retriever != "both" and newest is not None and self._embedded(newest):
             return run
         own = IndexStore(self.folder / "index")
         if own.latest() is None:
             self.build_version(own, data, 0, params["embedder"])
         return own
+
+    def _embedded(self, version: Version) -> bool:
+        """Whether the retriever that we start from made the version."""
+        if self.source["phase"] == "init" and not self.workdir.is_done("ict"):
+            return version.step == 0  # converted: published embeddings, or made from the converted weights
+        return version.manifest.get("embedded_by") == self.source
 
     def build_version(self, store: IndexStore, data: RunData, step: int, towers: dict) -> None:
         """Builds an index version for exact search, which is all that fine-tuning uses."""
@@ -133,12 +146,15 @@ class Finetuning:
         return open_exact(store.latest(), data.knowledge)
 
     def best_params(self) -> dict:
-        """The parameters with the best exact match on the development questions, on the host.
+        """The parameters with the best exact match on the development questions, on the host; those of a converted
+        reader as they came.
 
         Raises:
             ConfigError: there is no evaluation yet.
         """
         step = best_step(self.folder)
+        if step is None and has_converted_reader(self.workdir):
+            return self.first_params()
         if step is None:
             raise ConfigError(f"{self.folder} has no checkpoint yet: {how_to_finetune(self.workdir, self.name)}")
         like = jax.eval_shape(functools.partial(_two_towers, self.config), jax.random.key(0))
@@ -153,10 +169,16 @@ def _two_towers(config: Config, rng: jax.Array) -> dict:
     return {"embedder": sides, "reader": reader.init(config.model, rng)}
 
 
+def has_converted_reader(workdir: Workdir) -> bool:
+    """Whether the run was converted from a checkpoint that is fine-tuned already, and not pre-trained further."""
+    return workdir.is_done("init") and not workdir.is_done("pretrain") and "reader" in phases.converted_parts(workdir)
+
+
 def finetunings(workdir: Workdir) -> list[str]:
-    """Names of the run's fine-tunings that have a checkpoint to evaluate, newest last."""
+    """Names of the run's fine-tunings that can be evaluated, newest last; a converted one comes first."""
     files = [f for f in (workdir.path / FOLDER).glob("*/evaluations.json") if best_step(f.parent) is not None]
-    return [file.parent.name for file in sorted(files, key=lambda file: file.stat().mtime)]
+    converted = [CONVERTED] if has_converted_reader(workdir) else []
+    return converted + [file.parent.name for file in sorted(files, key=lambda file: file.stat().mtime)]
 
 
 def how_to_finetune(workdir: Workdir, dataset: str) -> str:

@@ -20,9 +20,14 @@ def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encode
     return {part: params[part] for part in parts}
 
 
-def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
+def converted_parts(workdir: Workdir) -> list[str]:
+    """Parts that a converted run was given: embedder, encoder, reader; none if it was not converted."""
     file = workdir.phase("init") / "conversion.json"
-    converted = read_json(file)["parts"] if file.exists() else []
+    return read_json(file)["parts"] if file.exists() else []
+
+
+def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
+    converted = converted_parts(workdir)
     for part in parts:
         if part not in converted:
             raise ConfigError(

@@ -1,0 +1,156 @@
+"""All question sets behind one function: the published ones in ORQA's splits, local files, and the run's own sentences.
+
+ORQA (Lee et al. 2019, §5; its released code) takes the published development or test set as its test set, and every
+question of the published training set whose hash ends in 0 for development.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import farmhash
+
+from realm_jax.config import Config, ConfigError
+from realm_jax.data import cloze, published, questions, sources
+from realm_jax.data.prepare import RunData
+from realm_jax.types import Question
+
+SPLITS = ("train", "dev", "test")
+OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-datasets prepared as array_record)"
+
+
+@dataclass(frozen=True)
+class _Set:
+    data_set: published.DataSet
+    test: str
+    """Published split that ORQA tests on."""
+    counts: dict[str, int]
+    """Questions of ORQA's splits, before equal ones are joined (its Table 2 and README)."""
+    answers: Callable[[dict], Sequence[bytes | str]]
+    is_regex: bool = False
+
+
+_SETS = {
+    "nq": _Set(
+        published.NQ_OPEN,  # published with short answers of at most 5 tokens only, as ORQA has it
+        "validation",
+        {"train": 79_168, "dev": 8_757, "test": 3_610},
+        lambda row: row["answer"],
+    ),
+    "wq": _Set(
+        published.WEB_QUESTIONS,
+        "test",
+        {"train": 3_417, "dev": 361, "test": 2_032},
+        lambda row: row["answers"],
+    ),
+    "ct": _Set(
+        published.CURATED_TREC,
+        "test",
+        {"train": 1_353, "dev": 133, "test": 694},
+        lambda row: row["answers"],
+        is_regex=True,
+    ),
+    "trivia": _Set(
+        published.TRIVIA_QA,  # unfiltered: its evidence is not used
+        "validation",
+        {"train": 78_785, "dev": 8_837, "test": 11_313},
+        lambda row: [row["answer"]["value"], *row["answer"]["aliases"]],
+    ),
+    "squad_open": _Set(
+        published.SQUAD,
+        "validation",
+        {"train": 78_713, "dev": 8_886, "test": 10_570},
+        lambda row: row["answers"]["text"],
+    ),
+}
+NAMES = (*_SETS, "cloze")
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    data_dir: str = "",
+    dev: str = "",
+    run: RunData | None = None,
+    config: Config | None = None,
+) -> list[Question]:
+    """The distinct questions of a split, in a fixed order; prints what was dropped, joined or missing.
+
+    A local file's own test split is the whole file; its training and development splits follow ORQA's hash rule.
+
+    Args:
+        name: one of NAMES, or a file as `questions.read` takes it.
+        split: train, dev or test.
+        data_dir: for published sets, a folder with their raw files, or with files that tensorflow-datasets prepared.
+        dev: a file of development questions; then the hash rule takes none out of the training questions.
+        run: opened corpora, for cloze alone.
+        config: of that run.
+
+    Raises:
+        ConfigError: the set is unknown, malformed, empty, or neither found nor downloaded.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"{split!r} is no split: use one of {', '.join(SPLITS)}")
+    if split == "dev" and dev:
+        return questions.read(dev)
+    if name == "cloze":
+        if run is None or config is None:
+            raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")
+        return cloze.questions(run, config, split)
+    if name in _SETS:
+        return _published(name, split, data_dir, with_dev=bool(dev))
+    if not pathlib.Path(name).expanduser().is_file():
+        raise ConfigError(f"--dataset={name}: no such file, and none of {', '.join(NAMES)}: pass one of these")
+    found = [q for q in questions.read(name) if _belongs(q.text, split, with_dev=bool(dev))]
+    if not found:
+        raise ConfigError(f"{name}: the hash rule leaves no {split} question: use more, or pass --dev=FILE.jsonl")
+    return found
+
+
+def folder_name(name: str) -> str:
+    """A short word for folders: the set's name, or the file's without folder and endings."""
+    return name if name in NAMES else re.sub(r"[^\w.-]+", "-", questions.stem(name)).strip("-.") or "questions"
+
+
+def is_dev(question: str) -> bool:
+    """ORQA's rule, TensorFlow's `to_hash_bucket_fast(question, 100000) % 10 == 0`: a tenth of training questions."""
+    return farmhash.fingerprint64(question) % 100_000 % 10 == 0
+
+
+def _belongs(text: str, split: str, *, with_dev: bool) -> bool:
+    """Whether a question of the training set (of the test set: any) belongs to the split."""
+    return split == "test" or (split == "train" and with_dev) or is_dev(text) == (split == "dev")
+
+
+def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[Question]:
+    of = _SETS[name]
+    part = of.test if split == "test" else "train"
+    rows = list(published.read(of.data_set, part, data_dir=data_dir, or_else=OR_ELSE))
+    passages = _passages(rows) if of.data_set == published.SQUAD and split == "test" else {}
+    located = []
+    for number, row in enumerate(rows, 1):
+        # The rule sees questions as they were published, as in ORQA's code: some of SQuAD's have outer white space.
+        text = _text(row["question"])
+        if _belongs(text, split, with_dev=with_dev):
+            where = f"{name}-{part}:{number}"
+            gold = passages[row["title"], row["context"]] if passages else None
+            answers = [_text(answer) for answer in of.answers(row)]
+            answers = questions.patterns(answers) if of.is_regex else questions.strings(answers)
+            located.append((where, Question(where, text.strip(), answers, of.is_regex, gold)))
+    expected = of.counts[split] + (of.counts["dev"] if split == "train" and with_dev else 0)
+    if len(located) != expected:
+        print(f"notice: {name} {split} has {len(located):,} questions, ORQA's {expected:,}", flush=True)
+    return questions.distinct(located, f"{name} {split}")
+
+
+def _passages(rows: list[dict]) -> dict:
+    """(title, context) as SQuAD's examples have them -> id of that record in the corpus tfds:squad."""
+    ids = {(record.title, record.text): record.id for record in sources.squad_paragraphs(rows)}
+    keys = {(row["title"], row["context"]) for row in rows}
+    return {(title, text): ids[_text(title).replace("_", " "), _text(text)] for title, text in keys}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

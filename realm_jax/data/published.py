@@ -1,0 +1,174 @@
+"""Published data sets through tensorflow-datasets, prepared and read without TensorFlow (as array_record files).
+
+A folder of the user's may hold the prepared files, or the raw ones under their published names; else they are
+downloaded. What a data set means is the business of the callers.
+"""
+
+import hashlib
+import pathlib
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from realm_jax.config import ConfigError
+from realm_jax.data import assets
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+FORMAT = "array_record"
+REACH_TIMEOUT_S = 10
+TRIVIA_QA_ARCHIVE = "triviaqa-unfiltered.tar.gz"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of tensorflow-datasets, or one of our own builders."""
+
+    builder: str
+    """`name` or `name/config`."""
+    files: dict[str, str]
+    """Published name of each raw file -> URL."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """Raw file -> a name under which others publish it too."""
+
+
+_SQUAD_SITE = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
+_NQ_SITE = (
+    "https://raw.githubusercontent.com/google-research-datasets/natural-questions/"
+    "a7a113c9fdc2d9986d624bd43b8a18d6d5779eaa/nq_open"
+)
+_CODALAB = "https://worksheets.codalab.org/rest/bundles"
+_CURATED_SITE = (
+    "https://raw.githubusercontent.com/brmson/dataset-factoid-curated/087375a260f713cd5991b6cd615e55f972d50989"
+)
+
+SQUAD = DataSet("squad/v1.1", {name: f"{_SQUAD_SITE}/{name}" for name in ("train-v1.1.json", "dev-v1.1.json")})
+NQ_OPEN = DataSet(
+    "natural_questions_open", {name: f"{_NQ_SITE}/{name}" for name in ("NQ-open.train.jsonl", "NQ-open.dev.jsonl")}
+)
+WEB_QUESTIONS = DataSet(
+    "web_questions",
+    {
+        "webquestions.train": f"{_CODALAB}/0x4a763f8cde224c2da592b75f29e2f5c2/contents/blob/",
+        "webquestions.test": f"{_CODALAB}/0xe7bac352fce7448c9ef238fb0a297ec2/contents/blob/",
+    },
+)
+TRIVIA_QA = DataSet(
+    "trivia_qa/unfiltered.nocontext",
+    {TRIVIA_QA_ARCHIVE: f"http://nlp.cs.washington.edu/triviaqa/data/{TRIVIA_QA_ARCHIVE}"},
+)
+CURATED_TREC = DataSet(
+    "curated_trec",
+    {name: f"{_CURATED_SITE}/{name}" for name in ("large2180-train.tsv", "large2180-test.tsv")},
+    copies={"large2180-train.tsv": "CuratedTrec-train.txt", "large2180-test.tsv": "CuratedTrec-test.txt"},
+)
+
+
+def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> Sequence[dict]:
+    """The examples of a split, in a fixed order; texts are UTF-8 bytes.
+
+    Args:
+        data_dir: folder with the prepared files, or with the raw ones; empty for downloads, or for raw files that were
+            put into the cache.
+        or_else: how else the user can go on; ends the error message.
+
+    Raises:
+        ConfigError: there is no such folder, a download failed, or the files are not the published ones; the message
+            names the raw files and where they come from.
+    """
+    import tensorflow_datasets as tfds
+
+    name = data_set.builder.split("/")[0]
+    folder = pathlib.Path(data_dir).expanduser() if data_dir else assets.cache_dir() / name
+    if data_dir and not folder.is_dir():
+        raise ConfigError(f"--data_dir={data_dir}: no such folder: pass one with files of {name}, or leave it out")
+    try:
+        builder = _builder(data_set, folder)
+        if not _is_prepared(builder):
+            builder = _builder(data_set, _home(data_set, folder))
+        if not _is_prepared(builder):
+            _check_reach(data_set, folder)
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
+            )
+        return builder.as_data_source(split=split)
+    except Exception as error:  # its errors and those of its transport have no common base
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigError(
+            f"{name}: could not be read or downloaded ({reason}): put {_listing(data_set)} into {folder}, {or_else}"
+        ) from error
+
+
+def _builder(data_set: DataSet, data_dir: pathlib.Path) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+
+    arguments = {"data_dir": data_dir, "file_format": FORMAT}
+    if data_set == CURATED_TREC:
+        from realm_jax.data.curated_trec import CuratedTrec
+
+        return CuratedTrec(**arguments)
+    if data_set == TRIVIA_QA:
+        return _trivia_qa()(config=data_set.builder.split("/")[1], **arguments)
+    if data_set == WEB_QUESTIONS:  # registers itself when it is imported
+        import tensorflow_datasets.question_answering.web_questions  # noqa: F401
+    return tfds.builder(data_set.builder, **arguments)
+
+
+def _trivia_qa() -> type:
+    """Builder of TriviaQA that unpacks its archive and lists its files without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    base = tfds.builder_cls("trivia_qa")
+
+    class TriviaQA(base, skip_registration=True):
+        name = base.name
+        pkg_dir_path = base.pkg_dir_path
+        url_infos = base.url_infos
+
+        def _split_generators(self, dl_manager):
+            archive = dl_manager.download(TRIVIA_QA.files[TRIVIA_QA_ARCHIVE])
+            endings = {"train": "-train.json", "validation": "-dev.json"}
+            return {split: self._unpacked(archive, ending) for split, ending in endings.items()}
+
+        def _unpacked(self, archive, ending):
+            with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as tar:
+                member = next(member for member in tar if member.name.endswith(ending))
+                tar.extract(member, folder, filter="data")
+                yield from self._generate_examples([pathlib.Path(folder) / member.name], None, None)
+
+    return TriviaQA
+
+
+def _is_prepared(builder: "tfds.core.DatasetBuilder") -> bool:
+    return (builder.data_path / "dataset_info.json").exists()
+
+
+def _home(data_set: DataSet, folder: pathlib.Path) -> pathlib.Path:
+    """Where to prepare: in the cache, since a user's folder may be read-only; other raw files give another place."""
+    raw = [folder / name for name in (*data_set.files, *data_set.copies.values()) if (folder / name).is_file()]
+    stamp = "".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in raw)
+    place = f"tfds-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}" if raw else "tfds"
+    return assets.cache_dir() / place
+
+
+def _check_reach(data_set: DataSet, folder: pathlib.Path) -> None:
+    """Raises OSError if a file is neither in the folder nor to be had: tensorflow-datasets tries for minutes."""
+    for name, url in data_set.files.items():
+        if (folder / name).is_file() or (folder / data_set.copies.get(name, name)).is_file():
+            continue
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=REACH_TIMEOUT_S).close()
+        except urllib.error.HTTPError:  # the host answers: let the download itself say what is wrong
+            pass
+
+
+def _listing(data_set: DataSet) -> str:
+    """`FILE (from URL) and FILE (from URL)`, for people."""
+    copies = {name: f"{name} or {copy}" for name, copy in data_set.copies.items()}
+    return " and ".join(f"{copies.get(name, name)} (from {url})" for name, url in data_set.files.items())
