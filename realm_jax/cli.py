@@ -31,12 +31,6 @@ class _NewRun:
     """Short for --corpus.knowledge."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _ExistingRun:
-    workdir: str = ""
-    """Folder of the run (default: the newest under runs/)."""
-
-
 def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
     """Parses the flags of a command that starts or resumes a run.
 
@@ -69,12 +63,6 @@ def early_flag(argv: list[str], flag: str) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, dest="value", default="")
     return parser.parse_known_args(argv)[0].value
-
-
-def open_workdir(description: str, argv: list[str] | None = None) -> Workdir:
-    """Parses the flags of a command that reads an existing run. Raises as `new_workdir`."""
-    flags = tyro.cli(_ExistingRun, description=description, args=argv)
-    return existing(flags.workdir)
 
 
 def existing(path: str) -> Workdir:

@@ -80,6 +80,16 @@ class Workdir:
         return self.path / "index"
 
     @property
+    def index_folders(self) -> list[epath.Path]:
+        """The run's index, and those that fine-tunings made for themselves."""
+        return [self.index_folder, *sorted(self.path.glob("finetune/*/index"))]
+
+    @property
+    def conversion_file(self) -> epath.Path:
+        """What a converted run was given, and where each parameter came from."""
+        return self.phase("init") / "conversion.json"
+
+    @property
     def summary_file(self) -> epath.Path:
         return self.path / "summary.json"
 
@@ -104,12 +114,12 @@ def newest(root: str | os.PathLike = "runs") -> epath.Path:
     return max(files, key=lambda file: file.stat().mtime).parent
 
 
-def write_json(file: epath.Path, values: dict) -> None:
+def write_json(file: os.PathLike, values: dict | list) -> None:
     """Writes JSON so that readers see all of it or the file before."""
     write_text(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_text(file: epath.Path, text: str) -> None:
+def write_text(file: os.PathLike, text: str) -> None:
     """The same for any text. Raises ConfigError when the disk is full."""
     file = epath.Path(file)
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"

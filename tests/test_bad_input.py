@@ -117,7 +117,9 @@ def indexed(workdir):
     """The workdir with index version 0."""
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
-    build_version(workdir.config, data.knowledge, data.special, store, 0, params)
+    build_version(
+        workdir.config, data.knowledge, data.special, store, 0, params, embedded_by={"phase": "init", "step": 0}
+    )
     return workdir
 
 

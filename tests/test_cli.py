@@ -46,11 +46,11 @@ def test_an_existing_workdir_brings_its_own_config(experiment):
 
 def test_reading_commands_take_the_newest_run_and_name_it(experiment, capsys):
     with pytest.raises(ConfigError, match="no run under runs/"):
-        cli.open_workdir("Test.", [])
+        cli.existing("")
     cli.new_workdir("Test.", [experiment])
-    assert cli.open_workdir("Test.", []).config.name == "word"
+    assert cli.existing("").config.name == "word"
     assert "workdir: runs/word (the newest; --workdir chooses another)" in capsys.readouterr().out
-    assert str(cli.open_workdir("Test.", ["--workdir=runs/word"]).path) == "runs/word"
+    assert str(cli.existing("runs/word").path) == "runs/word"
 
 
 def test_unknown_experiment_names_the_known_ones(experiment, tmp_path):

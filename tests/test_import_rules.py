@@ -137,7 +137,8 @@ def test_help_lists_flags_and_loads_no_jax(module):
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert "STATUS 0" in done.stdout or "STATUS None" in done.stdout, done.stderr[-2000:]
     assert "LOADED []" in done.stdout, done.stdout[-300:]
-    assert ("--vocab" if module == "convert.__main__" else "--workdir") in done.stdout
+    folder = {"convert.__main__": "--vocab", "training.ablate": "--out"}.get(module, "--workdir")
+    assert folder in done.stdout
     if module in ("run", "training.ict", "training.pretrain"):
         assert "--pretrain.learning-rate" in done.stdout and "--config" in done.stdout and "--corpus" in done.stdout
 

@@ -133,7 +133,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     trainer = start("training.pretrain", workdir)
     said = finish(trainer)
     assert f"resuming from step {saved} of 500" in said
-    assert "pre-training is done and indexed" in finish(builder)
+    assert "training is done and indexed" in finish(builder)
     assert workdir.is_done("pretrain") and max(steps_saved(workdir)) == 500
     assert store.latest().step == 500 and not drafts(workdir)
     for version in store.versions():

@@ -10,7 +10,6 @@ deleted block keeps its ordinal and becomes a tombstone. Reading takes a few byt
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -23,12 +22,11 @@ import numpy as np
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
+from realm_jax.data.manifest import first_manifest, identity, read_manifest, sha256, write_manifest
 from realm_jax.data.segment import Segment, SegmentWriter
 from realm_jax.types import Block, Record, Tokens
 
-FORMAT_VERSION = 1
 BATCH_RECORDS = 512  # records tokenised together
-SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
 
 Progress = Callable[[int, int | None], None]
 """(records done, records in all or None)"""
@@ -43,17 +41,20 @@ class Corpus:
         self.segments = segments
         self.block_len_tokens: int = manifest["block_len_tokens"]
         self.segment_hashes: list[str] = [entry["hash"] for entry in manifest["segments"]]
-        self.hash: str = _sha256(json.dumps([self.segment_hashes, manifest["tombstones"]]))
+        self.hash: str = sha256(json.dumps([self.segment_hashes, manifest["tombstones"]]))
+        self.latest_change: str = manifest.get("latest_change", "")
+        """As `append` or `bury` was told."""
         self.num_blocks: int = sum(entry["num_blocks"] for entry in manifest["segments"])
         self._first_blocks = np.array([segment.first_block for segment in segments])
-        self._tombstones = np.array(manifest["tombstones"], np.int64)
+        self.tombstones = np.array(manifest["tombstones"], np.int64)
+        """Ordinals of deleted blocks, ascending."""
         self._lengths: np.ndarray | None = None
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Corpus":
         """Opens a corpus. Raises ConfigError if there is none or its files do not fit its manifest."""
         folder = pathlib.Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         segments: list[Segment] = []
         first_block = 0
         for entry in manifest["segments"]:
@@ -66,7 +67,7 @@ class Corpus:
 
     def check_against(self, description: dict, *, tokenizer: Any, block_len_tokens: int) -> None:
         """Raises ConfigError if this corpus was built from something else than the arguments of `build` say."""
-        wanted = _identity(description, _plain(tokenizer), block_len_tokens)
+        wanted = identity(description, _plain(tokenizer), block_len_tokens)
         for key, value in wanted.items():
             if self.manifest[key] != value:
                 raise ConfigError(
@@ -108,9 +109,28 @@ class Corpus:
             hashes[rows] = segment.blocks["hash"][local]
         return hashes.reshape(indices.shape)
 
+    @property
+    def live(self) -> np.ndarray:
+        """bool [blocks]: false for a tombstone; the caller's own."""
+        live = np.ones(self.num_blocks, bool)
+        live[self.tombstones] = False
+        return live
+
     def is_live(self, indices: np.ndarray) -> np.ndarray:
         """bool, shaped as `indices`: false for a tombstone."""
-        return ~np.isin(indices, self._tombstones)
+        return ~np.isin(indices, self.tombstones)
+
+    def blocks_of(self, record_ids: Iterable[str]) -> dict[str, range]:
+        """Block ordinals of the live records with these ids; an id that no live record has is left out."""
+        wanted = {hash64(record_id): record_id for record_id in record_ids}
+        keys, found = np.array(list(wanted), np.uint64), {}
+        for segment in self.segments:
+            for source in segment.sources[np.isin(segment.sources["hash"], keys)]:
+                first = segment.first_block
+                blocks = range(first + int(source["block_start"]), first + int(source["block_limit"]))
+                if self.is_live(np.asarray(blocks)).any():
+                    found[wanted[int(source["hash"])]] = blocks
+        return found
 
     def heldout(self, fraction: float) -> np.ndarray:
         """bool [blocks]: true for the blocks of a share of the records, chosen by the hash of their id."""
@@ -229,11 +249,10 @@ def build(
 
 def create(folder: str | os.PathLike, *, tokenizer: Any, block_len_tokens: int, description: dict) -> Corpus:
     """A corpus without segments, to `append` to; arguments as in `build`."""
-    tokenizer, folder = _plain(tokenizer), pathlib.Path(folder)
-    manifest = {"format_version": FORMAT_VERSION, **_identity(description, tokenizer, block_len_tokens)}
-    manifest |= {"description": description, "special_ids": _special_ids(tokenizer), "segments": [], "tombstones": []}
+    folder = pathlib.Path(folder)
+    manifest = first_manifest(description, _plain(tokenizer), block_len_tokens)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     return Corpus.open(folder)
 
 
@@ -246,16 +265,20 @@ def append(
     total: int | None = None,
     progress: Progress | None = None,
     whole_records: bool = False,
+    buried: Iterable[int] = (),
+    change: str = "",
 ) -> Corpus:
     """Adds a segment of further records to a corpus; arguments and errors as in `build`.
 
     Args:
         whole_records: each record is a block already: it is not cut, and one without text is an error.
+        buried, change: see `bury`: both happen at once or not at all, so a record can be replaced under its id.
     """
     corpus = Corpus.open(folder)
     tokenizer = _plain(tokenizer)
     corpus.check_against(corpus.manifest, tokenizer=tokenizer, block_len_tokens=corpus.block_len_tokens)
-    known = np.sort(np.concatenate([np.empty(0, np.uint64), *(s.sources["hash"] for s in corpus.segments)]))
+    live = _without(corpus, buried)
+    known = _record_hashes(corpus, live)
     name = f"segment-{len(corpus.segments):05}"
     shutil.rmtree(corpus.folder / name, ignore_errors=True)  # of an append that was killed before its manifest
     done = 0
@@ -268,18 +291,24 @@ def append(
             if progress is not None:
                 progress(done, total)
         if not writer.sizes["blocks"]:
-            source = corpus.manifest["description"]["source"]
+            source = "the new records" if corpus.segments else corpus.manifest["description"]["source"]
             raise ConfigError(f"{source}: holds no text: pass another --corpus=FILE_OR_FOLDER")
         entry = {"name": name, **writer.close()}
-    _write_manifest(corpus.folder, corpus.manifest | {"segments": [*corpus.manifest["segments"], entry]})
+    changes = {"segments": [*corpus.manifest["segments"], entry]}
+    changes |= {"tombstones": np.flatnonzero(~live).tolist(), "latest_change": change}
+    write_manifest(corpus.folder, corpus.manifest | changes)
     return Corpus.open(folder)
 
 
-def bury(indices: Iterable[int], folder: str | os.PathLike) -> Corpus:
-    """Makes blocks tombstones: they keep their ordinals, and `is_live` turns false."""
+def bury(indices: Iterable[int], folder: str | os.PathLike, *, change: str = "") -> Corpus:
+    """Makes blocks tombstones: they keep their ordinals, `is_live` turns false, and their record's id is free again.
+
+    Args:
+        change: kept as `latest_change`, for a caller who has to know later whether this was done.
+    """
     corpus = Corpus.open(folder)
-    tombstones = sorted({int(i) for i in indices} | set(corpus.manifest["tombstones"]))
-    _write_manifest(corpus.folder, corpus.manifest | {"tombstones": tombstones})
+    tombstones = np.flatnonzero(~_without(corpus, indices)).tolist()
+    write_manifest(corpus.folder, corpus.manifest | {"tombstones": tombstones, "latest_change": change})
     return Corpus.open(folder)
 
 
@@ -300,10 +329,20 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
-    partial = folder / "manifest.json.partial"
-    partial.write_text(json.dumps(manifest, indent=1))
-    os.replace(partial, folder / "manifest.json")
+def _without(corpus: Corpus, buried: Iterable[int]) -> np.ndarray:
+    """bool [blocks]: those that stay live."""
+    live = corpus.live
+    live[list(buried)] = False
+    return live
+
+
+def _record_hashes(corpus: Corpus, live: np.ndarray) -> np.ndarray:
+    """uint64, sorted: hashes of the ids of records with a live block."""
+    hashes = [np.empty(0, np.uint64)]
+    for segment in corpus.segments:
+        records = segment.blocks["source"][live[segment.first_block :][: len(segment.blocks)]]
+        hashes.append(segment.sources["hash"][np.unique(records)])
+    return np.sort(np.concatenate(hashes))
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -318,7 +357,9 @@ def _unique(records: Iterable[Record], known: np.ndarray) -> Iterator[Record]:
     for record in records:
         key = hash64(record.id)
         at = np.searchsorted(known, np.uint64(key))
-        if key in seen or (at < len(known) and known[at] == key):
+        if at < len(known) and known[at] == key:
+            raise ConfigError(f"{record.where}: id {record.id!r} is in the corpus already: delete that record first")
+        if key in seen:
             raise ConfigError(f"{record.where or 'corpus'}: id {record.id!r} is there twice: make ids unique")
         seen.add(key)
         yield record
@@ -335,36 +376,6 @@ def _plain(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def _special_ids(tokenizer: Any) -> list[int]:
-    ids = [tokenizer.token_to_id(token) for token in SPECIALS]
-    if None in ids:
-        raise ConfigError(f"the tokenizer lacks {SPECIALS[ids.index(None)]}: use a BERT wordpiece tokenizer")
-    return ids
-
-
-def _identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
-    """What decides whether a corpus can be reused; the names appear in error messages."""
-    return {
-        "fingerprint": description["fingerprint"],
-        "tagger": description["tagger"],
-        "tokenizer_sha256": _sha256(tokenizer.to_str()),
-        "block_len_tokens": block_len_tokens,
-    }
-
-
-def _read_manifest(folder: pathlib.Path) -> dict:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not JSON ({error}): delete {folder} and build it again") from error
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise ConfigError(f"{path}: was written in another format: delete {folder} and build it again")
-    return manifest
-
-
 def _copy_ragged(
     out: np.ndarray, tokens: np.ndarray, *, begin: np.ndarray, start: np.ndarray, limit: np.ndarray
 ) -> None:
@@ -377,7 +388,3 @@ def _copy_ragged(
 
 def _text(column: np.ndarray, start: np.uint64, limit: np.uint64) -> str:
     return column[int(start) : int(limit)].tobytes().decode()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,7 @@ from realm_jax.types import IctBatch, Tokens
 
 
 class IctExamples:
-    """Blocks of two sentences or more that are not held out."""
+    """Blocks of two sentences or more that are neither held out nor deleted."""
 
     def __init__(
         self, corpus: Corpus, special: SpecialIds, heldout_fraction: float, query_len_tokens: int, removal_rate: float
@@ -22,10 +22,11 @@ class IctExamples:
         several = np.concatenate(
             [(s.blocks["sentence_limit"] - s.blocks["sentence_start"]) >= 2 for s in corpus.segments]
         )
-        heldout = corpus.heldout(heldout_fraction)
-        self.blocks = np.flatnonzero(several & ~heldout)
+        heldout, live = corpus.heldout(heldout_fraction), corpus.live
+        self.blocks = np.flatnonzero(several & ~heldout & live)
         """int64 [examples]: block ordinals."""
-        self.skipped = Counter({"held out": int(heldout.sum()), "one sentence": int((~several & ~heldout).sum())})
+        reasons = {"held out": heldout & live, "one sentence": ~several & ~heldout & live, "deleted": ~live}
+        self.skipped = Counter({reason: int(blocks.sum()) for reason, blocks in reasons.items()})
         if not len(self.blocks):
             raise ConfigError(f"{corpus.folder}: no block has two sentences: use longer texts, or pass --ict.steps=0")
 

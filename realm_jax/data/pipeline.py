@@ -49,12 +49,12 @@ class MaskedSentences:
         self._extra_mask_rate = extra_mask_rate
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
-        chosen = corpus.heldout(heldout_fraction) == heldout
+        chosen, live = corpus.heldout(heldout_fraction) == heldout, corpus.live
         rows, self._starts = [], []
         start = 0
         for segment in corpus.segments:
             self._starts.append(start)
-            keep = self._eligible(segment, chosen)
+            keep = self._eligible(segment, chosen, live)
             rows.append(np.flatnonzero(keep) + start)
             start += len(keep)
         self.rows = np.concatenate(rows)
@@ -72,11 +72,12 @@ class MaskedSentences:
             within = corpus.record_of_block[blocks]
             self._prefer(_recurs(corpus, blocks, within), "answer in no other block of the article")
 
-    def _eligible(self, segment: Segment, chosen: np.ndarray) -> np.ndarray:
+    def _eligible(self, segment: Segment, chosen: np.ndarray, live: np.ndarray) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
         table = getattr(segment, self._column)
         block = table["block"]
-        reasons = {"other part (held out or not)": ~chosen[segment.first_block + block.astype(np.int64)]}
+        ordinal = segment.first_block + block.astype(np.int64)
+        reasons = {"other part (held out or not)": ~chosen[ordinal], "deleted": ~live[ordinal]}
         if self._column == "spans":
             sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
             last = table["token_limit"] - sentence["token_start"]

@@ -144,8 +144,8 @@ def _text(record: dict[str, Any], field: str, where: str) -> str | None:
 
 def _compiles(pattern: str) -> bool:
     try:
-        regex.compile(pattern)
-    except regex.error:
+        regex.compile(pattern, regex.UNICODE)
+    except (regex.error, ValueError, RecursionError):
         return False
     return True
 

@@ -1,10 +1,14 @@
 """Rankings that a learned retriever has to beat."""
 
+import logging
+
 import bm25s
 import numpy as np
 from jaxtyping import Int
 
 from realm_jax.data.corpus import Corpus
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 def bm25(corpus: Corpus, queries: list[str], k: int) -> Int[np.ndarray, "batch k"]:

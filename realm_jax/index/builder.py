@@ -1,15 +1,19 @@
 """The index builder: embeds the corpus from the trainer's newest checkpoint and publishes index versions.
 
     python -m realm_jax.index.builder --workdir=W
+    python -m realm_jax.index.builder --workdir=W --finetuning=NAME      (whose block tower learns)
 
 A process of its own beside the trainer (§3.3: "asynchronous MIPS refreshes"). It takes the newest embedder checkpoint,
 skips those it missed, and stops when pre-training is done and its last weights are indexed. It may be killed at any
 time and started again.
 """
 
+import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING, Any
+
+import tyro
 
 from realm_jax import cli
 from realm_jax.config import Config, ConfigError, RunError
@@ -26,10 +30,11 @@ class TrainerGone(RunError):
     """The process that this builder serves has ended."""
 
 
-def follow(workdir: Workdir, *, parent: int | None = None) -> None:
-    """Builds a version from each newest checkpoint until pre-training is done; from converted weights at once.
+def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None) -> None:
+    """Builds a version from each newest checkpoint until training is done; from converted weights at once.
 
     Args:
+        finetuning: name of the fine-tuning to follow; empty for pre-training.
         parent: give up once this process is no longer our parent.
 
     Raises:
@@ -46,35 +51,52 @@ def follow(workdir: Workdir, *, parent: int | None = None) -> None:
 
     config = workdir.config
     data = open_prepared(workdir)
-    store = IndexStore(workdir.index_folder)
+    phase, store = "pretrain", IndexStore(workdir.index_folder)
     template = jax.eval_shape(lambda: embedder.init(config.model, jax.random.key(0)))
+    if finetuning:
+        phase = f"finetune/{finetuning}"
+        store = IndexStore(workdir.phase(phase) / "index")
+        template = {side: embedder.tower(template, side) for side in ("query", "block")}
+        config = dataclasses.replace(config, index=dataclasses.replace(config.index, search="exact"))
 
     def check_in() -> None:
         if parent is not None and os.getppid() != parent:
             raise TrainerGone("index builder: the trainer is gone; start both again to go on")
 
     last_news, pause = time.monotonic(), POLL_S[0]
-    with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
-        if workdir.is_done("init") and not config.ict.steps and store.latest() is None:
+    with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
+        if workdir.is_done("init") and not config.ict.steps and store.latest() is None and not finetuning:
             with Checkpoints(workdir.phase("init"), read_only=True) as converted:
                 params = jax.device_get(converted.restore_params(0, {"embedder": template})["embedder"])
-            build_version(config, data.knowledge, data.special, store, 0, params, check_in=check_in)
+            build_version(
+                config,
+                data.knowledge,
+                data.special,
+                store,
+                0,
+                params,
+                embedded_by={"phase": "init", "step": 0},
+                check_in=check_in,
+            )
         while True:
             check_in()
-            is_done = workdir.is_done("pretrain")  # read before the checkpoints: if it is set, the last one is there
+            is_done = workdir.is_done(phase)  # read before the checkpoints: if it is set, the last one is there
             step, built = checkpoints.latest_step(), store.latest()
             if step is not None and (built is None or step > built.step):
                 params = _restore(checkpoints, step, template)
                 if params is None:
                     continue
                 params = jax.device_get(params)
-                build_version(config, data.knowledge, data.special, store, step, params, check_in=check_in)
+                source = {"phase": phase, "step": step}
+                build_version(
+                    config, data.knowledge, data.special, store, step, params, embedded_by=source, check_in=check_in
+                )
                 last_news, pause = time.monotonic(), POLL_S[0]
             elif is_done:
                 return
             elif time.monotonic() - last_news > config.index.wait_timeout_s:
                 raise ConfigError(
-                    f"no new checkpoint in {workdir.phase('pretrain')} for {config.index.wait_timeout_s:.0f} s: "
+                    f"no new checkpoint in {workdir.phase(phase)} for {config.index.wait_timeout_s:.0f} s: "
                     "start the trainer, or make a run with a longer --index.wait_timeout_s"
                 )
             else:
@@ -117,17 +139,26 @@ def yield_cores(config: Config) -> None:
         os.sched_setaffinity(0, cores)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    workdir: str = ""
+    """Folder of the run (default: the newest under runs/)."""
+    finetuning: str = ""
+    """Follow this fine-tuning, begun with --finetune.train_retriever=both, instead of pre-training."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `python -m realm_jax.index.builder`."""
-    workdir = cli.open_workdir("Keep the index of a run fresh.", argv)
+    flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
+    workdir = cli.existing(flags.workdir)
     yield_cores(workdir.config)
     choose_device(workdir.config)
     from realm_jax import parallel
 
     parallel.set_up_compilation_cache()
     parent = os.environ.get(PARENT)
-    follow(workdir, parent=int(parent) if parent else None)
-    print("index builder: pre-training is done and indexed", flush=True)
+    follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
+    print("index builder: training is done and indexed", flush=True)
 
 
 def command() -> None:

@@ -42,16 +42,17 @@ def embed_corpus(
     corpus: Corpus,
     out: np.ndarray,
     *,
+    first: int = 0,
     between_batches: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes the embedding of block i to out[i], for every block.
+    """Writes the embedding of block i to out[i], for every block from `first` on.
 
     Args:
         out: [blocks, dim], float32 or bfloat16; may be a memory map.
-        between_batches: called with (blocks done, all blocks); may raise to stop.
+        between_batches: called with (blocks done, blocks to do); may raise to stop.
     """
     embed = TowerEmbedder(config, params, "block")
-    order = np.argsort(corpus.lengths, kind="stable")
+    order = first + np.argsort(corpus.lengths[first:], kind="stable")
     done = 0
     while done < len(order):
         size, length = _next_batch(config, corpus.lengths, order, done)

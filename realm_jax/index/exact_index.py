@@ -28,19 +28,14 @@ def exact_index(config: Config, corpus: Corpus, embedder_params: dict, name: str
     """
     embeddings = np.empty((corpus.num_blocks, config.model.projection_dim), np.float32)
     embed_corpus(config, embedder_params, corpus, embeddings, between_batches=Progress(f"{name}: embedding blocks"))
-    return _searchable(embeddings, corpus)
+    return ExactIndex(ExactSearch(embeddings, corpus.live), embeddings)
 
 
 def open_exact(version: Version, corpus: Corpus) -> ExactIndex:
-    """The embeddings of an index version, searched exactly whatever it was built for.
+    """The embeddings of an index version, searched exactly whatever it was built for; see `Version.live_blocks`.
 
     Raises:
         ConfigError: the version belongs to another corpus, or is damaged.
     """
-    version.check_corpus(corpus.segment_hashes)
-    return _searchable(version.load_embeddings(), corpus)
-
-
-def _searchable(embeddings: np.ndarray, corpus: Corpus) -> ExactIndex:
-    live = corpus.is_live(np.arange(len(embeddings)))
-    return ExactIndex(ExactSearch(embeddings, None if live.all() else live), embeddings)
+    embeddings = version.load_embeddings()
+    return ExactIndex(ExactSearch(embeddings, version.live_blocks(corpus)), embeddings)

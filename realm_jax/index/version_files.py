@@ -3,18 +3,23 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from realm_jax.config import ConfigError
+from realm_jax.data.corpus import Corpus
 from realm_jax.index.claims import OWNER
+from realm_jax.models.names import unflatten
 
 EMBEDDINGS = "embeddings.npy"
+TOWER = "tower.safetensors"
 FIX = "delete this index version and build a new one"
 
 
@@ -26,6 +31,9 @@ class Version:
         self.name: str = folder.name
         self.step: int = manifest["step"]
         """Trainer step of the weights that embedded the blocks."""
+        self.order: tuple[int, float] = (self.step, manifest["finished"])
+        """Grows from version to version."""
+        self.has_tower: bool = TOWER in manifest["files"]
         self._copy: tempfile.TemporaryDirectory | None = None
 
     def local_folder(self) -> epath.Path:
@@ -42,6 +50,43 @@ class Version:
         self.verify()
         embeddings = np.load(self.local_folder() / EMBEDDINGS, mmap_mode="r")
         return embeddings.view(ml_dtypes.bfloat16) if self.manifest["dtype"] == "bfloat16" else embeddings
+
+    def load_tower(self) -> dict:
+        """The block tower that embedded the blocks, float32 on the host: an `Embedder`'s parameters.
+
+        Raises:
+            ConfigError: it is not among the files, or damaged.
+        """
+        if not self.has_tower:
+            raise ConfigError(
+                f"{self.folder} lacks the block tower that made it, which new blocks need: {FIX}, "
+                "or convert again with that embedder as a further SOURCE"
+            )
+        self.verify()
+        try:
+            return unflatten(load_file(self.local_folder() / TOWER))
+        except SafetensorError as error:
+            raise ConfigError(f"{self.folder / TOWER} is damaged ({error}): {FIX}") from error
+
+    def live_blocks(self, corpus: Corpus) -> Bool[np.ndarray, " blocks"]:
+        """Which blocks of this version a process may find that has `corpus` open: those that it knows, if not deleted.
+
+        The corpus on disk may have grown since it was opened, and this version with it; a process keeps to the blocks
+        it began with, but a deletion holds at once.
+
+        Raises:
+            ConfigError: the version was built over another corpus.
+        """
+        now = Corpus.open(corpus.folder)
+        self.check_corpus(now.segment_hashes)
+        live = now.live[: self.manifest["num_blocks"]]
+        live[corpus.num_blocks :] = False
+        return live
+
+    def is_current(self, corpus: Corpus) -> bool:
+        """Whether the version has all segments and tombstones of the corpus."""
+        found = self.manifest["segment_hashes"], self.manifest.get("tombstones", [])
+        return found == (corpus.segment_hashes, corpus.tombstones.tolist())
 
     def verify(self, *, quick: bool = True) -> None:
         """Checks the files against the manifest: their sizes, and unless `quick` their sha256.
@@ -82,7 +127,7 @@ def describe_files(folder: epath.Path) -> dict:
     }
 
 
-def copy_files(files: dict, source: epath.Path, target: epath.Path) -> None:
+def copy_files(files: Iterable[str], source: epath.Path, target: epath.Path) -> None:
     """Copies the files that `describe_files` lists from one folder to another."""
     for name in files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

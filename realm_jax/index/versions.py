@@ -1,6 +1,6 @@
 """Immutable index versions on disk: the only thing that the builder hands to the trainer.
 
-    index/step-00000500-3f9a1c/   embeddings.npy, scann/, manifest.json (written last)
+    index/step-00000500-3f9a1c/   embeddings.npy, tower.safetensors, scann/, manifest.json (written last)
     index/history.jsonl           published, adopted (at which trainer step), pruned; never shortened
 
 No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
@@ -14,17 +14,21 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import final
 
 import ml_dtypes
 import numpy as np
 from etils import epath
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from realm_jax import __version__
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import OWNER, claim, is_abandoned, is_pinned, own_pin
-from realm_jax.index.version_files import EMBEDDINGS, Version, copy_files, describe_files, is_remote
+from realm_jax.index.version_files import EMBEDDINGS, TOWER, Version, copy_files, describe_files, is_remote
+from realm_jax.models.names import flatten
 from realm_jax.workdir import read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -76,11 +80,27 @@ class Draft:
         self._shape = {"num_blocks": num_blocks, "dim": dim, "dtype": dtype}
         return self._matrix.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else self._matrix
 
+    def save_tower(self, tower: Mapping) -> None:
+        """Keeps the parameters of the block tower with the embeddings that it made, so that later blocks can join.
+
+        Args:
+            tower: nested as `Embedder`'s parameters; stored flat, under dotted names.
+
+        Raises:
+            ConfigError: it could not be written.
+        """
+        leaves = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flatten(tower).items()}
+        try:
+            save_file(leaves, os.fspath(self.folder / TOWER))
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"cannot write {self._target / TOWER}: {error}: free some space and run again") from error
+
     def publish(self, manifest_fields: dict) -> Version:
         """Makes the draft a version: checksums first, the manifest last.
 
         Args:
-            manifest_fields: segment_hashes (list of str), search (kind), search_info (dict), and others at will.
+            manifest_fields: segment_hashes (list of str), tombstones (list of int), embedded_by, search (kind),
+                search_info (dict), and others at will.
         """
         if self._matrix is not None:
             self._matrix.flush()
@@ -123,7 +143,7 @@ class IndexStore:
                 found.append(Version(folder, read_json(folder / MANIFEST)))
             except FileNotFoundError:
                 continue
-        return sorted(found, key=lambda version: (version.step, version.manifest["finished"]))
+        return sorted(found, key=lambda version: version.order)
 
     def latest(self) -> Version | None:
         """The newest version, or None if there is none yet."""
@@ -142,6 +162,12 @@ class IndexStore:
             return True
         self.unpin(version)
         return False
+
+    def pin_latest(self) -> Version | None:
+        """The newest version, pinned; None if there is none yet."""
+        while (version := self.latest()) is not None and not self.pin(version):
+            continue  # pruned since we saw it
+        return version
 
     def unpin(self, version: Version) -> None:
         """Takes this process's pin off the version."""

@@ -16,11 +16,12 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.scores.answers import REGEX_FLAGS, REGEX_TIMEOUT_S
+from realm_jax.scores.answers import MALFORMED, REGEX_FLAGS, REGEX_TIMEOUT_S
 from realm_jax.types import Question
 
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
+NOT_UTF8 = b"\xff"  # between texts: in no answer
 
 
 class AnswerFinder:
@@ -84,16 +85,15 @@ class AnswerFinder:
 
     def _with_substring(self, question: Question, blocks: np.ndarray) -> list[int]:
         pieces = _pieces(self._corpus, blocks, "text")
-        text, ends = b"\n".join(pieces), np.cumsum([len(piece) + 1 for piece in pieces]).tolist()
+        text, ends = NOT_UTF8.join(pieces), np.cumsum([len(piece) + 1 for piece in pieces]).tolist()
         wanted = [answer.encode() for answer in question.answers if answer]
         return [row for answer in wanted for row in _rows_with(lambda at, a=answer: text.find(a, at), ends)]
 
     def _matched(self, question: Question, texts: list[str]) -> list[int]:
-        text, ends = "\n".join(texts), np.cumsum([len(piece) + 1 for piece in texts]).tolist()
         rows: list[int] = []
         for pattern in question.answers:
             with self._pattern(pattern) as compiled:
-                rows += _rows_with(lambda at, c=compiled: _start_of_match(c, text, at), ends)
+                rows += [row for row, text in enumerate(texts) if any(_found(compiled, text))]
         return rows
 
     def _matches(self, question: Question, texts: list[str]) -> set[str]:
@@ -102,7 +102,7 @@ class AnswerFinder:
         for pattern in question.answers:
             with self._pattern(pattern) as compiled:
                 for text in texts:
-                    found |= {m.group() for m in compiled.finditer(text, timeout=REGEX_TIMEOUT_S) if m.group()}
+                    found.update(_found(compiled, text))
         return found
 
     def _pattern(self, pattern: str) -> "_Guard":
@@ -122,7 +122,7 @@ class _Guard:
             return self._never
         try:
             return regex.compile(self._pattern, REGEX_FLAGS)
-        except regex.error:
+        except MALFORMED:
             self._bad.add(self._pattern)
             return self._never
 
@@ -133,11 +133,9 @@ class _Guard:
         return False
 
 
-def _start_of_match(compiled: regex.Pattern, text: str, at: int) -> int:
-    match = compiled.search(text, at, timeout=REGEX_TIMEOUT_S)
-    while match and not match.group():  # an expression that can match nothing says nothing
-        match = compiled.search(text, match.end() + 1, timeout=REGEX_TIMEOUT_S) if match.end() < len(text) else None
-    return match.start() if match else -1
+def _found(compiled: regex.Pattern, text: str) -> Iterator[str]:
+    """What an expression matches in a text, one match after the other; to match nothing says nothing."""
+    return (match.group() for match in compiled.finditer(text, timeout=REGEX_TIMEOUT_S) if match.group())
 
 
 def _rows_with(find, ends: list[int]) -> Iterator[int]:

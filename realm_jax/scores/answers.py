@@ -14,7 +14,8 @@ from realm_jax.types import Question
 
 REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
 REGEX_TIMEOUT_S = 1.0
-REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
+MALFORMED = (regex.error, ValueError, RecursionError)
+"""What compiling a malformed expression may raise: flags that exclude each other, a thousand parentheses."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -71,7 +72,7 @@ def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
             compiled = regex.compile(pattern, REGEX_FLAGS)
             if compiled.match(prediction, timeout=REGEX_TIMEOUT_S):
                 return True
-        except (regex.error, TimeoutError) as error:
+        except (*MALFORMED, TimeoutError) as error:
             bad = bad or f"{pattern!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"
     if bad:
         raise BadPattern(bad)

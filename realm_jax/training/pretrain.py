@@ -29,8 +29,9 @@ def warm_up(workdir: Workdir, data: "RunData") -> None:
         loop.run(WarmupTask(config, data, phases.first_params(workdir)), workdir.phase("warmup"))
         workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps)
     if store.latest() is None:
-        params = phases.warm_params(workdir)
-        build_version(config, data.knowledge, data.special, store, 0, params["embedder"])
+        params = phases.warm_params(workdir)["embedder"]
+        source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
+        build_version(config, data.knowledge, data.special, store, 0, params, embedded_by=source)
 
 
 def train(workdir: Workdir, data: "RunData") -> None:
@@ -46,7 +47,8 @@ def train(workdir: Workdir, data: "RunData") -> None:
     config, store = workdir.config, IndexStore(workdir.index_folder)
 
     def build(step: int, embedder_params: dict) -> None:
-        build_version(config, data.knowledge, data.special, store, step, embedder_params)
+        source = {"phase": "pretrain", "step": step}
+        build_version(config, data.knowledge, data.special, store, step, embedder_params, embedded_by=source)
 
     inline = build if config.index.device == "inline" else None
     loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), inline), workdir.phase("pretrain"))

@@ -40,7 +40,10 @@ class LoadedIndex:
 
 
 class CurrentIndex:
-    """The newest index version, loaded by a background thread while the trainer goes on with the one before."""
+    """The newest index version, loaded by a background thread while the trainer goes on with the one before.
+
+    The trainer keeps to the blocks of the corpus that it opened (see `Version.live_blocks`): batches name no others.
+    """
 
     def __init__(self, store: IndexStore, corpus: Corpus, config: Config, first_step: int, *, exact: bool = False):
         """`exact` searches exactly, whatever search the versions were built for."""
@@ -109,32 +112,25 @@ class CurrentIndex:
     def _load(self, version: Version) -> LoadedIndex:
         while not self._store.pin(version):  # pruned since we saw it
             version = self._newest_or_fail()
-        version.check_corpus(self._corpus.segment_hashes)
         kind = self._kind
         if kind != "exact" and version.manifest["search"] != kind:
             raise ConfigError(
                 f"{version.folder} was built for index.search={version.manifest['search']}, the config says {kind}: "
                 "use another --workdir"
             )
-        embeddings = version.load_embeddings()
-        live = self._corpus.is_live(np.arange(len(embeddings)))
-        search = open_search(
-            kind,
-            embeddings,
-            live=None if live.all() else live,
-            folder=version.local_folder(),
-            config=self._config.index,
-        )
+        live, embeddings = version.live_blocks(self._corpus), version.load_embeddings()
+        folder, config = version.local_folder(), self._config.index
+        search = open_search(kind, embeddings, live=None if live.all() else live, folder=folder, config=config)
         return LoadedIndex(version, embeddings, search)
 
     def _follow(self) -> None:
-        known = self.loaded.version.step
+        known = self.loaded.version
         while not self._closed:
             try:
                 newest = self._store.latest()
-                if newest is not None and newest.step > known:
+                if newest is not None and newest.order > known.order:  # also of the same step: `index.update`
                     ready = self._load(newest)
-                    known = ready.version.step
+                    known = ready.version
                     with self._changed:
                         if self._ready is not None:
                             self._store.unpin(self._ready.version)

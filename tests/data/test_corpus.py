@@ -190,9 +190,35 @@ def test_append_and_bury_keep_ordinals(store, tmp_path):
     live[[1, first.num_blocks]] = False
     np.testing.assert_array_equal(buried.is_live(np.arange(buried.num_blocks)), live)
     assert buried.segment_hashes == both.segment_hashes and buried.hash != both.hash
-    with pytest.raises(ConfigError, match="'s0' is there twice"):
+    with pytest.raises(ConfigError, match="f:1: id 's0' is in the corpus already: delete that record first"):
         corpus.append(make_records(5, prefix="s"), first.folder, tokenizer=tokenizer(), tag=tag)
     assert Corpus.open(first.folder).hash == buried.hash
+
+
+def test_a_buried_record_gives_its_id_to_another_in_one_change(store, tmp_path):
+    first = make(tmp_path / "c", make_records(30))
+    arguments = {"tokenizer": tokenizer(), "tag": tag}
+    found = first.blocks_of(["r3", "r7", "nobody"])
+    assert {i: {first.block(b).source_id for b in blocks} for i, blocks in found.items()} == {
+        "r3": {"r3"},
+        "r7": {"r7"},
+    }
+    assert {i: len(blocks) for i, blocks in found.items()} == {
+        i: sum(first.block(b).source_id == i for b in range(first.num_blocks)) for i in found
+    }
+    again = [Record("r7", "Seven", "Lyon is another city.", "g:1")]
+    with pytest.raises(ConfigError, match="g:1: id 'r7' is in the corpus already"):
+        corpus.append(again, first.folder, buried=found["r3"], **arguments)
+    assert Corpus.open(first.folder).manifest == first.manifest  # neither half was done
+    both = corpus.append(again, first.folder, buried=found["r7"], change="seven", **arguments)
+    assert both.latest_change == "seven" and both.segment_hashes[:1] == first.segment_hashes
+    assert both.blocks_of(["r7"]) == {"r7": range(first.num_blocks, first.num_blocks + 1)}
+    assert np.flatnonzero(~both.live).tolist() == both.tombstones.tolist() == list(found["r7"])
+    with pytest.raises(ConfigError, match="id 'r7' is in the corpus already"):
+        corpus.append(again, first.folder, **arguments)
+    half = corpus.bury(list(found["r3"])[:1], first.folder, change="half of r3")
+    assert half.latest_change == "half of r3" and half.tombstones.tolist() == sorted([*found["r7"], found["r3"][0]])
+    assert ("r3" in half.blocks_of(["r3"])) == (len(found["r3"]) > 1)
 
 
 def test_a_pickled_corpus_maps_its_files_again(store):

@@ -141,7 +141,8 @@ def test_builder_gives_up_when_its_parent_has_gone(new_run, params):
 def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
     workdir = new_run(index={"embed_batch_tokens": 512})
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
-    seen = []
+    seen, source = [], {"phase": "pretrain", "step": 7}
+    arguments = (workdir.config, data.knowledge, data.special, store, 7, params["embedder"])
 
     def check_in():
         seen.append([folder.name for folder in workdir.index_folder.iterdir()])
@@ -149,7 +150,7 @@ def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
             raise builder.TrainerGone("gone")
 
     with pytest.raises(builder.TrainerGone):
-        build_version(workdir.config, data.knowledge, data.special, store, 7, params["embedder"], check_in=check_in)
+        build_version(*arguments, embedded_by=source, check_in=check_in)
     assert len(seen[-1]) == 1 and seen[-1][0].startswith("step-00000007-")
     assert not list(workdir.index_folder.iterdir()) and store.latest() is None
 

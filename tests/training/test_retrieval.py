@@ -35,7 +35,9 @@ class Run:
             self.publish(0, self.params)
 
     def publish(self, step, params):
-        build_version(self.config, self.data.knowledge, self.data.special, self.store, step, params["embedder"])
+        source = {"phase": "pretrain", "step": step}
+        arguments = (self.config, self.data.knowledge, self.data.special, self.store, step, params["embedder"])
+        build_version(*arguments, embedded_by=source)
 
     def index(self):
         return CurrentIndex(self.store, self.data.knowledge, self.config, 0)

@@ -1,0 +1,61 @@
+"""A corpus's manifest: what it was made from, its segments in order with their hashes, and its tombstones.
+
+Written last and renamed into place, so that a reader sees the corpus before a change or after it.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from realm_jax.config import ConfigError
+
+FORMAT_VERSION = 1
+SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
+MANIFEST = "manifest.json"
+
+
+def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
+    """The manifest of a corpus without segments. Raises ConfigError if the tokenizer lacks a special token."""
+    manifest = {"format_version": FORMAT_VERSION, **identity(description, tokenizer, block_len_tokens)}
+    special_ids = [tokenizer.token_to_id(token) for token in SPECIALS]
+    if None in special_ids:
+        raise ConfigError(f"the tokenizer lacks {SPECIALS[special_ids.index(None)]}: use a BERT wordpiece tokenizer")
+    return manifest | {"description": description, "special_ids": special_ids, "segments": [], "tombstones": []}
+
+
+def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
+    """What decides whether a corpus can be reused; the names appear in error messages."""
+    return {
+        "fingerprint": description["fingerprint"],
+        "tagger": description["tagger"],
+        "tokenizer_sha256": sha256(tokenizer.to_str()),
+        "block_len_tokens": block_len_tokens,
+    }
+
+
+def read_manifest(folder: pathlib.Path) -> dict:
+    """Raises ConfigError if there is none, or one that cannot be read."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON ({error}): delete {folder} and build it again") from error
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(f"{path}: was written in another format: delete {folder} and build it again")
+    return manifest
+
+
+def write_manifest(folder: pathlib.Path, manifest: dict) -> None:
+    """Replaces the manifest at once."""
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=1))
+    os.replace(partial, folder / MANIFEST)
+
+
+def sha256(text: str) -> str:
+    """Hexadecimal digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
