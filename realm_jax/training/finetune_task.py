@@ -75,21 +75,22 @@ class FinetuneTask(Task):
         self._config, self._data, self._store, self._first = config, data, store, first_params
         self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
         settings = config.finetune
-        self._questions = [question for question in questions if question.answers]
-        if not self._questions:
+        self.questions = [question for question in questions if question.answers]
+        if not self.questions:
             raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
-        self._questions = self._questions[: settings.train_questions or None]
-        steps_an_epoch = -(-len(self._questions) // settings.batch_size)
+        self.questions = self.questions[: settings.train_questions or None]
+        steps_an_epoch = -(-len(self.questions) // settings.batch_size)
         self.steps, self.seed, self.log_every = settings.epochs * steps_an_epoch, config.seed, settings.log_every
         self._eval_every = settings.eval_every or max(1, self.steps // EVALUATIONS_IN_ALL)
         length = settings.question_len_tokens
-        self._tokens = question_tokens(self._questions, data.tokenizer, data.special, length)
-        self._finder = AnswerFinder(data.knowledge, data.tokenizer)
+        self._tokens = question_tokens(self.questions, data.tokenizer, data.special, length)
+        self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
+        self._examples = Examples(len(self.questions), self._example, config.seed)
         self._past = _evaluations(folder)
         cut = int(self._tokens.mask.all(-1).sum())
         print(
-            f"finetune: {len(self._questions):,} questions, {self.steps:,} steps of {settings.batch_size}; "
+            f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}; "
             f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
             f"{cut} fill or exceed {length} wordpieces",
             flush=True,
@@ -122,28 +123,30 @@ class FinetuneTask(Task):
 
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
-        examples = Examples(len(self._questions), self._example, self.seed)
-        size = self._config.finetune.batch_size
         index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0), exact=True)
-        return RetrievalStream(
-            lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
-        )
+        return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
+
+    def asked(self, batch: int) -> AskedQuestions:
+        """The questions of a batch: a pure function of the seed and its number."""
+        return self._examples.batch(batch, self._config.finetune.batch_size)
 
     def _example(self, number: int, rng: np.random.Generator) -> AskedQuestions:
         del rng
         return AskedQuestions(rows(self._tokens, np.int64(number)), np.int64(number))
 
-    def _propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
+    def propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
+        """int32 [batch, beam]: the best blocks of each question, best first."""
         found, _ = index.search.search(query_emb, min(self._config.finetune.beam_blocks, len(index.embeddings)))
         return found
 
-    def _join(self, asked: AskedQuestions, beam: np.ndarray, index: LoadedIndex) -> FinetuneBatch:
+    def join(self, asked: AskedQuestions, beam: np.ndarray, index: LoadedIndex) -> FinetuneBatch:
+        """Questions with their beams, labels and what the reader reads."""
         config, corpus = self._config, self._data.knowledge
         settings = config.finetune
-        questions = [self._questions[number] for number in asked.number]
+        questions = [self.questions[number] for number in asked.number]
         read = beam[:, : settings.reader_blocks]
         joint, in_body = reader_inputs(asked.query, read, corpus, config.reader_len_tokens)
-        holds = [self._finder.holds(q, row, settings.retriever_label) for q, row in zip(questions, beam, strict=True)]
+        holds = [self.finder.holds(q, row, settings.retriever_label) for q, row in zip(questions, beam, strict=True)]
         blocks = None
         if settings.train_retriever == "both":
             blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
@@ -162,7 +165,7 @@ class FinetuneTask(Task):
         """bool [batch, blocks, spans]"""
         result = np.zeros((*read.shape, len(self._spans[0])), bool)
         for i, question in enumerate(questions):
-            found = self._finder.spans(question, read[i], self._config.finetune.max_span_width)
+            found = self.finder.spans(question, read[i], self._config.finetune.max_span_width)
             offset = int(query.mask[i].sum())
             for row in np.unique(found[:, 0]):
                 places = found[found[:, 0] == row, 1:] + offset

@@ -1,0 +1,71 @@
+"""The table of an ablation: means and intervals over seeds against textbook figures, and the verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig
+from realm_jax.training.ablation_table import effect, over_seeds, table, verdict
+from realm_jax.training.arms import Arm
+
+
+def result(exact_match, recall, age=5.0):
+    return {"values": {"exact_match": exact_match, "recall@5": recall}, "index_age_steps": {"mean": age, "most": 9}}
+
+
+def test_interval_over_seeds_is_students_t():
+    mean, half_width = over_seeds([0.30, 0.33, 0.36])
+    assert mean == pytest.approx(0.33)
+    assert half_width == pytest.approx(4.303 * 0.03 / math.sqrt(3), rel=1e-3)  # t(0.975, 2) from a printed table
+    assert over_seeds([0.5])[0] == 0.5 and math.isnan(over_seeds([0.5])[1])
+
+
+def test_effect_is_paired_by_seed():
+    arm = {0: result([1, 0, 0, 0], [0] * 4), 1: result([1, 1, 0, 0], [0] * 4), 7: result([1] * 4, [0] * 4)}
+    realm = {0: result([1, 1, 0, 0], [0] * 4), 1: result([1, 1, 1, 0], [0] * 4), 2: result([0] * 4, [0] * 4)}
+    assert effect(arm, realm, "exact_match") == (pytest.approx(-0.25), pytest.approx(0.0))  # seeds 0 and 1, both -1/4
+
+
+def test_effect_of_one_seed_is_over_its_questions():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.integers(2, size=(2, 500))
+    mean, half_width = effect({3: result(ours, ours)}, {3: result(theirs, theirs)}, "exact_match")
+    differences = [int(a) - int(b) for a, b in zip(ours, theirs, strict=True)]
+    expected = sum(differences) / 500
+    spread = math.sqrt(sum((d - expected) ** 2 for d in differences) / 499)
+    assert (mean, half_width) == (pytest.approx(expected), pytest.approx(1.96 * spread / math.sqrt(500)))
+
+
+@pytest.mark.parametrize(
+    ("difference", "half_width", "expected", "says"),
+    [
+        (-0.05, 0.02, -10.0, "held"),
+        (0.05, 0.02, -10.0, "not held"),
+        (-0.01, 0.02, -10.0, "within noise"),
+        (-0.05, float("nan"), -10.0, "within noise"),
+        (0.03, 0.02, 4.0, "held"),
+    ],
+)
+def test_verdict(difference, half_width, expected, says):
+    assert verdict(difference, half_width, expected) == says
+
+
+def test_table_has_the_papers_figures_beside_ours():
+    config, finetune = Config(corpus=CorpusConfig("x")), FinetuneConfig()
+    arms = {
+        "realm": Arm("REALM", config, finetune, paper=(38.2, 38.5)),
+        "stale": Arm("stale", config, finetune, paper=(28.7, 15.1)),
+        "own": Arm("ours alone", config, finetune),
+        "missing": Arm("not run", config, finetune),
+    }
+    right, wrong = [1] * 30 + [0] * 10, [1] * 10 + [0] * 30
+    results = {"realm": {0: result(right, right)}, "stale": {0: result(wrong, right, 150.0)}}
+    results["own"] = {0: result(right, right)}
+    rows = [line.split(" | ") for line in table(arms, results).splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["| REALM", "| stale", "| ours alone"]
+    realm, stale, own = rows
+    assert realm[1:5] == ["38.2", "38.5", "75.0", "75.0"] and stale[1:5] == ["28.7", "15.1", "25.0", "75.0"]
+    assert stale[5].startswith("-50.0 ±") and stale[5].endswith(" held")
+    assert stale[6] == "+0.0 ±0.0 within noise" and stale[7] == "150"
+    assert own[1:3] == ["", ""] and own[5] == "+0.0 ±0.0"  # no verdict where the paper has no figure
