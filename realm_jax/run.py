@@ -79,9 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     workdir = cli.new_workdir("Pre-train REALM: corpus, ICT, index, pre-training, summary.", argv)
     run(workdir)
     print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.md'}")
-    print(
-        f"next: python -m realm_jax.eval --workdir={workdir.path} --only=recall --dataset=QUESTIONS.jsonl", flush=True
-    )
+    print(f"next: python -m realm_jax.training.finetune --workdir={workdir.path} --dataset=cloze", flush=True)
 
 
 def command() -> None:

@@ -74,7 +74,7 @@ def test_the_report_shows_three_sentences_and_the_next_command(mini):
     workdir, stdout = mini
     report = (workdir / "report.md").read_text()
     assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and "[MASK]" in report
-    assert "next: python -m realm_jax.eval" in stdout
+    assert "next: python -m realm_jax.training.finetune" in stdout
 
 
 def test_every_window_of_steps_is_logged_once(mini):

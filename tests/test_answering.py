@@ -1,0 +1,105 @@
+"""From a pre-trained run to exact match, as a user goes: fine-tune, evaluate beside all baselines, the same again."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+SMALL = (
+    "--finetune.train_questions=96",
+    "--finetune.epochs=1",
+    "--finetune.eval_every=3",
+    "--finetune.dev_questions=32",
+)
+
+
+def command(cache, module, *arguments) -> str:
+    """What `python -m realm_jax.MODULE` printed, in a process of its own with one device."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
+    environment.pop("XLA_FLAGS")
+    arguments = [sys.executable, "-m", f"realm_jax.{module}", *arguments]
+    done = subprocess.run(arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, cache):
+    """A short run of experiments/mini.py."""
+    workdir = tmp_path_factory.mktemp("runs") / "mini"
+    short = (
+        "--ict.steps=20",
+        "--pretrain.steps=20",
+        "--pretrain.encoder_warmup_steps=0",
+        "--pretrain.eval_examples=16",
+    )
+    command(cache, "run", "--config=experiments/mini.py", f"--workdir={workdir}", *short)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def finetuned(pretrained, cache):
+    """That run, fine-tuned on cloze questions, and what the evaluation printed before and after."""
+    before = command(cache, "eval", f"--workdir={pretrained}", "--dataset=cloze", "--questions=20")
+    tuning = command(cache, "training.finetune", f"--workdir={pretrained}", *SMALL)
+    after = command(cache, "eval", f"--workdir={pretrained}", "--baseline=all")
+    return pretrained, before, tuning, after
+
+
+def test_a_run_that_is_not_finetuned_has_its_retrieval_scored_and_says_what_to_do(finetuned):
+    workdir, before, _, _ = finetuned
+    assert "| after REALM |" in before and "| BM25 |" in before and "exact match" not in before
+    assert f"run python -m realm_jax.training.finetune --workdir={workdir} --dataset=cloze" in before
+
+
+def test_every_question_counts_for_every_system(finetuned):
+    workdir, _, _, after = finetuned
+    results = json.loads((workdir / "eval" / "cloze" / "results.json").read_text())
+    lines = [json.loads(line) for line in (workdir / "eval" / "cloze" / "predictions.jsonl").read_text().splitlines()]
+    assert len(results["systems"]) == 7 and results["questions"] == len(lines)
+    right = np.mean([line["is_correct"] for line in lines])
+    assert results["systems"]["fine-tuned"]["exact_match"]["mean"] == pytest.approx(right)
+    assert "| fine-tuned |" in after and "most frequent training answer" in after
+    assert (workdir / "eval" / "cloze" / "report.html").read_text().count("<svg") == 3
+
+
+def test_answers_are_text_of_their_blocks(finetuned):
+    workdir = finetuned[0]
+    lines = [json.loads(line) for line in (workdir / "eval" / "cloze" / "predictions.jsonl").read_text().splitlines()]
+    texts = {}
+    for line in (REPOSITORY / "realm_jax/data/mini_corpus.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        texts[record["id"]] = record["text"]
+    for line in lines:
+        assert line["prediction"] and line["prediction"] in texts[line["blocks"][line["block_rank"]]["source_id"]]
+
+
+def test_predictions_of_a_run_score_as_the_run_did(finetuned, cache):
+    workdir = finetuned[0]
+    file = workdir / "eval" / "cloze" / "predictions.jsonl"
+    printed = command(cache, "eval", f"--workdir={workdir}", "--dataset=cloze", f"--predictions={file}")
+    right = np.mean([json.loads(line)["is_correct"] for line in file.read_text().splitlines()])
+    assert f"| {100 * right:.1f} |" in printed
+
+
+def test_the_same_command_again_does_nothing(finetuned, cache):
+    assert "is done" in command(cache, "training.finetune", f"--workdir={finetuned[0]}")
+
+
+def test_both_towers_learn_beside_the_builder(finetuned, cache):
+    workdir = finetuned[0]
+    both = ("--name=both", "--finetune.train_retriever=both", "--finetune.index_refresh_every=2")
+    command(cache, "training.finetune", f"--workdir={workdir}", *SMALL, *both)
+    folder = workdir / "finetune" / "both"
+    events = [json.loads(line) for line in (folder / "index" / "history.jsonl").read_text().splitlines()]
+    published = [event["step"] for event in events if event["event"] == "published"]
+    assert published[0] == 0 and published[-1] == 6  # the last weights are indexed
+    manifests = [json.loads(file.read_text()) for file in folder.glob("index/step-*/manifest.json")]
+    assert {"phase": "finetune/both", "step": 6} in [manifest["embedded_by"] for manifest in manifests]
+    printed = command(cache, "eval", f"--workdir={workdir}", "--dataset=cloze", "--finetuning=both", "--questions=8")
+    assert "| fine-tuned |" in printed
