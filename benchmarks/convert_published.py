@@ -20,7 +20,7 @@ import numpy as np
 from report import write_result
 from safetensors.numpy import save_file
 
-from realm_jax.config import ModelConfig
+from realm_jax.config import FinetuneConfig, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
 from realm_jax.convert.parts import template
 from realm_jax.data import assets
@@ -61,7 +61,9 @@ def write_checkpoint(folder: pathlib.Path, part: str, architecture: str, model: 
         tensors[name.torch] = rng.standard_normal(shape[::-1] if name.is_kernel else shape, np.float32)
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(hugging_face_config(model, architecture)))
+    (folder / "config.json").write_text(
+        json.dumps(hugging_face_config(model, architecture, FinetuneConfig().max_span_width))
+    )
 
 
 def write_knowledge(folder: pathlib.Path, blocks: int, dim: int) -> None:

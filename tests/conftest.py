@@ -92,3 +92,42 @@ def new_run(tiny_run, tmp_path):
         return workdir
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pretrained_run(tiny_run, tmp_path_factory):
+    """A workdir as after ICT, the encoder's warm-up and pre-training, with an index of the last weights; each phase has
+    random weights of its own. Tests only read it: `copy_run` gives them one to write to."""
+    import jax
+    import numpy as np
+
+    from realm_jax.checkpoints import Checkpoints
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.index.build_version import build_version
+    from realm_jax.index.versions import IndexStore
+    from realm_jax.training import phases
+
+    workdir = _copy(tiny_run, tmp_path_factory.mktemp("runs") / "pretrained")
+    first, rng = phases.first_params(workdir), np.random.default_rng(0)
+    for phase, parts in {"ict": ["embedder"], "warmup": ["encoder"], "pretrain": ["embedder", "encoder"]}.items():
+        params = {part: first[part] for part in parts}
+        params = jax.tree.map(lambda x: (x + rng.normal(0, 0.1, x.shape)).astype(np.float32), params)
+        with Checkpoints(workdir.phase(phase)) as checkpoints:
+            checkpoints.save(1, params)
+        workdir.mark_done(phase, 1)
+    data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
+    source = {"phase": "pretrain", "step": workdir.config.pretrain.steps}
+    arguments = (workdir.config, data.knowledge, data.special, store, source["step"], params["embedder"])
+    build_version(*arguments, embedded_by=source)
+    return workdir
+
+
+def _copy(workdir, path) -> Workdir:
+    shutil.copytree(workdir.path, path)
+    return Workdir(path, workdir.config)
+
+
+@pytest.fixture(scope="session")
+def copy_run():
+    """Copies a workdir: `copy_run(workdir, path)`."""
+    return _copy

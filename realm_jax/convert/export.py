@@ -1,6 +1,5 @@
 """A workdir's models for other libraries: `transformers`' REALM classes and sentence-transformers."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -16,7 +15,7 @@ from realm_jax.convert.model_config import hugging_face_config
 from realm_jax.data import wordpiece
 from realm_jax.models.names import Part, flatten, from_torch, names
 from realm_jax.training import phases
-from realm_jax.workdir import Workdir, read_json
+from realm_jax.workdir import Workdir, write_json
 
 _CLASSES = {"embedder": "RealmEmbedder", "encoder": "RealmKnowledgeAugEncoder", "reader": "RealmReader"}
 # sentence-transformers' LayerNorm has an epsilon of 1e-5, REALM's 1e-12. LayerNorm does not see the scale of its input,
@@ -33,7 +32,7 @@ def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
     Raises:
         ConfigError: `out` is there already, or the workdir has no weights.
     """
-    config = workdir.config.model
+    config, span_width = workdir.config.model, workdir.config.finetune.max_span_width
     params, lines = _last_params(workdir, tuple(_CLASSES)), []
     if config.pooling != "cls" and params.pop("embedder", None):
         lines.append("no embedder: RealmEmbedder cannot pool the mean: pass --to=sentence-transformers for it")
@@ -45,14 +44,16 @@ def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
                 if "query" in towers:
                     both = {f"embedder.{name}": x for name, x in towers["block"].items()}
                     both |= {f"query_embedder.{name}": x for name, x in towers["query"].items()}
-                    _write_model(partial / "scorer", both, hugging_face_config(config, "RealmScorer"), workdir)
+                    _write_model(
+                        partial / "scorer", both, hugging_face_config(config, "RealmScorer", span_width), workdir
+                    )
                     lines.append(
                         f"{out}/scorer: RealmScorer.from_pretrained, with query_embedder=RealmEmbedder(config); "
                         "else it keeps one of the two towers"
                     )
             else:
                 tensors = _torch_tensors(part, tree, config)
-            _write_model(partial / part, tensors, hugging_face_config(config, _CLASSES[part]), workdir)
+            _write_model(partial / part, tensors, hugging_face_config(config, _CLASSES[part], span_width), workdir)
             lines.append(f"{out}/{part}: {_CLASSES[part]}.from_pretrained")
     return [*lines, "these classes are in transformers up to 4.57.6, with torch"]
 
@@ -78,7 +79,7 @@ def _last_params(workdir: Workdir, parts: tuple[str, ...]) -> dict[str, dict]:
     """The newest parameters of those parts that the workdir has. Raises ConfigError if it has none of them."""
     has = ("embedder", "encoder")
     if workdir.config.init == CONVERTED:
-        has = read_json(workdir.phase("init") / "conversion.json")["parts"]
+        has = phases.converted_parts(workdir)
     has = tuple(part for part in parts if part in has)
     if not has:
         raise ConfigError(f"{workdir.path} has no {' or '.join(parts)}: convert again with a SOURCE that holds one")
@@ -100,7 +101,7 @@ def _torch_tensors(part: Part, tree: dict, config: ModelConfig) -> dict[str, np.
 def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: dict, workdir: Workdir) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     if workdir.tokenizer_file.exists():
         _write_tokenizer(folder, workdir)
 
@@ -114,7 +115,7 @@ def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
     specials = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     length = workdir.config.model.max_positions
-    _write_json(
+    write_json(
         folder / "tokenizer_config.json",
         {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": length, **specials},
     )
@@ -124,7 +125,7 @@ def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Work
     config = workdir.config.model
     tensors = _torch_tensors("embedder", tower, config)
     bert = {n.removeprefix("realm."): x for n, x in tensors.items() if n.startswith("realm.")}
-    theirs = hugging_face_config(config, "BertModel") | {"model_type": "bert"}
+    theirs = hugging_face_config(config, "BertModel", workdir.config.finetune.max_span_width) | {"model_type": "bert"}
     for key in ("retriever_proj_size", "span_hidden_size", "max_span_width", "reader_layer_norm_eps"):
         del theirs[key]
     _write_model(folder, bert, theirs, workdir)
@@ -155,24 +156,20 @@ def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Work
     modules += [("3_Dense", "Dense"), ("4_LayerNorm", "LayerNorm")]
     for path, (settings, weights) in layers.items():
         (folder / path).mkdir()
-        _write_json(folder / path / "config.json", settings)
+        write_json(folder / path / "config.json", settings)
         if weights:
             save_file(weights, folder / path / "model.safetensors", {"format": "pt"})
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(modules)
     ]
-    _write_json(folder / "modules.json", listed)
-    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": config.max_positions, "do_lower_case": False})
-    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
+    write_json(folder / "modules.json", listed)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": config.max_positions, "do_lower_case": False})
+    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
 
 
 def _dense(inputs: int, outputs: int, activation: str) -> dict:
     return {"in_features": inputs, "out_features": outputs, "bias": True, "activation_function": activation}
-
-
-def _write_json(file: pathlib.Path, values: dict | list) -> None:
-    file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager

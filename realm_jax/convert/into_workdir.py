@@ -22,7 +22,6 @@ from realm_jax.models import pretrained
 from realm_jax.models.names import flatten
 from realm_jax.workdir import Workdir, write_json, write_text
 
-CONVERSION = "conversion.json"
 _PLAN = "plan.json"  # in the unfinished folder: what it is to become
 _NEEDED = {
     "embedder": "retrieval and pre-training need it",
@@ -106,8 +105,9 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
             folder = pathlib.Path(workdir.knowledge_folder)
             corpus = knowledge.build_corpus(records[0].block_records, folder, tokenizer, config, records[0].spec)
             if embeddings:
-                block_emb = embeddings[0].tensors[BLOCK_EMB]
-                knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, embeddings[0].spec)
+                tower = _block_tower(chosen, trees)
+                block_emb, origin = embeddings[0].tensors[BLOCK_EMB], embeddings[0].spec
+                knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, tower, origin)
         elif with_corpus:
             prepare(workdir)
         write_json(workdir.config_file, config_lib.to_json(config))
@@ -135,7 +135,7 @@ def _write_weights(workdir: Workdir, trees: dict[str, dict], rows: list[Row]) ->
     if trees and not workdir.is_done("init"):
         with Checkpoints(workdir.phase("init")) as checkpoints:
             checkpoints.save(0, trees)
-        write_json(workdir.phase("init") / CONVERSION, {"parts": sorted(trees), "rows": [vars(row) for row in rows]})
+        write_json(workdir.conversion_file, {"parts": sorted(trees), "rows": [vars(row) for row in rows]})
         workdir.mark_done("init", 0)
 
 
@@ -172,8 +172,7 @@ def _towers(found: list[Model]) -> tuple[dict[str, Model], list[tuple[Model, Mod
     query = [m for m in distinct if m.root == "query_embedder."]
     block = [m for m in distinct if m.root != "query_embedder."]
     if not query and len(block) == 2:
-        # Fine-tuning moves only the query tower: its checkpoint's embedder embeds no blocks.
-        tuned = [m for m in block if any("qa_outputs" in n or "reader/" in n for n in m.source.tensors)]
+        tuned = [m for m in block if m.is_tuned]
         if len(tuned) == 1:
             query, block = tuned, [m for m in block if m is not tuned[0]]
     if len(query) > 1 or len(block) > 1:
@@ -183,6 +182,14 @@ def _towers(found: list[Model]) -> tuple[dict[str, Model], list[tuple[Model, Mod
     if query and block:
         return {"query": query[0], "block": block[0]}, same
     return ({"shared": distinct[0]} if distinct else {}), same
+
+
+def _block_tower(chosen: _Chosen, trees: dict[str, dict]) -> dict | None:
+    """The tower that embeds further blocks like the published ones; None if only a fine-tuned one is there."""
+    for side in ("block", "shared"):
+        if side in chosen.towers and not chosen.towers[side].is_tuned:
+            return trees["embedder"][side]
+    return None
 
 
 def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[dict[str, dict], list[Row]]:
@@ -256,7 +263,7 @@ def _tokenizer(sources: list[Checkpoint], vocab: str, vocab_size: int):
         folders = [assets.fetch(vocab, weights=())]
     for folder in folders:
         if folder.is_file() or any((folder / name).exists() for name in wordpiece.FILES):
-            tokenizer = wordpiece.from_checkpoint(folder)
+            tokenizer = wordpiece.from_checkpoint(folder, flag="--vocab")
             lacks = [special for special in wordpiece.SPECIALS if tokenizer.token_to_id(special) is None]
             if lacks:
                 raise ConfigError(f"{folder}: has no {', '.join(lacks)}: pass --vocab of a BERT")

@@ -15,13 +15,12 @@ from realm_jax.config import Config, ConfigError
 from realm_jax.convert.block_records import count_records, read_records
 from realm_jax.data import corpus, salient
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.search import build_search_files
+from realm_jax.index.build_version import copy_rows, publish
 from realm_jax.index.versions import IndexStore
 from realm_jax.progress import Progress
 from realm_jax.types import Record
 
 SEGMENT_BLOCKS = 200_000
-COPY_ROWS = 65_536
 
 
 def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Config, source: str) -> Corpus:
@@ -71,28 +70,22 @@ def check_shapes(file: pathlib.Path, embeddings: np.ndarray, dim: int, source: s
         )
 
 
-def publish_index(embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, config: Config, source: str) -> None:
-    """Publishes embeddings [blocks, dim] as the index version of step 0."""
+def publish_index(
+    embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, config: Config, tower: dict | None, source: str
+) -> None:
+    """Publishes embeddings [blocks, dim] as the index version of step 0.
+
+    Args:
+        tower: the block tower that made them, if it was converted too.
+        source: where they come from.
+    """
     store = IndexStore(folder)
     if store.latest() is not None:  # of an earlier start
         return
-    progress = Progress("index, blocks")
     with store.begin(0) as draft:
         copy = draft.embeddings(*embeddings.shape, config.index.dtype)
-        for start in range(0, len(embeddings), COPY_ROWS):
-            copy[start : start + COPY_ROWS] = embeddings[start : start + COPY_ROWS]
-            progress(min(start + COPY_ROWS, len(embeddings)), len(embeddings))
-            draft.touch()
-        info = build_search_files(config.index.search, copy, draft.folder, config.index)
-        draft.publish(
-            {
-                "segment_hashes": blocks.segment_hashes,
-                "search": config.index.search,
-                "search_info": info,
-                "embedded_by": source,
-            }
-        )
-    store.prune(config.index.keep_versions)  # drafts of a killed start
+        copy_rows(embeddings, copy, draft, Progress("index, blocks"))
+        publish(draft, store, copy, blocks, config.index, tower=tower, embedded_by=source)
 
 
 def _records(file: pathlib.Path) -> Iterator[Record]:

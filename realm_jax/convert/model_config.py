@@ -4,16 +4,9 @@ import dataclasses
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.convert.parts import Model
+from realm_jax.models.pretrained import CONFIG_KEYS
 
-_KEYS = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_heads",
-    "intermediate_size": "intermediate_size",
-    "max_position_embeddings": "max_positions",
-    "hidden_dropout_prob": "dropout",
-}
+_KEYS = {**CONFIG_KEYS, "hidden_dropout_prob": "dropout"}
 _REALM_KEYS = {"retriever_proj_size": "projection_dim"}
 _READER_KEYS = {"span_hidden_size": "span_hidden_size"}
 _GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "erf"}
@@ -53,7 +46,7 @@ def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, l
     return config, notices
 
 
-def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int = 10) -> dict:
+def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int) -> dict:
     """config.json of a REALM class of `transformers`."""
     theirs = {key: getattr(config, ours) for key, ours in {**_KEYS, **_REALM_KEYS, **_READER_KEYS}.items()}
     gelu = next(name for name, ours in _GELU.items() if ours == config.gelu)

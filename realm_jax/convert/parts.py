@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.convert.sources import Checkpoint
-from realm_jax.models import embedder, knowledge_encoder, reader
 from realm_jax.models.names import Part, flatten, from_torch, names, unflatten, usual
+from realm_jax.models.shapes import shapes
 
 BLOCK_EMB = "block_emb"
 _TORCH_WORDS = re.compile(
@@ -63,6 +62,11 @@ class Model:
     def num_layers(self) -> int:
         pattern = r"bert/encoder/layer_(\d+)/.*" if self.source.is_tf else r"realm\.encoder\.layer\.(\d+)\..*"
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it comes with a reader: fine-tuning moves the embedder of queries, which then embeds no blocks."""
+        return any("qa_outputs" in name or "reader/" in name for name in self.source.tensors)
 
     @property
     def meant(self) -> set[str]:
@@ -140,12 +144,7 @@ def _tf_model(source: Checkpoint, tensors: Mapping[str, np.ndarray], match: re.M
 
 def template(part: Part, config: ModelConfig) -> dict:
     """Shapes of a part's parameters, of one tower in the case of the embedder."""
-    inits = {
-        "embedder": lambda key: embedder.init(config, key),
-        "encoder": lambda key: knowledge_encoder.init(config, key),
-        "reader": lambda key: reader.init(config, key),
-    }
-    tree = jax.eval_shape(inits[part], jax.random.key(0))
+    tree = shapes(part, config)
     return next(iter(tree.values())) if part == "embedder" else tree
 
 
@@ -162,18 +161,18 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
         ConfigError: parameters are missing or of another shape; all are named.
     """
     wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
-    shapes = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
+    shape_of = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
     leaves, rows, missing, misshapen = {}, [], [], []
     for name in wanted:
         theirs = name.tf if model.source.is_tf else name.torch
         if theirs not in model.tensors:
-            missing.append((theirs, shapes[name.ours]))
+            missing.append((theirs, shape_of[name.ours]))
             continue
         value = model.tensors[theirs] if model.source.is_tf else from_torch(name, model.tensors[theirs])
         model.used.add(theirs)
-        if value.shape != shapes[name.ours]:
+        if value.shape != shape_of[name.ours]:
             misshapen.append(
-                f"{model.full_names[theirs]} {model.tensors[theirs].shape} for {name.ours} {shapes[name.ours]}"
+                f"{model.full_names[theirs]} {model.tensors[theirs].shape} for {name.ours} {shape_of[name.ours]}"
             )
         leaves[name.ours] = np.asarray(value, np.float32)
         rows.append(Row(f"{ours}.{name.ours}", value.shape, f"{model.source.spec}: {model.full_names[theirs]}"))

@@ -23,6 +23,7 @@ DOWNLOAD_TIMEOUT_S = 900
 CONFIG_FILES = ("config.json", "tokenizer.json", "vocab.txt")
 SAFETENSORS = ("*.safetensors",)
 CHECKPOINT_FILES = (*SAFETENSORS, "pytorch_model*.bin", "block_records.npy")
+FILE_SUFFIXES = (".jsonl", ".gz", ".json", ".safetensors", ".bin", ".pt", ".npy")  # of no Hugging Face repository
 WITHOUT_DOWNLOADS = (
     "run CONFIG=experiments/mini.py, which needs no download, or pass --corpus=FILE_OR_FOLDER and --init=FOLDER"
 )
@@ -98,15 +99,7 @@ def fetch(spec: str, weights: tuple[str, ...] = SAFETENSORS) -> pathlib.Path:
     path = pathlib.Path(spec).expanduser()
     if path.exists():
         return path
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in (
-        ".jsonl",
-        ".gz",
-        ".json",
-        ".safetensors",
-        ".bin",
-        ".pt",
-        ".npy",
-    ):
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in FILE_SUFFIXES:
         raise ConfigError(f"{spec}: no such file or folder: pass an existing path, asset:NAME or a Hugging Face id")
     return _fetch_hugging_face(spec, weights)
 

@@ -12,28 +12,35 @@ FILES = ("tokenizer.json", "vocab.txt")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def load(file: os.PathLike) -> Tokenizer:
-    """Reads a tokenizer.json, without its truncation and padding. Raises ConfigError if it cannot be read."""
+def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
+    """Reads a tokenizer.json, without its truncation and padding.
+
+    Args:
+        flag: named in the error.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the Rust library raises plain Exception
-        raise ConfigError(f"{file} is no tokenizer.json ({error}): pass --init=FOLDER of a BERT with one") from error
+        raise ConfigError(f"{file} is no tokenizer.json ({error}): pass {flag}=FOLDER of a BERT with one") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def from_checkpoint(path: pathlib.Path) -> Tokenizer:
+def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
     """The tokenizer of a BERT folder, or of one file: tokenizer.json, or an uncased vocab.txt.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: there is neither; names the flag.
     """
     files = [path] if path.is_file() else [path / name for name in FILES if (path / name).exists()]
     if not files:
-        raise ConfigError(f"{path} has neither tokenizer.json nor vocab.txt: pass --init=FOLDER of a BERT with one")
+        raise ConfigError(f"{path} has neither tokenizer.json nor vocab.txt: pass {flag}=FOLDER of a BERT with one")
     if files[0].suffix == ".json":
-        return load(files[0])
+        return load(files[0], flag=flag)
     try:
         pieces = files[0].read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:

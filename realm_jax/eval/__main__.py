@@ -11,6 +11,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import tyro
 
 from realm_jax import cli
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax import parallel
     from realm_jax.eval import retrieval
 
+    _baselines(flags)
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
         _write_recall(workdir, "heldout", "held-out sentences", retrieval.heldout_recall(workdir))
@@ -76,6 +78,17 @@ def main(argv: list[str] | None = None) -> None:
         if chosen != folder:
             print(f"fine-tuning: {chosen} (--finetuning chooses another)", flush=True)
         _answer(flags, workdir, chosen, dataset, questions)
+
+
+def _baselines(flags: _Flags) -> list[str]:
+    """Names of the chosen baselines. Raises ConfigError for one that there is not."""
+    from realm_jax.eval.openqa import BASELINES
+
+    chosen = list(BASELINES) if flags.baseline == "all" else [name for name in flags.baseline.split(",") if name]
+    unknown = sorted(set(chosen) - set(BASELINES))
+    if unknown:
+        raise ConfigError(f"--baseline={','.join(unknown)} is unknown: use {', '.join(BASELINES)} or all")
+    return chosen
 
 
 def _questions(flags: _Flags, dataset: str, workdir: Workdir, split: str = "") -> "list[Question]":
@@ -105,11 +118,7 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
     from realm_jax.eval.predictions import write_predictions
     from realm_jax.training.finetuning import Finetuning
 
-    baselines = list(openqa.BASELINES) if flags.baseline == "all" else [b for b in flags.baseline.split(",") if b]
-    unknown = sorted(set(baselines) - set(openqa.BASELINES))
-    if unknown:
-        raise ConfigError(f"--baseline={','.join(unknown)} is unknown: use {', '.join(openqa.BASELINES)} or all")
-    started = time.monotonic()
+    baselines, started = _baselines(flags), time.monotonic()
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = _questions(flags, finetuning.dataset, workdir, "train") if "frequent" in baselines else []
     num_blocks = flags.blocks or finetuning.config.finetune.inference_blocks
@@ -119,8 +128,7 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
         "split": flags.split if dataset in datasets.NAMES else "",
         "questions": len(questions),
         "corpus": data.knowledge.manifest["description"]["source"],
-        "blocks": data.knowledge.num_blocks,
-        "passages": len(data.knowledge.record_ids()),
+        "blocks": int(data.knowledge.is_live(np.arange(data.knowledge.num_blocks)).sum()),
         "read_blocks": num_blocks,
         "workdir": str(workdir.path),
         "finetuning": name,

@@ -11,7 +11,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds
 from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
 from realm_jax.index.probe import make_probe, probe_recall
-from realm_jax.index.search import Search, build_search_files, open_search
+from realm_jax.index.search import Search, build_search_files, files_serve, open_search
 from realm_jax.index.version_files import EMBEDDINGS, TOWER, Version, copy_files
 from realm_jax.index.versions import Draft, IndexStore
 from realm_jax.models import embedder
@@ -86,8 +86,17 @@ def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: V
         embeddings = draft.embeddings(corpus.num_blocks, old.shape[1], index.dtype)
         copy_rows(old, embeddings, draft)
         if is_longer:
-            embed_corpus(config, {"block": tower}, corpus, embeddings, first=len(old))
-        info = None if is_longer else copy_search_files(version, draft)
+            progress = Progress("index, new blocks")
+
+            def between_batches(done: int, total: int) -> None:
+                progress(done, total)
+                draft.touch()
+
+            params = {"block": tower}
+            embed_corpus(config, params, corpus, embeddings, first=len(old), between_batches=between_batches)
+        info = None
+        if files_serve(index.search, manifest["search_info"].get("blocks", len(old)), corpus.num_blocks, index):
+            info = copy_search_files(version, draft)
         common = {"tower": tower, "embedded_by": manifest.get("embedded_by"), "search_info": info}
         return publish(draft, store, embeddings, corpus, index, **common)
 

@@ -65,14 +65,15 @@ def embed_corpus(
 
 
 def _next_batch(config: Config, lengths: np.ndarray, order: np.ndarray, done: int) -> tuple[int, int]:
-    """(batch size, padded length): sizes depend on the length alone, so that few shapes are compiled."""
+    """(batch size, padded length): sizes depend on the length alone, but for the last, so that few are compiled."""
     devices = parallel.num_devices()
     length = _round_up(int(lengths[order[done]]), config.corpus.block_len_tokens)
     while True:
         size = max(1, config.index.embed_batch_tokens // length // devices) * devices
         longest = _round_up(int(lengths[order[min(done + size, len(order)) - 1]]), config.corpus.block_len_tokens)
         if longest <= length:
-            return size, length
+            left = -(-(len(order) - done) // devices)
+            return min(size, devices * (1 << (left - 1).bit_length())), length
         length = longest
 
 

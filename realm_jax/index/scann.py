@@ -8,6 +8,8 @@ ScaNN proposes `PROPOSALS` blocks or more, and they are scored again from the st
 exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of 128 dims:
 about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a build.
 `index.scann_leaves_to_search=1` means exhaustive and is brute force at any size.
+
+The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.
 """
 
 import math
@@ -34,7 +36,7 @@ def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike
     """Trains a searcher and writes it to `folder`/scann; brute force needs no files. Releases the GIL.
 
     Returns:
-        scoring (brute_force, ah or tree_ah), and for a tree its leaves and those searched.
+        scoring (brute_force, ah or tree_ah), the blocks in the files, and for a tree its leaves and those searched.
 
     Raises:
         ConfigError: this Python has no ScaNN, or the files could not be written.
@@ -58,9 +60,15 @@ def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike
         builder.build().serialize(str(target), relative_path=True)
     except RuntimeError as error:
         raise ConfigError(f"ScaNN could not write {target}: {error}: free some disk space and run again") from error
+    info = {"scoring": scoring, "blocks": len(embeddings)}
     if scoring == "ah":
-        return {"scoring": scoring}
-    return {"scoring": scoring, "leaves": leaves, "leaves_to_search": _leaves_to_search(leaves, config)}
+        return info
+    return {**info, "leaves": leaves, "leaves_to_search": _leaves_to_search(leaves, config)}
+
+
+def serves(built: int, num_blocks: int, config: IndexConfig) -> bool:
+    """Whether the files of the first `built` blocks serve for `num_blocks`, or have to be built again."""
+    return _scoring(built, config) == _scoring(num_blocks, config) and num_blocks - built <= BRUTE_FORCE_LIMIT
 
 
 class ScannSearch:
@@ -79,11 +87,12 @@ class ScannSearch:
         self._num_live = len(embeddings) if live is None else int(np.sum(live))
         scoring = _scoring(len(embeddings), config)
         if scoring == "brute_force":
-            matrix = np.ascontiguousarray(embeddings, np.float32)
-            self._searcher = _import_scann().builder(matrix, PROPOSALS, "dot_product").score_brute_force().build()
+            self._searcher = _brute_force(embeddings)
         else:
             self._searcher = _load(Path(folder) / "scann", len(embeddings))
-        self._leaves = _num_leaves(len(embeddings)) if scoring == "tree_ah" else None
+        self._built = self._searcher.size()
+        self._tail = _brute_force(embeddings[self._built :]) if self._built < len(embeddings) else None
+        self._leaves = _num_leaves(self._built) if scoring == "tree_ah" else None
         self._leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
 
     def search(
@@ -104,18 +113,31 @@ class ScannSearch:
     def _search(self, query_emb: np.ndarray, k: int, proposals: int, leaves: int | None) -> tuple:
         if not query_emb.size:
             return best(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
-        found, distances = self._searcher.search_batched_parallel(
-            query_emb,
-            final_num_neighbors=min(proposals, len(self._embeddings)),
-            leaves_to_search=leaves,
-            batch_size=QUERIES_PER_THREAD,
-        )
-        # ScaNN marks a missing result by a NaN distance; its id is then 0.
-        ids = np.where(np.isnan(distances), -1, found.astype(np.int64))
+        ids = _propose(self._searcher, query_emb, proposals, leaves)
+        if self._tail is not None:
+            more = _propose(self._tail, query_emb, proposals)
+            ids = np.concatenate([ids, np.where(more < 0, -1, more + self._built)], axis=1)
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
         candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
         return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+
+
+def _brute_force(embeddings: np.ndarray):
+    matrix = np.ascontiguousarray(embeddings, np.float32)
+    return _import_scann().builder(matrix, PROPOSALS, "dot_product").score_brute_force().build()
+
+
+def _propose(searcher, query_emb: np.ndarray, proposals: int, leaves: int | None = None) -> np.ndarray:
+    """int64 [batch, proposals or all]: rows of the searcher, -1 where it found fewer."""
+    found, distances = searcher.search_batched_parallel(
+        query_emb,
+        final_num_neighbors=min(proposals, searcher.size()),
+        leaves_to_search=leaves,
+        batch_size=QUERIES_PER_THREAD,
+    )
+    # ScaNN marks a missing result by a NaN distance; its id is then 0.
+    return np.where(np.isnan(distances), -1, found.astype(np.int64))
 
 
 def _scoring(num_blocks: int, config: IndexConfig) -> str:
@@ -140,7 +162,7 @@ def _load(folder: Path, num_blocks: int):
         searcher = _import_scann().load_searcher(str(folder))
     except RuntimeError as error:
         raise ConfigError(f"{folder} is damaged ({error}): {fix}") from error
-    if searcher.size() != num_blocks:
+    if searcher.size() > num_blocks:
         raise ConfigError(f"{folder} indexes {searcher.size()} blocks, the embeddings are of {num_blocks}: {fix}")
     return searcher
 

@@ -46,7 +46,7 @@ def open_search(
     Args:
         kind: exact, scann or lsh.
         live: False for blocks that must never be returned (tombstones); None if there are none.
-        folder: local folder of the index version, which holds the files of `build_search_files`.
+        folder: local folder of the index version, which holds the files of `build_search_files`; see `files_serve`.
 
     Raises:
         ConfigError: a file of the version is missing or damaged, or this Python has no ScaNN.
@@ -88,6 +88,15 @@ def build_search_files(
         logging.info("ScaNN over %d blocks: %s", len(embeddings), info)
         return info
     raise ConfigError(f"index.search={kind!r} is unknown: use scann, exact or lsh")
+
+
+def files_serve(kind: str, built: int, num_blocks: int, config: IndexConfig) -> bool:
+    """Whether the files that were built over the first `built` embeddings can be opened over `num_blocks` of them."""
+    if kind != "scann":
+        return True  # there are none
+    from realm_jax.index import scann
+
+    return scann.serves(built, num_blocks, config)
 
 
 def recall_at_k(found_ids: Int[np.ndarray, "batch k"], exact_ids: Int[np.ndarray, "batch k"]) -> float:

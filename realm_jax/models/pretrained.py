@@ -16,14 +16,15 @@ from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.models.names import Name, flatten, from_torch, names, usual
 
-_CONFIG_KEYS = {
+CONFIG_KEYS = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
     "intermediate_size": "intermediate_size",
-    "max_positions": "max_position_embeddings",
+    "max_position_embeddings": "max_positions",
 }
+"""A BERT's shape: config.json of Hugging Face -> `ModelConfig`."""
 
 
 def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> tuple[dict, list[str]]:
@@ -61,7 +62,7 @@ def check_shape(config: ModelConfig, folder: pathlib.Path) -> None:
         raise ConfigError(f"{folder} has no config.json: pass --init=FOLDER of a BERT with config.json")
     theirs = json.loads(file.read_text())
     wrong = []
-    for ours, name in _CONFIG_KEYS.items():
+    for name, ours in CONFIG_KEYS.items():
         if name not in theirs:
             raise ConfigError(f"{file} lacks {name!r}: is it a BERT? pass --init=FOLDER of one")
         if theirs[name] != getattr(config, ours):

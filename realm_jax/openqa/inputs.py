@@ -19,8 +19,8 @@ def question_tokens(questions: Sequence[Question], tokenizer: Tokenizer, special
     return stack([concatenate([np.array(encoding.ids, np.int64)], special, length) for encoding in encodings])
 
 
-def rows(tokens: Tokens, chosen: Int[np.ndarray, " rows"]) -> Tokens:
-    """Some sequences of a batch."""
+def rows(tokens: Tokens, chosen: Int[np.ndarray, "*rows"]) -> Tokens:
+    """Some sequences of a batch, or one."""
     return Tokens(tokens.ids[chosen], tokens.mask[chosen], tokens.types[chosen])
 
 

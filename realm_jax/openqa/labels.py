@@ -21,7 +21,7 @@ from realm_jax.types import Question
 
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
-NOT_UTF8 = b"\n"  # between texts: in no answer
+NOT_UTF8 = b"\xff"  # between texts: in no answer
 
 
 class AnswerFinder:

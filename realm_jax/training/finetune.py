@@ -45,13 +45,14 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     from realm_jax.openqa.predict import Answerer
     from realm_jax.training import loop
     from realm_jax.training.builder_process import BuilderProcess
-    from realm_jax.training.finetune_task import FinetuneTask
+    from realm_jax.training.finetune_task import FinetuneTask, trainable
 
     if finetuning.is_done:
         print(f"{finetuning.folder}: is done", flush=True)
         return
     parallel.set_up_compilation_cache()
     config, settings = finetuning.config, finetuning.config.finetune
+    trainable(train_questions, settings)  # before an index is built in vain
     data = open_prepared(finetuning.workdir)
     first = finetuning.first_params()
     store = finetuning.index_store(data, first)

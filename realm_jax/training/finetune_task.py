@@ -18,7 +18,7 @@ from etils import epath
 
 from realm_jax import parallel
 from realm_jax.checkpoints import Checkpoints
-from realm_jax.config import Config, ConfigError
+from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.index.versions import IndexStore
@@ -35,6 +35,24 @@ from realm_jax.workdir import read_json, write_json
 
 EVALUATIONS = "evaluations.json"
 EVALUATIONS_IN_ALL = 10
+
+
+def trainable(questions: list[Question], settings: FinetuneConfig) -> list[Question]:
+    """The questions that have answers, the first `train_questions` of them.
+
+    Raises:
+        ConfigError: there is none, or a batch does not divide over the devices.
+    """
+    found = [question for question in questions if question.answers][: settings.train_questions or None]
+    if not found:
+        raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
+    devices = parallel.num_devices()
+    if settings.batch_size % devices:
+        raise ConfigError(
+            f"finetune.batch_size={settings.batch_size} does not divide over {devices} devices: "
+            f"pass --finetune.batch_size={-(-settings.batch_size // devices) * devices}"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -75,10 +93,7 @@ class FinetuneTask(Task):
         self._config, self._data, self._store, self._first = config, data, store, first_params
         self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
         settings = config.finetune
-        self.questions = [question for question in questions if question.answers]
-        if not self.questions:
-            raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
-        self.questions = self.questions[: settings.train_questions or None]
+        self.questions = trainable(questions, settings)
         steps_an_epoch = -(-len(self.questions) // settings.batch_size)
         self.steps, self.seed, self.log_every = settings.epochs * steps_an_epoch, config.seed, settings.log_every
         self._eval_every = settings.eval_every or max(1, self.steps // EVALUATIONS_IN_ALL)
@@ -108,9 +123,10 @@ class FinetuneTask(Task):
             towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
             return {"embedder": towers, "reader": "reader"}
 
+        own = settings.retriever_learning_rate
         rates = {
             "reader": settings.learning_rate,
-            "retriever": settings.retriever_learning_rate or settings.learning_rate,
+            "retriever": settings.learning_rate if own is None else own,
         }
         updates = {name: bert_adamw(schedule(rate, self.steps)) for name, rate in rates.items()}
         return optax.chain(
@@ -132,7 +148,7 @@ class FinetuneTask(Task):
 
     def _example(self, number: int, rng: np.random.Generator) -> AskedQuestions:
         del rng
-        return AskedQuestions(rows(self._tokens, np.int64(number)), np.int64(number))
+        return AskedQuestions(rows(self._tokens, np.array(number)), np.array(number))
 
     def propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
         """int32 [batch, beam]: the best blocks of each question, best first."""

@@ -37,8 +37,9 @@ class Finetuning:
 
     @staticmethod
     def exists(workdir: Workdir, name: str) -> bool:
-        """Whether it was begun."""
-        return (workdir.phase(f"{FOLDER}/{name}") / "config.json").exists()
+        """Whether it was begun: something was made with its settings."""
+        folder = workdir.phase(f"{FOLDER}/{name}")
+        return any((folder / made).exists() for made in ("checkpoints", "index"))
 
     @classmethod
     def open(cls, workdir: Workdir, name: str) -> "Finetuning":

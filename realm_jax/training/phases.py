@@ -5,7 +5,8 @@ import jax
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data.prepare import first_weights
-from realm_jax.models import embedder, knowledge_encoder, pretrained, reader
+from realm_jax.models import pretrained
+from realm_jax.models.shapes import shapes
 from realm_jax.workdir import Workdir, read_json
 
 
@@ -22,7 +23,7 @@ def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encode
 
 def converted_parts(workdir: Workdir) -> list[str]:
     """Parts that a converted run was given: embedder, encoder, reader; none if it was not converted."""
-    file = workdir.phase("init") / "conversion.json"
+    file = workdir.conversion_file
     return read_json(file)["parts"] if file.exists() else []
 
 
@@ -34,9 +35,7 @@ def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
                 f"{workdir.path} was converted without {part}: convert again with a SOURCE that holds one "
                 "(python -m realm_jax.convert --help)"
             )
-    config, key = workdir.config.model, jax.random.key(0)
-    inits = {"embedder": embedder.init, "encoder": knowledge_encoder.init, "reader": reader.init}
-    like = {part: jax.eval_shape(lambda key, part=part: inits[part](config, key), key) for part in parts}
+    like = {part: shapes(part, workdir.config.model) for part in parts}
     with Checkpoints(workdir.phase("init"), read_only=True) as checkpoints:
         return jax.device_get(checkpoints.restore_params(0, like))
 

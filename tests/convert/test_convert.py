@@ -15,7 +15,7 @@ from test_tensor_bundle import write_bundle
 
 from realm_jax.config import ConfigError
 from realm_jax.convert import __main__ as command
-from realm_jax.convert import into_workdir, knowledge
+from realm_jax.convert import knowledge
 from realm_jax.convert.into_workdir import convert
 from realm_jax.data import wordpiece
 from realm_jax.data.prepare import open_prepared, prepare
@@ -426,12 +426,24 @@ def test_knowledge_files_become_corpus_and_index(tmp_path, base, tokenizer, text
     if dtype == "float32":
         np.testing.assert_array_equal(version.load_embeddings(), tensors["block_emb"])
     assert (version.step, version.manifest["embedded_by"]) == (0, str(folder))
+    assert not version.has_tower  # fine-tuned with the reader: it embeds queries
     query_emb = np.random.default_rng(3).normal(size=(5, published.PROJECTION)).astype(np.float32)
     search = open_search(
         "exact", version.load_embeddings(), live=None, folder=version.local_folder(), config=workdir.config.index
     )
     expected = np.argsort(-query_emb @ version.load_embeddings().astype(np.float32).T, axis=1)[:, :7]
     np.testing.assert_array_equal(search.search(query_emb, 7)[0], expected)
+
+
+def test_the_embedder_before_fine_tuning_is_kept_with_the_published_index(tmp_path, base, tokenizer, texts):
+    folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
+    write_records(folder / "block_records.npy", texts)
+    published.write(tmp_path / "pretrained", published.embedder(seed=77))
+    convert([str(folder), str(tmp_path / "pretrained")], tmp_path / "out", base, "")
+    workdir = Workdir.open(tmp_path / "out")
+    tower = phases.first_params(workdir, ("embedder",))["embedder"]["block"]
+    kept = IndexStore(workdir.index_folder).latest().load_tower()
+    jax.tree.map(np.testing.assert_array_equal, kept, tower)
 
 
 def test_texts_alone_are_the_corpus_of_a_run_from_other_weights(tmp_path, base, tiny_run, texts):
@@ -533,7 +545,7 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
     assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
     assert Workdir.open(tmp_path / "out").config.index.search == "exact"  # mini.py says scann
-    assert json.loads((tmp_path / "out" / "init" / into_workdir.CONVERSION).read_text())["parts"] == [
+    assert json.loads(Workdir.open(tmp_path / "out").conversion_file.read_text())["parts"] == [
         "embedder",
         "encoder",
     ]

@@ -246,7 +246,7 @@ def _saved(path, workdir: Workdir, model, params) -> Workdir:
     other = Workdir.create(path, dataclasses.replace(workdir.config, model=model))
     with Checkpoints(other.phase("init")) as checkpoints:
         checkpoints.save(0, {"embedder": params})
-    write_json(other.phase("init") / "conversion.json", {"parts": ["embedder"]})
+    write_json(other.conversion_file, {"parts": ["embedder"]})
     other.mark_done("init", 0)
     other.tokenizer_file.write_text(workdir.tokenizer_file.read_text())
     return other

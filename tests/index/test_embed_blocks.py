@@ -53,6 +53,14 @@ def test_rows_are_those_of_single_blocks(tiny_run, corpus, params, one_by_one, b
     assert (len(calls) > 20) == (batch_tokens == 512)
 
 
+@pytest.mark.parametrize("first", [0, 3, 100])
+def test_rows_before_the_first_are_left_alone(tiny_run, corpus, params, one_by_one, first):
+    out = np.full((corpus.num_blocks, tiny_run.config.model.projection_dim), np.nan, np.float32)
+    embed_corpus(tiny_run.config, params, corpus, out, first=first)
+    assert np.isnan(out[:first]).all()
+    np.testing.assert_allclose(out[first:], one_by_one[first:], atol=2e-5)
+
+
 def test_bfloat16_rows_are_rounded_ones(tiny_run, corpus, params, one_by_one):
     found = embed_all(tiny_run.config, params, corpus, batch_tokens=4096, dtype=ml_dtypes.bfloat16)
     np.testing.assert_allclose(found.astype(np.float32), one_by_one, rtol=2**-7, atol=1e-4)

@@ -11,7 +11,7 @@ from realm_jax.config import ConfigError, IndexConfig
 from realm_jax.index import scann as scann_search
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.scann import ScannSearch
-from realm_jax.index.search import build_search_files, recall_at_k, sample_queries
+from realm_jax.index.search import build_search_files, files_serve, recall_at_k, sample_queries
 from tests.index.test_search import clustered
 
 pytest.importorskip("scann", reason="no ScaNN wheel for this platform")
@@ -63,6 +63,34 @@ def test_exhaustive_tree_finds_what_exact_finds(built, monkeypatch):
     exact_ids, exact_scores = ExactSearch(embeddings).search(query_emb, 5)
     np.testing.assert_array_equal(ids, exact_ids)
     np.testing.assert_allclose(scores, exact_scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dead", [(), (1400, 1900)])
+def test_blocks_since_the_build_are_found_exactly(tmp_path, monkeypatch, dead):
+    embeddings = clustered(BLOCKS, DIM)
+    info = build_search_files("scann", embeddings[:1750], tmp_path, TREE)
+    assert info["blocks"] == 1750 and files_serve("scann", 1750, BLOCKS, TREE)
+    live = ~np.isin(np.arange(BLOCKS), dead)
+    query_emb = sample_queries(embeddings, 400)
+    exact_ids, exact_scores = ExactSearch(embeddings, live).search(query_emb, 5)
+    search = ScannSearch(embeddings, live, folder=tmp_path, config=TREE)
+    ids, _ = search.search(query_emb, 5)
+    since = exact_ids >= 1750
+    assert 50 < since.sum() < 500
+    assert all(set(row[new]) <= set(found) for row, new, found in zip(exact_ids, since, ids, strict=True))
+    monkeypatch.setattr(scann_search, "PROPOSALS", BLOCKS)
+    search._leaves_to_search = search._leaves
+    ids, scores = search.search(query_emb, 5)
+    np.testing.assert_array_equal(ids, exact_ids)
+    np.testing.assert_allclose(scores, exact_scores, rtol=1e-5)
+
+
+def test_files_serve_until_the_scoring_changes_or_the_tail_is_long():
+    config = IndexConfig()
+    cases = {(200, 300): True, (200, 301): False, (301, 601): True, (301, 602): False, (900, 1001): False}
+    cases |= {(1001, 1301): True, (1001, 1302): False}
+    assert {case: files_serve("scann", *case, config) for case in cases} == cases
+    assert files_serve("exact", 1, 10**6, config) and files_serve("lsh", 1, 10**6, config)
 
 
 def test_exhaustive_config_needs_no_files(tmp_path):

@@ -58,6 +58,32 @@ def test_embeddings_come_back(store, dtype):
     assert version.step == 7 and version.manifest["num_blocks"] == 5 and version.manifest["dtype"] == dtype
 
 
+def test_the_block_tower_is_kept_with_its_embeddings(store):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 5)).astype(ml_dtypes.bfloat16)
+    tower = {"bert": {"layer_0": {"kernel": kernel.T}}, "norm": {"scale": rng.standard_normal(3).astype("f4")}}
+    with store.begin(1) as draft:
+        draft.embeddings(2, 3, "float32")[:] = 0
+        draft.save_tower(tower)
+        draft.publish(FIELDS)
+    version = store.latest()
+    assert version.has_tower and "tower.safetensors" in version.manifest["files"]
+    kept = version.load_tower()
+    assert kept.keys() == tower.keys() and kept["norm"]["scale"].dtype == np.float32
+    np.testing.assert_array_equal(kept["norm"]["scale"], tower["norm"]["scale"])
+    np.testing.assert_array_equal(kept["bert"]["layer_0"]["kernel"], kernel.T.astype(np.float32))
+    file = version.folder / "tower.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(b"\xff" * 8 + content[8:])
+    with pytest.raises(ConfigError, match=r"tower.safetensors is damaged .* delete this index version"):
+        version.load_tower()
+    file.write_bytes(content[:-1])
+    with pytest.raises(ConfigError, match=r"tower.safetensors has \d+ bytes instead of"):
+        version.load_tower()
+    with pytest.raises(ConfigError, match="lacks the block tower that made it"):
+        publish(store, 2).load_tower()
+
+
 def test_a_draft_is_no_version(store):
     assert store.latest() is None and store.versions() == [] and store.history() == []
     draft = store.begin(1)

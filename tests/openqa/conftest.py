@@ -52,3 +52,9 @@ def random_corpora(tmp_path_factory, pieces_tokenizer):
     """Corpora of one to three segments."""
     folder = tmp_path_factory.mktemp("random")
     return [random_corpus(folder / str(seed), pieces_tokenizer, seed, 1 + seed % 3) for seed in range(4)]
+
+
+@pytest.fixture
+def new_corpus(tmp_path, pieces_tokenizer):
+    """Makes such a corpus for a test that changes it."""
+    return lambda seed, segments: random_corpus(tmp_path / "corpus", pieces_tokenizer, seed, segments)

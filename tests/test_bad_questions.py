@@ -1,0 +1,194 @@
+"""What a user can get wrong with questions: one line and a non-zero status, or a report and a run that goes on."""
+
+import json
+
+import pytest
+
+from realm_jax import cli
+from realm_jax.eval import __main__ as evaluate
+from realm_jax.training import finetune
+from realm_jax.workdir import Workdir
+
+SMALL = (
+    "--finetune.epochs=1",
+    "--finetune.batch_size=8",
+    "--finetune.beam_blocks=8",
+    "--finetune.reader_blocks=2",
+    "--finetune.inference_blocks=2",
+    "--finetune.question_len_tokens=12",
+)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a command that a user can correct; returns its one line on stderr, after checking it."""
+
+    def run(main, *flags):
+        with pytest.raises(SystemExit) as stop:
+            cli.run(lambda: main(list(flags)))
+        assert stop.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "ETA" not in line]
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(pretrained_run, copy_run, tmp_path_factory):
+    """A run that no test fine-tunes."""
+    return copy_run(pretrained_run, tmp_path_factory.mktemp("runs") / "run")
+
+
+def file_of(name, *lines) -> str:
+    with open(name, "w") as file:
+        file.writelines((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return name
+
+
+def good(count, answer="Paris") -> list[dict]:
+    return [{"question": f"which city is number {i}?", "answers": [answer]} for i in range(count)]
+
+
+@pytest.mark.parametrize("command", [finetune, evaluate], ids=["finetune", "eval"])
+def test_no_run(fails, command, tmp_path, tiny_config):
+    assert "no run under runs/: make one with `make pretrain`, or pass --workdir=DIR" in fails(command.main)
+    assert "nowhere is no workdir (no config.json)" in fails(command.main, "--workdir=nowhere")
+    Workdir.create(tmp_path / "bare", tiny_config)
+    line = fails(command.main, "--workdir=bare", "--dataset=cloze")
+    assert "bare has no corpus yet: run python -m realm_jax.run --workdir=bare" in line
+
+
+@pytest.mark.parametrize("command", [finetune, evaluate], ids=["finetune", "eval"])
+def test_no_questions(fails, command, run):
+    workdir = f"--workdir={run.path}"
+    line = fails(command.main, workdir, "--dataset=missing.jsonl")
+    assert "--dataset=missing.jsonl: no such file, and none of nq, wq, ct, trivia, squad_open, cloze" in line
+    empty = file_of("empty.jsonl", "", {"question": " "})
+    assert "empty.jsonl: has no question" in fails(command.main, workdir, f"--dataset={empty}")
+    torn = file_of("torn.jsonl", *good(2), '{"question": "who')
+    assert "torn.jsonl:3: is not JSON" in fails(command.main, workdir, f"--dataset={torn}")
+    assert not (run.path / "finetune").exists()
+
+
+def test_no_development_questions(fails, run):
+    one = file_of("one.jsonl", *good(1))
+    line = fails(finetune.main, f"--workdir={run.path}", f"--dataset={one}")
+    assert "one.jsonl: the hash rule leaves no dev question: use more, or pass --dev=FILE.jsonl" in line
+    line = fails(finetune.main, f"--workdir={run.path}", f"--dataset={one}", "--dev=dev.jsonl")
+    assert "no question file dev.jsonl" in line
+
+
+def test_no_training_question_has_an_answer(fails, run):
+    train, dev = file_of("train.jsonl", {"question": "who?"}, {"question": "why?"}), file_of("dev.jsonl", *good(1))
+    line = fails(finetune.main, f"--workdir={run.path}", f"--dataset={train}", f"--dev={dev}", *SMALL)
+    assert "no training question has an answer: pass --dataset=FILE.jsonl with answers" in line
+
+
+def test_no_weights_to_start_from(fails, tiny_run, copy_run, tmp_path):
+    workdir = copy_run(tiny_run, tmp_path / "raw")
+    line = fails(finetune.main, f"--workdir={workdir.path}", *SMALL)
+    assert f"no finished pretrain phase: run python -m realm_jax.training.pretrain --workdir={workdir.path}" in line
+
+
+def test_settings_that_do_not_fit(fails, run):
+    workdir = f"--workdir={run.path}"
+    line = fails(finetune.main, workdir, "--finetune.batch_size=6")
+    assert "finetune.batch_size=6 does not divide over 8 devices: pass --finetune.batch_size=8" in line
+    line = fails(finetune.main, workdir, "--finetune.question_len_tokens=49")
+    assert "finetune.question_len_tokens + corpus.block_len_tokens = 97 exceeds model.max_positions = 96" in line
+    line = fails(finetune.main, workdir, "--finetune.beam_blocks=2", "--finetune.reader_blocks=3")
+    assert "finetune.reader_blocks must lie in [1, finetune.beam_blocks]" in line
+
+
+def test_unknown_baseline_and_finetuning(fails, run):
+    workdir = f"--workdir={run.path}"
+    line = fails(evaluate.main, workdir, "--baseline=bm25,nonsense")
+    assert "--baseline=nonsense is unknown: use bm25, random, ict, pretrained, frequent, closed_book or all" in line
+    line = fails(evaluate.main, workdir, "--finetuning=other")
+    assert "was not fine-tuned as other: run python -m realm_jax.training.finetune" in line
+
+
+def test_a_run_that_is_not_finetuned_is_scored_by_its_retrieval(run, capsys):
+    questions = file_of("asked.jsonl", *good(3), {"question": "who?"}, {"question": "and", "answers": ["the"]})
+    evaluate.main([f"--workdir={run.path}", f"--dataset={questions}"])
+    out = capsys.readouterr().out
+    expected = (
+        f"not fine-tuned yet: run python -m realm_jax.training.finetune --workdir={run.path} --dataset=asked.jsonl"
+    )
+    assert expected in out.splitlines()
+    recall = json.loads((run.path / "eval" / "asked" / "recall.json").read_text())["recall"]
+    assert list(recall) == ["first weights", "after ICT", "after REALM", "BM25"]
+    assert {row["recall@1"]["n"] for row in recall.values()} == {4}
+    assert not (run.path / "eval" / "asked" / "results.json").exists()
+
+
+def test_no_question_can_be_judged(fails, run):
+    questions = file_of("unanswered.jsonl", {"question": "who?"})
+    line = fails(evaluate.main, f"--workdir={run.path}", f"--dataset={questions}")
+    assert "no question has an answer, nor a gold_passage of the corpus" in line
+
+
+@pytest.fixture(scope="module")
+def odd(pretrained_run, copy_run, tmp_path_factory):
+    """A run that was fine-tuned on odd questions, whose answers are nowhere in the corpus, and its folder."""
+    folder = tmp_path_factory.mktemp("odd")
+    return copy_run(pretrained_run, folder / "run"), folder
+
+
+ODD = [
+    *good(6, answer="Xyzzy Q"),
+    {"question": "  ", "answers": ["dropped"]},
+    {"question": "which city is number 0?", "answers": ["Plugh Q"]},
+    {"question": "when was it?", "answer_regex": ["(", "Q{7}"]},
+    {"question": "which is the longest of all the questions that anybody ever asked " * 9, "answers": ["Xyzzy Q"]},
+    {"question": "is there none?", "answers": []},
+]
+
+
+def test_odd_questions_are_reported_and_survived(odd, capsys):
+    workdir, folder = odd
+    train = file_of(str(folder / "odd.jsonl"), *ODD)
+    arguments = [f"--workdir={workdir.path}", f"--dataset={train}", f"--dev={train}", *SMALL]
+    finetune.main(arguments)
+    out = capsys.readouterr().out
+    for report in (
+        f"empty questions (dropped): 1 (first: {train}:7)",
+        f"repeated questions (joined with their first): 1 (first: {train}:8)",
+        f"invalid regular expressions (match nothing): 1 (first: {train}:9)",
+        f"questions without an answer (count as wrong): 1 (first: {train}:11)",
+    ):
+        assert f"{train}: {report}" in out.splitlines()
+    assert "finetune: 8 questions, 1 steps of 8; 1 without answers left out, 1 fill or exceed 12 wordpieces" in out
+    assert "answer_in_beam 0 " in out and "answer_in_read 0 " in out
+    (line,) = (workdir.path / "finetune" / "odd" / "metrics.jsonl").read_text().splitlines()
+    metrics = json.loads(line)
+    assert metrics["loss"] == metrics["answer_in_beam"] == metrics["dev_exact_match"] == 0
+    assert metrics["retriever_loss"] is None  # of no question
+    finetune.main(arguments)
+    assert "is done" in capsys.readouterr().out
+
+
+def test_odd_questions_are_answered(odd, capsys, fails):
+    workdir, folder = odd
+    assert workdir.is_done("finetune/odd"), "the test before has to run"
+    evaluate.main([f"--workdir={workdir.path}", f"--dataset={folder / 'odd.jsonl'}"])
+    assert "1 expressions cannot be matched and count as wrong" in capsys.readouterr().out
+    lines = (workdir.path / "eval" / "odd" / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 9
+    line = fails(evaluate.main, f"--workdir={workdir.path}")
+    assert f"was fine-tuned on the file {folder / 'odd.jsonl'}: pass --dataset=TEST.jsonl" in line
+
+
+def test_other_settings_under_the_same_name(odd, fails):
+    workdir, folder = odd
+    assert workdir.is_done("finetune/odd"), "the test before has to run"
+    train = folder / "odd.jsonl"
+    arguments = [f"--workdir={workdir.path}", f"--dataset={train}", f"--dev={train}"]
+    line = fails(finetune.main, *arguments, "--finetune.epochs=7")
+    assert "finetune/odd was begun with other settings (epochs: 7 here, 1 there): pass --name=ANOTHER" in line
