@@ -55,11 +55,11 @@ def get_config() -> Config:
         finetune=FinetuneConfig(
             epochs=2,
             batch_size=16,
-            learning_rate=1e-3,
+            learning_rate=3e-4,
             retriever_learning_rate=3e-5,
             retriever_label="wordpieces",
-            train_questions=3000,
-            dev_questions=500,
+            reader_blocks=2,
+            dev_questions=200,
         ),
     )
 

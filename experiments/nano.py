@@ -43,9 +43,10 @@ def get_config() -> Config:
         ),
         finetune=FinetuneConfig(
             epochs=3,
-            learning_rate=1e-3,
+            learning_rate=3e-4,
             retriever_learning_rate=3e-5,
             retriever_label="wordpieces",
+            reader_blocks=2,
             question_len_tokens=48,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),

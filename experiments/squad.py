@@ -43,7 +43,12 @@ def get_config() -> Config:
             checkpoint_every=100,
         ),
         finetune=FinetuneConfig(
-            epochs=4, learning_rate=1e-3, retriever_learning_rate=3e-5, retriever_label="wordpieces"
+            epochs=2,
+            learning_rate=3e-4,
+            retriever_learning_rate=3e-5,
+            retriever_label="wordpieces",
+            reader_blocks=2,
+            dev_questions=200,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),
     )

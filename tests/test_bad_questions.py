@@ -1,5 +1,7 @@
 """What a user can get wrong with questions: one line and a non-zero status, or a report and a run that goes on."""
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -134,13 +136,6 @@ def test_no_question_can_be_judged(fails, run):
     assert "no question has an answer, nor a gold_passage of the corpus" in line
 
 
-@pytest.fixture(scope="module")
-def odd(pretrained_run, copy_run, tmp_path_factory):
-    """A run that was fine-tuned on odd questions, whose answers are nowhere in the corpus, and its folder."""
-    folder = tmp_path_factory.mktemp("odd")
-    return copy_run(pretrained_run, folder / "run"), folder
-
-
 ODD = [
     *good(6, answer="Xyzzy Q"),
     {"question": "  ", "answers": ["dropped"]},
@@ -151,12 +146,20 @@ ODD = [
 ]
 
 
+@pytest.fixture(scope="module")
+def odd(pretrained_run, copy_run, tmp_path_factory):
+    """A run fine-tuned on odd questions, whose answers are nowhere in the corpus; the flags; what was printed."""
+    folder = tmp_path_factory.mktemp("odd")
+    workdir, train = copy_run(pretrained_run, folder / "run"), file_of(str(folder / "odd.jsonl"), *ODD)
+    flags = [f"--workdir={workdir.path}", f"--dataset={train}", f"--dev={train}"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        finetune.main([*flags, *SMALL])
+    return workdir, flags, printed.getvalue()
+
+
 def test_odd_questions_are_reported_and_survived(odd, capsys):
-    workdir, folder = odd
-    train = file_of(str(folder / "odd.jsonl"), *ODD)
-    arguments = [f"--workdir={workdir.path}", f"--dataset={train}", f"--dev={train}", *SMALL]
-    finetune.main(arguments)
-    out = capsys.readouterr().out
+    workdir, flags, out = odd
+    train = flags[1].removeprefix("--dataset=")
     for report in (
         f"empty questions (dropped): 1 (first: {train}:7)",
         f"repeated questions (joined with their first): 1 (first: {train}:8)",
@@ -170,25 +173,19 @@ def test_odd_questions_are_reported_and_survived(odd, capsys):
     metrics = json.loads(line)
     assert metrics["loss"] == metrics["answer_in_beam"] == metrics["dev_exact_match"] == 0
     assert metrics["retriever_loss"] is None  # of no question
-    finetune.main(arguments)
+    finetune.main(flags)
     assert "is done" in capsys.readouterr().out
 
 
 def test_odd_questions_are_answered(odd, capsys, fails):
-    workdir, folder = odd
-    assert workdir.is_done("finetune/odd"), "the test before has to run"
-    evaluate.main([f"--workdir={workdir.path}", f"--dataset={folder / 'odd.jsonl'}"])
+    workdir, (in_workdir, dataset, _), _ = odd
+    evaluate.main([in_workdir, dataset])
     assert "1 expressions cannot be matched and count as wrong" in capsys.readouterr().out
-    lines = (workdir.path / "eval" / "odd" / "predictions.jsonl").read_text().splitlines()
-    assert len(lines) == 9
-    line = fails(evaluate.main, f"--workdir={workdir.path}")
-    assert f"was fine-tuned on the file {folder / 'odd.jsonl'}: pass --dataset=TEST.jsonl" in line
+    assert len((workdir.path / "eval" / "odd" / "predictions.jsonl").read_text().splitlines()) == 9
+    line = fails(evaluate.main, in_workdir)
+    assert f"was fine-tuned on the file {dataset.removeprefix('--dataset=')}: pass --dataset=TEST.jsonl" in line
 
 
 def test_other_settings_under_the_same_name(odd, fails):
-    workdir, folder = odd
-    assert workdir.is_done("finetune/odd"), "the test before has to run"
-    train = folder / "odd.jsonl"
-    arguments = [f"--workdir={workdir.path}", f"--dataset={train}", f"--dev={train}"]
-    line = fails(finetune.main, *arguments, "--finetune.epochs=7")
+    line = fails(finetune.main, *odd[1], "--finetune.epochs=7")
     assert "finetune/odd was begun with other settings (epochs: 7 here, 1 there): pass --name=ANOTHER" in line
