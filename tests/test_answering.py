@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -103,3 +104,29 @@ def test_both_towers_learn_beside_the_builder(finetuned, cache):
     assert {"phase": "finetune/both", "step": 6} in [manifest["embedded_by"] for manifest in manifests]
     printed = command(cache, "eval", f"--workdir={workdir}", "--dataset=cloze", "--finetuning=both", "--questions=8")
     assert "| fine-tuned |" in printed
+
+
+def test_other_knowledge_gives_other_answers(finetuned, cache, tmp_path):
+    """Table 4 of the paper: the model stays, a document is exchanged for another."""
+    workdir = tmp_path / "mini"
+    shutil.copytree(finetuned[0], workdir)
+    first = (workdir / "eval" / "cloze" / "predictions.jsonl").read_text().splitlines()[0]
+    question = json.loads(first)["question"]
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"question": question, "answers": ["Zanzibar"]}) + "\n")
+    where, asked = f"--workdir={workdir}", f"--dataset={tmp_path / 'asked.jsonl'}"
+
+    def answer() -> dict:
+        command(cache, "eval", where, asked, "--blocks=20")
+        return json.loads((workdir / "eval" / "asked" / "predictions.jsonl").read_text())
+
+    before = answer()
+    source = before["blocks"][before["block_rank"]]
+    new = {"id": "news", "title": source["title"], "text": question.replace("[MASK]", "Zanzibar")}
+    (tmp_path / "new.jsonl").write_text(json.dumps(new) + "\n")
+    added = f"--add={tmp_path / 'new.jsonl'}"
+    printed = command(cache, "index.update", where, added, f"--delete={source['source_id']}")
+    assert "searchable after" in printed
+    after = answer()
+    read = [block["source_id"] for block in after["blocks"]]
+    assert source["source_id"] not in read and "news" in read
+    assert after["prediction"] != before["prediction"]

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     if not questions[1]:
         raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
-    finetuning = Finetuning.create(workdir, name, flags.dataset, flags.finetune)
+    finetuning = Finetuning.create(workdir, name, flags.dataset, flags.finetune, flags.dev)
     train(finetuning, *questions)
     print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
 

@@ -29,7 +29,7 @@ from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream
+from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream
 from realm_jax.types import FinetuneBatch, Question, Tokens
 from realm_jax.workdir import read_json, write_json
 
@@ -139,7 +139,10 @@ class FinetuneTask(Task):
 
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
-        index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0), exact=True)
+        corpus, first = self._data.knowledge, state.get("position", 0)
+        index: CurrentIndex | FixedIndex = FixedIndex(self._store.latest(), corpus)
+        if self._config.finetune.train_retriever == "both":
+            index = CurrentIndex(self._store, corpus, self._config, first, exact=True)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:

@@ -29,11 +29,16 @@ FOLDER = "finetune"
 class Finetuning:
     """A fine-tuning of `workdir` under a name, with the run's config but its own `finetune` section."""
 
-    def __init__(self, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig):
-        self.workdir, self.name, self.dataset = workdir, name, dataset
+    def __init__(self, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, dev: str = ""):
+        self.workdir, self.name, self.dataset, self.dev = workdir, name, dataset, dev
         self.phase = f"{FOLDER}/{name}"
         self.folder: epath.Path = workdir.phase(self.phase)
-        self.config: Config = dataclasses.replace(workdir.config, finetune=settings)
+        # The age limit of the run's config counts pre-training's versions; ours come every index_refresh_every steps.
+        limit = settings.index_refresh_every if workdir.config.index.max_age_policy == "pause" else 0
+        index = dataclasses.replace(
+            workdir.config.index, max_age_steps=limit, max_age_policy="pause" if limit else "warn"
+        )
+        self.config: Config = dataclasses.replace(workdir.config, finetune=settings, index=index)
 
     @staticmethod
     def exists(workdir: Workdir, name: str) -> bool:
@@ -51,25 +56,28 @@ class Finetuning:
         file = workdir.phase(f"{FOLDER}/{name}") / "config.json"
         values = read_json(file)
         try:
-            return cls(workdir, name, values["dataset"], FinetuneConfig(**values["finetune"]))
+            return cls(workdir, name, values["dataset"], FinetuneConfig(**values["finetune"]), values["dev"])
         except TypeError as error:
             raise ConfigError(f"{file} was written by another version of realm_jax: {error}") from error
 
     @classmethod
-    def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig) -> "Finetuning":
+    def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, dev: str = "") -> "Finetuning":
         """Begins one, or goes on with the same settings. Raises ConfigError if it was begun with others."""
-        finetuning = cls(workdir, name, dataset, settings)
-        finetuning.config.check()
+        finetuning = cls(workdir, name, dataset, settings, dev)
+        dataclasses.replace(workdir.config, finetune=settings).check()
         if cls.exists(workdir, name):
             begun = cls.open(workdir, name)
-            ours, theirs = (dataclasses.asdict(f.config.finetune) | {"dataset": f.dataset} for f in (finetuning, begun))
+            ours, theirs = (
+                {"dataset": f.dataset, "dev": f.dev, **dataclasses.asdict(f.config.finetune)}
+                for f in (finetuning, begun)
+            )
             differ = [f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]]
             if differ:
                 raise ConfigError(
                     f"{finetuning.folder} was begun with other settings ({'; '.join(differ)}): "
                     "pass --name=ANOTHER, or drop these flags"
                 )
-        values = {"dataset": dataset, "finetune": dataclasses.asdict(settings)}
+        values = {"dataset": dataset, "dev": dev, "finetune": dataclasses.asdict(settings)}
         write_json(finetuning.folder / "config.json", values)
         return finetuning
 

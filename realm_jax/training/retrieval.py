@@ -21,6 +21,7 @@ from jaxtyping import Float
 from realm_jax import parallel
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.data.corpus import Corpus
+from realm_jax.index.exact_index import open_exact
 from realm_jax.index.search import Search, open_search
 from realm_jax.index.versions import IndexStore, Version
 from realm_jax.models import embedder
@@ -143,6 +144,17 @@ class CurrentIndex:
                 return
             time.sleep(POLL_S)
 
+    def metrics(self, trainer_step: int) -> dict[str, float]:
+        """Version and age of the index; seconds since the last call that training waited for the builder."""
+        version = self.loaded.version
+        waited_s, self.waited_s = self.waited_s, 0.0
+        return {
+            "index_step": float(version.step),
+            "index_age_steps": float(trainer_step - version.step),
+            "index_age_seconds": time.time() - version.manifest["finished"],
+            "index_wait_seconds": waited_s,
+        }
+
     def close(self) -> None:
         """Stops looking for versions and gives up the pins."""
         self._closed = True
@@ -150,6 +162,27 @@ class CurrentIndex:
         for index in (self.loaded, self._ready):
             if index is not None:
                 self._store.unpin(index.version)
+
+
+class FixedIndex:
+    """One index version for a whole training, searched exactly, where the tower of its blocks does not learn."""
+
+    def __init__(self, version: Version, corpus: Corpus):
+        index = open_exact(version, corpus)
+        self.loaded = LoadedIndex(version, index.embeddings, index.search)
+
+    def adopt(self, trainer_step: int) -> bool:
+        """Never switches."""
+        del trainer_step
+        return False
+
+    def metrics(self, trainer_step: int) -> dict[str, float]:
+        """Nothing changes."""
+        del trainer_step
+        return {}
+
+    def close(self) -> None:
+        """There is nothing to stop."""
 
 
 @runtime_checkable
@@ -175,7 +208,7 @@ class RetrievalStream:
         make_queries: Callable[[int], Queries],
         propose: Callable[[Queries, np.ndarray, LoadedIndex], np.ndarray],
         join: Callable[[Queries, np.ndarray, LoadedIndex], Any],
-        index: CurrentIndex,
+        index: CurrentIndex | FixedIndex,
         config: Config,
         state: dict,
     ):
@@ -225,17 +258,9 @@ class RetrievalStream:
         return {"position": self._taken, "candidates": candidates.tolist()}
 
     def metrics(self) -> dict[str, float]:
-        """Index version and age; seconds since the last call that training waited for retrieval, or the builder."""
-        version = self._index.loaded.version
+        """What the index says of itself, and seconds since the last call that training waited for retrieval."""
         retrieval_wait_s, self._retrieval_wait_s = self._retrieval_wait_s, 0.0
-        index_wait_s, self._index.waited_s = self._index.waited_s, 0.0
-        return {
-            "index_step": float(version.step),
-            "index_age_steps": float(self._taken - version.step),
-            "index_age_seconds": time.time() - version.manifest["finished"],
-            "retrieval_wait_seconds": retrieval_wait_s,
-            "index_wait_seconds": index_wait_s,
-        }
+        return {"retrieval_wait_seconds": retrieval_wait_s, **self._index.metrics(self._taken)}
 
     def _retrieve_next(self, params: dict) -> Future:
         queries = self._queries.result()
