@@ -117,7 +117,7 @@ def test_other_knowledge_gives_other_answers(finetuned, cache, tmp_path):
 
     def answer() -> dict:
         command(cache, "eval", where, asked, "--blocks=20")
-        return json.loads((workdir / "eval" / "asked" / "predictions.jsonl").read_text())
+        return json.loads((workdir / "eval" / "asked.cloze" / "predictions.jsonl").read_text())
 
     before = answer()
     source = before["blocks"][before["block_rank"]]

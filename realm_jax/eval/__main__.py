@@ -134,7 +134,8 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
         "finetuning": name,
         "seconds": round(time.monotonic() - started, 1),
     }
-    folder = workdir.path / "eval" / datasets.folder_name(dataset)
+    own = datasets.folder_name(dataset)
+    folder = workdir.path / "eval" / (own if name == own else f"{own}.{name}")
     results = qa_report.results(systems, {name: openqa.recall_table(of) for name, of in ranks.items()}, facts)
     write_predictions(folder / "predictions.jsonl", systems[openqa.FINE_TUNED], data.knowledge)
     write_json(folder / "results.json", results)

@@ -27,13 +27,14 @@ from realm_jax.workdir import Workdir, read_json, write_json
 if TYPE_CHECKING:
     from realm_jax.training.arms import Arm
 
+EXPERIMENT = "experiments/ablations.py"
 RESULTS = "results"
 ZERO_SHOT = "before fine-tuning"  # as `realm_jax.eval` names it
 
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    experiment: str = "experiments/ablations.py"
+    experiment: str = EXPERIMENT
     """File whose get_arms() names the arms."""
     corpus: str = ""
     """Knowledge corpus instead of the experiment's."""
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     flags = tyro.cli(_Flags, description="Run the arms of an ablation.", args=argv)
     from realm_jax.training.ablation_table import read_results, table
 
-    arms = _arms(flags.experiment)
+    arms = load_arms(flags.experiment)
     names = [n for n in flags.arms.split(",") if n] or [n for n, arm in arms.items() if arm.paper]
     names = list(arms) if names == ["all"] else names
     unknown = sorted(set(names) - set(arms))
@@ -172,7 +173,8 @@ def main(argv: list[str] | None = None) -> None:
             print(table(arms, read_results(pathlib.Path(flags.out) / RESULTS)), flush=True)
 
 
-def _arms(path: str) -> "dict[str, Arm]":
+def load_arms(path: str) -> "dict[str, Arm]":
+    """What `get_arms()` of an experiment file returns. Raises ConfigError if there is no such file."""
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None or not pathlib.Path(path).is_file():
         raise ConfigError(f"no experiment file {path}: pass --experiment=FILE.py with get_arms()")

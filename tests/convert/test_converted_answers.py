@@ -35,7 +35,9 @@ def test_it_is_evaluated_as_it_came(converted, capsys):
     workdir, file = converted
     evaluation.main([f"--workdir={workdir.path}", f"--dataset={file}", "--baseline=bm25", "--blocks=3"])
     assert "fine-tuning: converted" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (workdir.path / "eval/asked/predictions.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (workdir.path / "eval/asked.converted/predictions.jsonl").read_text().splitlines()
+    ]
     corpus = open_prepared(workdir).knowledge
     assert len(lines) == 16
     for line in lines:

@@ -1,0 +1,76 @@
+"""Exact match and retrieval of fine-tuned runs beside every floor and baseline, each from one command.
+
+    python benchmarks/answers.py NAME --workdir=W --test=QUESTIONS.jsonl FINETUNING[=QUESTIONS.jsonl] …
+
+Evaluates the named fine-tunings of a run (`python -m realm_jax.eval --baseline=…`) and keeps their figures in
+benchmarks/results/NAME.json, with what the run's parts took. Where several answered the same questions, the first minus
+each other, paired by question.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from report import write_result
+
+from realm_jax.scores.bootstrap import paired
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the result")
+    parser.add_argument("finetunings", nargs="+", help="names, each with its own questions or --test")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path)
+    parser.add_argument("--test", help="questions of those that name none")
+    parser.add_argument("--baseline", default="bm25,random,ict,pretrained,frequent,closed_book")
+    flags = parser.parse_args()
+    rows, right = {}, {}
+    for item in flags.finetunings:
+        name, _, questions = item.partition("=")
+        rows[name], right[name] = evaluate(flags, name, questions or flags.test)
+    first = next(iter(right))
+    for name, values in right.items():
+        if name != first and len(values) == len(right[first]):
+            difference = paired(np.array(right[first]), np.array(values))
+            rows[first][f"minus {name}"] = {"mean": difference.mean, "low": difference.low, "high": difference.high}
+    seconds = (
+        json.loads((flags.workdir / "seconds.json").read_text()) if (flags.workdir / "seconds.json").exists() else {}
+    )
+    print(write_result(flags.name, {"finetunings": rows, "pretraining_seconds": seconds}))
+    print(json.dumps(rows, indent=1))
+
+
+def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict, list[float]]:
+    """Figures of one fine-tuning, and whether each question was answered right."""
+    is_regex = '"answer_regex"' in pathlib.Path(questions).read_text()[:10_000]
+    baseline = flags.baseline.replace("frequent,", "") if is_regex else flags.baseline
+    command = [sys.executable, "-m", "realm_jax.eval", f"--workdir={flags.workdir}", f"--dataset={questions}"]
+    subprocess.run([*command, f"--finetuning={name}", f"--baseline={baseline}"], check=True)
+    folder = flags.workdir / "eval" / f"{pathlib.Path(questions).name.split('.')[0]}.{name}"
+    results = json.loads((folder / "results.json").read_text())
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    finetuning = flags.workdir / "finetune" / name
+    metrics = [json.loads(line) for line in (finetuning / "metrics.jsonl").read_text().splitlines()]
+    figures = {
+        "questions": results["questions"],
+        "corpus": pathlib.Path(results["facts"]["corpus"]).name,
+        "blocks": results["facts"]["blocks"],
+        "systems": {
+            system: {key: of[key] for key in ("exact_match", "reader_oracle")}
+            for system, of in results["systems"].items()
+        },
+        "recall": {
+            state: {k: round(mean["mean"], 4) for k, mean in row.items()} for state, row in results["recall"].items()
+        },
+        "finetuning_steps": metrics[-1]["step"],
+        "finetuning_seconds": round(metrics[-1]["time"] - metrics[0]["time"]),
+        "evaluation_seconds": results["facts"]["seconds"],
+    }
+    return figures, [float(line["is_correct"]) for line in lines]
+
+
+if __name__ == "__main__":
+    main()
