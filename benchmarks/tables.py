@@ -105,9 +105,60 @@ def _memory(values: dict) -> str:
     return "\n".join(lines)
 
 
+def _answers(values: dict) -> str:
+    """One table for all fine-tunings of a benchmarks/answers.py result."""
+    some = next(iter(values["finetunings"].values()))
+    lines = [
+        f"**Exact match on small corpora** ({some['corpus']}, {some['blocks']:,} blocks; percent, 95% interval)",
+        "",
+    ]
+    lines += ["| fine-tuning, system | exact match | recall@5 | questions | seconds |", "|---|---:|---:|---:|---:|"]
+    for name, row in values["finetunings"].items():
+        for system, of in row["systems"].items():
+            shown = of["exact_match"]
+            recall = row["recall"].get(system, {}).get("recall@5")
+            recall = "" if recall is None else f"{100 * recall:.1f}"
+            seconds = row["finetuning_seconds"] if system == "fine-tuned" else ""
+            interval = f"{100 * shown['mean']:.1f} ({100 * shown['low']:.1f} to {100 * shown['high']:.1f})"
+            lines.append(f"| {name}, {system} | {interval} | {recall} | {row['questions']:,} | {seconds} |")
+        for other, d in ((k, v) for k, v in row.items() if k.startswith("minus ")):
+            shown = f"{100 * d['mean']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})"
+            lines.append(f"| {name} {other} | {shown} | | {row['questions']:,} | |")
+    return "\n".join(lines)
+
+
+def _ablations(values: dict) -> str:
+    lines = ["**Ablations** (SQuAD-open dev; percent; the paper's figures are Natural Questions dev)", ""]
+    lines += ["| | paper EM | paper R@5 | EM | zero-shot R@5 | EM − REALM's | R@5 − REALM's | index age | seeds |"]
+    lines += ["|---|" + "---:|" * 8]
+    for row in values.values():
+        cells = [f"{x:.1f}" for x in row["paper"]] if row["paper"] else ["", ""]
+        cells += [f"{100 * row[m]['mean']:.1f}" for m in ("exact_match", "recall@5")]
+        for measure in ("exact_match", "recall@5"):
+            d = row.get(f"{measure} minus REALM's")
+            shown = f"{100 * d['mean']:+.1f} ±{100 * d['half_width']:.1f} {d.get('verdict', '')}".strip() if d else ""
+            cells.append(shown)
+        lines.append(
+            f"| {row['label']} | " + " | ".join(cells) + f" | {row['index_age_steps']} | {len(row['seeds'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _finetune_step(values: dict) -> str:
+    lines = ["**One fine-tuning step** (2-layer BERT, 5 blocks of 288 wordpieces read, batch 16)", ""]
+    lines += ["| | |", "|---|---:|", f"| questions/s | {values['questions_per_second']} |"]
+    lines += [f"| share of the retriever's loss over 5000 blocks | {100 * values['retriever_loss_share']:.1f}% |"]
+    lines += [f"| {part}, ms a step | {ms} |" for part, ms in values["parts_ms"].items()]
+    return "\n".join(lines)
+
+
 RENDERERS = {
     "nano": _nano,
     "squad_recall": _squad,
+    "squad_answers": _answers,
+    "small_answers": _answers,
+    "ablations": _ablations,
+    "finetune_step": _finetune_step,
     "pretrain_step": _step,
     "index_recall": _index,
     "corpus_memory": _memory,

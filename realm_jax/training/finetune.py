@@ -70,7 +70,12 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     inline = build if moves and config.index.device == "inline" else None
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
-    builder = BuilderProcess(finetuning.workdir, f"--finetuning={finetuning.name}") if moves and not inline else None
+    builder, follow = None, f"--finetuning={finetuning.name}"
+    if moves and config.index.device == "cpu":
+        builder = BuilderProcess(finetuning.workdir, follow)
+    elif moves and config.index.device == "accelerator":
+        where = f"--workdir={finetuning.workdir.path}"
+        print(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}", flush=True)
     try:
         loop.run(task, finetuning.folder)
         finetuning.workdir.mark_done(finetuning.phase, task.steps)
