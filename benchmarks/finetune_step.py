@@ -114,6 +114,7 @@ def measure(data: RunData, questions: list[Question], store: IndexStore, folder:
     for _ in range(steps):
         for beam, run in runs.items():
             seconds[beam].append(run.step())
+    print(f"seconds of each step: {seconds}", flush=True)
     step = {beam: statistics.median(of) for beam, of in seconds.items()}
     values = {
         "blocks_in_corpus": data.knowledge.num_blocks,
@@ -180,8 +181,10 @@ class Run:
         width = self.config.finetune.max_span_width
         params = parallel.unreplicate(self.state.params)["reader"]
 
+        joint, in_body = jax.tree.map(jax.numpy.asarray, (batch.joint, batch.body_mask))
+
         def read(params):
-            return reader.span_scores(self.config.model, params, batch.joint, batch.body_mask, width).mean()
+            return reader.span_scores(self.config.model, params, joint, in_body, width).mean()
 
         gradient = jax.jit(jax.grad(read))
 

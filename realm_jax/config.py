@@ -286,7 +286,7 @@ class FinetuneConfig:
 
 FINETUNE_PRESETS = {
     "orqa": {"epochs": 2, "batch_size": 1, "learning_rate": 1e-5, "reader_blocks": 5, "inference_blocks": 5},
-    "realmpp": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-5, "reader_blocks": 10, "inference_blocks": 100},
+    "realmpp": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-5, "reader_blocks": 10, "inference_blocks": 100},
 }
 """Published ways to fine-tune: Lee et al. 2019, as REALM does, and Balachandran et al. 2021 (REALM++): batches, more
 blocks to the reader in training and many more at inference. Both search exactly here."""
