@@ -22,6 +22,7 @@ from realm_jax.types import Question
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
 NOT_UTF8 = b"\xff"  # between texts: in no answer
+LONGEST_MATCH = 200  # characters; what matches more, as `.*` does, is no span of a few wordpieces
 
 
 class AnswerFinder:
@@ -102,7 +103,7 @@ class AnswerFinder:
         for pattern in question.answers:
             with self._pattern(pattern) as compiled:
                 for text in texts:
-                    found.update(_found(compiled, text))
+                    found.update(match for match in _found(compiled, text) if len(match) <= LONGEST_MATCH)
         return found
 
     def _pattern(self, pattern: str) -> "_Guard":
