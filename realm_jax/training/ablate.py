@@ -86,7 +86,6 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
             "exact_match": [int(line["is_correct"]) for line in answered],
             "recall@5": [int(0 <= rank < 5) for rank in read_json(folder / "answer_ranks.json")[ZERO_SHOT]],
         },
-        "results": read_json(folder / "results.json"),
         "index_age_steps": {"mean": sum(ages) / len(ages), "most": max(ages)},
         "seconds": round(time.monotonic() - started),
         "pretrain": dataclasses.asdict(workdir.config.pretrain),
