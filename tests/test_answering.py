@@ -116,7 +116,7 @@ def test_other_knowledge_gives_other_answers(finetuned, cache, tmp_path):
     where, asked = f"--workdir={workdir}", f"--dataset={tmp_path / 'asked.jsonl'}"
 
     def answer() -> dict:
-        command(cache, "eval", where, asked, "--blocks=20")
+        command(cache, "eval", where, asked, "--finetuning=cloze", "--blocks=20")
         return json.loads((workdir / "eval" / "asked.cloze" / "predictions.jsonl").read_text())
 
     before = answer()

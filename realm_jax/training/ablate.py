@@ -77,7 +77,7 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
     _run("eval", where, f"--finetuning={trained_as}", f"--blocks={arm.finetune.inference_blocks}", *test)
     folder = max(workdir.path.glob("eval/*/results.json"), key=lambda file: file.stat().mtime).parent
     answered = _lines(folder / "predictions.jsonl")
-    ages = [line["index_age_steps"] for line in _lines(workdir.phase("pretrain") / "metrics.jsonl")]
+    ages = index_ages(_lines(workdir.index_folder / "history.jsonl"), workdir.config.pretrain.steps)
     result = {
         "arm": name,
         "label": arm.label,
@@ -92,6 +92,12 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
         "finetune": dataclasses.asdict(arm.finetune),
     }
     write_json(result_file, result)
+
+
+def index_ages(history: list[dict], steps: int) -> list[int]:
+    """Age in steps of the index that each training step used, from an index's history of events."""
+    adopted = [(event["trainer_step"], event["step"]) for event in history if event["event"] == "adopted"]
+    return [step - next(made for at, made in reversed(adopted) if at <= step) for step in range(1, steps + 1)]
 
 
 def _workdir(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> Workdir:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig
+from realm_jax.training.ablate import index_ages
 from realm_jax.training.ablation_table import effect, over_seeds, table, verdict
 from realm_jax.training.arms import Arm
 
@@ -69,3 +70,13 @@ def test_table_has_the_papers_figures_beside_ours():
     assert stale[5].startswith("-50.0 ±") and stale[5].endswith(" held")
     assert stale[6] == "+0.0 ±0.0 within noise" and stale[7] == "150"
     assert own[1:3] == ["", ""] and own[5] == "+0.0 ±0.0"  # no verdict where the paper has no figure
+
+
+def test_index_ages_come_from_the_history():
+    history = [
+        {"event": "published", "step": 0},
+        {"event": "adopted", "step": 0, "trainer_step": 0},
+        {"event": "adopted", "step": 4, "trainer_step": 5},
+        {"event": "pruned", "version": "step-0"},
+    ]
+    assert index_ages(history, 7) == [1, 2, 3, 4, 1, 2, 3]
