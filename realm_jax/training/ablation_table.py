@@ -79,5 +79,5 @@ def table(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> str:
     lines.append(
         "± is half the 95% interval: over seeds (Student's t), or over questions where there is one seed. Index"
     )
-    lines.append("age: mean over the logged steps, in steps.")
+    lines.append("age: mean over all steps, in steps.")
     return "\n".join(lines)
