@@ -9,7 +9,7 @@ import importlib.util
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -73,18 +73,22 @@ def existing(path: str) -> Workdir:
     return Workdir.open(path)
 
 
-def load_experiment(path: str) -> Config:
-    """What `get_config()` of an experiment file returns. Raises ConfigError if there is no such thing."""
+def load_experiment(path: str, function: str = "get_config", flag: str = "--config") -> Any:
+    """What a function of an experiment file returns. Raises ConfigError if there is no such thing.
+
+    Args:
+        flag: that names the file, for the message.
+    """
     file = pathlib.Path(path)
     if not file.is_file():
         known = ", ".join(sorted(str(f) for f in pathlib.Path("experiments").glob("*.py"))) or "none here"
-        raise ConfigError(f"no experiment file {path}: pass --config=FILE.py (in experiments/: {known})")
+        raise ConfigError(f"no experiment file {path}: pass {flag}=FILE.py (in experiments/: {known})")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{path} defines no get_config(): see experiments/nano.py")
-    return module.get_config()
+    if not hasattr(module, function):
+        raise ConfigError(f"{path} defines no {function}(): see experiments/nano.py and experiments/ablations.py")
+    return getattr(module, function)()
 
 
 def run(main: Callable[[], None]) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import tyro
 
 from realm_jax import cli
@@ -128,7 +127,7 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
         "split": flags.split if dataset in datasets.NAMES else "",
         "questions": len(questions),
         "corpus": data.knowledge.manifest["description"]["source"],
-        "blocks": int(data.knowledge.is_live(np.arange(data.knowledge.num_blocks)).sum()),
+        "blocks": int(data.knowledge.live.sum()),
         "read_blocks": num_blocks,
         "workdir": str(workdir.path),
         "finetuning": name,

@@ -18,7 +18,7 @@ def bm25(corpus: Corpus, queries: list[str], k: int) -> Int[np.ndarray, "batch k
     index = bm25s.BM25()
     index.index(tokens, show_progress=False)
     wanted = bm25s.tokenize(queries, stopwords="en", show_progress=False)
-    live = corpus.is_live(np.arange(corpus.num_blocks)).astype(np.float32)
+    live = corpus.live.astype(np.float32)
     found, scores = index.retrieve(wanted, k=min(k, corpus.num_blocks), weight_mask=live, show_progress=False)
     found = np.where(scores > 0, found, -1).astype(np.int32)
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)

@@ -89,7 +89,7 @@ def evaluate(
 
 def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:
     """int32 [count, DEPTH]: blocks drawn uniformly from those that are live."""
-    live = np.flatnonzero(corpus.is_live(np.arange(corpus.num_blocks)))
+    live = np.flatnonzero(corpus.live)
     return np.random.default_rng(seed).choice(live, size=(count, DEPTH)).astype(np.int32)
 
 

@@ -8,7 +8,6 @@ ICT and encoder warm-up, and the whole pre-training where only the fine-tuning d
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import pathlib
@@ -180,12 +179,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def load_arms(path: str) -> "dict[str, Arm]":
     """What `get_arms()` of an experiment file returns. Raises ConfigError if there is no such file."""
-    spec = importlib.util.spec_from_file_location("experiment", path)
-    if spec is None or not pathlib.Path(path).is_file():
-        raise ConfigError(f"no experiment file {path}: pass --experiment=FILE.py with get_arms()")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_arms()
+    return cli.load_experiment(path, "get_arms", "--experiment")
 
 
 def command() -> None:
