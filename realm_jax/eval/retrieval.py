@@ -122,8 +122,7 @@ class _AnswerRecall:
         self.depth = max(self._ks)
 
     def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
-        pairs = zip(self.questions, found, strict=True)
-        holds = np.stack([self._finder.holds(question, blocks, "wordpieces") for question, blocks in pairs])
+        holds = self._finder.each_holds(self.questions, found, "wordpieces")
         return {f"recall@{k}": recall.mean(holds[:, :k].any(-1)) for k in self._ks}
 
 

@@ -7,7 +7,7 @@ are whatever they match anywhere in a text.
 """
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -49,6 +49,12 @@ class AnswerFinder:
                 found = _positions(tokens, self._encode(answer))
                 result[real[np.searchsorted(starts, found, side="right") - 1]] = True
         return result
+
+    def each_holds(
+        self, questions: Sequence[Question], blocks: Int[np.ndarray, "questions blocks"], rule: Rule
+    ) -> Bool[np.ndarray, "questions blocks"]:
+        """`holds` of each question and its own row of blocks."""
+        return np.stack([self.holds(question, row, rule) for question, row in zip(questions, blocks, strict=True)])
 
     def spans(
         self, question: Question, blocks: Int[np.ndarray, " blocks"], max_width: int

@@ -64,8 +64,7 @@ class Answerer:
         self, questions: Sequence[Question], candidates: Int[np.ndarray, "questions depth"]
     ) -> Int[np.ndarray, " questions"]:
         """Rank of the first of each question's blocks that has an answer, -1 where none has."""
-        pairs = zip(questions, candidates, strict=True)
-        holds = np.stack([self.finder.holds(question, blocks, "wordpieces") for question, blocks in pairs])
+        holds = self.finder.each_holds(questions, candidates, "wordpieces")
         return np.where(holds.any(-1), holds.argmax(-1), -1)
 
     def answer(

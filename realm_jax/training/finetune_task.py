@@ -165,7 +165,6 @@ class FinetuneTask(Task):
         questions = [self.questions[number] for number in asked.number]
         read = beam[:, : settings.reader_blocks]
         joint, in_body = reader_inputs(asked.query, read, corpus, config.reader_len_tokens)
-        holds = [self.finder.holds(q, row, settings.retriever_label) for q, row in zip(questions, beam, strict=True)]
         blocks = None
         if settings.train_retriever == "both":
             blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
@@ -173,7 +172,7 @@ class FinetuneTask(Task):
             query=asked.query,
             beam_emb=np.asarray(index.embeddings[np.maximum(beam, 0)], np.float32),
             beam_mask=beam >= 0,
-            beam_correct=np.stack(holds),
+            beam_correct=self.finder.each_holds(questions, beam, settings.retriever_label),
             blocks=blocks,
             joint=joint,
             body_mask=in_body,
