@@ -1,9 +1,9 @@
 """What each part of REALM contributes, over seeds: the paper's Table 2 in small.
 
-    python benchmarks/ablations.py --corpus=PARAGRAPHS.jsonl.gz --dataset=TRAIN.jsonl --test=DEV.jsonl --seeds=0,1,2
+    python benchmarks/ablations.py --seeds=0,1,2
 
 Runs `python -m realm_jax.training.ablate` with these flags, which goes on where it was, and keeps what is finished in
-benchmarks/results/ablations.json: for each arm the mean exact match and zero-shot recall@5 of every seed, the
+benchmarks/results/NAME.json: for each arm the mean exact match and zero-shot recall of every seed, the
 difference to REALM, and its verdict.
 """
 
@@ -27,13 +27,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="runs/ablations", help="folder of the runs")
     parser.add_argument("--collect", action="store_true", help="only collect what is finished")
+    parser.add_argument("--name", default="ablations", help="of the result")
+    parser.add_argument("--note", default="", help="before the result's own note, such as the questions' name")
     flags, others = parser.parse_known_args()
     if not flags.collect:
         command = [sys.executable, "-m", "realm_jax.training.ablate", f"--out={flags.out}", *others]
         subprocess.run(command, check=True)
     arms, results = ablate.load_arms(ablate.EXPERIMENT), read_results(f"{flags.out}/{ablate.RESULTS}")
     rows = {name: row(arms, name, results) for name in arms if name in results}
-    print(write_result("ablations", rows, NOTE))
+    print(write_result(flags.name, rows, f"{flags.note} {NOTE}".strip()))
     print(table(arms, results))
 
 
@@ -42,7 +44,7 @@ def row(arms: dict, name: str, results: dict) -> dict:
     arm, of_arm, reference = arms[name], results[name], results.get(REFERENCE, {})
     figures = {"label": arm.label, "paper": arm.paper, "seeds": sorted(of_arm)}
     figures["questions"] = len(next(iter(of_arm.values()))["values"]["exact_match"])
-    for i, measure in enumerate(MEASURES):
+    for measure, (_, i) in MEASURES.items():
         means = {seed: round(statistics.mean(r["values"][measure]), 4) for seed, r in sorted(of_arm.items())}
         figures[measure] = {"mean": round(statistics.mean(means.values()), 4), "by_seed": means}
         if name != REFERENCE and of_arm.keys() & reference.keys():

@@ -1,6 +1,6 @@
 """Runs the arms of an ablation, seed by seed, and prints their table beside the paper's.
 
-python -m realm_jax.training.ablate --corpus=PARAGRAPHS.jsonl.gz --dataset=TRAIN.jsonl --test=DEV.jsonl --seeds=0,1,2
+python -m realm_jax.training.ablate --seeds=0,1,2
 
 Every part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was; a
 finished one is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they agree on: corpus,
@@ -37,7 +37,9 @@ class _Flags:
     """File whose get_arms() names the arms."""
     corpus: str = ""
     """Knowledge corpus instead of the experiment's."""
-    dataset: str = "squad_open"
+    text: str = ""
+    """Text of the arms that pre-train on another than the knowledge corpus, instead of the experiment's."""
+    dataset: str = "cloze"
     """Training questions: a named dataset, or a file of JSON lines; a tenth, by a hash, chooses the best checkpoint."""
     test: str = ""
     """Questions that the table is about; default: the dataset's test split."""
@@ -76,6 +78,7 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
     _run("eval", where, f"--finetuning={trained_as}", f"--blocks={arm.finetune.inference_blocks}", *test)
     folder = max(workdir.path.glob("eval/*/results.json"), key=lambda file: file.stat().mtime).parent
     answered = _lines(folder / "predictions.jsonl")
+    ranks = read_json(folder / "answer_ranks.json")[ZERO_SHOT]
     ages = index_ages(_lines(workdir.index_folder / "history.jsonl"), workdir.config.pretrain.steps)
     result = {
         "arm": name,
@@ -83,7 +86,7 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
         "seed": seed,
         "values": {
             "exact_match": [int(line["is_correct"]) for line in answered],
-            "recall@5": [int(0 <= rank < 5) for rank in read_json(folder / "answer_ranks.json")[ZERO_SHOT]],
+            **{f"recall@{k}": [int(0 <= rank < k) for rank in ranks] for k in (1, 5)},
         },
         "index_age_steps": {"mean": sum(ages) / len(ages), "most": max(ages)},
         "seconds": round(time.monotonic() - started),
@@ -137,7 +140,9 @@ def _lent(config: Config, lender: Workdir) -> list[str]:
 
 
 def _config(config: Config, seed: int, flags: _Flags) -> Config:
-    corpus = dataclasses.replace(config.corpus, knowledge=flags.corpus or config.corpus.knowledge)
+    knowledge, text = flags.corpus or config.corpus.knowledge, config.corpus.pretrain_text and flags.text
+    text = text or config.corpus.pretrain_text
+    corpus = dataclasses.replace(config.corpus, knowledge=knowledge, pretrain_text=text)
     return dataclasses.replace(config, seed=seed, corpus=corpus).check()
 
 

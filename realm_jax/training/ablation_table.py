@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from realm_jax.training.arms import Arm
 
 REFERENCE = "realm"
-MEASURES = {"exact_match": "EM", "recall@5": "zero-shot R@5"}
+MEASURES = {"exact_match": ("EM", 0), "recall@5": ("R@5", 1), "recall@1": ("R@1", 1)}  # heading, paper's figure
 
 
 def read_results(folder: str | pathlib.Path) -> dict[str, dict[int, dict]]:
@@ -53,9 +53,10 @@ def verdict(difference: float, half_width: float, expected: float) -> str:
 
 
 def table(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> str:
-    """Markdown: exact match and zero-shot recall@5 in percent, the paper's beside ours, and the effects."""
-    lines = ["| | paper EM | paper R@5 | EM | zero-shot R@5 | EM − REALM's | R@5 − REALM's | index age | seeds |"]
-    lines.append("|---|" + "---:|" * 8)
+    """Markdown: exact match and zero-shot recall in percent, the paper's beside ours, and the effects."""
+    headings = [heading for heading, _ in MEASURES.values()]
+    columns = ["paper EM", "paper R@5", *headings, *(f"{h} − REALM's" for h in headings), "index age", "seeds"]
+    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     reference = results.get(REFERENCE, {})
     for name, arm in arms.items():
         if name not in results:
@@ -65,7 +66,7 @@ def table(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> str:
         for measure in MEASURES:
             mean, half_width = over_seeds([float(np.mean(r["values"][measure])) for r in of_arm.values()])
             cells.append(f"{100 * mean:.1f}" + (f" ±{100 * half_width:.1f}" if half_width == half_width else ""))
-        for i, measure in enumerate(MEASURES):
+        for measure, (_, i) in MEASURES.items():
             cells.append("")
             if name != REFERENCE and of_arm.keys() & reference.keys():
                 difference, half_width = effect(of_arm, reference, measure)
@@ -77,7 +78,7 @@ def table(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> str:
         lines.append(f"| {arm.label} | " + " | ".join(cells) + f" | {len(of_arm)} |")
     lines.append("")
     lines.append(
-        "± is half the 95% interval: over seeds (Student's t), or over questions where there is one seed. Index"
+        "R@k is the retriever's before fine-tuning. ± is half the 95% interval: over seeds (Student's t), or over"
     )
-    lines.append("age: mean over all steps, in steps.")
+    lines.append("questions where there is one seed. Index age: mean over all steps, in steps.")
     return "\n".join(lines)
