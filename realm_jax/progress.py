@@ -24,5 +24,6 @@ class Progress:
         if done == total or now - self._printed >= self._every_s:
             self._printed = now
             rate = done / max(now - self._started, 1e-9)
-            left = "" if not total else f" of {total}, ETA {clock((total - done) / max(rate, 1e-9))}"
+            eta = clock((total - done) / rate) if total and rate else "unknown"
+            left = f" of {total}, ETA {eta}" if total else ""
             print(f"{self._what}: {done}{left} ({rate:,.0f}/s)", file=sys.stderr, flush=True)

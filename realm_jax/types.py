@@ -14,18 +14,6 @@ Array = Any  # a NumPy array on the host, a JAX array on the devices
 
 
 @dataclass(frozen=True)
-class Record:
-    """One document of a source: what every corpus reader yields."""
-
-    id: str
-    """Stable and unique within its source."""
-    title: str
-    text: str
-    where: str = ""
-    """File and line, for error messages."""
-
-
-@dataclass(frozen=True)
 class Span:
     """A salient span of a text."""
 
@@ -35,6 +23,31 @@ class Span:
     """One past the last character."""
     type: str
     """DATE, ENTITY, or the label of the tagger's model."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One process of those that train together; each feeds its own devices (see `parallel.host`)."""
+
+    index: int = 0
+    """Its place among them, from 0."""
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One document of a source: what every corpus reader yields."""
+
+    id: str
+    """Stable and unique within its source."""
+    title: str
+    text: str
+    where: str = ""
+    """File and line, for error messages."""
+    sentences: tuple[tuple[int, int], ...] | None = None
+    """Characters [start, limit) of its sentences, in order, where the source says so itself."""
+    spans: tuple[Span, ...] = ()
+    """Salient spans within such sentences, in characters of the text."""
 
 
 @dataclass(frozen=True)

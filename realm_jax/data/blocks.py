@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import sentencex
 
@@ -20,7 +20,14 @@ from realm_jax.types import Record, Span
 NUM_SPECIALS = 3  # [CLS], and [SEP] after the title and after the body
 MIN_BODY_TOKENS = 8  # a title that leaves less room than this is an error of the input
 LANGUAGE = "en"
-DROPS = ("empty_records", "empty_sentences", "truncated_blocks", "misaligned_spans", "spans_beyond_limit")
+DROPS = (
+    "empty_records",
+    "titles_too_long",
+    "empty_sentences",
+    "truncated_blocks",
+    "misaligned_spans",
+    "spans_beyond_limit",
+)
 
 Tagger = Callable[[list[str], str], list[list[Span]]]
 """(sentences of a record, its title) -> spans of each sentence, in characters of that sentence."""
@@ -90,6 +97,7 @@ def cut(
     block_len_tokens: int,
     counts: Counter,
     whole: bool = False,
+    long_titles: Literal["refuse", "drop"] = "refuse",
 ) -> Iterator[CutRecord]:
     """Cuts a batch of records into blocks; what is left out is added to `counts` by reason.
 
@@ -97,25 +105,34 @@ def cut(
         tokenizer: a tokenizers.Tokenizer without truncation and padding.
         counts: gains the reasons in `DROPS`.
         whole: a record is one block, whatever its length.
+        long_titles: what becomes of a record whose title leaves no room for a body.
 
     Raises:
-        ConfigError: a title leaves no room for a body, or a whole record has no text.
+        ConfigError: such a title is refused, or a whole record has no text.
     """
-    sentences = [[r.text[start:limit] for start, limit in split_sentences(r.text)] for r in records]
+    bounds = [split_sentences(r.text) if r.sentences is None else r.sentences for r in records]
+    sentences = [[r.text[a:b] for a, b in of_record] for r, of_record in zip(records, bounds, strict=True)]
     flat = [r.title for r in records] + [sentence for of_record in sentences for sentence in of_record]
     encodings = iter(tokenizer.encode_batch(flat, add_special_tokens=False))
     title_tokens = [next(encodings).ids for _ in records]
-    for record, title, of_record in zip(records, title_tokens, sentences, strict=True):
+    for record, title, places, of_record in zip(records, title_tokens, bounds, sentences, strict=True):
+        pairs = [(sentence, next(encodings)) for sentence in of_record]
         if block_len_tokens - NUM_SPECIALS - len(title) < MIN_BODY_TOKENS:
+            if long_titles == "drop":
+                counts["titles_too_long"] += 1
+                continue
             raise ConfigError(
                 f"{record.where or record.id}: the title of record {record.id!r} has {len(title)} wordpieces, which "
                 f"fills a block of {block_len_tokens}: shorten it or raise --corpus.block_len_tokens"
             )
-        pairs = [(sentence, next(encodings)) for sentence in of_record]
         full = [(sentence, encoding) for sentence, encoding in pairs if len(encoding)]
         counts["empty_sentences"] += len(pairs) - len(full)
         counts["empty_records"] += not full
-        tags = tag([sentence for sentence, _ in full], record.title) if full else []
+        if record.sentences is not None:
+            kept = [place for place, (_, encoding) in zip(places, pairs, strict=True) if len(encoding)]
+            tags = [_within(record.spans, *place) for place in kept]
+        else:
+            tags = tag([sentence for sentence, _ in full], record.title) if full else []
         tagged = [(*pair, spans) for pair, spans in zip(full, tags, strict=True)]
         room = block_len_tokens - NUM_SPECIALS - len(title)
         ranges = pack([len(encoding) for _, encoding in full], len(title), block_len_tokens)
@@ -130,6 +147,11 @@ def cut(
 def hash64(text: str) -> int:
     """First 8 bytes of the SHA-1 of a text, as an unsigned integer."""
     return int.from_bytes(hashlib.sha1(text.encode()).digest()[:8], "big")
+
+
+def _within(spans: Sequence[Span], start: int, limit: int) -> list[Span]:
+    """The spans inside a sentence, in its characters."""
+    return [Span(s.start - start, s.limit - start, s.type) for s in spans if start <= s.start and s.limit <= limit]
 
 
 def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, counts: Counter) -> CutBlock:

@@ -104,6 +104,18 @@ def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> 
         ) from error
 
 
+def parse_example(data: bytes) -> dict[str, list]:
+    """Values by name of a serialised `tf.train.Example`: bytes, integers or floats."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    features = tf_example_pb2.Example.FromString(data).features.feature
+    return {
+        name: list(getattr(value, value.WhichOneof("kind")).value)
+        for name, value in features.items()
+        if value.WhichOneof("kind")
+    }
+
+
 def _builder(data_set: DataSet, data_dir: pathlib.Path) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 

@@ -1,0 +1,125 @@
+"""Builds a corpus from a Wikipedia dump or another large source, shard by shard, on this machine or a Beam cluster.
+
+python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
+
+Run again, it goes on where it was. The result is a corpus that `--corpus=OUT` of the other commands takes.
+"""
+
+import dataclasses
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from realm_jax import cli
+from realm_jax.config import ConfigError, RunError
+from realm_jax.data.build.pipeline import RunnerName
+from realm_jax.data.build.source import FormatName
+from realm_jax.progress import Progress, clock
+
+if TYPE_CHECKING:
+    from realm_jax.data.build.shards import Job
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    source: str
+    """A file or folder, hf:OWNER/NAME/CONFIG, tfds:NAME, or asset:NAME."""
+    out: str
+    """Folder of the corpus."""
+    format: FormatName = "auto"
+    """What the files are; by default their names say it. `ccnews` must be named."""
+    data_dir: str = ""
+    """Folder with tensorflow-datasets' prepared copies."""
+    tokenizer: str = "asset:bert-tiny"
+    """Vocabulary: an asset, a BERT folder, tokenizer.json, an uncased vocab.txt, or a Hugging Face id."""
+    block_len_tokens: int = 288
+    """Longest block: wordpieces of title and text with three special tokens."""
+    tagger: str = "rules"
+    """Salient spans by `rules` or spacy:PIPELINE; a trained tagger runs afterwards: realm_jax.training.retag."""
+    shard_mb: int = 64
+    """MiB of plain text that make a shard, the unit of work."""
+    runner: RunnerName = "direct"
+    """Where Beam runs it."""
+    workers: int = 0
+    """Processes (direct), or most workers of a cluster; 0 is one for each core."""
+    beam: str = ""
+    """Further options of Beam's runner in one string, such as "--project=P --region=R --temp_location=gs://B/tmp"."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only estimate blocks, disk, memory and hours, from a sample."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    flags = tyro.cli(_Flags, description=__doc__, args=argv)
+    if flags.shard_mb < 1 or not 16 <= flags.block_len_tokens <= 512 or flags.workers < 0:
+        raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
+    from realm_jax.data import assets, wordpiece
+    from realm_jax.data.build import estimate, plan, shards, source
+
+    found = source.find(flags.source, flags.format, flags.data_dir)
+    tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
+    job = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, flags.tagger)
+    workers = flags.workers or os.cpu_count() or 1
+    if flags.dry_run:
+        print(estimate.estimate(job, flags.shard_mb * MIB, workers))
+        return
+    manifest = plan.check_finished(job, flags.shard_mb * MIB)
+    if manifest is None:
+        manifest = _build(job, flags, workers)
+    print(summary(manifest, flags.out))
+
+
+def _build(job: "Job", flags: _Flags, workers: int) -> dict:
+    """Makes what is missing; returns the manifest."""
+    from realm_jax.data.build import pipeline, plan, shards
+
+    started = time.monotonic()
+    planned = plan.make_or_read(job, flags.shard_mb * MIB)
+    todo = sum(not job.is_done(number) for number in range(len(planned.parts)))
+    print(f"{flags.source}: {len(planned.parts)} shards, {todo} to make, {workers} workers", flush=True)
+    beam_options = pipeline.options(flags.runner, workers, flags.beam)
+    pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
+    problems = shards.errors(job)
+    if problems:
+        raise RunError(f"{len(problems)} of {len(planned.parts)} shards failed; the others are kept. {problems[0]}")
+    return shards.finish(job, planned.identity, planned.fingerprint, len(planned.parts), time.monotonic() - started)
+
+
+def summary(manifest: dict, out: str) -> str:
+    """What was made, what was dropped and why, and the next commands."""
+    totals = {
+        key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")
+    }
+    build = manifest["build"]
+    lines = [
+        f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
+        f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
+    ]
+    lines += [f"  {reason}: {count:,}" for reason, count in build["counts"].items()]
+    dropped = [(reason, sum(s["counts"].get(reason, 0) for s in manifest["segments"])) for reason in _drops()]
+    lines += [f"  {reason.replace('_', ' ')}: {count:,}" for reason, count in dropped if count]
+    length = manifest["block_len_tokens"]
+    lines += [
+        f"next: python -m realm_jax.data.show {out}",
+        f"next: python -m realm_jax.run --config=experiments/nano.py --corpus={out} --corpus.block_len_tokens={length}",
+    ]
+    return "\n".join(lines)
+
+
+def _drops() -> tuple[str, ...]:
+    from realm_jax.data.blocks import DROPS
+
+    return DROPS
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

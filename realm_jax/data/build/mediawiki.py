@@ -1,0 +1,214 @@
+"""MediaWiki XML dumps: pages in order, those that are no articles dropped by rule, the others as plain text.
+
+A multistream dump with its index beside it is entered at any of its streams; any other .bz2 or .gz is spilled, a plain
+.xml cut by offsets. A page is parsed by itself, so that one that is broken costs only itself.
+"""
+
+import bz2
+import html
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from xml.etree.ElementTree import ParseError
+
+import mwparserfromhell
+import mwxml
+from etils import epath
+from mwxml.errors import MalformedXML
+
+from realm_jax.config import ConfigError
+from realm_jax.data.build import parts
+from realm_jax.data.build.parts import Part, Progress
+from realm_jax.data.build.wikitext import plain_text
+from realm_jax.types import Record
+
+PAGE_START, PAGE_END = b"<page>", b"</page>"
+LONGEST_PAGE = 2 << 20  # bytes: MediaWiki saves no longer one
+FILE_NAMESPACE, CATEGORY_NAMESPACE = 6, 14
+LIST_TITLE = re.compile(r"(lists? of|index of|outline of) ", re.IGNORECASE)
+DISAMBIGUATION = re.compile(
+    r"\{\{\s*(?:[\w ]*disambig[\w ]*|dab|hndis|geodis|mathdab|numberdis|letter-?number[\w -]*|surname|given name"
+    r"|set index[\w ]*|sia|shipindex|mountainindex|roadindex|begriffsklärung|homonymie|desambiguación)\s*[|}]",
+    re.IGNORECASE,
+)
+REDIRECT = re.compile(r"\s*#\s*redirect", re.IGNORECASE)
+HEADER_BYTES = 1 << 16
+
+
+class MediaWiki:
+    """Format `mediawiki`."""
+
+    def __init__(self, files: list[epath.Path]):
+        self.files = files
+        self._hidden: dict[str, list[str]] = {}
+
+    def plan(
+        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+    ) -> list[Part]:
+        """Parts of about `part_bytes` of XML; raises ConfigError for a file that is no dump or is damaged."""
+        planned: list[Part] = []
+        for file in self.files:
+            header(file)
+            index = index_of(file)
+            if index is not None:
+                planned += _streams(file, index, part_bytes)
+            elif parts.is_compressed(file):
+                room = None if most is None else most - len(planned)
+                found = parts.spill(file, folder, part_bytes, delimiter=PAGE_END, most=room, progress=progress)
+                planned += [Part([(*found[i].pieces[0],)], found[i].input_bytes) for i in range(len(found))]
+            else:
+                planned += parts.by_bytes(file, part_bytes, PAGE_END)
+            if most is not None and len(planned) >= most:
+                break
+        return planned[:most]
+
+    def records(self, part: Part, counts: Counter) -> Iterator[Record]:
+        """Articles of a part by page id; counts the pages that are dropped, by reason."""
+        hidden = self._hidden_prefixes()
+        articles = []
+        for page in pages(part, counts):
+            counts["pages"] += 1
+            record = article(page, hidden, counts)
+            if record is not None:
+                articles.append(record)
+        return iter(sorted(articles, key=lambda record: int(record.id)))
+
+    def _hidden_prefixes(self) -> list[str]:
+        if not self._hidden:
+            self._hidden[""] = sorted({name for file in self.files for name in hidden_prefixes(header(file))})
+        return self._hidden[""]
+
+
+def index_of(file: epath.Path) -> epath.Path | None:
+    """The index beside a multistream dump, if it is there."""
+    name = re.sub(r"-multistream(\d*)\.xml(.*)\.bz2$", r"-multistream-index\1.txt\2.bz2", file.name)
+    if name == file.name:
+        return None
+    for candidate in (file.parent / name, file.parent / name.removesuffix(".bz2")):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def header(file: epath.Path) -> str:
+    """What stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
+    try:
+        with parts.open_plain(file) as opened:
+            start = opened.read(HEADER_BYTES)
+    except parts.DAMAGED as error:
+        raise ConfigError(f"{file}: cannot be read ({error}): download it again") from error
+    text = start.split(PAGE_START)[0].decode("utf-8", "replace")
+    if "<mediawiki" not in text:
+        raise ConfigError(
+            f"{file}: is no MediaWiki XML dump (no <mediawiki> at its start): pass a *-pages-articles*.xml.bz2, "
+            "or name what it is with --format"
+        )
+    return text
+
+
+def hidden_prefixes(text: str) -> list[str]:
+    """The wiki's own names of the namespaces of files and categories, lower-cased, from a dump's header."""
+    found = re.findall(r'<namespace key="(-?\d+)"[^>]*>([^<]*)</namespace>', text)
+    return [html.unescape(name).lower() for key, name in found if int(key) in (FILE_NAMESPACE, CATEGORY_NAMESPACE)]
+
+
+def pages(part: Part, counts: Counter) -> Iterator[str]:
+    """XML of each page of a part, `<page>` to `</page>`; longer ones than MediaWiki saves are counted."""
+    for file, start, limit in part.pieces:
+        text = _unpack(file, start, limit) if file.endswith(".bz2") else parts.read_piece(file, start, limit)
+        at = text.find(PAGE_START)
+        while at >= 0:
+            end = text.find(PAGE_END, at)
+            if end < 0:
+                counts["pages cut off"] += 1
+                break
+            nested = text.rfind(PAGE_START, at + 1, end)  # the page before has no end
+            if nested >= 0:
+                counts["pages cut off"] += 1
+                at = nested
+            page = text[at : end + len(PAGE_END)]
+            if len(page) > LONGEST_PAGE + HEADER_BYTES:
+                counts["pages"] += 1
+                counts["longer than MediaWiki allows"] += 1
+            else:
+                yield page.decode("utf-8", "replace")
+            at = text.find(PAGE_START, end)
+
+
+def article(page: str, hidden: list[str], counts: Counter) -> Record | None:
+    """The record of a page's XML, or None if it is none; counts why."""
+    try:
+        parsed = next(mwxml.Dump.from_page_xml(page).pages)
+        revision = next(iter(parsed))
+        title, page_id, text = parsed.title, parsed.id, revision.text
+    except (ParseError, MalformedXML, ValueError, AttributeError, TypeError, StopIteration):
+        counts["malformed XML"] += 1
+        return None
+    reason = _not_an_article(parsed, title, page_id, revision, text)
+    if reason is None:
+        try:
+            plain = plain_text(text, hidden, counts)
+        except (RecursionError, mwparserfromhell.parser.ParserError):
+            reason = "markup beyond the parser"
+        else:
+            reason = None if plain else "without prose"
+    if reason is not None:
+        counts[reason] += 1
+        return None
+    return Record(str(page_id), title, plain, f"page {page_id}")
+
+
+def _not_an_article(parsed, title, page_id, revision, text) -> str | None:
+    if not title or page_id is None:
+        return "without title or id"
+    if parsed.namespace != 0:
+        return "outside the article namespace"
+    if parsed.redirect is not None or (text and REDIRECT.match(text)):
+        return "redirect"
+    if not text or not text.strip():
+        return "without text"
+    if revision.model not in (None, "wikitext"):
+        return "no wikitext"
+    if title.endswith("(disambiguation)") or DISAMBIGUATION.search(text):
+        return "disambiguation"
+    return "list" if LIST_TITLE.match(title) else None
+
+
+def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]:
+    """Byte ranges of whole streams that hold about `part_bytes` of XML."""
+    size = file.stat().length
+    offsets = [0]
+    with parts.open_plain(index) as lines:
+        for line in lines:
+            offset = line.split(b":", 1)[0]
+            if not offset.isdigit():
+                raise ConfigError(f"{index}: is no multistream index (line {line[:40]!r}): download it again")
+            if int(offset) != offsets[-1]:
+                offsets.append(int(offset))
+    if offsets[-1] >= size:
+        raise ConfigError(f"{file}: has {size:,} bytes, its index goes to {offsets[-1]:,}: download it again")
+    ratio = 4  # of XML to bz2
+    cuts = [offsets[1] if len(offsets) > 1 else 0]  # before it: the header
+    for offset in offsets[1:]:
+        if offset - cuts[-1] >= part_bytes // ratio:
+            cuts.append(offset)
+    cuts.append(size)
+    return [Part([(str(file), a, b)], b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+
+
+def _unpack(file: str, start: int, limit: int) -> bytes:
+    with epath.Path(file).open("rb") as opened:
+        opened.seek(start)
+        packed = opened.read(limit - start)
+    plain = []
+    while packed:
+        stream = bz2.BZ2Decompressor()
+        try:
+            plain.append(stream.decompress(packed))
+        except OSError as error:
+            raise ConfigError(f"{file}: is damaged between bytes {start:,} and {limit:,}: download it again") from error
+        if not stream.eof:
+            raise ConfigError(f"{file}: is truncated between bytes {start:,} and {limit:,}: download it again")
+        packed = stream.unused_data
+    return b"".join(plain)

@@ -1,0 +1,172 @@
+"""The parts of a source: contiguous pieces of its files, each of which becomes one segment of the corpus.
+
+A file that can be entered anywhere is only cut by offsets. A compressed one cannot: it is read once and spilled, as
+gzip files of whole records, into the folder of the plan.
+"""
+
+import bz2
+import dataclasses
+import gzip
+import lzma
+import pathlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+
+READ_BYTES = 1 << 20
+SPILL_LEVEL = 1  # of gzip: the spill is read once, and soon
+DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
+
+Progress = Callable[[int, int | None], None]
+"""(bytes of the source read, bytes in all or None)"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One contiguous piece of a source."""
+
+    pieces: list[tuple[str, int, int]]
+    """(file, start, limit), in order; what is counted is the business of the format."""
+    input_bytes: int
+    """Share of the source's bytes, for progress and estimates."""
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Part":
+        """Of `dataclasses.asdict`."""
+        return cls([tuple(piece) for piece in values["pieces"]], values["input_bytes"])
+
+
+def open_plain(file: epath.PathLike) -> BinaryIO:
+    """Opens a file that may be compressed (.gz, .bz2, .xz) for reading its plain bytes."""
+    raw = epath.Path(file).open("rb")
+    name = str(file)
+    if name.endswith(".gz"):
+        return gzip.open(raw)
+    if name.endswith(".bz2"):
+        return bz2.open(raw)
+    return lzma.open(raw) if name.endswith(".xz") else raw
+
+
+def is_compressed(file: epath.PathLike) -> bool:
+    """Whether `open_plain` unpacks it."""
+    return str(file).endswith((".gz", ".bz2", ".xz"))
+
+
+def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> list[Part]:
+    """Cuts a plain file at the first delimiter after each multiple of `part_bytes`."""
+    size = file.stat().length
+    cuts = [0]
+    with file.open("rb") as opened:
+        while cuts[-1] + part_bytes < size:
+            position = cuts[-1] + part_bytes
+            opened.seek(position)
+            tail = b""
+            while block := opened.read(READ_BYTES):
+                at = (tail + block).find(delimiter)
+                if at >= 0:
+                    position += at - len(tail) + len(delimiter)
+                    break
+                position += len(block)
+                tail = (tail + block)[-len(delimiter) + 1 :] if len(delimiter) > 1 else b""
+            cuts.append(min(position, size))
+    cuts += [size] if cuts[-1] < size or size == 0 else []
+    return [Part([(str(file), a, b)], b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+
+
+def spill(
+    file: epath.Path,
+    folder: pathlib.Path,
+    part_bytes: int,
+    *,
+    delimiter: bytes = b"\n",
+    most: int | None = None,
+    progress: Progress | None = None,
+) -> list[Part]:
+    """Unpacks a compressed file into gzip files of at least `part_bytes` that end behind a delimiter.
+
+    Args:
+        most: stop after this many.
+        progress: told of compressed bytes.
+
+    Raises:
+        ConfigError: the file is truncated or damaged; names the last good byte.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: list[Part] = []
+    size = file.stat().length
+    stem = pathlib.Path(str(file)).name.split(".")[0]
+    with file.open("rb") as raw:
+        position = 0
+        for number, chunk in enumerate(_chunks(_unpacked(raw, file), part_bytes, delimiter)):
+            path = folder / f"{stem}-{number:05}.gz"
+            path.write_bytes(gzip.compress(chunk, SPILL_LEVEL, mtime=0))
+            at = min(raw.tell(), size)
+            parts.append(Part([(str(path), 0, len(chunk))], at - position))
+            position = at
+            if progress is not None:
+                progress(at, size)
+            if most is not None and len(parts) == most:
+                break
+    return parts
+
+
+def read_piece(file: str, start: int, limit: int) -> bytes:
+    """Plain bytes [start, limit) of a file as `by_bytes` or `spill` cut it."""
+    if is_compressed(file):
+        with open_plain(file) as opened:
+            return opened.read()[start:limit]
+    with epath.Path(file).open("rb") as opened:
+        opened.seek(start)
+        return opened.read(limit - start)
+
+
+def grouped(parts: Iterable[Part], part_bytes: int) -> list[Part]:
+    """Joins neighbours until a part has `part_bytes`: a folder of many small files gives few segments."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        if not groups or sum(p.input_bytes for p in groups[-1]) >= part_bytes:
+            groups.append([])
+        groups[-1].append(part)
+    return [Part([piece for p in group for piece in p.pieces], sum(p.input_bytes for p in group)) for group in groups]
+
+
+def as_json(parts: list[Part]) -> list[dict]:
+    """For the plan's file."""
+    return [dataclasses.asdict(part) for part in parts]
+
+
+def _unpacked(raw: BinaryIO, file: epath.Path) -> Iterator[bytes]:
+    opener = gzip.open if str(file).endswith(".gz") else lzma.open if str(file).endswith(".xz") else bz2.open
+    good = 0
+    with opener(raw) as opened:
+        while True:
+            try:
+                block = opened.read(READ_BYTES)
+            except DAMAGED as error:
+                raise ConfigError(
+                    f"{file}: is truncated or damaged behind {good:,} unpacked bytes ({error}): download it again"
+                ) from error
+            if not block:
+                return
+            good += len(block)
+            yield block
+
+
+def _chunks(blocks: Iterable[bytes], chunk_bytes: int, delimiter: bytes) -> Iterator[bytes]:
+    """Joins blocks to chunks that end behind a delimiter (the last one where the file ends)."""
+    buffer = bytearray()
+    for block in blocks:
+        buffer += block
+        while len(buffer) >= chunk_bytes:
+            at = buffer.find(delimiter, chunk_bytes - len(delimiter))
+            if at < 0:
+                break
+            yield bytes(buffer[: at + len(delimiter)])
+            del buffer[: at + len(delimiter)]
+    if buffer:
+        yield bytes(buffer)

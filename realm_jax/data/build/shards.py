@@ -1,0 +1,214 @@
+"""One shard: a part of the source as a finished segment of the corpus; and the corpus of all of them.
+
+A shard is written under another name and renamed, with `entry.json` in it, so it is there whole or not at all, and is
+not made twice. Its bytes depend on the source and the settings alone; times go into the manifest.
+"""
+
+import functools
+import itertools
+import json
+import pathlib
+import shutil
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+from tokenizers import Tokenizer
+
+from realm_jax.config import ConfigError
+from realm_jax.data import manifest as manifest_lib
+from realm_jax.data import salient
+from realm_jax.data.blocks import Tagger, cut
+from realm_jax.data.build.parts import DAMAGED, Part
+from realm_jax.data.build.source import Source
+from realm_jax.data.segment import SOURCE, SegmentWriter
+from realm_jax.workdir import read_json, write_json, write_text
+
+ENTRY = "entry.json"
+BATCH_RECORDS = 256
+TWICE = "id there twice"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs besides a part."""
+
+    source: Source
+    out: str
+    tokenizer: str
+    """A tokenizer.json's content."""
+    block_len_tokens: int
+    tagger: str
+
+    @property
+    def work(self) -> epath.Path:
+        """Folder of the plan, of what it unpacked, and of reports; deleted at the end."""
+        return epath.Path(self.out) / "work"
+
+    def shard(self, number: int) -> epath.Path:
+        """Folder of a shard."""
+        return epath.Path(self.out) / f"segment-{number:05}"
+
+    def is_done(self, number: int) -> bool:
+        """Whether a shard is finished."""
+        return (self.shard(number) / ENTRY).exists()
+
+
+def build_shard(numbered: tuple[int, Part], job: Job) -> int:
+    """Makes a shard unless it is there; returns its number.
+
+    An error that a user can correct is left in `work/errors/` instead of raised: the other shards go on.
+    """
+    number, part = numbered
+    error_file = job.work / "errors" / f"{number:05}"
+    if job.is_done(number):
+        return number
+    error_file.unlink(missing_ok=True)
+    try:
+        _build(number, part, job)
+    except (ConfigError, *DAMAGED) as error:
+        error_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(error_file, str(error))
+    return number
+
+
+def errors(job: Job) -> list[str]:
+    """What went wrong in shards of the last attempt, by number."""
+    return [file.read_text() for file in sorted((job.work / "errors").glob("*"))]
+
+
+def build_records(records: Iterator, writer: SegmentWriter, job: Job) -> Counter:
+    """Cuts and writes records; returns the seconds of each stage."""
+    tokenizer, tag = _tools(job.tokenizer, job.tagger)
+    seconds: Counter = Counter()
+
+    def timed_tag(sentences: list[str], title: str) -> list:
+        started = time.perf_counter()
+        spans = tag(sentences, title)
+        seconds["salient spans"] += time.perf_counter() - started
+        return spans
+
+    while True:
+        started = time.perf_counter()
+        batch = list(itertools.islice(records, BATCH_RECORDS))
+        read = time.perf_counter()
+        seconds["read and parse"] += read - started
+        if not batch:
+            seconds["sentences and wordpieces"] -= seconds["salient spans"]
+            return seconds
+        done = list(
+            cut(
+                batch,
+                tokenizer=tokenizer,
+                tag=timed_tag,
+                block_len_tokens=job.block_len_tokens,
+                counts=writer.counts,
+                long_titles="drop",
+            )
+        )
+        cut_at = time.perf_counter()
+        seconds["sentences and wordpieces"] += cut_at - read
+        writer.write(done)
+        seconds["write"] += time.perf_counter() - cut_at
+
+
+def finish(job: Job, identity: dict, fingerprint: str, num_shards: int, seconds: float) -> dict:
+    """Writes the manifest of all shards and returns it. A record whose id an earlier one has becomes a tombstone.
+
+    Raises:
+        ConfigError: no shard holds any text.
+    """
+    tokenizer, _ = _tools(job.tokenizer, "rules")
+    description = {
+        "source": job.source.spec,
+        "licence": "that of the source",
+        "fingerprint": fingerprint,
+        "tagger": job.tagger,
+    }
+    manifest = manifest_lib.first_manifest(description, tokenizer, job.block_len_tokens)
+    counts, stages = Counter(), Counter()
+    for number in range(num_shards):
+        entry = read_json(job.shard(number) / ENTRY)
+        manifest["segments"].append({"name": job.shard(number).name, **entry["segment"]})
+        counts.update(entry["counts"])
+        report = job.work / "reports" / f"{number:05}.json"
+        stages.update(read_json(report) if report.exists() else {})
+    if not sum(segment["num_blocks"] for segment in manifest["segments"]):
+        raise ConfigError(f"{job.source.spec}: holds no text ({dict(counts)}): pass another --source or --format")
+    manifest["tombstones"], twice = _twice(job, manifest["segments"])
+    counts[TWICE] += twice
+    manifest["build"] = {
+        "plan": identity,
+        "format": job.source.format,
+        "counts": {reason: counts[reason] for reason in sorted(counts) if counts[reason]},
+        "seconds": round(seconds, 1),
+        "worker_seconds": {stage: round(stages[stage], 1) for stage in sorted(stages)},
+    }
+    write_text(epath.Path(job.out) / "tokenizer.json", job.tokenizer)
+    write_json(epath.Path(job.out) / manifest_lib.MANIFEST, manifest)
+    job.work.rmtree(missing_ok=True)
+    return manifest
+
+
+def _build(number: int, part: Part, job: Job) -> None:
+    is_local = "://" not in job.out
+    home = pathlib.Path(job.work) / "partial" if is_local else pathlib.Path(tempfile.gettempdir())
+    folder = home / f"{job.shard(number).name}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    try:
+        writer, counts = SegmentWriter(folder), Counter()
+        seconds = build_records(job.source.open().records(part, counts), writer, job)
+        if not writer.sizes["blocks"]:
+            writer.write([])  # the empty columns
+        entry = {"segment": writer.close(), "counts": {k: counts[k] for k in sorted(counts) if counts[k]}}
+        (job.work / "reports").mkdir(parents=True, exist_ok=True)
+        write_json(job.work / "reports" / f"{number:05}.json", dict(seconds))
+        (folder / ENTRY).write_text(json.dumps(entry, indent=1, sort_keys=True))
+        _publish(folder, job.shard(number), is_local)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: pathlib.Path, shard: epath.Path, is_local: bool) -> None:
+    """Another worker may have been faster: its shard has the same bytes, and stays."""
+    if is_local:
+        if not shard.exists():
+            try:
+                folder.rename(shard)
+            except OSError:
+                if not (shard / ENTRY).exists():
+                    raise
+        return
+    shard.mkdir(parents=True, exist_ok=True)  # an object store renames no folder: the entry is copied last
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == ENTRY):
+        epath.Path(file).copy(shard / file.name, overwrite=True)
+
+
+def _twice(job: Job, segments: list[dict]) -> tuple[list[int], int]:
+    """(ordinals of the blocks of records whose id stood before, how many records these are)."""
+    hashes, blocks, first = [], [], 0
+    for segment in segments:
+        folder = epath.Path(job.out) / segment["name"]
+        sources = np.frombuffer((folder / "sources.bin").read_bytes(), SOURCE)
+        hashes.append(sources["hash"])
+        blocks.append(np.stack([sources["block_start"], sources["block_limit"]], 1).astype(np.int64) + first)
+        first += segment["num_blocks"]
+    hashes, blocks = np.concatenate(hashes), np.concatenate(blocks)
+    _, firsts = np.unique(hashes, return_index=True)
+    again = np.ones(len(hashes), bool)
+    again[firsts] = False
+    ordinals = [i for start, limit in blocks[again] for i in range(start, limit)]
+    return ordinals, int(again.sum())
+
+
+@functools.lru_cache(maxsize=2)
+def _tools(tokenizer: str, tagger: str) -> tuple[Tokenizer, Tagger]:
+    loaded = Tokenizer.from_str(tokenizer)
+    loaded.no_truncation()
+    loaded.no_padding()
+    return loaded, salient.make_tagger(tagger)

@@ -1,0 +1,161 @@
+"""The prose of a page of wikitext: templates, tables, references, files and all other markup are taken away.
+
+The text of every section stays, in order, but for sections that hold no prose (`DROPPED_SECTIONS`); headings
+themselves go, as do list items that are no sentences. A line break ends a paragraph, a list item or a section.
+"""
+
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import mwparserfromhell
+from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Template, Text, Wikilink
+from mwparserfromhell.wikicode import Wikicode
+
+DROPPED_SECTIONS = frozenset(
+    """references|notes|footnotes|citations|sources|works cited|notes and references|references and notes
+    |bibliography|further reading|external links|see also|gallery|discography|filmography|publications
+    |selected bibliography|selected works""".replace("\n", "")
+    .replace("    ", "")
+    .split("|")
+)
+DROPPED_TAGS = frozenset(
+    """ref references table math chem ce gallery timeline score graph mapframe maplink imagemap inputbox hiero
+    syntaxhighlight source pre code templatedata templatestyles indicator categorytree section""".split()
+)
+INLINE_TEMPLATES = {  # those that stand for words of a sentence -> which of their values these are
+    "lang": -1, "transl": -1, "transliteration": -1, "nowrap": 0, "nobr": 0, "small": 0, "abbr": 0, "as of": 0,
+    "convert": slice(0, 2), "cvt": slice(0, 2), "nihongo": 0, "circa": 0, "c.": 0, "script": -1, "vr": 0, "ill": 0,
+    "interlanguage link": 0, "sic": 0, "sup": 0, "sub": 0, "linktext": 0, "ship": slice(0, 2), "formatnum": 0,
+}  # fmt: skip
+BEFORE = {"circa": "c. ", "c.": "c. ", "as of": "As of "}
+DASHES = {
+    "snd": " – ",
+    "spnd": " – ",
+    "spaced ndash": " – ",
+    "ndash": "–",
+    "en dash": "–",
+    "mdash": "—",
+    "em dash": "—",
+}
+RANGES = frozenset(("-", "–", "and", "to", "or", "by", "x", "×"))  # `{{convert|5|to|7|km}}`
+INTERWIKI = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
+
+# References hold most templates of an article, and the parser takes time over each: they go first.
+_REFERENCES = re.compile(
+    r"<!--.*?-->|<ref\b[^<>]*/\s*>|<ref\b[^<>]*>(?:(?!<ref\b).)*?</ref\s*>", re.DOTALL | re.IGNORECASE
+)
+_UNCLOSED = re.compile(r"(\{\{|\{\|).*|^[ \t]*[|!].*", re.MULTILINE)  # what is left of broken templates and tables
+_BRACKETS = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]|\}\}|\|\}|\[(?=https?:)(?:\S+ ?)?|https?://\S+")
+_TAGS = re.compile(
+    r"<!--.*?(?:-->|\Z)|<ref\b[^<>]*>.*?(?:</ref\s*>|$)|</?[A-Za-z][^<>\n]*>|<ref\b.*", re.DOTALL | re.MULTILINE
+)
+_QUOTES = re.compile(r"'{2,5}")
+_WORDS = re.compile(r"__[A-Z]{3,}__")
+_SPACES = re.compile(r"[ \t\xa0\u2009\u202f]+")
+_EMPTY = re.compile(r"\(\s*[,;:]*\s*\)|\[\s*\]|(?<=\()\s*[,;:]+\s*|[ ,;:]+(?=\))")  # left where a template stood
+_BEFORE_STOP = re.compile(r" +(?=[,.;:!?](?:\s|$))")
+_SENTENCE_END = re.compile(r"[.!?。！？।؟][\"'”’»)\]]*$")
+
+
+def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None = None) -> str:
+    """Prose of a page, one paragraph a line.
+
+    Args:
+        hidden: lower-cased prefixes of links that show nothing or no prose: files and categories, in the wiki's words.
+        counts: gains `sections without prose` and `list items that are no sentence`.
+
+    Raises:
+        RecursionError, mwparserfromhell.parser.ParserError: markup that is nested too deeply, or beyond the parser.
+    """
+    counts = Counter() if counts is None else counts
+    prefixes = ("file:", "image:", "category:", *(f"{prefix}:" for prefix in hidden))
+    pieces: list[str] = []
+    kept, level = True, 0
+    for node in mwparserfromhell.parse(_REFERENCES.sub("", wikitext), skip_style_tags=True).nodes:
+        if isinstance(node, Heading):
+            if node.level <= level or kept:
+                name = _render(node.title, prefixes).strip(" '").lower()
+                kept, level = name not in DROPPED_SECTIONS, node.level
+                counts["sections without prose"] += not kept
+            pieces.append("\n")
+        elif kept:
+            pieces.append(_node(node, prefixes))
+    return _clean("".join(pieces), counts)
+
+
+def _render(code: Wikicode | None, prefixes: tuple[str, ...]) -> str:
+    return "".join(_node(node, prefixes) for node in code.nodes) if code is not None else ""
+
+
+def _node(node, prefixes: tuple[str, ...]) -> str:
+    """What a reader sees of one node."""
+    if isinstance(node, Text):
+        return node.value
+    if isinstance(node, Wikilink):
+        title = str(node.title).strip()
+        if title.lower().startswith(prefixes) or INTERWIKI.match(title):
+            return ""
+        return _render(node.text, prefixes) if node.text is not None else title.lstrip(":").split("#")[0] or title
+    if isinstance(node, Tag):
+        return _tag(node, prefixes)
+    if isinstance(node, ExternalLink):
+        return _render(node.title, prefixes) if node.brackets else ""
+    if isinstance(node, HTMLEntity):
+        return _entity(node)
+    if isinstance(node, Template):
+        return _template(node, prefixes)
+    return "\n" if isinstance(node, Heading) else ""  # comments and arguments show nothing
+
+
+def _tag(node: Tag, prefixes: tuple[str, ...]) -> str:
+    if node.wiki_markup in ("*", "#", ":", ";"):
+        return node.wiki_markup
+    name = str(node.tag).strip().lower()
+    if name in DROPPED_TAGS:
+        return ""
+    if name in ("br", "hr"):
+        return "\n"
+    inside = _render(node.contents, prefixes)
+    return f"\n{inside}\n" if name in ("div", "p", "blockquote", "center", "poem") else inside
+
+
+def _entity(node: HTMLEntity) -> str:
+    try:
+        return node.normalize()
+    except (ValueError, OverflowError):  # no such character
+        return ""
+
+
+def _template(node: Template, prefixes: tuple[str, ...]) -> str:
+    name = str(node.name).strip().lower()
+    if name in DASHES:
+        return DASHES[name]
+    which = -1 if name.startswith("lang-") else INLINE_TEMPLATES.get(name)
+    if which is None:
+        return ""
+    values = [_render(parameter.value, prefixes).strip() for parameter in node.params if not parameter.showkey]
+    if isinstance(which, slice):
+        stop = next((i for i, value in enumerate(values[1:4:2], 1) if value in RANGES), None)
+        chosen = values[:4] if stop else values[which]
+    else:
+        chosen = values[which:][:1] if which >= 0 else values[which:]
+    return BEFORE.get(name, "") + " ".join(chosen) if chosen else ""
+
+
+def _clean(text: str, counts: Counter) -> str:
+    text = _TAGS.sub("", html.unescape(text).replace("\r", ""))  # some pages escape a character twice
+    text = _BRACKETS.sub("", _UNCLOSED.sub("", text))
+    text = _WORDS.sub("", _QUOTES.sub("", text))
+    lines = []
+    for line in text.split("\n"):
+        item = line.lstrip()
+        line = item.lstrip("*#:;").strip() if item[:1] in "*#:;" else line
+        line = _SPACES.sub(" ", _EMPTY.sub("", line))
+        line = _BEFORE_STOP.sub("", line.replace("( ", "(").replace(" )", ")")).strip()
+        if item[:1] and item[0] in "*#:;" and not _SENTENCE_END.search(line):
+            counts["list items that are no sentence"] += bool(line)
+        elif any(character.isalnum() for character in line):
+            lines.append(line)
+    return "\n".join(lines)
