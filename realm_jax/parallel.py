@@ -18,6 +18,8 @@ import optax
 from flax import jax_utils
 
 from realm_jax import types
+from realm_jax.config import ConfigError
+from realm_jax.types import Host
 
 AXIS = "batch"
 
@@ -44,6 +46,20 @@ def set_up_compilation_cache() -> None:
 def num_devices() -> int:
     """Devices of this process."""
     return jax.local_device_count()
+
+
+def host() -> Host:
+    """This process among those that train together."""
+    return Host(jax.process_index(), jax.process_count())
+
+
+def check_batch_size(size: int, flag: str) -> None:
+    """Raises ConfigError if a global batch does not divide over the devices of all hosts; `flag` names its setting."""
+    devices = jax.device_count()
+    if size % devices:
+        raise ConfigError(
+            f"{flag}={size} does not divide over {devices} devices: pass --{flag}={-(-size // devices) * devices}"
+        )
 
 
 def device_map(fn: Callable, **kwargs) -> Callable:

@@ -2,6 +2,8 @@
 
 Eligible (sentence, span) pairs are found once, by memory map; example i of the endless shuffled sequence is a pure
 function of (seed, i) through grain, so the data position of a run is one integer and any batch can be made again.
+That order knows no hosts: of each global batch a host makes its own contiguous share, so a run may go on with another
+number of them and still see every example once an epoch.
 Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the candidates are known.
 """
 
@@ -18,7 +20,9 @@ from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds, choose_span, choose_uniform, masked_query
 from realm_jax.data.segment import Segment
-from realm_jax.types import MaskedQueries, PretrainBatch, Tokens
+from realm_jax.types import Host, MaskedQueries, PretrainBatch, Tokens
+
+ALONE = Host()
 
 
 class MaskedSentences:
@@ -183,15 +187,31 @@ def contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 class Examples:
-    """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i)."""
+    """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i) and the host.
 
-    def __init__(self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int):
+    Args:
+        size: number of examples; each run of `size` positions of the sequence is an epoch and has each of them once.
+        example: (number, random draws of its position) -> arrays.
+        host: whose share of each batch is made.
+    """
+
+    def __init__(self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int, host: Host = ALONE):
+        self._host = host
         self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
 
     def batch(self, number: SupportsIndex, batch_size: int) -> Any:
-        """Examples [number * batch_size, (number + 1) * batch_size), stacked."""
-        first = number * batch_size
-        return types.stack([self._sequence[i] for i in range(first, first + batch_size)])
+        """This host's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
+
+        The hosts' shares, by host, are the global batch in its order.
+
+        Raises:
+            ValueError: the batch does not divide over the hosts (`parallel.check_batch_size` says so to users).
+        """
+        share, rest = divmod(batch_size, self._host.count)
+        if rest:
+            raise ValueError(f"a batch of {batch_size} does not divide over {self._host.count} hosts")
+        first = number * batch_size + self._host.index * share
+        return types.stack([self._sequence[i] for i in range(first, first + share)])
 
 
 class Batches:

@@ -46,12 +46,7 @@ def trainable(questions: list[Question], settings: FinetuneConfig) -> list[Quest
     found = [question for question in questions if question.answers][: settings.train_questions or None]
     if not found:
         raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
-    devices = parallel.num_devices()
-    if settings.batch_size % devices:
-        raise ConfigError(
-            f"finetune.batch_size={settings.batch_size} does not divide over {devices} devices: "
-            f"pass --finetune.batch_size={-(-settings.batch_size // devices) * devices}"
-        )
+    parallel.check_batch_size(settings.batch_size, "finetune.batch_size")
     return found
 
 

@@ -25,6 +25,7 @@ class IctTask(Task):
     log_every = 20
 
     def __init__(self, config: Config, data: RunData, first_params: dict):
+        parallel.check_batch_size(config.ict.batch_size, "ict.batch_size")
         self._config, self._first = config, first_params
         self.steps, self.seed = config.ict.steps, config.seed
         self._examples = IctExamples(
@@ -47,7 +48,7 @@ class IctTask(Task):
         return ict_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> Batches:
-        examples = Examples(len(self._examples), self._examples.example, self.seed)
+        examples = Examples(len(self._examples), self._examples.example, self.seed, parallel.host())
         size = self._config.ict.batch_size
         return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
 

@@ -43,6 +43,7 @@ class PretrainTask(Task):
         first_params: dict,
         build_inline: Callable[[int, dict], None] | None = None,
     ):
+        parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
         self._config, self._data, self._store, self._first = config, data, store, first_params
         self._build_inline = build_inline
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every

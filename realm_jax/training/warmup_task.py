@@ -33,6 +33,7 @@ class WarmupTask(Task):
     name = "warmup"
 
     def __init__(self, config: Config, data: RunData, first_params: dict):
+        parallel.check_batch_size(config.pretrain.encoder_warmup_batch_size, "pretrain.encoder_warmup_batch_size")
         self._config, self._data, self._first = config, data, first_params
         self.steps, self.seed = config.pretrain.encoder_warmup_steps, config.seed
         self.log_every = config.pretrain.log_every
@@ -68,7 +69,7 @@ class WarmupTask(Task):
 
     def stream(self, state: dict) -> Batches:
         """Masked sentences, each joined with its block."""
-        examples = Examples(len(self._sentences), self._example, self.seed)
+        examples = Examples(len(self._sentences), self._example, self.seed, parallel.host())
         size = self._config.pretrain.encoder_warmup_batch_size
 
         def make(number: int) -> ReadingBatch:
