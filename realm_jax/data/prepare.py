@@ -7,7 +7,7 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, corpus, salient, sources, wordpiece
+from realm_jax.data import assets, built, corpus, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds
 from realm_jax.progress import Progress
@@ -43,15 +43,12 @@ def prepare(workdir: Workdir) -> RunData:
     """
     config = workdir.config.corpus
     is_new = not workdir.tokenizer_file.exists()
-    if config.knowledge == CONVERTED:
-        tokenizer = wordpiece.load(workdir.tokenizer_file)
-    else:
-        knowledge = sources.read(config.knowledge)
-        tokenizer = _first_tokenizer(workdir, knowledge) if is_new else wordpiece.load(workdir.tokenizer_file)
+    tokenizer = _first_tokenizer(workdir) if is_new else wordpiece.load(workdir.tokenizer_file)
+    if config.knowledge != CONVERTED:
         _check_size(workdir, tokenizer)
-        _build(workdir, tokenizer, knowledge, workdir.knowledge_folder)
+        _make(workdir, tokenizer, config.knowledge, workdir.knowledge_folder)
     if workdir.text_folder != workdir.knowledge_folder:
-        _build(workdir, tokenizer, sources.read(config.pretrain_text), workdir.text_folder)
+        _make(workdir, tokenizer, config.pretrain_text, workdir.text_folder)
     if is_new:  # last: a source that had to be corrected leaves no vocabulary of its old text
         write_text(workdir.tokenizer_file, tokenizer.to_str())
     return open_prepared(workdir)
@@ -69,11 +66,14 @@ def open_prepared(workdir: Workdir) -> RunData:
     return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text)
 
 
-def _first_tokenizer(workdir: Workdir, knowledge: sources.Source) -> Tokenizer:
-    folder = first_weights(workdir)
+def _first_tokenizer(workdir: Workdir) -> Tokenizer:
+    """That of the first weights; for random ones that of a built corpus, or one trained on the knowledge corpus."""
+    spec, folder = workdir.config.corpus.knowledge, first_weights(workdir)
     if folder is not None:
         return wordpiece.from_checkpoint(folder)
-    texts = [text for record in knowledge.records() for text in (record.title, record.text)]
+    if built.is_built(spec):
+        return built.tokenizer_of(spec)
+    texts = [text for record in sources.read(spec).records() for text in (record.title, record.text)]
     return wordpiece.train(texts, workdir.config.model.vocab_size)
 
 
@@ -86,13 +86,23 @@ def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
         )
 
 
-def _build(workdir: Workdir, tokenizer: Tokenizer, source: sources.Source, folder: epath.Path) -> None:
+def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path) -> None:
     config = workdir.config.corpus
+    if built.is_built(spec):
+        if built.tokenizer_of(spec).get_vocab() != tokenizer.get_vocab():
+            raise ConfigError(
+                f"{spec}: was built with another vocabulary than the run's: build it with "
+                f"--tokenizer={workdir.config.init}"
+            )
+        taken = built.take(spec, folder, config.block_len_tokens)
+        print(f"corpus: {taken.num_blocks:,} blocks of {spec}", flush=True)
+        return
+    source = sources.read(spec)
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
     if (folder / "manifest.json").exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
         return
-    built = corpus.build(
+    made = corpus.build(
         source.records(),
         folder,
         tokenizer=tokenizer,
@@ -102,7 +112,7 @@ def _build(workdir: Workdir, tokenizer: Tokenizer, source: sources.Source, folde
         total=source.num_records,
         progress=Progress(f"corpus {description['source']}, articles"),
     )
-    segment = built.manifest["segments"][0]
+    segment = made.manifest["segments"][0]
     print(
         f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
         f"{segment['num_spans']:,} salient spans from {description['source']}; {segment['counts']}",

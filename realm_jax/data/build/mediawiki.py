@@ -72,7 +72,7 @@ class MediaWiki:
             record = article(page, hidden, counts)
             if record is not None:
                 articles.append(record)
-        return iter(sorted(articles, key=lambda record: int(record.id)))
+        yield from sorted(articles, key=lambda record: int(record.id))
 
     def _hidden_prefixes(self) -> list[str]:
         if not self._hidden:

@@ -1,0 +1,72 @@
+"""Corpora that `realm_jax.data.build` (or `realm_jax.training.retag`) made, as the corpus of a run.
+
+A run gets a manifest of its own beside hard links to the segments, which nobody changes: so the corpus of a run can
+grow, and many runs share one disk's copy.
+"""
+
+import os
+import pathlib
+import shutil
+
+from etils import epath
+from tokenizers import Tokenizer
+
+from realm_jax.config import ConfigError
+from realm_jax.data import wordpiece
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import MANIFEST
+
+TOKENIZER = "tokenizer.json"
+UNFINISHED = "work"
+
+
+def is_built(spec: str) -> bool:
+    """Whether a spec names such a corpus. Raises ConfigError if it is one that is not finished."""
+    folder = pathlib.Path(spec).expanduser()
+    if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_file():
+        return True
+    if (folder / UNFINISHED / "plan.json").is_file():
+        raise ConfigError(f"{spec}: this corpus is not finished: run its realm_jax.data.build command again")
+    return False
+
+
+def tokenizer_of(spec: str) -> Tokenizer:
+    """The vocabulary that it was cut with."""
+    return wordpiece.load(pathlib.Path(spec).expanduser() / TOKENIZER, flag="--corpus")
+
+
+def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
+    """Opens the run's copy of a built corpus, made if it is not there.
+
+    Raises:
+        ConfigError: its blocks have another length, or `target` is the copy of another corpus.
+    """
+    built, target = Corpus.open(pathlib.Path(spec).expanduser()), pathlib.Path(target)
+    if built.block_len_tokens != block_len_tokens:
+        raise ConfigError(
+            f"{spec}: has blocks of {built.block_len_tokens} wordpieces, not {block_len_tokens}: "
+            f"pass --corpus.block_len_tokens={built.block_len_tokens}, or build it with --block_len_tokens"
+        )
+    if (target / MANIFEST).exists():
+        taken = Corpus.open(target)
+        shared = taken.segment_hashes[: len(built.segment_hashes)]
+        if shared != built.segment_hashes:
+            raise ConfigError(f"{target}: is not a copy of {spec}: pass another --workdir or delete this folder")
+        return taken
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    names = {segment["name"] for segment in built.manifest["segments"]} | {MANIFEST}
+    others = [entry.name for entry in built.folder.iterdir() if entry.name not in names]
+    shutil.copytree(built.folder, partial, copy_function=_link, ignore=lambda *_: others)
+    os.replace(partial, target)
+    return Corpus.open(target)
+
+
+def _link(source: str, target: str) -> None:
+    if pathlib.Path(source).name == MANIFEST:
+        shutil.copy2(source, target)
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)
