@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "realm_jax"
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
     ["__init__"],
-    ["config", "types", "progress", "memory", "workdir", "cli", "parallel", "checkpoints"],
+    ["config", "types", "progress", "page", "memory", "workdir", "cli", "parallel", "checkpoints"],
     ["data"],
     ["models"],
     ["losses"],
@@ -137,7 +137,7 @@ def test_help_lists_flags_and_loads_no_jax(module):
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert "STATUS 0" in done.stdout or "STATUS None" in done.stdout, done.stderr[-2000:]
     assert "LOADED []" in done.stdout, done.stdout[-300:]
-    folder = {"convert.__main__": "--vocab", "training.ablate": "--out"}.get(module, "--workdir")
+    folder = {"convert.__main__": "--vocab", "training.ablate": "--out", "data.show": "--html"}.get(module, "--workdir")
     assert folder in done.stdout
     if module in ("run", "training.ict", "training.pretrain"):
         assert "--pretrain.learning-rate" in done.stdout and "--config" in done.stdout and "--corpus" in done.stdout

@@ -1,27 +1,11 @@
-"""Plots of the question-answering report as inline SVG: text stays text, and ink follows the page, dark or light."""
+"""Plots of the question-answering report as inline SVG (see `page.svg`)."""
 
-import io
-import re
-from collections.abc import Callable
-
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-INK = "#010203"  # stands for the page's text colour, which matplotlib cannot name
-COLOURS = ("#2b83ba", "#d7301f", "#1a9850", "#b8860b", "#8856a7")  # readable on black and on white
+from realm_jax.page import COLOURS, INK, svg
+
 MARKERS = "osD^v"
-_STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
 
 
 def recall_curves(table: dict[str, dict[str, dict]]) -> str:
@@ -41,7 +25,7 @@ def recall_curves(table: dict[str, dict[str, dict]]) -> str:
         axes.set(xlabel="k", ylabel="recall@k, %", ylim=(0, 100))
         axes.legend()
 
-    return _svg("recall by k", draw)
+    return svg("recall by k", draw)
 
 
 def exact_match_by_rank(groups: dict[str, dict]) -> str:
@@ -57,7 +41,7 @@ def exact_match_by_rank(groups: dict[str, dict]) -> str:
         axes.bar(names, means, color=COLOURS[0], yerr=ends, capsize=3, ecolor=INK)
         axes.set(xlabel="rank of the first block with an answer", ylabel="exact match, %", ylim=(0, 100))
 
-    return _svg("exact match by rank", draw)
+    return svg("exact match by rank", draw)
 
 
 def calibration(bins: list[dict]) -> str:
@@ -69,20 +53,4 @@ def calibration(bins: list[dict]) -> str:
         axes.plot(*points, color=COLOURS[0], marker=MARKERS[0])
         axes.set(xlabel="mean probability, %", ylabel="exact match, %", xlim=(0, 100), ylim=(0, 100))
 
-    return _svg("calibration", draw)
-
-
-def _svg(name: str, draw: Callable[[Axes], None]) -> str:
-    """An `<svg>` element without size of its own; the same drawing gives the same text."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-        draw(figure.add_subplot())
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[A-Za-z0-9.]+_[0-9_]+"', "", svg)  # the same in every figure, and nothing refers to them
-    return re.sub(
-        r'^<svg (.*?) width="\S+" height="\S+"', rf'<svg \1 role="img" aria-label="{name}"', svg, count=1
-    ).strip()
+    return svg("calibration", draw)

@@ -7,11 +7,11 @@ import dataclasses
 import html as html_lib
 import math
 import re
-import string
 from collections.abc import Sequence
 
 import numpy as np
 
+from realm_jax import page
 from realm_jax.data.corpus import Corpus
 from realm_jax.eval import paper, qa_tables
 from realm_jax.eval.qa_tables import percent
@@ -24,31 +24,6 @@ WORD_WITHIN = 5  # first words of a question in which its question word is sough
 RANKS = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20-99": (20, 99), "100-": (100, math.inf), "none": (-1, -1)}
 NUM_BINS = 10
 NUM_EXAMPLES = 10
-PAGE = string.Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: auto; padding: 1rem; overflow-wrap: anywhere }
-h1, h2, h3 { line-height: 1.2 }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8886 }
-.left { text-align: left }
-figure { margin: 1rem 0 }
-svg { width: 100%; max-width: 36rem; height: auto }
-blockquote { margin: 0; padding-left: .8rem; border-left: 3px solid #8888 }
-mark { background: #fc08; color: inherit }
-</style>
-</head>
-<body>
-$body
-</body>
-</html>
-""")
 
 
 def results(
@@ -111,10 +86,9 @@ def html(results: dict, predictions: Sequence[Prediction], corpus: Corpus | None
         parts += [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
         if section.draw is not None:
             parts.append(f"<figure>{section.draw()}</figure>")
-        parts += ["<div class=scroll><table>", _row("th", section.header, section.header)]
-        parts += [*(_row("td", section.header, row) for row in section.rows), "</table></div>"]
+        parts.append(page.table(section.header, section.rows, qa_tables.WORD_COLUMNS))
     parts += ["<h2>Examples</h2>", *(_example(prediction, corpus) for prediction in _chosen(predictions))]
-    return PAGE.substitute(title=escape(_title(results)), body="\n".join(parts))
+    return page.frame(_title(results), parts)
 
 
 def question_word(text: str) -> str:
@@ -221,9 +195,3 @@ def _facts(results: dict) -> list[str]:
 def _plain_text(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", re.sub(r"\s+", " ", text))
-
-
-def _row(cell: str, header: Sequence[str], row: Sequence[str]) -> str:
-    sides = (" class=left" if name in qa_tables.WORD_COLUMNS else "" for name in header)
-    cells = (f"<{cell}{side}>{html_lib.escape(text)}</{cell}>" for side, text in zip(sides, row, strict=True))
-    return f"<tr>{''.join(cells)}</tr>"

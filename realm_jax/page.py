@@ -1,0 +1,86 @@
+"""A self-contained HTML page: its frame, tables, and plots as inline SVG. It loads nothing.
+
+Text stays text, and ink follows the page, dark or light as its reader. Texts are escaped here or by the caller, as each
+function says.
+"""
+
+import html
+import io
+import re
+import string
+from collections.abc import Callable, Iterable, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#010203"  # stands for the page's text colour, which matplotlib cannot name
+COLOURS = ("#2b83ba", "#d7301f", "#1a9850", "#b8860b", "#8856a7")  # readable on black and on white
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+_FRAME = string.Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: auto; padding: 1rem; overflow-wrap: anywhere }
+h1, h2, h3 { line-height: 1.2 }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8886 }
+.left { text-align: left }
+figure { margin: 1rem 0 }
+svg { width: 100%; max-width: 36rem; height: auto }
+blockquote { margin: 0; padding-left: .8rem; border-left: 3px solid #8888 }
+mark { background: #fc08; color: inherit }
+</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
+
+
+def frame(title: str, parts: Iterable[str]) -> str:
+    """The whole page around `parts`, which are HTML; the title is plain text."""
+    return _FRAME.substitute(title=html.escape(title), body="\n".join(parts))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:
+    """A table of plain texts; columns named in `words` are aligned to the left, numbers to the right."""
+    sides = [" class=left" if name in words else "" for name in header]
+
+    def row(cell: str, texts: Sequence[str]) -> str:
+        cells = (f"<{cell}{side}>{html.escape(text)}</{cell}>" for side, text in zip(sides, texts, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    lines = ["<div class=scroll><table>", row("th", header), *(row("td", texts) for texts in rows), "</table></div>"]
+    return "\n".join(lines)
+
+
+def svg(name: str, draw: Callable[[Axes], None]) -> str:
+    """An `<svg>` element without size of its own; the same drawing gives the same text."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        draw(figure.add_subplot())
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[A-Za-z0-9.]+_[0-9_]+"', "", text)  # the same in every figure, and nothing refers to them
+    return re.sub(
+        r'^<svg (.*?) width="\S+" height="\S+"', rf'<svg \1 role="img" aria-label="{name}"', text, count=1
+    ).strip()
