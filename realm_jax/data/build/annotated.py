@@ -5,11 +5,11 @@ tensorflow-datasets, `documents` or `sentences`, as TFRecord or array_record. Al
 """
 
 import gzip
+import io
 import pathlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from etils import epath
 
@@ -37,7 +37,7 @@ class TfExamples:
         self.files = files
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of about `part_bytes`."""
         del folder, progress
@@ -75,7 +75,7 @@ def examples_of(file: epath.Path) -> Iterator[bytes]:
             raise ConfigError(f"{file}: is truncated or damaged ({error}): download it again") from error
 
 
-def _next(opened: BinaryIO) -> bytes | None:
+def _next(opened: io.BufferedIOBase) -> bytes | None:
     """Length, its checksum, the data, its checksum. gzip has checksums of its own; these are not looked at."""
     head = opened.read(12)
     if not head:

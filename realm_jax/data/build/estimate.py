@@ -25,7 +25,7 @@ def estimate(job: Job, part_bytes: int, workers: int) -> str:
         form = job.source.open()
         started = time.perf_counter()
         most = SAMPLE_PARTS if any(str(file).endswith((".gz", ".bz2", ".xz")) for file in form.files) else None
-        planned = form.plan(folder / "unpacked", SAMPLE_BYTES, most=most)
+        planned = form.plan(epath.Path(folder) / "unpacked", SAMPLE_BYTES, most=most)
         unpacked_s = time.perf_counter() - started
         step = max(1, len(planned) // SAMPLE_PARTS)
         sample = planned[step // 2 :: step][:SAMPLE_PARTS] if len(planned) > SAMPLE_PARTS else planned

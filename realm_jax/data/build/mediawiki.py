@@ -6,7 +6,6 @@ A multistream dump with its index beside it is entered at any of its streams; an
 
 import bz2
 import html
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ DISAMBIGUATION = re.compile(
     re.IGNORECASE,
 )
 REDIRECT = re.compile(r"\s*#\s*redirect", re.IGNORECASE)
-HEADER_BYTES = 1 << 16
+HEADER_BYTES, HEADER_STEP = 1 << 16, 1 << 10
 
 
 class MediaWiki:
@@ -44,7 +43,7 @@ class MediaWiki:
         self._hidden: dict[str, list[str]] = {}
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of about `part_bytes` of XML; raises ConfigError for a file that is no dump or is damaged."""
         planned: list[Part] = []
@@ -93,11 +92,13 @@ def index_of(file: epath.Path) -> epath.Path | None:
 
 def header(file: epath.Path) -> str:
     """What stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
+    start = b""
     try:
         with parts.open_plain(file) as opened:
-            start = opened.read(HEADER_BYTES)
+            while PAGE_START not in start and len(start) < HEADER_BYTES and (block := opened.read(HEADER_STEP)):
+                start += block
     except parts.DAMAGED as error:
-        raise ConfigError(f"{file}: cannot be read ({error}): download it again") from error
+        raise ConfigError(f"{file}: cannot be read or is truncated ({error}): download it again") from error
     text = start.split(PAGE_START)[0].decode("utf-8", "replace")
     if "<mediawiki" not in text:
         raise ConfigError(

@@ -7,12 +7,12 @@ gzip files of whole records, into the folder of the plan.
 import bz2
 import dataclasses
 import gzip
+import io
 import lzma
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from etils import epath
 
@@ -41,7 +41,7 @@ class Part:
         return cls([tuple(piece) for piece in values["pieces"]], values["input_bytes"])
 
 
-def open_plain(file: epath.PathLike) -> BinaryIO:
+def open_plain(file: epath.PathLike) -> io.BufferedIOBase:
     """Opens a file that may be compressed (.gz, .bz2, .xz) for reading its plain bytes."""
     raw = epath.Path(file).open("rb")
     name = str(file)
@@ -80,7 +80,7 @@ def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> lis
 
 def spill(
     file: epath.Path,
-    folder: pathlib.Path,
+    folder: epath.Path,
     part_bytes: int,
     *,
     delimiter: bytes = b"\n",
@@ -129,10 +129,15 @@ def grouped(parts: Iterable[Part], part_bytes: int) -> list[Part]:
     """Joins neighbours until a part has `part_bytes`: a folder of many small files gives few segments."""
     groups: list[list[Part]] = []
     for part in parts:
-        if not groups or sum(p.input_bytes for p in groups[-1]) >= part_bytes:
+        if not groups or sum(map(_plain_bytes, groups[-1])) + _plain_bytes(part) > part_bytes:
             groups.append([])
         groups[-1].append(part)
     return [Part([piece for p in group for piece in p.pieces], sum(p.input_bytes for p in group)) for group in groups]
+
+
+def _plain_bytes(part: Part) -> int:
+    """Of an unpacked piece these are what its offsets say; other units are never larger than their bytes."""
+    return max(part.input_bytes, sum(limit - start for _, start, limit in part.pieces))
 
 
 def as_json(parts: list[Part]) -> list[dict]:
@@ -140,7 +145,7 @@ def as_json(parts: list[Part]) -> list[dict]:
     return [dataclasses.asdict(part) for part in parts]
 
 
-def _unpacked(raw: BinaryIO, file: epath.Path) -> Iterator[bytes]:
+def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
     opener = gzip.open if str(file).endswith(".gz") else lzma.open if str(file).endswith(".xz") else bz2.open
     good = 0
     with opener(raw) as opened:

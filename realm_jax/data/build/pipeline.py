@@ -60,7 +60,8 @@ def run(job: Job, plan: list[Part], beam_options: list[str], progress: Progress)
     for name in ("apache_beam", "root", "__main__"):
         logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)
     finished = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(job, plan, progress, finished), daemon=True)
+    sizes = {number: part.input_bytes for number, part in missing}
+    watcher = threading.Thread(target=_watch, args=(job, sizes, progress, finished), daemon=True)
     watcher.start()
     try:
         pipeline(job, missing, beam_options).run().wait_until_finish()
@@ -69,16 +70,12 @@ def run(job: Job, plan: list[Part], beam_options: list[str], progress: Progress)
         watcher.join()
 
 
-def _watch(job: Job, plan: list[Part], progress: Progress, finished: threading.Event) -> None:
-    total = sum(part.input_bytes for part in plan)
-    done: set[int] = set()
-    before = None
-    while True:
+def _watch(job: Job, sizes: dict[int, int], progress: Progress, finished: threading.Event) -> None:
+    """Reports finished shards, by the bytes of their parts, until the pipeline has ended."""
+    total = sum(sizes.values())
+    left = set(sizes)
+    is_last = False
+    while not is_last:
         is_last = finished.wait(POLL_S)
-        done |= {number for number in range(len(plan)) if number not in done and job.is_done(number)}
-        read = sum(plan[number].input_bytes for number in done)
-        if before is None:
-            before = read  # of an earlier start
-        progress((read - before) // 1000, (total - before) // 1000)
-        if is_last:
-            return
+        left = {number for number in left if not job.is_done(number)}
+        progress((total - sum(sizes[number] for number in left)) // 1000, total // 1000)

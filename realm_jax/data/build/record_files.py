@@ -5,7 +5,6 @@ or maintext, url}; `parquet` with columns id, title, text, as Hugging Face's `wi
 """
 
 import json
-import pathlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -27,7 +26,7 @@ class JsonLines:
         self.files, self._kind = files, kind
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of about `part_bytes`; raises ConfigError for a damaged file."""
         planned: list[Part] = []
@@ -72,7 +71,7 @@ class Parquet:
         self.files = files
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of about `part_bytes`; raises ConfigError for a file that is not such a table."""
         del folder, progress

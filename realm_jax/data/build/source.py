@@ -6,7 +6,6 @@ tensorflow-datasets under --data_dir, or REALM's annotated files), or what `data
 
 import hashlib
 import itertools
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ class Format(Protocol):
     files: list[epath.Path]
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """The parts of the source, in order; `folder` takes what must be unpacked, `most` is for a sample."""
 
@@ -57,7 +56,7 @@ class Known:
         self._spec = spec
 
     def plan(
-        self, folder: pathlib.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of PART_RECORDS records."""
         del folder, part_bytes, progress
@@ -136,16 +135,13 @@ def find(spec: str, form: str = "auto", data_dir: str = "") -> Source:
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:
+    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
     if not folder.exists():
         return []
     if not folder.is_dir():
         return [folder]
-    found = [
-        file
-        for file in folder.rglob("*")
-        if not file.is_dir() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
-    return sorted(found, key=lambda file: _natural(str(file)))
+    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return sorted((file for entry in visible for file in _files(entry)), key=lambda file: _natural(str(file)))
 
 
 def _natural(name: str) -> list:
@@ -189,7 +185,7 @@ def _prepared(spec: str, data_dir: str) -> epath.Path:
     name = spec.removeprefix("tfds:")
     root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
     for folder in (root / name, root):
-        if folder.exists() and any("record" in file.name for file in folder.rglob("*record*")):
+        if any(_matches("tfds", file) for file in _files(folder)):
             return folder
     raise ConfigError(
         f"{spec}: no prepared copy under {root / name}: pass --data_dir=FOLDER of one, or as --source the folder of "

@@ -27,7 +27,7 @@ DROPPED_TAGS = frozenset(
 INLINE_TEMPLATES = {  # those that stand for words of a sentence -> which of their values these are
     "lang": -1, "transl": -1, "transliteration": -1, "nowrap": 0, "nobr": 0, "small": 0, "abbr": 0, "as of": 0,
     "convert": slice(0, 2), "cvt": slice(0, 2), "nihongo": 0, "circa": 0, "c.": 0, "script": -1, "vr": 0, "ill": 0,
-    "interlanguage link": 0, "sic": 0, "sup": 0, "sub": 0, "linktext": 0, "ship": slice(0, 2), "formatnum": 0,
+    "interlanguage link": 0, "sic": 0, "sup": 0, "sub": 0, "linktext": 0, "ship": slice(0, 2),
 }  # fmt: skip
 BEFORE = {"circa": "c. ", "c.": "c. ", "as of": "As of "}
 DASHES = {
@@ -51,8 +51,7 @@ _BRACKETS = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]|\}\}|\|\}|\[(?=https?:)(?:\S+
 _TAGS = re.compile(
     r"<!--.*?(?:-->|\Z)|<ref\b[^<>]*>.*?(?:</ref\s*>|$)|</?[A-Za-z][^<>\n]*>|<ref\b.*", re.DOTALL | re.MULTILINE
 )
-_QUOTES = re.compile(r"'{2,5}")
-_WORDS = re.compile(r"__[A-Z]{3,}__")
+_NOISE = re.compile(r"'{2,}|__[A-Z]+__|[\r\x00-\x08\ufffd]|-->")
 _SPACES = re.compile(r"[ \t\xa0\u2009\u202f]+")
 _EMPTY = re.compile(r"\(\s*[,;:]*\s*\)|\[\s*\]|(?<=\()\s*[,;:]+\s*|[ ,;:]+(?=\))")  # left where a template stood
 _BEFORE_STOP = re.compile(r" +(?=[,.;:!?](?:\s|$))")
@@ -132,6 +131,8 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
     name = str(node.name).strip().lower()
     if name in DASHES:
         return DASHES[name]
+    if name.startswith("formatnum:"):
+        return name.removeprefix("formatnum:").strip()
     which = -1 if name.startswith("lang-") else INLINE_TEMPLATES.get(name)
     if which is None:
         return ""
@@ -145,9 +146,11 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
 
 
 def _clean(text: str, counts: Counter) -> str:
-    text = _TAGS.sub("", html.unescape(text).replace("\r", ""))  # some pages escape a character twice
-    text = _BRACKETS.sub("", _UNCLOSED.sub("", text))
-    text = _WORDS.sub("", _QUOTES.sub("", text))
+    text, before = html.unescape(text), None  # some pages escape a character twice
+    while text != before:  # what is left of broken markup can join to markup
+        before = text
+        text = _BRACKETS.sub("", _UNCLOSED.sub("", _TAGS.sub("", text)))
+        text = _NOISE.sub("", text)
     lines = []
     for line in text.split("\n"):
         item = line.lstrip()
