@@ -137,7 +137,12 @@ def test_help_lists_flags_and_loads_no_jax(module):
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert "STATUS 0" in done.stdout or "STATUS None" in done.stdout, done.stderr[-2000:]
     assert "LOADED []" in done.stdout, done.stdout[-300:]
-    folder = {"convert.__main__": "--vocab", "training.ablate": "--out", "data.show": "--html"}.get(module, "--workdir")
+    folder = {
+        "convert.__main__": "--vocab",
+        "training.ablate": "--out",
+        "data.show": "--html",
+        "data.build.__main__": "--out",
+    }.get(module, "--workdir")
     assert folder in done.stdout
     if module in ("run", "training.ict", "training.pretrain"):
         assert "--pretrain.learning-rate" in done.stdout and "--config" in done.stdout and "--corpus" in done.stdout
