@@ -1,5 +1,6 @@
 """The block rule against slow, independent implementations."""
 
+import functools
 import hashlib
 from collections import Counter
 
@@ -14,6 +15,7 @@ from realm_jax.data import blocks
 from realm_jax.types import Record, Span
 
 
+@functools.cache
 def char_tokenizer() -> tokenizers.Tokenizer:
     """A BERT tokenizer whose wordpieces are single characters, but for `xy`."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -104,6 +106,48 @@ def test_block_holds_joined_sentences_and_their_offsets():
     ]
     assert block.hash == int(hashlib.sha1(f"t <sep> {block.text}".encode()).hexdigest()[:16], 16)
     assert not any(counts.values())
+
+
+def slow_blocks(title: str, text: str, limit: int) -> list[list[str]]:
+    """Sentences of each block: at every sentence the block so far is tokenised anew, with the sentence and without."""
+    tokenizer, blocks_, current = char_tokenizer(), [], []
+    for start, end in blocks.split_sentences(text):
+        sentence = text[start:end]
+        if not tokenizer.encode(sentence, add_special_tokens=False).ids:
+            continue
+        parts = [title, *current, sentence]
+        together = 3 + sum(len(tokenizer.encode(part, add_special_tokens=False).ids) for part in parts)
+        if current and together > limit:
+            blocks_.append(current)
+            current = []
+        current = [*current, sentence]
+    return blocks_ + [current] * bool(current)
+
+
+WORDS = st.sampled_from(
+    ["ab", "Élan", "日本", "xyxyxy", "c-d", "🏞️", "1,000", "e\u0301t", "naïve", "Ω", "a" * 30, "\u200b"]
+)
+ARTICLES = st.lists(
+    st.tuples(st.lists(WORDS, min_size=1, max_size=12), st.sampled_from([". ", "! ", "?\n", "\n\n", " "])), max_size=14
+).map(lambda runs: "".join(" ".join(words) + end for words, end in runs))
+
+
+@settings(deadline=None, max_examples=2000)
+@given(ARTICLES, st.sampled_from(["t", "Élan vital", "日本"]), st.integers(24, 64))
+def test_blocks_of_random_articles(text, title, limit):
+    record, counts = cut(text, title=title, block_len_tokens=limit)
+    title_len = len(record.title_tokens)
+    found = []
+    for block in record.blocks:
+        body = block.text.encode()
+        sentences = [body[a:b].decode() for a, b, _, _ in block.sentences]
+        assert " ".join(sentences) == block.text
+        assert len(block.tokens) + 3 + title_len <= limit
+        found.append(sentences)
+    assert found == slow_blocks(title, text, limit)  # every sentence once, in order
+    whole = [len(char_tokenizer().encode(b.text, add_special_tokens=False).ids) + 3 + title_len for b in record.blocks]
+    too_long = [n for n, length in enumerate(whole) if length > limit]
+    assert all(len(found[n]) == 1 for n in too_long) and counts["truncated_blocks"] == len(too_long)
 
 
 def test_spans_are_aligned_or_counted():

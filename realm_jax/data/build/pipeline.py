@@ -10,6 +10,7 @@ import shlex
 import threading
 from typing import Literal
 
+from realm_jax.config import ConfigError
 from realm_jax.data.build.parts import Part, Progress
 from realm_jax.data.build.shards import Job, build_shard
 
@@ -30,7 +31,7 @@ def options(runner: str, workers: int, beam: str = "") -> list[str]:
             f"--direct_num_workers={workers}",
             f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}",
         ],
-        "dataflow": ["--runner=DataflowRunner", f"--max_num_workers={workers}", "--autoscaling_algorithm=NONE"],
+        "dataflow": ["--runner=DataflowRunner", f"--num_workers={workers}", "--autoscaling_algorithm=NONE"],
         "flink": ["--runner=FlinkRunner", f"--parallelism={workers}", "--environment_type=DOCKER"],
         "spark": ["--runner=SparkRunner", "--environment_type=DOCKER"],
         "portable": ["--runner=PortableRunner", "--environment_type=LOOPBACK"],
@@ -42,11 +43,15 @@ def options(runner: str, workers: int, beam: str = "") -> list[str]:
 
 
 def pipeline(job: Job, numbered: list[tuple[int, Part]], beam_options: list[str]):
-    """The pipeline, not yet run."""
+    """The pipeline, not yet run. Raises ConfigError if the runner lacks an option."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    made = beam.Pipeline(options=PipelineOptions(beam_options))
+    try:
+        made = beam.Pipeline(options=PipelineOptions(beam_options))
+    except ValueError as error:
+        missing = " ".join(str(error).split())
+        raise ConfigError(f'{missing} Pass them with --beam="--OPTION=VALUE --OPTION=VALUE"') from error
     _ = made | "plan" >> beam.Create(numbered) | "spread" >> beam.Reshuffle() | "shard" >> beam.Map(build_shard, job)
     return made
 
