@@ -7,6 +7,8 @@ ACCEL ?= cpu
 CONFIG ?= experiments/nano.py
 WORKDIR ?=
 CORPUS ?=
+SOURCE ?=
+OUT ?= corpora/new
 INIT ?=
 DATASET ?=
 VENV ?= .venv
@@ -17,7 +19,7 @@ comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle clean
+.PHONY: help setup corpus pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +35,9 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
+
+corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; resumes
+	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(ARGS)
 
 pretrain: setup ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
 	$(PY) -m realm_jax.run $(NEW_RUN)

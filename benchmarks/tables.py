@@ -1,4 +1,4 @@
-"""Writes the README's results tables from benchmarks/results/*.json, so that no figure is typed by hand.
+"""Writes the tables of README.md and docs/results.md from benchmarks/results/*.json, so that none is typed.
 
 python benchmarks/tables.py [--check]      (--check only compares, for the tests)
 """
@@ -6,35 +6,44 @@ python benchmarks/tables.py [--check]      (--check only compares, for the tests
 import json
 import pathlib
 import sys
+from collections.abc import Iterable
 
 from realm_jax.training.ablation_table import MEASURES
 
 HERE = pathlib.Path(__file__).parent
-README = HERE.parent / "README.md"
+README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
+IN_README = ("nano", "ablations")
+HEAD = """# Results
+
+Every measurement is one file of `benchmarks/results/`; `python benchmarks/tables.py` makes this page of them.
+
+"""
 
 
 def main() -> None:
     text = README.read_text()
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    fresh = before + BEGIN + tables() + END + after
-    if "--check" in sys.argv:
-        sys.exit(0 if fresh == text else "README.md is out of date: run python benchmarks/tables.py")
-    README.write_text(fresh)
+    fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
+    for file, content in fresh.items():
+        if "--check" not in sys.argv:
+            file.write_text(content)
+        elif not file.exists() or file.read_text() != content:
+            sys.exit(f"{file.name} is out of date: run python benchmarks/tables.py")
 
 
-def tables() -> str:
-    """All tables whose measurement exists, as Markdown."""
+def tables(names: Iterable[str]) -> str:
+    """Tables of the measurements that exist, as Markdown."""
     parts = []
-    for name, render in RENDERERS.items():
+    for name in names:
         file = HERE / "results" / f"{name}.json"
         if file.exists():
             result = json.loads(file.read_text())
             hardware = f"{result['hardware']['cores']} cores, {result['hardware']['cpu']}"
             stamp = f"{result['date'][:10]}, commit {result['commit'][:8]}, {hardware}"
             note = f" {result['note']}" if result["note"] else ""
-            parts.append(f"{render(result['values'])}\n\n<sub>`{result['command']}`; {stamp}.{note}</sub>\n")
+            parts.append(f"{RENDERERS[name](result['values'])}\n\n<sub>`{result['command']}`; {stamp}.{note}</sub>\n")
     return "\n".join(parts)
 
 
@@ -160,6 +169,23 @@ def _finetune_step(values: dict) -> str:
     return "\n".join(lines)
 
 
+def _build_corpus(values: dict) -> str:
+    one, cluster = values["one process"], values["22 GB of bz2"]
+    lines = ["**From a dump to a corpus** (English Wikipedia, rule tagger)", ""]
+    lines += ["| stage, one core | MB of XML a second |", "|---|---:|"]
+    lines += [f"| {stage} | {rate} |" for stage, rate in one["xml_mb_per_second"].items()]
+    lines += ["", f"| whole command, {values['workers']} workers | s | MB/s | blocks/s | largest process, MB |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    for run in values["whole command"].values():
+        cells = [run["seconds"], run["xml_mb_per_second"], run["blocks_per_second"], run["largest_process_mb"]]
+        lines.append(f"| {run['xml_mb']} MB | " + " | ".join(map(str, cells)) + " |")
+    lines += ["", f"A dump of 22 GB (bz2) would take {cluster['core_hours']} core-hours: "]
+    lines[-1] += (
+        f"an hour on {cluster['workers_for_one_hour']} such cores, unpacking apart (a multistream dump needs none)."
+    )
+    return "\n".join(lines)
+
+
 RENDERERS = {
     "nano": _nano,
     "squad_recall": _squad,
@@ -171,6 +197,7 @@ RENDERERS = {
     "pretrain_step": _step,
     "index_recall": _index,
     "corpus_memory": _memory,
+    "build_corpus": _build_corpus,
 }
 
 if __name__ == "__main__":

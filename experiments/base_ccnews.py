@@ -2,8 +2,8 @@
 
 The paper's exact match with it (Guu et al. 2020, Table 1): NQ 40.4, WQ 40.7, CT 42.9.
 
-command   python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=WIKIPEDIA.jsonl.gz
-          --corpus.pretrain_text=CC_NEWS.jsonl.gz --workdir=W
+command   python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki
+          --corpus.pretrain_text=corpora/ccnews --workdir=W
 hardware
 time
 result
@@ -18,8 +18,8 @@ def get_config() -> Config:
         init="google-bert/bert-base-uncased",
         model=ModelConfig(dtype="bfloat16"),
         corpus=CorpusConfig(
-            knowledge="wikipedia.jsonl.gz",
-            pretrain_text="cc_news.jsonl.gz",
+            knowledge="corpora/enwiki",
+            pretrain_text="corpora/ccnews",
             block_len_tokens=288,
             heldout_fraction=0.001,
         ),

@@ -1,6 +1,6 @@
 """The paper's configuration with Wikipedia as both corpora (Guu et al. 2020, §4.3; Table 1: NQ 39.2, WQ 40.2, CT 46.8).
 
-command   python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=WIKIPEDIA.jsonl.gz --workdir=W
+command   python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
 hardware
 time
 result
@@ -14,7 +14,7 @@ def get_config() -> Config:
         name="base_wikipedia",
         init="google-bert/bert-base-uncased",
         model=ModelConfig(dtype="bfloat16"),
-        corpus=CorpusConfig(knowledge="wikipedia.jsonl.gz", block_len_tokens=288, heldout_fraction=0.001),
+        corpus=CorpusConfig(knowledge="corpora/enwiki", block_len_tokens=288, heldout_fraction=0.001),
         ict=IctConfig(steps=100_000, batch_size=4096, query_len_tokens=64, learning_rate=1e-4),
         pretrain=PretrainConfig(
             steps=200_000,

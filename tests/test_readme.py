@@ -22,7 +22,8 @@ def documented_commands() -> dict[str, set[str]]:
     for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
         text = page.read_text().replace("\\\n", " ")
         for module, rest in re.findall(r"python -m (realm_jax[\w.]*)([^`\n]*)", text):
-            flags.setdefault(module, set()).update(re.findall(r"--[\w.-]+", rest))
+            ours = re.sub(r'(--beam)="[^"]*"', r"\1", rest)  # Beam's own flags
+            flags.setdefault(module, set()).update(re.findall(r"--[\w.-]+", ours))
     return flags
 
 
