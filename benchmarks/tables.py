@@ -13,7 +13,7 @@ from realm_jax.training.ablation_table import MEASURES
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
-IN_README = ("nano", "ablations")
+IN_README = ("nano", "ablations", "index_update")
 HEAD = """# Results
 
 Every measurement is one file of `benchmarks/results/`; `python benchmarks/tables.py` makes this page of them.
@@ -186,6 +186,20 @@ def _build_corpus(values: dict) -> str:
     return "\n".join(lines)
 
 
+def _index_update(values: dict) -> str:
+    lines = [
+        "**Do answers follow the texts?** (cloze questions that were answered rightly, their articles exchanged)",
+        "",
+    ]
+    lines += ["| exact match, in percent, against | before | after the exchange |", "|---|---:|---:|"]
+    for name in ("old", "new"):
+        before, after = (100 * values["exact_match"][when][name] for when in ("before", "after"))
+        lines.append(f"| the {name} text's answer | {before:.0f} | {after:.0f} |")
+    lines += ["", f"{values['questions']} questions; {values['blocks']} new blocks were searchable after "]
+    lines[-1] += f"{values['searchable_after_s']} s, the whole command took {values['whole_command_s']} s."
+    return "\n".join(lines)
+
+
 RENDERERS = {
     "nano": _nano,
     "squad_recall": _squad,
@@ -193,6 +207,7 @@ RENDERERS = {
     "small_answers": _answers,
     "ablations": _ablations,
     "squad_ablations": _ablations,
+    "index_update": _index_update,
     "finetune_step": _finetune_step,
     "pretrain_step": _step,
     "index_recall": _index,
