@@ -83,7 +83,7 @@ def _build(job: "Job", flags: _Flags, workers: int) -> dict:
     print(f"{flags.source}: {len(planned.parts)} shards, {todo} to make, {workers} workers", flush=True)
     beam_options = pipeline.options(flags.runner, workers, flags.beam)
     pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
-    problems = shards.errors(job)
+    problems = shards.errors(job, len(planned.parts))
     if problems:
         raise RunError(f"{len(problems)} of {len(planned.parts)} shards failed; the others are kept. {problems[0]}")
     return shards.finish(job, planned.identity, planned.fingerprint, len(planned.parts), time.monotonic() - started)

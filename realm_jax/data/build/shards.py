@@ -4,6 +4,8 @@ A shard is written under another name and renamed, with `entry.json` in it, so i
 not made twice. Its bytes depend on the source and the settings alone; times go into the manifest.
 """
 
+import contextlib
+import errno
 import functools
 import itertools
 import json
@@ -72,14 +74,20 @@ def build_shard(numbered: tuple[int, Part], job: Job) -> int:
     try:
         _build(number, part, job)
     except (ConfigError, *DAMAGED) as error:
-        error_file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(error_file, str(error))
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = f"{job.out}: no disk space left: free some and run the same command again" if is_full else str(error)
+        with contextlib.suppress(OSError):  # of a full disk
+            error_file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(error_file, what)
     return number
 
 
-def errors(job: Job) -> list[str]:
-    """What went wrong in shards of the last attempt, by number."""
-    return [file.read_text() for file in sorted((job.work / "errors").glob("*"))]
+def errors(job: Job, num_shards: int) -> list[str]:
+    """What went wrong in each shard that is missing."""
+    files = [job.work / "errors" / f"{number:05}" for number in range(num_shards) if not job.is_done(number)]
+    return [
+        file.read_text() if file.exists() else f"{job.out}: no reason was left; is the disk full?" for file in files
+    ]
 
 
 def build_records(records: Iterator, writer: SegmentWriter, job: Job) -> Counter:

@@ -128,7 +128,7 @@ def test_beam_with_one_worker_and_with_two_makes_the_same_bytes(workers, many, t
     pipeline.run(
         other, planned.parts, pipeline.options("direct", workers), lambda done, total: seen.append((done, total))
     )
-    assert not shards.errors(other)
+    assert not shards.errors(other, len(planned.parts))
     shards.finish(other, planned.identity, planned.fingerprint, len(planned.parts), 3.0)
     assert contents(other.out) == contents(job.out)
     assert seen[-1][0] == seen[-1][1] > 0
@@ -227,7 +227,7 @@ def test_a_damaged_stream_fails_its_shard_alone(many, tmp_path):
     file.write_bytes(data)
     for numbered in enumerate(planned.parts):
         shards.build_shard(numbered, other)
-    (problem,) = shards.errors(other)
+    (problem,) = shards.errors(other, len(planned.parts))
     assert f"between bytes {start:,} and {limit:,}" in problem and "download it again" in problem
     assert [other.is_done(i) for i in range(len(planned.parts))] == [i != 3 for i in range(len(planned.parts))]
 
@@ -278,12 +278,15 @@ def test_a_full_disk_keeps_the_finished_shards(many, tmp_path, monkeypatch):
     monkeypatch.setattr(segment.SegmentWriter, "write", full)
     for part in numbered[3:]:
         shards.build_shard(part, other)
-    assert len(shards.errors(other)) == len(numbered) - 3 and "No space left" in shards.errors(other)[0]
+    assert (
+        len(shards.errors(other, len(planned.parts))) == len(numbered) - 3
+        and "free some and run" in shards.errors(other, len(planned.parts))[0]
+    )
     assert sorted(p.name for p in (tmp_path / "out").glob("segment-*")) == [f"segment-{i:05}" for i in range(3)]
     monkeypatch.undo()
     for part in numbered:
         shards.build_shard(part, other)
-    assert not shards.errors(other)
+    assert not shards.errors(other, len(planned.parts))
     shards.finish(other, planned.identity, planned.fingerprint, len(numbered), 1.0)
     assert contents(other.out) == contents(job.out)
     shutil.rmtree(tmp_path / "out")

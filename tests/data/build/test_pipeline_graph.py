@@ -73,7 +73,7 @@ def test_a_job_server_runs_it(job, tmp_path, monkeypatch):
         pipeline.run(made, planned.parts, options, lambda done, total: None)
     finally:
         server.stop()
-    assert not shards.errors(made) and all(made.is_done(i) for i in range(len(planned.parts)))
+    assert not shards.errors(made, len(planned.parts)) and all(made.is_done(i) for i in range(len(planned.parts)))
     other = replace(made, out=str(tmp_path / "other"))
     again = plan.make_or_read(other, 400)
     for numbered in enumerate(again.parts):
