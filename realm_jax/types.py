@@ -205,11 +205,34 @@ class FinetuneBatch:
     """bool [batch, blocks, spans]: the span is an answer; spans in the order of `models.reader.spans`."""
 
 
+@dataclass(frozen=True)
+class TaggerInput:
+    """Sentences as the tagger reads them."""
+
+    tokens: Tokens
+    """[batch, tokens]: `[CLS] sentence [SEP]`"""
+    casings: Array
+    """int32 [batch, tokens, 3]: how the word before, the wordpiece's own and the one after are written
+    (`data.words.CASINGS`)."""
+
+
+@dataclass(frozen=True)
+class TaggerBatch:
+    """Sentences with the label of each word at its first wordpiece."""
+
+    input: TaggerInput
+    labels: Array
+    """int32 [batch, tokens]"""
+    weights: Array
+    """float32 [batch, tokens]: 1 at the first wordpiece of a word, 0 elsewhere."""
+
+
 def register_pytrees() -> None:
     """Makes the batch types JAX pytrees; called once by the modules that run on devices."""
     import jax
 
-    for cls in (Tokens, IctBatch, MaskedQueries, ReadingBatch, PretrainBatch, FinetuneBatch):
+    batches = (IctBatch, MaskedQueries, ReadingBatch, PretrainBatch, FinetuneBatch, TaggerInput, TaggerBatch)
+    for cls in (Tokens, *batches):
         names = [f.name for f in dataclasses.fields(cls)]
         try:
             jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])

@@ -142,6 +142,8 @@ def test_help_lists_flags_and_loads_no_jax(module):
         "training.ablate": "--out",
         "data.show": "--html",
         "data.build.__main__": "--out",
+        "training.tag": "--out",
+        "training.retag": "--out",
     }.get(module, "--workdir")
     assert folder in done.stdout
     if module in ("run", "training.ict", "training.pretrain"):

@@ -163,22 +163,37 @@ def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, cou
         block.tokens += encoding.ids
         num_bytes = len(sentence.encode())
         block.sentences.append((byte, byte + num_bytes, token, min(len(block.tokens), room)))
-        for span in sorted(spans, key=lambda s: (s.start, s.limit)):
-            aligned = align(encoding, span)
-            if aligned is None:
-                counts["misaligned_spans"] += 1
-            elif token + aligned[1] > room:
-                counts["spans_beyond_limit"] += 1
-            else:
-                start = byte + len(sentence[: span.start].encode())
-                string = sentence[span.start : span.limit]
-                limit = start + len(string.encode())
-                tokens = (token + aligned[0], token + aligned[1])
-                block.spans.append((ordinal, start, limit, *tokens, span.type, hash64(string.lower())))
+        placed = place_spans(sentence, encoding, spans, byte=byte, token=token, room=room, counts=counts)
+        block.spans += [(ordinal, *row) for row in placed]
         byte += num_bytes + 1  # the joining space
     counts["truncated_blocks"] += len(block.tokens) > room
     del block.tokens[room:]
     return block
+
+
+def place_spans(
+    sentence: str, encoding: Any, spans: Sequence[Span], *, byte: int, token: int, room: int, counts: Counter
+) -> list[tuple[int, int, int, int, str, int]]:
+    """`CutBlock.spans`, without the sentence, of one sentence; those that cannot be masked are counted.
+
+    Args:
+        encoding: the sentence's wordpieces.
+        byte, token: where the sentence begins in its block.
+        room: wordpieces of the block's body that are kept.
+    """
+    rows = []
+    for span in sorted(spans, key=lambda s: (s.start, s.limit)):
+        aligned = align(encoding, span)
+        if aligned is None:
+            counts["misaligned_spans"] += 1
+        elif token + aligned[1] > room:
+            counts["spans_beyond_limit"] += 1
+        else:
+            start = byte + len(sentence[: span.start].encode())
+            string = sentence[span.start : span.limit]
+            tokens = (token + aligned[0], token + aligned[1])
+            rows.append((start, start + len(string.encode()), *tokens, span.type, hash64(string.lower())))
+    return rows
 
 
 def align(encoding: Any, span: Span) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ CURATED_TREC = DataSet(
     {name: f"{_CURATED_SITE}/{name}" for name in ("large2180-train.tsv", "large2180-test.tsv")},
     copies={"large2180-train.tsv": "CuratedTrec-train.txt", "large2180-test.tsv": "CuratedTrec-test.txt"},
 )
+CONLL_ARCHIVE = "conll2003.zip"
+CONLL_2003 = DataSet("conll2003", {CONLL_ARCHIVE: f"https://data.deepai.org/{CONLL_ARCHIVE}"})
 
 
 def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> Sequence[dict]:
@@ -126,6 +129,8 @@ def _builder(data_set: DataSet, data_dir: pathlib.Path) -> "tfds.core.DatasetBui
         return CuratedTrec(**arguments)
     if data_set == TRIVIA_QA:
         return _trivia_qa()(config=data_set.builder.split("/")[1], **arguments)
+    if data_set == CONLL_2003:
+        return _conll_2003()(**arguments)
     if data_set == WEB_QUESTIONS:  # registers itself when it is imported
         import tensorflow_datasets.question_answering.web_questions  # noqa: F401
     return tfds.builder(data_set.builder, **arguments)
@@ -154,6 +159,35 @@ def _trivia_qa() -> type:
                 yield from self._generate_examples([pathlib.Path(folder) / member.name], None, None)
 
     return TriviaQA
+
+
+def _conll_2003() -> type:
+    """Builder of CoNLL-2003 that finds its archive in the user's folder: theirs names no file for its URL."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.text import conll2003
+
+    base = conll2003.Conll2003
+
+    class Conll2003(base, skip_registration=True):
+        name = base.name
+        pkg_dir_path = base.pkg_dir_path
+        MANUAL_DOWNLOAD_INSTRUCTIONS = CONLL_ARCHIVE
+
+        def _split_generators(self, dl_manager):
+            try:
+                local = dl_manager.manual_dir / CONLL_ARCHIVE
+            except AssertionError:  # no such folder, or an empty one
+                local = None
+            has_local = local is not None and local.exists()
+            archive = local if has_local else dl_manager.download(CONLL_2003.files[CONLL_ARCHIVE])
+            names = {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}
+            return {split: self._unpacked(archive, name) for split, name in names.items()}
+
+        def _unpacked(self, archive, name):
+            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as files:
+                yield from self._generate_examples(tfds.core.Path(files.extract(name, folder)))
+
+    return Conll2003
 
 
 def _is_prepared(builder: "tfds.core.DatasetBuilder") -> bool:

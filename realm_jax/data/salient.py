@@ -1,14 +1,15 @@
 """Salient spans: the dates and named entities that a masked sentence hides (Guu et al. 2020, §3.4).
 
 The paper takes entities from a tagger trained on CoNLL-2003 and dates from an unpublished regular expression. Here
-dates come from a grammar of our own, `DATE`, and entities from one of two taggers behind one function type: rules on
-capitalised words, which need no model, or a spaCy pipeline. Spans of a sentence are sorted and disjoint, and carry
-neither a leading "the" nor a trailing possessive. What is masked of them is decided in `masking.py`.
+dates come from a grammar of our own, `DATE`, and entities from one of the taggers behind one function type: rules on
+capitalised words, which need no model, a spaCy pipeline, or a BERT of our own (`training.tag`). Spans of a sentence are
+sorted and disjoint, and carry neither a leading "the" nor a trailing possessive. What is masked of them is decided in
+`masking.py`.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from realm_jax.config import ConfigError
 from realm_jax.types import Span
@@ -246,9 +247,25 @@ def _join_title(sentence: str, spans: list[Span], name: str) -> list[Span]:
     return sorted(spans, key=lambda span: span.start)
 
 
-# ---- Entities by spaCy.
+# ---- Entities by a model.
 
 _OUTER = re.compile(r"\s*(?:[Tt]he\s+)?(\S(?:.*?\S)??)(?:['’]s)?\s*$", re.DOTALL)  # without "the", possessive, spaces
+
+
+def with_dates(text: str, entities: Iterable[Span]) -> list[Span]:
+    """A model's entities of a sentence, cleaned, and the dates of our grammar; a wider entity outranks a date."""
+    spans = find_dates(text)
+    for entity in entities:
+        start, limit = entity.start, entity.limit
+        clean = _OUTER.match(text, start, limit)
+        overlaps = [d for d in spans if d.start < limit and start < d.limit]
+        if clean and all(start <= d.start and d.limit <= limit and d.limit - d.start < limit - start for d in overlaps):
+            spans = [s for s in spans if s not in overlaps] + [Span(*clean.span(1), entity.type)]
+    return sorted(spans, key=lambda span: span.start)
+
+
+# ---- Entities by spaCy.
+
 _UNWANTED_LABELS = _words("CARDINAL ORDINAL PERCENT MONEY QUANTITY TIME DATE")  # our grammar finds the dates
 
 
@@ -269,20 +286,12 @@ def _spacy_tagger(pipeline: str) -> Tagger:
 
     def tag(sentences: list[str], title: str) -> list[list[Span]]:
         del title  # spaCy reads one sentence at a time
-        return [_merge_with_dates(doc) for doc in nlp.pipe(sentences)]
+        return [
+            with_dates(
+                doc.text,
+                [Span(e.start_char, e.end_char, e.label_) for e in doc.ents if e.label_ not in _UNWANTED_LABELS],
+            )
+            for doc in nlp.pipe(sentences)
+        ]
 
     return tag
-
-
-def _merge_with_dates(doc) -> list[Span]:
-    """The wanted entities of a spaCy document and the dates of our grammar; a wider entity outranks a date."""
-    text, spans = doc.text, find_dates(doc.text)
-    for entity in doc.ents:
-        if entity.label_ in _UNWANTED_LABELS:
-            continue
-        start, limit = entity.start_char, entity.end_char
-        clean = _OUTER.match(text, start, limit)
-        overlaps = [d for d in spans if d.start < limit and start < d.limit]
-        if clean and all(start <= d.start and d.limit <= limit and d.limit - d.start < limit - start for d in overlaps):
-            spans = [s for s in spans if s not in overlaps] + [Span(*clean.span(1), entity.label_)]
-    return sorted(spans, key=lambda span: span.start)

@@ -78,6 +78,12 @@ class Segment:
         return cls(first_block, entry["span_types"], **columns)
 
 
+def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:
+    """A segment's identity, from the SHA-256 of each column's file."""
+    lines = [f"{name} {digests[name]}" for name in COLUMNS]
+    return hashlib.sha256("\n".join([*lines, *span_types]).encode()).hexdigest()
+
+
 class SegmentWriter:
     """Appends records to the column files of a new segment in an empty folder."""
 
@@ -106,9 +112,9 @@ class SegmentWriter:
 
     def close(self) -> dict:
         """The segment's entry of the manifest, but for its name."""
-        digests = [f"{name} {digest.hexdigest()}" for name, digest in self._digests.items()]
+        digests = {name: digest.hexdigest() for name, digest in self._digests.items()}
         return {
-            "hash": hashlib.sha256("\n".join([*digests, *self._span_types]).encode()).hexdigest(),
+            "hash": segment_hash(digests, list(self._span_types)),
             "num_sources": self.sizes["sources"],
             "num_blocks": self.sizes["blocks"],
             "num_sentences": self.sizes["sentences"],

@@ -48,9 +48,13 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=config.dtype)
         self.dropout = nn.Dropout(config.dropout)
 
-    def __call__(self, tokens: Tokens, deterministic: bool) -> Float[Array, "batch tokens hidden"]:
+    def __call__(
+        self, tokens: Tokens, deterministic: bool, added: Float[Array, "batch tokens hidden"] | None = None
+    ) -> Float[Array, "batch tokens hidden"]:
         positions = jnp.arange(tokens.ids.shape[-1])
         x = self.word(tokens.ids) + self.position(positions) + self.type(tokens.types)
+        if added is not None:
+            x = x + added
         return self.dropout(self.norm(x), deterministic)
 
 
@@ -100,9 +104,19 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(self.config)
         self.layers = [Layer(self.config, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
-    def __call__(self, tokens: Tokens, deterministic: bool = True) -> Float[Array, "batch tokens hidden"]:
-        """Args: tokens of shape [batch, tokens]. Padding is never attended to."""
-        x = self.embeddings(tokens, deterministic)
+    def __call__(
+        self,
+        tokens: Tokens,
+        deterministic: bool = True,
+        added: Float[Array, "batch tokens hidden"] | None = None,
+    ) -> Float[Array, "batch tokens hidden"]:
+        """Padding is never attended to.
+
+        Args:
+            tokens: of shape [batch, tokens].
+            added: one more embedding of each token beside those of word, position and segment.
+        """
+        x = self.embeddings(tokens, deterministic, added)
         bias = jnp.where(tokens.mask[:, None, None, :], 0.0, MASKED_SCORE)
         # Layers see a matrix of positions: on a CPU, XLA copies a 3-D input once more for each weight's gradient.
         shape = x.shape

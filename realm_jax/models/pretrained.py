@@ -7,6 +7,7 @@ without pooler and MLM head. What the checkpoint lacks keeps its random value an
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import numpy as np
@@ -25,6 +26,9 @@ CONFIG_KEYS = {
     "max_position_embeddings": "max_positions",
 }
 """A BERT's shape: config.json of Hugging Face -> `ModelConfig`."""
+
+GELUS: dict[str, Literal["tanh", "erf"]] = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+"""`hidden_act` of config.json -> `ModelConfig.gelu`."""
 
 
 def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> tuple[dict, list[str]]:
@@ -55,20 +59,45 @@ def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> 
     return params, missing
 
 
+def load_bert(config: ModelConfig, folder: pathlib.Path, params: dict) -> dict:
+    """A part's parameters on the host, their `bert` taken from a checkpoint folder. Errors as in `init_params`."""
+    params = jax.tree.map(np.array, jax.device_get(params))
+    check_shape(config, folder)
+    wanted = [name for name in names("encoder", config.num_layers) if name.ours.startswith("bert.")]
+    with _open(folder / "model.safetensors") as file:
+        _fill(params, wanted, _Tensors(file, folder / "model.safetensors"), "bert")
+    return params
+
+
+def model_config(folder: pathlib.Path, dropout: float) -> ModelConfig:
+    """The shape and the GELU that a checkpoint folder's config.json describes. Raises ConfigError for no BERT's."""
+    theirs = _read_config(folder)
+    activation = theirs.get("hidden_act", "gelu")
+    if activation not in GELUS:
+        raise ConfigError(f"{folder / 'config.json'}: hidden_act {activation!r} is none of {', '.join(GELUS)}")
+    shape = {ours: theirs[name] for name, ours in CONFIG_KEYS.items()}
+    return ModelConfig(**shape, gelu=GELUS[activation], dropout=dropout)
+
+
 def check_shape(config: ModelConfig, folder: pathlib.Path) -> None:
     """Raises ConfigError, with the flags to pass, if the folder's config.json describes another BERT."""
+    theirs = _read_config(folder)
+    wrong = [
+        f"--model.{ours}={theirs[name]}" for name, ours in CONFIG_KEYS.items() if theirs[name] != getattr(config, ours)
+    ]
+    if wrong:
+        raise ConfigError(f"{folder} has another shape than the config's model: pass {' '.join(wrong)}")
+
+
+def _read_config(folder: pathlib.Path) -> dict:
     file = folder / "config.json"
     if not file.exists():
         raise ConfigError(f"{folder} has no config.json: pass --init=FOLDER of a BERT with config.json")
     theirs = json.loads(file.read_text())
-    wrong = []
-    for name, ours in CONFIG_KEYS.items():
+    for name in CONFIG_KEYS:
         if name not in theirs:
             raise ConfigError(f"{file} lacks {name!r}: is it a BERT? pass --init=FOLDER of one")
-        if theirs[name] != getattr(config, ours):
-            wrong.append(f"--model.{ours}={theirs[name]}")
-    if wrong:
-        raise ConfigError(f"{folder} has another shape than the config's model: pass {' '.join(wrong)}")
+    return theirs
 
 
 def _open(file: pathlib.Path):

@@ -1,0 +1,134 @@
+"""Trains a tagger of named entities, from which salient spans can be taken (Guu et al. 2020, §3.4).
+
+    python -m realm_jax.training.tag --data=silver --corpus=asset:wiki-leads --out=runs/tagger
+    python -m realm_jax.training.tag --data=conll2003 --init=BERT_BASE --learning_rate=5e-5 --epochs=4 --out=runs/conll
+
+The same command goes on where it stopped.
+"""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from realm_jax import cli
+from realm_jax.training.tagger_folder import TagConfig, TaggerFolder
+from realm_jax.workdir import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from realm_jax.data.conll import LabelledSentence, Split
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    settings: Annotated[TagConfig, tyro.conf.arg(name="")]
+    out: str = "runs/tagger"
+    """Folder of the tagger; made, or gone on with."""
+
+
+def train(folder: TaggerFolder) -> None:
+    """Trains, or goes on from the last checkpoint, and writes the scores; does nothing once it is done."""
+    from realm_jax import parallel
+    from realm_jax.data import assets, wordpiece
+    from realm_jax.data.conll import types_of
+    from realm_jax.training import loop
+    from realm_jax.training.best import BestParams
+    from realm_jax.training.sentence_tagger import best_params
+    from realm_jax.training.tag_task import TagTask
+    from realm_jax.training.tagger_folder import METRIC, fingerprint
+
+    if folder.scores_file.exists():
+        print(f"{folder.path}: is done", flush=True)
+        return
+    parallel.set_up_compilation_cache()
+    config = folder.config
+    init = assets.fetch(config.init)
+    tokenizer = wordpiece.from_checkpoint(init)
+    sentences = {split: read(folder, split) for split in ("train", "dev", "test")}
+    types = types_of(sentences["train"])
+    model, first = first_params(config, init, types)
+    folder.write_model(model, types)
+    write_text(folder.tokenizer_file, tokenizer.to_str())
+    best = BestParams(folder.path, METRIC)
+    task = TagTask(config, model, types, tokenizer, sentences["train"], sentences["dev"], first, best)
+    loop.run(task, folder.path)
+    params = best_params(folder)
+    scores = {split: task.scores(params, sentences[split]).to_json() for split in ("dev", "test")}
+    told = {"sentences": {split: len(of_split) for split, of_split in sentences.items()}, "steps": task.steps}
+    told |= {"best_step": best.step, "train_seconds": train_seconds(folder)}
+    told["tagger"] = f"bert:{fingerprint(params, folder.tokenizer_file.read_text())}"
+    write_json(folder.scores_file, told | scores)
+
+
+def first_params(config: TagConfig, init: pathlib.Path, types: tuple[str, ...]) -> tuple:
+    """(shape, parameters on the host): BERT from `init`, the rest at random."""
+    import jax
+
+    from realm_jax.data.bio import label_set
+    from realm_jax.models import pretrained, tagger
+
+    model = pretrained.model_config(init, config.dropout)
+    params = tagger.init(model, len(label_set(types)), jax.random.key(config.seed))
+    return model, pretrained.load_bert(model, init, params)
+
+
+def read(folder: TaggerFolder, split: "Split") -> "list[LabelledSentence]":
+    """Labelled sentences of a split; silver ones are made once and kept in the folder."""
+    from realm_jax.data import conll, salient, silver, sources
+    from realm_jax.progress import Progress
+
+    config, kept = folder.config, folder.path / "silver"
+    if config.data == "conll2003":
+        return conll.read_conll2003(split, data_dir=config.data_dir)
+    if config.data == "silver" and not kept.exists():
+        wanted = {"train": config.sentences, "dev": config.dev_sentences, "test": config.test_sentences}
+        progress = Progress(f"{config.labels} on {config.corpus}, sentences")
+        silver.write_folder(sources.read(config.corpus), kept, salient.make_tagger(config.labels), wanted, progress)
+    return conll.read_folder(kept if config.data == "silver" else config.data, split)
+
+
+def train_seconds(folder: TaggerFolder) -> float:
+    """Seconds in training steps over all starts, from the metrics; evaluations are left out."""
+    import json
+
+    total, before = 0.0, 0
+    for line in (folder.path / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        total += record["step_seconds"] * (record["step"] - before)
+        before = record["step"]
+    return round(total, 1)
+
+
+def show(folder: TaggerFolder) -> None:
+    """Prints the scores on the test sentences and what comes next."""
+    scores = read_json(folder.scores_file)
+    print(f"{folder.path}: test, {scores['sentences']['test']:,} sentences, weights of step {scores['best_step']}:")
+    for name, of in scores["test"].items():
+        row = "  ".join(f"{key} {of[key]:.3f}" for key in ("precision", "recall", "f1"))
+        print(f"  {name:8} {row}  ({of['gold']} entities)")
+    print(f"trained for {scores['train_seconds']:.0f} s; scores in {folder.scores_file}")
+    print(f"next: python -m realm_jax.training.retag CORPUS_FOLDER --tagger={folder.path} --out=NEW_FOLDER", flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    flags = tyro.cli(
+        _Flags,
+        description="Train a tagger of named entities.",
+        args=argv,
+        default=_Flags(settings=TagConfig()),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    folder = TaggerFolder.create(flags.out, flags.settings)
+    train(folder)
+    show(folder)
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

