@@ -214,17 +214,17 @@ class TaggerInput:
     casings: Array
     """int32 [batch, tokens, 3]: how the word before, the wordpiece's own and the one after are written
     (`data.words.CASINGS`)."""
+    is_first: Array
+    """bool [batch, tokens]: true at the first wordpiece of each word, where its label stands."""
 
 
 @dataclass(frozen=True)
 class TaggerBatch:
-    """Sentences with the label of each word at its first wordpiece."""
+    """Sentences with their labels."""
 
     input: TaggerInput
     labels: Array
-    """int32 [batch, tokens]"""
-    weights: Array
-    """float32 [batch, tokens]: 1 at the first wordpiece of a word, 0 elsewhere."""
+    """int32 [batch, tokens]: ids of the words' labels at their first wordpieces, 0 elsewhere."""
 
 
 def register_pytrees() -> None:

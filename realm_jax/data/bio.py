@@ -6,9 +6,13 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from realm_jax.config import ConfigError
 
 OUTSIDE = "O"
+TRANSITION_WEIGHT, PRIOR_WEIGHT = 0.4, 0.2
+"""Of the labels' order against what a model sees; chosen on development sentences, see docs/taggers.md."""
 
 Chunk = tuple[int, int, str]
 """(first word, one past the last word, type)"""
@@ -61,3 +65,19 @@ def label_set(types: Sequence[str]) -> list[str]:
     if len(set(types)) < len(types) or not types:
         raise ConfigError(f"the labelled text has the entity types {list(types)}: it needs at least one")
     return [OUTSIDE, *(f"{position}-{kind}" for kind in types for position in "BI")]
+
+
+def transition_scores(sequences: Iterable[np.ndarray], num_labels: int) -> np.ndarray:
+    """float32 [labels + 1, labels]: what a label after another is worth; the last row is for the first word.
+
+    `sequences` are ids of the labels of sentences.
+
+    0.4 log P(label | label before) - 0.2 log P(label), from counts in labelled text, each with half a count more. A
+    model's p(label | sentence) has the second term in it already, so that some of it is taken out.
+    """
+    pairs = np.full((num_labels + 1, num_labels), 0.5)
+    for sequence in sequences:
+        np.add.at(pairs, (np.append(num_labels, sequence[:-1])[: len(sequence)], sequence), 1)
+    prior = pairs.sum(0) / pairs.sum()
+    after = pairs / pairs.sum(1, keepdims=True)
+    return (TRANSITION_WEIGHT * np.log(after) - PRIOR_WEIGHT * np.log(prior)).astype(np.float32)

@@ -87,12 +87,14 @@ def pad(sentences: Sequence[Words], rows: int, length: int, special: SpecialIds)
     """`[CLS] sentence [SEP]`, cut to `length` and padded to [rows, length]; rows beyond the sentences are padding."""
     ids = np.full((rows, length), special.pad, np.int32)
     casings = np.zeros((rows, length, NEIGHBOURS), np.int32)
+    is_first = np.zeros((rows, length), bool)
     limits = np.zeros((rows, 1), np.int64)
     for row, words in enumerate(sentences):
         used = min(len(words.ids), length - 2)
         ids[row, 0], ids[row, used + 1] = special.cls, special.sep
         ids[row, 1 : used + 1] = words.ids[:used]
         casings[row, 1 : used + 1] = np.reshape(words.casings[:used], (used, NEIGHBOURS))
+        is_first[row, [1 + first for first in words.firsts if first < used]] = True
         limits[row] = used + 2
     mask = np.arange(length) < limits
-    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings)
+    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings, is_first)

@@ -8,6 +8,7 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.config import Config, ModelConfig
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.length_batches import length_batches
 from realm_jax.models import embedder
 from realm_jax.types import Tokens
 
@@ -52,30 +53,16 @@ def embed_corpus(
         between_batches: called with (blocks done, blocks to do); may raise to stop.
     """
     embed = TowerEmbedder(config, params, "block")
-    order = first + np.argsort(corpus.lengths[first:], kind="stable")
-    done = 0
-    while done < len(order):
-        size, length = _next_batch(config, corpus.lengths, order, done)
-        rows = order[done : done + size]
+    lengths, done = corpus.lengths[first:], 0
+    plan = {
+        "batch_tokens": config.index.embed_batch_tokens,
+        "step": LENGTH_STEP,
+        "most": config.corpus.block_len_tokens,
+    }
+    for chosen, size, length in length_batches(lengths, **plan, devices=parallel.num_devices()):
+        rows = first + chosen
         padded = np.concatenate([rows, np.full(size - len(rows), -1)])
         embedding = embed(corpus.embedder_tokens(padded, length))
         out[rows] = embedding[: len(rows)].astype(out.dtype)
         done += len(rows)
-        between_batches(done, len(order))
-
-
-def _next_batch(config: Config, lengths: np.ndarray, order: np.ndarray, done: int) -> tuple[int, int]:
-    """(batch size, padded length): sizes depend on the length alone, but for the last, so that few are compiled."""
-    devices = parallel.num_devices()
-    length = _round_up(int(lengths[order[done]]), config.corpus.block_len_tokens)
-    while True:
-        size = max(1, config.index.embed_batch_tokens // length // devices) * devices
-        longest = _round_up(int(lengths[order[min(done + size, len(order)) - 1]]), config.corpus.block_len_tokens)
-        if longest <= length:
-            left = -(-(len(order) - done) // devices)
-            return min(size, devices * (1 << (left - 1).bit_length())), length
-        length = longest
-
-
-def _round_up(length: int, most: int) -> int:
-    return min(most, -(-length // LENGTH_STEP) * LENGTH_STEP)
+        between_batches(done, len(lengths))

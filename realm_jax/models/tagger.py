@@ -4,6 +4,9 @@
 
 The paper's salient spans come from such a tagger (Guu et al. 2020, §3.4). Small tables of casings, of a word and its
 neighbours, zero at first, are added to the embeddings: lower-cased wordpieces hide what tells names from other words.
+The labels of a sentence are the best sequence, so that the words of an entity agree on its type:
+
+    argmax over y of  sum over words of  log p(y_i | sentence) + transition(y_(i-1), y_i)
 """
 
 from collections.abc import Sequence
@@ -12,12 +15,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
 from realm_jax.config import ModelConfig
 from realm_jax.data.bio import chunks
 from realm_jax.data.words import CASINGS, NEIGHBOURS, Words
-from realm_jax.models.bert import INITIAL_STDDEV, Bert
+from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
 from realm_jax.types import Span, TaggerInput, Tokens
 
 
@@ -47,7 +50,7 @@ class TokenClassifier(nn.Module):
 def init(config: ModelConfig, num_labels: int, rng: jax.Array) -> dict:
     """Random parameters; no casing makes a difference yet."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    sentences = TaggerInput(tokens, jnp.zeros((1, 4, NEIGHBOURS), jnp.int32))
+    sentences = TaggerInput(tokens, jnp.zeros((1, 4, NEIGHBOURS), jnp.int32), jnp.ones((1, 4), bool))
     return TokenClassifier(config, num_labels).init(rng, sentences)["params"]
 
 
@@ -62,6 +65,38 @@ def label_logits(
     rngs = None if rng is None else {"dropout": rng}
     model = TokenClassifier(config, num_labels)
     return model.apply({"params": params}, sentences, deterministic=rng is None, rngs=rngs)
+
+
+def best_labels(
+    logits: Float[Array, "batch tokens labels"],
+    is_first: Bool[Array, "batch tokens"],
+    transitions: Float[Array, "labels_and_start labels"],
+) -> UInt8[Array, "batch tokens"]:
+    """Viterbi's best sequence of labels over the words; a word's label stands at all of its wordpieces.
+
+    Args:
+        is_first: true at each word's first wordpiece.
+        transitions: as `data.bio.transition_scores` gives them.
+    """
+    num_labels = logits.shape[-1]
+    logp = jax.nn.log_softmax(logits).swapaxes(0, 1)
+    at_word = is_first.swapaxes(0, 1)[..., None]
+    start = jnp.full((logits.shape[0], num_labels + 1), MASKED_SCORE).at[:, -1].set(0.0)
+    same = jnp.arange(num_labels + 1)
+
+    def forward(score, step):  # score: [batch, labels + 1] of the best sequences so far, by last label
+        logp, at_word = step
+        through = score[:, :, None] + transitions  # [batch, before, label]
+        ended = jnp.pad(through.max(1) + logp, ((0, 0), (0, 1)), constant_values=MASKED_SCORE)
+        before = jnp.pad(through.argmax(1), ((0, 0), (0, 1)))
+        return jnp.where(at_word, ended, score), jnp.where(at_word, before, same)
+
+    def backward(label, before):
+        return jnp.take_along_axis(before, label[:, None], 1)[:, 0], label
+
+    score, befores = jax.lax.scan(forward, start, (logp, at_word))
+    _, labels = jax.lax.scan(backward, score.argmax(-1), befores, reverse=True)
+    return labels.swapaxes(0, 1).astype(jnp.uint8)
 
 
 def word_labels(words: Words, label_ids: np.ndarray, labels: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from realm_jax import parallel
@@ -38,12 +37,15 @@ class WordLabeller:
         types: entity types, in the order of the labels' ids.
         params: on the host.
         tokenizer: without truncation and padding.
+        transitions: of `data.bio.transition_scores`.
     """
 
-    def __init__(self, model: ModelConfig, types: tuple[str, ...], params: dict, tokenizer: Any):
+    def __init__(
+        self, model: ModelConfig, types: tuple[str, ...], params: dict, tokenizer: Any, transitions: np.ndarray
+    ):
         self._labels, self._max_len = label_set(types), model.max_positions
         self._tokenizer, self._special = tokenizer, SpecialIds.from_tokenizer(tokenizer)
-        self._params = parallel.replicate(params)
+        self._params = parallel.replicate((params, transitions))
         self._run = _compiled(model, len(self._labels))
 
     def __call__(self, sentences: Sequence[str]) -> list[tuple[Words, list[str]]]:
@@ -75,8 +77,10 @@ class WordLabeller:
 
 @functools.cache  # one function, so that the next parameters find it compiled
 def _compiled(model: ModelConfig, num_labels: int) -> Callable:
-    def best(params, sentences):
-        return tagger.label_logits(model, num_labels, params, sentences).argmax(-1).astype(jnp.uint8)
+    def best(params_and_transitions, sentences):
+        params, transitions = params_and_transitions
+        logits = tagger.label_logits(model, num_labels, params, sentences)
+        return tagger.best_labels(logits, sentences.is_first, transitions)
 
     return parallel.device_map(best)
 
@@ -95,11 +99,9 @@ class SentenceTagger:
     def open(cls, path: Any) -> "SentenceTagger":
         """The best weights of a tagger's folder. Raises ConfigError if there are none."""
         folder = TaggerFolder.open(path)
-        model, types = folder.read_model()
         params = best_params(folder)
-        tokenizer = wordpiece.load(folder.tokenizer_file)
-        name = f"bert:{fingerprint(params, folder.tokenizer_file.read_text())}"
-        return cls(WordLabeller(model, types, params, tokenizer), name)
+        labeller = WordLabeller(*folder.read_model(), params, wordpiece.load(folder.tokenizer_file), folder.transitions)
+        return cls(labeller, f"bert:{fingerprint(params, folder)}")
 
     def __call__(self, sentences: list[str], title: str) -> list[list[Span]]:
         """Spans of the sentences of one document."""

@@ -48,16 +48,16 @@ def train(folder: TaggerFolder) -> None:
     sentences = {split: read(folder, split) for split in ("train", "dev", "test")}
     types = types_of(sentences["train"])
     model, first = first_params(config, init, types)
-    folder.write_model(model, types)
-    write_text(folder.tokenizer_file, tokenizer.to_str())
     best = BestParams(folder.path, METRIC)
     task = TagTask(config, model, types, tokenizer, sentences["train"], sentences["dev"], first, best)
+    folder.write_model(model, types, task.transitions)
+    write_text(folder.tokenizer_file, tokenizer.to_str())
     loop.run(task, folder.path)
     params = best_params(folder)
     scores = {split: task.scores(params, sentences[split]).to_json() for split in ("dev", "test")}
     told = {"sentences": {split: len(of_split) for split, of_split in sentences.items()}, "steps": task.steps}
     told |= {"best_step": best.step, "train_seconds": train_seconds(folder)}
-    told["tagger"] = f"bert:{fingerprint(params, folder.tokenizer_file.read_text())}"
+    told["tagger"] = f"bert:{fingerprint(params, folder)}"
     write_json(folder.scores_file, told | scores)
 
 

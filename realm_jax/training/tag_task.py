@@ -11,7 +11,7 @@ import optax
 
 from realm_jax import parallel
 from realm_jax.config import ModelConfig
-from realm_jax.data.bio import OUTSIDE, chunks, iob1, label_set
+from realm_jax.data.bio import OUTSIDE, chunks, iob1, label_set, transition_scores
 from realm_jax.data.conll import LabelledSentence
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.pipeline import Batches, Examples
@@ -60,6 +60,7 @@ class TagTask(Task):
         self._word_labels = [
             _label_ids(sentence, words, self._labels) for sentence, words in zip(train, self._words, strict=True)
         ]
+        self.transitions = transition_scores(self._word_labels, len(self._labels))
         self._steps_an_epoch = -(-len(train) // config.batch_size)
         self.steps, self.seed, self.log_every = config.epochs * self._steps_an_epoch, config.seed, config.log_every
         cut = sum(len(words.ids) + 2 > self._max_len for words in self._words)
@@ -81,10 +82,11 @@ class TagTask(Task):
         dropout_rng = rng if self._model.dropout else None
         logits = tagger.label_logits(self._model, len(self._labels), params["tagger"], batch.input, dropout_rng)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        count = batch.weights.sum()
-        right = ((logits.argmax(-1) == batch.labels) * batch.weights).sum()
+        weights = batch.input.is_first.astype(jnp.float32)
+        count = weights.sum()
+        right = ((logits.argmax(-1) == batch.labels) * weights).sum()
         tokens = batch.input.tokens.mask.sum().astype(jnp.float32)
-        return (losses * batch.weights).sum(), count, {"accuracy": (right, count), "tokens": (tokens, 1.0)}
+        return (losses * weights).sum(), count, {"accuracy": (right, count), "tokens": (tokens, 1.0)}
 
     def stream(self, state: dict) -> Batches:
         """Sentences in a shuffled order, padded to a batch's longest."""
@@ -106,14 +108,12 @@ class TagTask(Task):
 
     def _batch(self, chosen: np.ndarray, seeds: np.ndarray, length: int) -> TaggerBatch:
         labels = np.zeros((len(chosen), length), np.int32)
-        weights = np.zeros((len(chosen), length), np.float32)
         for row, i in enumerate(chosen):
-            at = 1 + np.array(self._words[i].firsts)
+            at = 1 + np.array(self._words[i].firsts, np.int64)
             seen = at < length - 1
             labels[row, at[seen]] = self._word_labels[i][seen]
-            weights[row, at[seen]] = 1.0
         sentences = [self._hide(self._words[i], int(seed)) for i, seed in zip(chosen, seeds, strict=True)]
-        return TaggerBatch(pad(sentences, len(chosen), length, self._special), labels, weights)
+        return TaggerBatch(pad(sentences, len(chosen), length, self._special), labels)
 
     def _hide(self, words: Words, seed: int) -> Words:
         """A sentence with some of its words behind [MASK]; how they are written stays visible."""
@@ -135,7 +135,7 @@ class TagTask(Task):
 
     def scores(self, params: dict, sentences: Sequence[LabelledSentence]) -> EntityScores:
         """Entity scores of host parameters on labelled sentences."""
-        return score(WordLabeller(self._model, self._types, params, self._tokenizer), sentences)
+        return score(WordLabeller(self._model, self._types, params, self._tokenizer, self.transitions), sentences)
 
 
 def score(labeller: WordLabeller, sentences: Sequence[LabelledSentence]) -> EntityScores:

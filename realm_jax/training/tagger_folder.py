@@ -9,6 +9,7 @@ The names are not those of a run's workdir, since commands look for runs beside 
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -41,15 +42,15 @@ class TagConfig:
     init: str = "asset:bert-tiny"
     """First weights and vocabulary, of an uncased BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder.
     A table of casings beside the wordpieces keeps what the vocabulary drops."""
-    epochs: int = 10
+    epochs: int = 6
     """Passes over the training sentences."""
     batch_size: int = 32
     """Sentences a step over all devices."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     """Peak rate of BERT's AdamW; BERT-base wants 5e-5 (Devlin et al. 2019, A.3)."""
     dropout: float = 0.1
     """Dropout rate."""
-    word_dropout: float = 0.2
+    word_dropout: float = 0.1
     """Share of a training sentence's words that [MASK] hides, so that the tagger learns from casing and context what
     it cannot know by heart: most names are rare."""
     max_len_tokens: int = 128
@@ -117,21 +118,27 @@ class TaggerFolder:
         """Scores on development and test sentences; there once the tagger is trained."""
         return self.path / "scores.json"
 
-    def write_model(self, model: ModelConfig, types: tuple[str, ...]) -> None:
-        """Says what the weights are of."""
-        write_json(self.path / "tagger.json", {"model": dataclasses.asdict(model), "types": list(types)})
+    def write_model(self, model: ModelConfig, types: tuple[str, ...], transitions: np.ndarray) -> None:
+        """Says what the weights are of, and keeps what comes of counting."""
+        values = {"model": dataclasses.asdict(model), "types": list(types)}
+        write_json(self.path / "tagger.json", values | {"transitions": transitions.tolist()})
 
     def read_model(self) -> tuple[ModelConfig, tuple[str, ...]]:
         """(shape, entity types)"""
         values = read_json(self.path / "tagger.json")
         return ModelConfig(**values["model"]), tuple(values["types"])
 
+    @property
+    def transitions(self) -> np.ndarray:
+        """float32 [labels + 1, labels]: see `data.bio.transition_scores`."""
+        return np.array(read_json(self.path / "tagger.json")["transitions"], np.float32)
 
-def fingerprint(params: dict, tokenizer_json: str) -> str:
-    """Eight bytes in hexadecimal that differ for other weights or another vocabulary."""
-    digest = hashlib.sha256(tokenizer_json.encode())
 
-    def add(name: str, tree) -> None:
+def fingerprint(params: dict, folder: TaggerFolder) -> str:
+    """Eight bytes in hexadecimal that differ for other weights, transitions, types or another vocabulary."""
+    digest = hashlib.sha256(folder.tokenizer_file.read_bytes() + (folder.path / "tagger.json").read_bytes())
+
+    def add(name: str, tree: Any) -> None:
         if isinstance(tree, dict):
             for key in sorted(tree):
                 add(f"{name}.{key}", tree[key])

@@ -59,4 +59,6 @@ def test_padding_and_cutting(tokenizer):
     assert batch.tokens.ids[1].tolist() == [special.cls, *short.ids, special.sep, *[special.pad] * (8 - used)]
     assert batch.tokens.mask.sum(1).tolist() == [8, used, 0, 0]
     assert batch.casings[0, 1:7].tolist() == [list(t) for t in long.casings[:6]]
+    assert np.flatnonzero(batch.is_first[0]).tolist() == [1 + first for first in long.firsts if first < 6]
+    assert np.flatnonzero(batch.is_first[1]).tolist() == [1] and not batch.is_first[2:].any()
     assert not batch.casings[1, used - 1 :].any() and not batch.casings[:, 0].any()

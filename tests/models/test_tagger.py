@@ -1,13 +1,15 @@
 """The tagger: casings change nothing at first, padding never does, and labels become spans by hand."""
 
 import dataclasses
+import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from realm_jax.config import ModelConfig
-from realm_jax.data.bio import label_set
+from realm_jax.data.bio import label_set, transition_scores
 from realm_jax.data.words import CASINGS, Words
 from realm_jax.models import tagger
 from realm_jax.types import Span, TaggerInput, Tokens
@@ -28,7 +30,7 @@ def sentences(length=8, used=(8, 5)):
     mask = np.arange(length) < np.array(used)[:, None]
     ids = rng.integers(0, CONFIG.vocab_size, (2, 8))[:, :length].astype(np.int32) * mask
     casings = rng.integers(0, len(CASINGS), (2, 8, 3))[:, :length].astype(np.int32)
-    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings)
+    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings, mask)
 
 
 def logits(params, batch, **kwargs):
@@ -72,6 +74,40 @@ def test_dropout_only_with_a_key(params):
     np.testing.assert_array_equal(
         tagger.label_logits(config, len(LABELS), params, sentences()), logits(params, sentences())
     )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_labels_are_the_best_of_all_sequences(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (3, 7, len(LABELS))).astype(np.float32)
+    is_first = rng.random((3, 7)) < 0.5
+    transitions = rng.normal(0, 2, (len(LABELS) + 1, len(LABELS))).astype(np.float32)
+    found = np.asarray(tagger.best_labels(jnp.asarray(logits), jnp.asarray(is_first), jnp.asarray(transitions)))
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    for row in range(3):
+        words = np.flatnonzero(is_first[row])
+
+        def worth(labels, row=row, words=words):
+            pairs = zip([len(LABELS), *labels], labels, strict=False)
+            return sum(logp[row, words, labels]) + sum(transitions[a, b] for a, b in pairs)
+
+        best = max(itertools.product(range(len(LABELS)), repeat=len(words)), key=lambda labels: worth(list(labels)))
+        assert found[row, words].tolist() == list(best)
+
+
+def test_transitions_make_the_words_of_an_entity_agree():
+    sequences = [np.array([0, 1, 2, 0])] * 50 + [np.array([0, 3, 4, 4])] * 50  # O PER PER O, O LOC LOC LOC
+    transitions = transition_scores(sequences, len(LABELS))
+    assert transitions.shape == (len(LABELS) + 1, len(LABELS)) and np.isfinite(transitions).all()
+    logits = np.log(
+        np.array([[[0.9, 0.025, 0.025, 0.025, 0.025], [0, 0.5, 0, 0.4, 0.1], [0, 0, 0.1, 0.1, 0.8]]]) + 1e-3
+    )
+    every = np.ones((1, 3), bool)
+    best = [
+        tagger.best_labels(jnp.asarray(logits, jnp.float32), jnp.asarray(every), jnp.asarray(table)).tolist()[0]
+        for table in (np.zeros_like(transitions), transitions)
+    ]
+    assert best == [[0, 1, 4], [0, 3, 4]]
 
 
 def test_labels_stand_at_first_wordpieces_and_become_spans():
