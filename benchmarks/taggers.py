@@ -60,7 +60,10 @@ def main() -> None:
         values = {"wiki": agreement(found, seconds), "annotated": against(found, annotations)}
         print(write_result("taggers", values))
     before, rest = PAGE.read_text().split(BEGIN)
-    page = before + BEGIN + tables(json.loads((RESULTS / "taggers.json").read_text())) + END + rest.split(END)[1]
+    result, alone, parts = (
+        json.loads((RESULTS / f"{name}.json").read_text()) for name in ("taggers", "tagger", "tagger_parts")
+    )
+    page = before + BEGIN + tagger_tables(alone, parts) + tables(result) + END + rest.split(END)[1]
     if flags.check and page != PAGE.read_text():
         sys.exit("docs/taggers.md is out of date: run python benchmarks/taggers.py")
     PAGE.write_text(page)
@@ -157,6 +160,37 @@ def _characters(gold: list[list[Span]], predicted: list[list[Span]]) -> float:
     return round(score_spans(*sides).overall.f1, 4)
 
 
+def tagger_tables(alone: dict, parts: dict) -> str:
+    """The tables of one tagger and of what its parts are worth, as Markdown."""
+    values = alone["values"]
+    trained, count = values["trained_on"], values["sentences"]
+    of_model = f"{values['model']['layers']} layers, {values['model']['width']} wide"
+    lines = [
+        f"**A BERT of {of_model}** ({trained['init']}), {count['train']:,} silver sentences of {trained['corpus']} by "
+        f"{trained['labels']}; {count['test']:,} test sentences of other articles",
+        "",
+        "| type | precision | recall | F1 | entities |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for kind, of in values["test"].items():
+        scores = " | ".join(f"{of[key]:.3f}" for key in ("precision", "recall", "f1"))
+        lines.append(f"| {'all' if kind == 'overall' else kind} | {scores} | {of['gold']:,} |")
+    lines += [
+        "",
+        f"Trained in {values['train_seconds']:.0f} s; it tags {values['sentences_per_second']:,.0f} sentences/s "
+        f"({values['wordpieces_per_second']:,} wordpieces; {values['padding_share']:.0%} of that is padding).",
+        "",
+        _stamp(alone),
+        "",
+        "| F1 on the test sentences | all | PER | ORG | LOC | MISC |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, f1 in parts["values"]["test_f1"].items():
+        cells = " | ".join(f"{f1[kind]:.3f}" for kind in ("overall", "PER", "ORG", "LOC", "MISC"))
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join([*lines, "", _stamp(parts), "", ""])
+
+
 def tables(result: dict) -> str:
     """The page's tables, as Markdown."""
     wiki, hand = result["values"]["wiki"], result["values"]["annotated"]
@@ -174,9 +208,13 @@ def tables(result: dict) -> str:
     lines += ["| tagger | " + " | ".join(columns.values()) + " |", "|---|" + "---:|" * len(columns)]
     for name, of in hand["taggers"].items():
         lines.append(f"| {name} | " + " | ".join("" if of[c] is None else f"{of[c]:.3f}" for c in columns) + " |")
+    return "\n".join([*lines, "", _stamp(result), ""])
+
+
+def _stamp(result: dict) -> str:
     hardware = f"{result['hardware']['cores']} cores, {result['hardware']['cpu']}"
-    stamp = f"{result['date'][:10]}, commit {result['commit'][:8]}, {hardware}"
-    return "\n".join([*lines, "", f"<sub>`{result['command']}`; {stamp}.</sub>", ""])
+    note = f" {result['note']}" if result["note"] else ""
+    return f"<sub>`{result['command']}`; {result['date'][:10]}, commit {result['commit'][:8]}, {hardware}.{note}</sub>"
 
 
 if __name__ == "__main__":

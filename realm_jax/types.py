@@ -212,8 +212,7 @@ class TaggerInput:
     tokens: Tokens
     """[batch, tokens]: `[CLS] sentence [SEP]`"""
     casings: Array
-    """int32 [batch, tokens, 3]: how the word before, the wordpiece's own and the one after are written
-    (`data.words.CASINGS`)."""
+    """int32 [batch, tokens]: how the word of each wordpiece is written (`data.words.CASINGS`)."""
     is_first: Array
     """bool [batch, tokens]: true at the first wordpiece of each word, where its label stands."""
 

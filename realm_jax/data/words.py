@@ -18,9 +18,6 @@ from realm_jax.types import TaggerInput, Tokens
 CASINGS = ("none", "lower", "Capitalised", "C", "CAPITALS", "miXed", "123", "a1", "?!")
 """How a word is written: special tokens and padding, five ways of letters, digits, both, and neither."""
 
-NEIGHBOURS = 3
-"""A word is given its own casing and those of the words before and after it."""
-
 
 @dataclass(frozen=True)
 class Words:
@@ -28,8 +25,8 @@ class Words:
 
     ids: list[int]
     """Wordpieces of the sentence."""
-    casings: list[tuple[int, int, int]]
-    """Of each wordpiece: places in `CASINGS` of the word before, its own word and the word after."""
+    casings: list[int]
+    """Of each wordpiece: its word's place in `CASINGS`."""
     firsts: list[int]
     """First wordpiece of each word."""
     starts: list[int]
@@ -58,11 +55,9 @@ def _words(sentence: str, encoding: Any) -> Words:
             limits.append(limit)
             last = word
         limits[-1] = limit
-    own = [casing_of(sentence[start:limit]) for start, limit in zip(starts, limits, strict=True)]
-    widths = np.diff([*firsts, len(encoding)])
-    casings: list[tuple[int, int, int]] = []
-    for width, triple in zip(widths, zip([0, *own], own, [*own[1:], 0], strict=False), strict=True):
-        casings += [triple] * width
+    casings: list[int] = []
+    for start, limit, width in zip(starts, limits, np.diff([*firsts, len(encoding)]), strict=True):
+        casings += [casing_of(sentence[start:limit])] * width
     return Words(encoding.ids, casings, firsts, starts, limits)
 
 
@@ -86,14 +81,14 @@ def casing_of(word: str) -> int:
 def pad(sentences: Sequence[Words], rows: int, length: int, special: SpecialIds) -> TaggerInput:
     """`[CLS] sentence [SEP]`, cut to `length` and padded to [rows, length]; rows beyond the sentences are padding."""
     ids = np.full((rows, length), special.pad, np.int32)
-    casings = np.zeros((rows, length, NEIGHBOURS), np.int32)
+    casings = np.zeros((rows, length), np.int32)
     is_first = np.zeros((rows, length), bool)
     limits = np.zeros((rows, 1), np.int64)
     for row, words in enumerate(sentences):
         used = min(len(words.ids), length - 2)
         ids[row, 0], ids[row, used + 1] = special.cls, special.sep
         ids[row, 1 : used + 1] = words.ids[:used]
-        casings[row, 1 : used + 1] = np.reshape(words.casings[:used], (used, NEIGHBOURS))
+        casings[row, 1 : used + 1] = words.casings[:used]
         is_first[row, [1 + first for first in words.firsts if first < used]] = True
         limits[row] = used + 2
     mask = np.arange(length) < limits

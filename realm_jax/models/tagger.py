@@ -2,8 +2,8 @@
 
     logits = Dense(dropout(BERT(word + position + segment + casing)))
 
-The paper's salient spans come from such a tagger (Guu et al. 2020, §3.4). Small tables of casings, of a word and its
-neighbours, zero at first, are added to the embeddings: lower-cased wordpieces hide what tells names from other words.
+The paper's salient spans come from such a tagger (Guu et al. 2020, §3.4). A small table of casings, zero at
+first, is added to the embeddings: lower-cased wordpieces hide what tells names from other words.
 The labels of a sentence are the best sequence, so that the words of an entity agree on its type:
 
     argmax over y of  sum over words of  log p(y_i | sentence) + transition(y_(i-1), y_i)
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from realm_jax.config import ModelConfig
 from realm_jax.data.bio import chunks
-from realm_jax.data.words import CASINGS, NEIGHBOURS, Words
+from realm_jax.data.words import CASINGS, Words
 from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
 from realm_jax.types import Span, TaggerInput, Tokens
 
@@ -34,7 +34,7 @@ class TokenClassifier(nn.Module):
         config = self.config
         self.bert = Bert(config)
         self.casing = nn.Embed(
-            NEIGHBOURS * len(CASINGS), config.hidden_size, dtype=config.dtype, embedding_init=nn.initializers.zeros
+            len(CASINGS), config.hidden_size, dtype=config.dtype, embedding_init=nn.initializers.zeros
         )
         self.dropout = nn.Dropout(config.dropout)
         normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
@@ -42,15 +42,14 @@ class TokenClassifier(nn.Module):
 
     def __call__(self, sentences: TaggerInput, deterministic: bool = True) -> Float[Array, "batch tokens labels"]:
         """Args: arrays of shape [batch, tokens]."""
-        table_rows = sentences.casings + len(CASINGS) * jnp.arange(NEIGHBOURS)
-        hidden = self.bert(sentences.tokens, deterministic, self.casing(table_rows).sum(-2))
+        hidden = self.bert(sentences.tokens, deterministic, self.casing(sentences.casings))
         return self.label(self.dropout(hidden, deterministic)).astype(jnp.float32)
 
 
 def init(config: ModelConfig, num_labels: int, rng: jax.Array) -> dict:
     """Random parameters; no casing makes a difference yet."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    sentences = TaggerInput(tokens, jnp.zeros((1, 4, NEIGHBOURS), jnp.int32), jnp.ones((1, 4), bool))
+    sentences = TaggerInput(tokens, jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool))
     return TokenClassifier(config, num_labels).init(rng, sentences)["params"]
 
 

@@ -29,7 +29,7 @@ def sentences(length=8, used=(8, 5)):
     rng = np.random.default_rng(1)
     mask = np.arange(length) < np.array(used)[:, None]
     ids = rng.integers(0, CONFIG.vocab_size, (2, 8))[:, :length].astype(np.int32) * mask
-    casings = rng.integers(0, len(CASINGS), (2, 8, 3))[:, :length].astype(np.int32)
+    casings = rng.integers(0, len(CASINGS), (2, 8))[:, :length].astype(np.int32)
     return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings, mask)
 
 
@@ -45,19 +45,6 @@ def test_casings_make_no_difference_at_first_and_one_later(params):
     table = np.random.default_rng(2).normal(0, 0.1, params["casing"]["embedding"].shape).astype(np.float32)
     moved = params | {"casing": {"embedding": table}}
     assert np.abs(logits(moved, batch) - logits(moved, other)).max() > 1e-4
-
-
-def test_own_casing_and_the_neighbours_have_tables_of_their_own(params):
-    table = np.zeros_like(params["casing"]["embedding"])
-    table[len(CASINGS) + 3] = np.random.default_rng(3).normal(size=16)  # own casing 3
-    moved = params | {"casing": {"embedding": table}}
-    batch = sentences()
-    of = [np.zeros((2, 8, 3), np.int32) for _ in range(3)]
-    for place in range(3):
-        of[place][0, 2, place] = 3
-    plain = logits(params, batch)
-    changed = [np.abs(logits(moved, dataclasses.replace(batch, casings=c)) - plain).max() > 1e-4 for c in of]
-    assert changed == [False, True, False]
 
 
 def test_padding_makes_no_difference(params):
@@ -114,7 +101,7 @@ def test_labels_stand_at_first_wordpieces_and_become_spans():
     text = "Jean-Luc saw New York"
     words = Words(
         ids=list(range(8)),
-        casings=[(0, 0, 0)] * 8,
+        casings=[0] * 8,
         firsts=[0, 2, 3, 4, 5, 7],  # the first and the fifth word have two wordpieces
         starts=[0, 4, 5, 9, 13, 17],
         limits=[4, 5, 8, 12, 16, 21],
