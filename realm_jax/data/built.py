@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from realm_jax.config import ConfigError
 from realm_jax.data import wordpiece
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.manifest import MANIFEST
+from realm_jax.data.manifest import MANIFEST, write_manifest
+from realm_jax.data.segment import COLUMNS, link
 
 TOKENIZER = "tokenizer.json"
 UNFINISHED = "work"
@@ -55,18 +56,10 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
         return taken
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    names = {segment["name"] for segment in built.manifest["segments"]} | {MANIFEST}
-    others = [entry.name for entry in built.folder.iterdir() if entry.name not in names]
-    shutil.copytree(built.folder, partial, copy_function=_link, ignore=lambda *_: others)
+    for entry in built.manifest["segments"]:
+        (partial / entry["name"]).mkdir(parents=True)
+        for column in COLUMNS:
+            link(built.folder / entry["name"] / f"{column}.bin", partial / entry["name"] / f"{column}.bin")
+    write_manifest(partial, built.manifest)
     os.replace(partial, target)
     return Corpus.open(target)
-
-
-def _link(source: str, target: str) -> None:
-    if pathlib.Path(source).name == MANIFEST:
-        shutil.copy2(source, target)
-        return
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copy2(source, target)

@@ -97,11 +97,11 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
     return sorted(found, key=lambda span: (-span.count, span.text, span.type))
 
 
-def dropped(corpus: Corpus) -> list[tuple[str, str, int]]:
-    """(when, reason, how many) of what the manifest says was left out: on reading the source and on cutting."""
-    reading = corpus.manifest.get("build", {}).get("counts", {})
+def dropped(manifest: dict) -> list[tuple[str, str, int]]:
+    """(when, reason, how many) of what a manifest says was left out: on reading the source and on cutting."""
+    reading = manifest.get("build", {}).get("counts", {})
     cutting = Counter()
-    for entry in corpus.manifest["segments"]:
+    for entry in manifest["segments"]:
         cutting.update(entry["counts"])
     rows = [("reading", reason, number) for reason, number in reading.items()]
     return rows + [("cutting", reason.replace("_", " "), number) for reason, number in cutting.items()]

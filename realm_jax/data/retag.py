@@ -20,7 +20,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, place_spans
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, read_manifest, sha256, write_manifest
-from realm_jax.data.segment import COLUMNS, SPAN, Segment, segment_hash
+from realm_jax.data.segment import COLUMNS, SPAN, Segment, link, segment_hash
 from realm_jax.types import Span
 from realm_jax.workdir import read_json, write_json, write_text
 
@@ -126,7 +126,7 @@ class _SegmentMaker:
                 progress(done)
         (partial / "blocks.bin").write_bytes(blocks.tobytes())
         for name in COLUMNS.keys() - set(NEW):
-            _link(self._folder / f"{name}.bin", partial / f"{name}.bin")
+            link(self._folder / f"{name}.bin", partial / f"{name}.bin")
         os.replace(partial, folder)
         types = list(self._types)
         return self._entry | {
@@ -183,10 +183,3 @@ def _ends(first: int, limit: int) -> tuple[tuple[str, int], tuple[str, int]]:
 def _digest(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copy2(source, target)

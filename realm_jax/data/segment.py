@@ -7,6 +7,7 @@ only what is asked for; writing holds one batch of rows in memory.
 import hashlib
 import os
 import pathlib
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,6 +77,14 @@ class Segment:
                 raise ConfigError(f"{path}: is not the file of {size} bytes that was built: delete {folder.parent}")
             columns[name] = np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
         return cls(first_block, entry["span_types"], **columns)
+
+
+def link(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Shares a file that nobody changes, by a hard link, or by a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:

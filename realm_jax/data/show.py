@@ -56,7 +56,7 @@ def show(flags: Flags, console: Console) -> None:
     for block in blocks:
         console.print()
         console.print(show_block.terminal(block, types))
-    counted, drops = census.take(corpus), census.dropped(corpus)
+    counted, drops = census.take(corpus), census.dropped(corpus.manifest)
     facts = _facts(corpus, counted)
     lines = [f"{name}: {value}" for name, value in facts]
     lines += [f"left out on {when}: {reason}: {number:,}" for when, reason, number in drops if number]

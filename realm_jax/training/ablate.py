@@ -140,9 +140,9 @@ def _lent(config: Config, lender: Workdir) -> list[str]:
 
 
 def _config(config: Config, seed: int, flags: _Flags) -> Config:
-    knowledge, text = flags.corpus or config.corpus.knowledge, config.corpus.pretrain_text and flags.text
-    text = text or config.corpus.pretrain_text
-    corpus = dataclasses.replace(config.corpus, knowledge=knowledge, pretrain_text=text)
+    corpus = dataclasses.replace(config.corpus, knowledge=flags.corpus or config.corpus.knowledge)
+    if corpus.pretrain_text and flags.text:
+        corpus = dataclasses.replace(corpus, pretrain_text=flags.text)
     return dataclasses.replace(config, seed=seed, corpus=corpus).check()
 
 

@@ -135,7 +135,7 @@ def test_frequent_spans_equal_a_counter(store, monkeypatch, sorted_spans, part_b
 
 
 def test_dropped_lists_reading_and_cutting(store):
-    rows = census.dropped(store)
+    rows = census.dropped(store.manifest)
     assert rows[:2] == [("reading", "redirects", 12), ("reading", "other <namespace>", 3)]
     summed = Counter()
     for entry in store.manifest["segments"]:

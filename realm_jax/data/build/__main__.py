@@ -91,6 +91,8 @@ def _build(job: "Job", flags: _Flags, workers: int) -> dict:
 
 def summary(manifest: dict, out: str) -> str:
     """What was made, what was dropped and why, and the next commands."""
+    from realm_jax.data import census
+
     totals = {
         key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")
     }
@@ -99,21 +101,13 @@ def summary(manifest: dict, out: str) -> str:
         f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
-    lines += [f"  {reason}: {count:,}" for reason, count in build["counts"].items()]
-    dropped = [(reason, sum(s["counts"].get(reason, 0) for s in manifest["segments"])) for reason in _drops()]
-    lines += [f"  {reason.replace('_', ' ')}: {count:,}" for reason, count in dropped if count]
+    lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     length = manifest["block_len_tokens"]
     lines += [
         f"next: python -m realm_jax.data.show {out}",
         f"next: python -m realm_jax.run --config=experiments/nano.py --corpus={out} --corpus.block_len_tokens={length}",
     ]
     return "\n".join(lines)
-
-
-def _drops() -> tuple[str, ...]:
-    from realm_jax.data.blocks import DROPS
-
-    return DROPS
 
 
 def command() -> None:

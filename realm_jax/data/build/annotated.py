@@ -17,7 +17,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import published
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.build.record_files import checked_record
+from realm_jax.data.build.record_files import checked_record, counted
 from realm_jax.types import Record, Span
 
 LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length
@@ -47,14 +47,12 @@ class TfExamples:
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Documents (or single sentences) of a part, with the source's own sentences and spans if it has any."""
         for file, _, _ in part.pieces:
-            for number, data in enumerate(examples_of(epath.Path(file))):
-                counts["records"] += 1
-                values = published.parse_example(data)
-                record, reason = _record(values, f"{pathlib.PurePath(file).name}:{number}", counts)
-                if record is not None:
-                    yield record
-                else:
-                    counts[reason] += 1
+            name = pathlib.PurePath(file).name
+            examples = enumerate(examples_of(epath.Path(file)))
+            yield from counted(
+                (_record(published.parse_example(data), f"{name}:{number}", counts) for number, data in examples),
+                counts,
+            )
 
 
 def examples_of(file: epath.Path) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ A multistream dump with its index beside it is entered at any of its streams; an
 """
 
 import bz2
+import functools
 import html
 import re
 from collections import Counter
@@ -40,7 +41,6 @@ class MediaWiki:
 
     def __init__(self, files: list[epath.Path]):
         self.files = files
-        self._hidden: dict[str, list[str]] = {}
 
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
@@ -52,19 +52,16 @@ class MediaWiki:
             index = index_of(file)
             if index is not None:
                 planned += _streams(file, index, part_bytes)
-            elif parts.is_compressed(file):
-                room = None if most is None else most - len(planned)
-                found = parts.spill(file, folder, part_bytes, delimiter=PAGE_END, most=room, progress=progress)
-                planned += [Part([(*found[i].pieces[0],)], found[i].input_bytes) for i in range(len(found))]
             else:
-                planned += parts.by_bytes(file, part_bytes, PAGE_END)
+                room = None if most is None else most - len(planned)
+                planned += parts.cut(file, folder, part_bytes, delimiter=PAGE_END, most=room, progress=progress)
             if most is not None and len(planned) >= most:
                 break
         return planned[:most]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Articles of a part by page id; counts the pages that are dropped, by reason."""
-        hidden = self._hidden_prefixes()
+        hidden = _prefixes(tuple(self.files))
         articles = []
         for page in pages(part, counts):
             counts["pages"] += 1
@@ -73,10 +70,10 @@ class MediaWiki:
                 articles.append(record)
         yield from sorted(articles, key=lambda record: int(record.id))
 
-    def _hidden_prefixes(self) -> list[str]:
-        if not self._hidden:
-            self._hidden[""] = sorted({name for file in self.files for name in hidden_prefixes(header(file))})
-        return self._hidden[""]
+
+@functools.cache  # a worker makes many parts of the same files
+def _prefixes(files: tuple[epath.Path, ...]) -> list[str]:
+    return sorted({name for file in files for name in hidden_prefixes(header(file))})
 
 
 def index_of(file: epath.Path) -> epath.Path | None:

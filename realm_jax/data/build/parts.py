@@ -78,6 +78,21 @@ def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> lis
     return [Part([(str(file), a, b)], b - a) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
 
 
+def cut(
+    file: epath.Path,
+    folder: epath.Path,
+    part_bytes: int,
+    *,
+    delimiter: bytes = b"\n",
+    most: int | None = None,
+    progress: Progress | None = None,
+) -> list[Part]:
+    """The parts of a file, by its offsets or else spilled; arguments and errors as of `spill`."""
+    if is_compressed(file):
+        return spill(file, folder, part_bytes, delimiter=delimiter, most=most, progress=progress)
+    return by_bytes(file, part_bytes, delimiter)
+
+
 def spill(
     file: epath.Path,
     folder: epath.Path,

@@ -6,7 +6,7 @@ or maintext, url}; `parquet` with columns id, title, text, as Hugging Face's `wi
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
@@ -31,26 +31,16 @@ class JsonLines:
         """Parts of about `part_bytes`; raises ConfigError for a damaged file."""
         planned: list[Part] = []
         for file in self.files:
-            if parts.is_compressed(file):
-                room = None if most is None else most - len(planned)
-                planned += parts.spill(file, folder, part_bytes, most=room, progress=progress)
-            else:
-                planned += parts.by_bytes(file, part_bytes)
+            room = None if most is None else most - len(planned)
+            planned += parts.cut(file, folder, part_bytes, most=room, progress=progress)
             if most is not None and len(planned) >= most:
                 break
         return parts.grouped(planned, part_bytes)[:most]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Records of a part, in order; bad lines are counted, by reason."""
-        for file, start, limit in part.pieces:
-            for line in parts.read_piece(file, start, limit).split(b"\n"):
-                if line.strip():
-                    counts["records"] += 1
-                    record, reason = self._record(line)
-                    if record is not None:
-                        yield record
-                    else:
-                        counts[reason] += 1
+        lines = (line for piece in part.pieces for line in parts.read_piece(*piece).split(b"\n"))
+        yield from counted((self._record(line) for line in lines if line.strip()), counts)
 
     def _record(self, line: bytes) -> tuple[Record | None, str]:
         try:
@@ -85,16 +75,17 @@ class Parquet:
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Rows of a part, in order; those without id or text are counted."""
-        for file, start, limit in part.pieces:
-            table = _open(epath.Path(file))
-            for batch in table.iter_batches(BATCH_ROWS, row_groups=range(start, limit), columns=COLUMNS):
-                for row in batch.to_pylist():
-                    counts["records"] += 1
-                    record, reason = checked_record(row["id"], row["title"], row["text"])
-                    if record is not None:
-                        yield record
-                    else:
-                        counts[reason] += 1
+        yield from counted((checked_record(row["id"], row["title"], row["text"]) for row in _rows(part)), counts)
+
+
+def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterator[Record]:
+    """The records among pairs of (record, reason why there is none); counts all of them, and the reasons."""
+    for record, reason in found:
+        counts["records"] += 1
+        if record is not None:
+            yield record
+        else:
+            counts[reason] += 1
 
 
 def checked_record(record_id: object, title: object, text: object) -> tuple[Record | None, str]:
@@ -105,7 +96,7 @@ def checked_record(record_id: object, title: object, text: object) -> tuple[Reco
         return None, "without title"
     if not isinstance(text, str) or not text.strip():
         return None, "without text"
-    if "\x00" in text or not (title + text).isprintable() and _is_broken(title + text):
+    if "\x00" in text or _is_broken(title + text):
         return None, "not text"
     return Record(str(record_id), title, text, f"record {record_id}"), ""
 
@@ -117,6 +108,13 @@ def _is_broken(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def _rows(part: Part) -> Iterator[dict]:
+    for file, start, limit in part.pieces:
+        table = _open(epath.Path(file))
+        for batch in table.iter_batches(BATCH_ROWS, row_groups=range(start, limit), columns=COLUMNS):
+            yield from batch.to_pylist()
 
 
 def _open(file: epath.Path):

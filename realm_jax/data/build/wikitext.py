@@ -138,8 +138,8 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
         return ""
     values = [_render(parameter.value, prefixes).strip() for parameter in node.params if not parameter.showkey]
     if isinstance(which, slice):
-        stop = next((i for i, value in enumerate(values[1:4:2], 1) if value in RANGES), None)
-        chosen = values[:4] if stop else values[which]
+        is_range = any(value in RANGES for value in values[1:4:2])
+        chosen = values[:4] if is_range else values[which]
     else:
         chosen = values[which:][:1] if which >= 0 else values[which:]
     return BEFORE.get(name, "") + " ".join(chosen) if chosen else ""
