@@ -28,27 +28,29 @@ class BestParams:
         before = [past for past in self.past if past["step"] < step]
         is_best = all(score > past[self._metric] for past in before)
         if is_best:
-            self._place(step).rmtree(missing_ok=True)  # of a run that was killed after this step
-            with Checkpoints(self._place(step)) as best:
+            best_folder(self._folder, step).rmtree(missing_ok=True)  # of a run that was killed after this step
+            with Checkpoints(best_folder(self._folder, step)) as best:
                 best.save(step, params)
         self.past = [*before, {"step": step, self._metric: score}]
         write_json(self._folder / EVALUATIONS, {"evaluations": self.past})
         for past in before if is_best else ():
-            self._place(past["step"]).rmtree(missing_ok=True)
+            best_folder(self._folder, past["step"]).rmtree(missing_ok=True)
 
     @property
-    def step(self) -> int:
-        """The first step of the best score. Raises ConfigError before the first evaluation."""
-        if not self.past:
-            raise ConfigError(f"{self._folder} has no evaluation yet: run the command that trains it to its end")
-        return max(self.past, key=lambda past: (past[self._metric], -past["step"]))["step"]
+    def step(self) -> int | None:
+        """The first step of the best score; None before the first evaluation."""
+        return max(self.past, key=lambda past: (past[self._metric], -past["step"]))["step"] if self.past else None
 
     def restore(self, like: dict) -> dict:
         """The best parameters on the host, in the shapes of the given trees. Raises ConfigError if there are none."""
         import jax
 
-        with Checkpoints(self._place(self.step), read_only=True) as checkpoints:
+        if self.step is None:
+            raise ConfigError(f"{self._folder} has no evaluation yet: run the command that trains it to its end")
+        with Checkpoints(best_folder(self._folder, self.step), read_only=True) as checkpoints:
             return jax.device_get(checkpoints.restore_params(self.step, like))
 
-    def _place(self, step: int) -> epath.Path:
-        return self._folder / f"best-{step:08d}"
+
+def best_folder(folder: epath.Path, step: int) -> epath.Path:
+    """Where the parameters of an evaluated step are kept while none are better."""
+    return folder / f"best-{step:08d}"

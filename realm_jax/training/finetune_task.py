@@ -17,7 +17,6 @@ import optax
 from etils import epath
 
 from realm_jax import parallel
-from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
@@ -27,13 +26,13 @@ from realm_jax.models import embedder, reader
 from realm_jax.models.bert import MASKED_SCORE
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.training.best import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream
 from realm_jax.types import FinetuneBatch, Question, Tokens
-from realm_jax.workdir import read_json, write_json
 
-EVALUATIONS = "evaluations.json"
+METRIC = "exact_match"
 EVALUATIONS_IN_ALL = 10
 
 
@@ -97,7 +96,7 @@ class FinetuneTask(Task):
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
         self._examples = Examples(len(self.questions), self._example, config.seed)
-        self._past = _evaluations(folder)
+        self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
         print(
             f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}; "
@@ -196,16 +195,7 @@ class FinetuneTask(Task):
             return {}
         host = jax.device_get(parallel.unreplicate(params))
         exact_match = self._exact_match(host)
-        before = [past for past in self._past if past["step"] < step]
-        is_best = all(exact_match > past["exact_match"] for past in before)
-        if is_best:
-            best_folder(self._folder, step).rmtree(missing_ok=True)  # of a run that was killed after this step
-            with Checkpoints(best_folder(self._folder, step)) as best:
-                best.save(step, host)
-        self._past = [*before, {"step": step, "exact_match": exact_match}]
-        write_json(self._folder / EVALUATIONS, {"evaluations": self._past})
-        for past in before if is_best else ():
-            best_folder(self._folder, past["step"]).rmtree(missing_ok=True)
+        self._best.add(step, host, exact_match)
         return {"dev_exact_match": exact_match}
 
     def after_save(self, step: int, params: Any) -> None:
@@ -217,24 +207,8 @@ class FinetuneTask(Task):
     def is_over(self, step: int) -> bool:
         """Whether the last `patience` evaluations brought nothing."""
         patience = self._config.finetune.patience
-        past = [e["exact_match"] for e in self._past if e["step"] <= step]
+        past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience
-
-
-def best_folder(folder: epath.Path, step: int) -> epath.Path:
-    """Where the parameters of an evaluated step are kept while none are better."""
-    return folder / f"best-{step:08d}"
-
-
-def best_step(folder: epath.Path) -> int | None:
-    """The first step of the best exact match, of a fine-tuning's folder; None before the first evaluation."""
-    past = _evaluations(folder)
-    return max(past, key=lambda e: (e["exact_match"], -e["step"]))["step"] if past else None
-
-
-def _evaluations(folder: epath.Path) -> list[dict]:
-    file = folder / EVALUATIONS
-    return read_json(file)["evaluations"] if file.exists() else []
 
 
 def finetune_loss(

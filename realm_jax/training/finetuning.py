@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from etils import epath
 
-from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.build_version import build_version
@@ -20,7 +19,8 @@ from realm_jax.index.version_files import Version
 from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.training import phases
-from realm_jax.training.finetune_task import best_folder, best_step
+from realm_jax.training.best import BestParams
+from realm_jax.training.finetune_task import METRIC
 from realm_jax.workdir import Workdir, read_json, write_json
 
 FOLDER = "finetune"
@@ -161,14 +161,13 @@ class Finetuning:
         Raises:
             ConfigError: there is no evaluation yet.
         """
-        step = best_step(self.folder)
-        if step is None and has_converted_reader(self.workdir):
+        best = BestParams(self.folder, METRIC)
+        if best.step is None and has_converted_reader(self.workdir):
             return self.first_params()
-        if step is None:
+        if best.step is None:
             raise ConfigError(f"{self.folder} has no checkpoint yet: {how_to_finetune(self.workdir, self.name)}")
         like = jax.eval_shape(functools.partial(_two_towers, self.config), jax.random.key(0))
-        with Checkpoints(best_folder(self.folder, step), read_only=True) as checkpoints:
-            return jax.device_get(checkpoints.restore_params(step, like))
+        return best.restore(like)
 
 
 def _two_towers(config: Config, rng: jax.Array) -> dict:
@@ -185,7 +184,7 @@ def has_converted_reader(workdir: Workdir) -> bool:
 
 def finetunings(workdir: Workdir) -> list[str]:
     """Names of the run's fine-tunings that can be evaluated, newest last; a converted one comes first."""
-    files = [f for f in (workdir.path / FOLDER).glob("*/evaluations.json") if best_step(f.parent) is not None]
+    files = [f for f in (workdir.path / FOLDER).glob("*/evaluations.json") if BestParams(f.parent, METRIC).past]
     converted = [CONVERTED] if has_converted_reader(workdir) else []
     return converted + [file.parent.name for file in sorted(files, key=lambda file: file.stat().mtime)]
 

@@ -21,8 +21,9 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.training import loop, phases
+from realm_jax.training.best import EVALUATIONS, BestParams, best_folder
 from realm_jax.training.finetune import train
-from realm_jax.training.finetune_task import EVALUATIONS, FinetuneTask, best_folder, best_step, finetune_loss
+from realm_jax.training.finetune_task import METRIC, FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.training.retrieval import RetrievalStream
 from realm_jax.types import Question
@@ -455,6 +456,10 @@ def judged(begin, questions, tmp_path):
 
 def small(step) -> dict:
     return {"embedder": {"kernel": np.full(2, step, np.float32)}, "reader": {"kernel": np.full(3, step, np.float32)}}
+
+
+def best_step(folder) -> int | None:
+    return BestParams(folder, METRIC).step
 
 
 def folders(folder) -> list[str]:
