@@ -1,5 +1,6 @@
 """A dump becomes a corpus: the same in any packing, with any number of workers, and after a kill at any moment."""
 
+import errno
 import os
 import random
 import re
@@ -7,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
+from realm_jax.data import segment
+from realm_jax.data.build import pipeline, plan, shards, source
 from realm_jax.data.build.wikitext import plain_text
 from realm_jax.data.corpus import Corpus
 from tests.data.build import dump
@@ -71,7 +75,6 @@ def small_shards(folder, per_stream=4):
 @pytest.fixture(scope="module")
 def many(vocabulary, tmp_path_factory):
     """A dump and the job of its build in shards of few pages, with the finished corpus."""
-    from realm_jax.data.build import plan, shards, source
 
     folder = tmp_path_factory.mktemp("many")
     file = small_shards(folder)
@@ -98,9 +101,6 @@ def _ids(segment):
 
 
 def test_the_order_of_work_changes_no_byte(many, tmp_path):
-    from dataclasses import replace
-
-    from realm_jax.data.build import plan, shards
 
     _, job, planned = many
     other = replace(job, out=str(tmp_path / "out"))
@@ -116,9 +116,6 @@ def test_the_order_of_work_changes_no_byte(many, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_beam_with_one_worker_and_with_two_makes_the_same_bytes(workers, many, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from realm_jax.data.build import pipeline, plan, shards
 
     monkeypatch.chdir(REPOSITORY)
     _, job, _ = many
@@ -213,9 +210,6 @@ def test_a_truncated_dump_is_refused(packing, status, build, tmp_path):
 
 
 def test_a_damaged_stream_fails_its_shard_alone(many, tmp_path):
-    from dataclasses import replace
-
-    from realm_jax.data.build import plan, shards, source
 
     _, job, _ = many
     file = small_shards(tmp_path)
@@ -259,11 +253,6 @@ def test_bad_pages_cost_only_themselves(build, tmp_path):
 
 
 def test_a_full_disk_keeps_the_finished_shards(many, tmp_path, monkeypatch):
-    import errno
-    from dataclasses import replace
-
-    from realm_jax.data import segment
-    from realm_jax.data.build import plan, shards
 
     _, job, _ = many
     other = replace(job, out=str(tmp_path / "out"))
