@@ -19,7 +19,7 @@ comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup corpus pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle clean
+.PHONY: help setup corpus pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,15 @@ oracle: .venv-oracle/.installed ## make .venv-oracle: torch, TensorFlow and the 
 	.venv-oracle/bin/python -m pip install --quiet --upgrade pip
 	.venv-oracle/bin/python -m pip install --quiet --requirement requirements-oracle.txt
 	@touch $@
+
+docs: setup ## the documentation as a site in build/docs; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo 'open build/docs/index.html, or: $(PY) -m http.server --directory build/docs'
+
+dist: setup ## wheel and source archive in dist/, checked
+	rm -rf dist build/lib build/bdist.*
+	$(PY) -m build --quiet
+	$(PY) -m twine check --strict dist/*
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .venv-oracle .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -39,6 +39,10 @@ class Checkpoints:
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
         reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
+        if jax.process_count() > 1:  # the first host alone saves, and each reads for itself
+            me = jax.process_index()
+            alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"host{me}"}
+            reading["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, **reading)
         folder = (epath.Path(phase_folder) / "checkpoints").resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +53,14 @@ class Checkpoints:
         """Starts to save; the arrays are copied before this returns, so the caller may donate them.
 
         Args:
-            optimizer, data: as in the class; None for parameters that were not trained here.
+            optimizer: step and optimizer state; None for parameters that were not trained here.
+            data: the data position, as JSON values; None likewise.
+
+        Raises:
+            ConfigError: the disk is full, or the folder cannot be written.
         """
+        if jax.process_count() > 1:  # Orbax takes an array on one host's devices for a piece of one on all
+            params, optimizer = jax.device_get((params, optimizer))
         items = {name: ocp.args.StandardSave(_as_arrays(tree)) for name, tree in params.items()}
         if optimizer is not None:
             items["optimizer"] = ocp.args.StandardSave(_as_arrays(optimizer))

@@ -178,7 +178,8 @@ def place_spans(
 
     Args:
         encoding: the sentence's wordpieces.
-        byte, token: where the sentence begins in its block.
+        byte: where the sentence begins in its block.
+        token: the same in wordpieces.
         room: wordpieces of the block's body that are kept.
     """
     rows = []

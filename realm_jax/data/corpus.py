@@ -272,7 +272,9 @@ def append(
 
     Args:
         whole_records: each record is a block already: it is not cut, and one without text is an error.
-        buried, change: see `bury`: both happen at once or not at all, so a record can be replaced under its id.
+        buried: ordinals of blocks to bury, see `bury`: both happen at once or not at all, so a record can be replaced
+            under its id.
+        change: of the burial, see `bury`.
     """
     corpus = Corpus.open(folder)
     tokenizer = _plain(tokenizer)
