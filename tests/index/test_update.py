@@ -18,6 +18,7 @@ from realm_jax.index import builder, update
 from realm_jax.index.build_version import build_version
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.exact_index import open_exact
+from realm_jax.index.knowledge_update import update_knowledge
 from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training import phases
@@ -81,7 +82,7 @@ def test_the_added_is_found_and_the_deleted_is_not(indexed, params, tmp_path, se
     workdir = indexed(search=search, lsh_bits=0)
     before, old = open_prepared(workdir), latest(workdir)
     gone = [before.knowledge.block(0).source_id, before.knowledge.block(40).source_id]
-    (version,) = update.update(workdir, write(tmp_path / "new.jsonl", NEWS), tuple(gone))
+    (version,) = update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), tuple(gone))
     data = prepare(workdir)  # its source has not changed
     corpus, added = data.knowledge, data.knowledge.num_blocks - before.knowledge.num_blocks
     assert added > 2 and version.name == latest(workdir).name != old.name
@@ -112,13 +113,13 @@ def test_a_replaced_record_is_the_new_one(indexed, tmp_path):
     record_id = Corpus.open(workdir.knowledge_folder).block(10).source_id
     file = write(tmp_path / "new.jsonl", [{"id": record_id, "title": "Other", "text": "Nothing is as it was."}])
     with pytest.raises(ConfigError, match=rf"new.jsonl:1: id '{record_id}' is in the corpus already: delete"):
-        update.update(workdir, file)
-    update.update(workdir, file, (record_id,))
+        update_knowledge(workdir, file)
+    update_knowledge(workdir, file, (record_id,))
     corpus = Corpus.open(workdir.knowledge_folder)
     live = [i for i in np.flatnonzero(corpus.live) if corpus.block(i).source_id == record_id]
     assert [corpus.block(i).text for i in live] == ["Nothing is as it was."]
     assert latest(workdir).is_current(corpus) and not latest(workdir).live_blocks(corpus)[10]
-    update.update(workdir, file, (record_id,))  # the same command: the same state
+    update_knowledge(workdir, file, (record_id,))  # the same command: the same state
     assert Corpus.open(workdir.knowledge_folder).hash == corpus.hash
 
 
@@ -157,7 +158,7 @@ def killed(indexed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(build_lib, "extend_version", kill)
         with pytest.raises(KeyboardInterrupt):
-            update.update(workdir, *arguments)
+            update_knowledge(workdir, *arguments)
     assert not latest(workdir).is_current(Corpus.open(workdir.knowledge_folder))
     return workdir, arguments
 
@@ -165,16 +166,16 @@ def killed(indexed, tmp_path, monkeypatch):
 def test_the_same_command_finishes_a_killed_update(killed, params):
     workdir, arguments = killed
     corpus = Corpus.open(workdir.knowledge_folder)
-    assert len(update.update(workdir, *arguments)) == 1
+    assert len(update_knowledge(workdir, *arguments)) == 1
     assert Corpus.open(workdir.knowledge_folder).manifest == corpus.manifest
     assert latest(workdir).is_current(corpus)
     np.testing.assert_allclose(latest(workdir).load_embeddings(), embedded(workdir, params), atol=1e-5)
-    assert update.update(workdir, *arguments) == []
+    assert update_knowledge(workdir, *arguments) == []
 
 
 def test_another_update_finishes_a_killed_one_too(killed, params):
     workdir, _ = killed
-    update.update(workdir, delete=("news/2",))
+    update_knowledge(workdir, delete=("news/2",))
     corpus = Corpus.open(workdir.knowledge_folder)
     assert latest(workdir).is_current(corpus) and len(corpus.segment_hashes) == 2
     np.testing.assert_allclose(latest(workdir).load_embeddings(), embedded(workdir, params), atol=1e-5)
@@ -182,8 +183,8 @@ def test_another_update_finishes_a_killed_one_too(killed, params):
 
 def test_the_next_full_version_keeps_both(indexed, params, tmp_path):
     workdir = indexed()
-    update.update(workdir, write(tmp_path / "new.jsonl", NEWS), ())
-    update.update(workdir, delete=("news/1",))
+    update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), ())
+    update_knowledge(workdir, delete=("news/1",))
     newer = moved(params, 1)
     with Checkpoints(workdir.phase("pretrain")) as checkpoints:
         checkpoints.save(9, {"embedder": newer})
@@ -197,7 +198,7 @@ def test_the_next_full_version_keeps_both(indexed, params, tmp_path):
 def test_a_full_version_reads_the_corpus_anew(indexed, params, tmp_path):
     workdir = indexed()
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
-    update.update(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
+    update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
     published = len(store.history())
     source = {"phase": "pretrain", "step": 8}
     version = build_version(workdir.config, data.knowledge, data.special, store, 8, params, embedded_by=source)
@@ -213,7 +214,7 @@ def test_a_version_that_is_being_built_has_what_came_meanwhile(indexed, params, 
     def check_in():
         calls.append(1)
         if len(calls) == 2:
-            update.update(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
+            update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
 
     newer = moved(params, 1)
     arguments = (workdir.config, data.knowledge, data.special, store, 8, newer)
@@ -230,7 +231,7 @@ def test_a_running_trainer_keeps_to_its_blocks_and_forgets_the_deleted(indexed, 
     index = CurrentIndex(store, data.knowledge, workdir.config, 7)
     query_emb = np.asarray(index.loaded.embeddings[:20])
     assert 0 in index.loaded.search.search(query_emb, 100_000)[0]
-    update.update(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(0).source_id,))
+    update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(0).source_id,))
     with index._changed:
         assert index._changed.wait_for(lambda: index._ready, timeout=30)
     assert index.adopt(8) and index.loaded.version.step == 7
@@ -249,7 +250,7 @@ def test_blocks_are_embedded_by_the_tower_of_each_index(indexed, params, tmp_pat
     own = IndexStore(workdir.phase("finetune/nq") / "index")
     source = {"phase": "finetune/nq", "step": 5}
     build_version(workdir.config, data.knowledge, data.special, own, 5, towers, embedded_by=source)
-    assert len(update.update(workdir, write(tmp_path / "new.jsonl", NEWS))) == 2
+    assert len(update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS))) == 2
     for store, expected in (
         (IndexStore(workdir.index_folder), params),
         (own, {"shared": towers["block"]}),
@@ -270,10 +271,10 @@ def test_an_index_without_its_tower_takes_deletions_only(indexed, tmp_path):
     (version.folder / "tower.safetensors").unlink()
     before = state(workdir)
     with pytest.raises(ConfigError, match="lacks the block tower that made it, which new blocks need: delete"):
-        update.update(workdir, write(tmp_path / "new.jsonl", NEWS))
+        update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS))
     assert state(workdir) == before
     gone = Corpus.open(workdir.knowledge_folder).block(0).source_id
-    update.update(workdir, delete=(gone,))
+    update_knowledge(workdir, delete=(gone,))
     assert latest(workdir).manifest["tombstones"][0] == 0 and not latest(workdir).has_tower
 
 

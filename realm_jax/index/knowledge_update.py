@@ -1,0 +1,107 @@
+"""Other knowledge for the same model: adds and deletes records, then publishes index versions that have the change.
+
+The work of `realm_jax.index.update`, which says what it means, and of the demo page.
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+
+from realm_jax.config import ConfigError
+from realm_jax.data import corpus, salient, sources
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import sha256
+from realm_jax.data.prepare import RunData, open_prepared
+from realm_jax.data.sources import Source
+from realm_jax.index import build_version
+from realm_jax.index.version_files import Version
+from realm_jax.index.versions import IndexStore
+from realm_jax.progress import Progress
+from realm_jax.workdir import Workdir
+
+NAMED = 10  # unknown ids in an error message
+
+
+def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = ()) -> list[Version]:
+    """Adds the records of a source, deletes others and publishes; the same call twice in a row is one change.
+
+    Args:
+        add: as `corpus.knowledge`; an id may be one of `delete`, whose record it then replaces.
+        delete: ids of records, all of whose blocks go.
+
+    Returns:
+        the new version of the run's index, and of each that a fine-tuning made for itself; fewer if some had it all.
+
+    Raises:
+        ConfigError: an id to delete is not there, one to add is, a record is malformed, there is no index, or the index
+            lacks its block tower. Nothing has changed then.
+    """
+    source = sources.read(add) if add else None
+    change = sha256(json.dumps([source and source.fingerprint, sorted(delete)]))
+    with _alone(workdir):
+        data = open_prepared(workdir)
+        stores = [store for store in map(IndexStore, workdir.index_folders) if store.latest() is not None]
+        if not stores:
+            raise ConfigError(f"{workdir.path} has no index yet: run python -m realm_jax.run --workdir={workdir.path}")
+        for store in stores:
+            store.latest().check_corpus(data.knowledge.segment_hashes)
+            if add:
+                store.latest().load_tower()
+        started, knowledge = time.monotonic(), data.knowledge
+        if knowledge.latest_change == change:
+            print("corpus: has this change already", flush=True)
+        else:
+            knowledge = _change(workdir, data, source, delete, change)
+        published = []
+        for store in stores:
+            version = store.pin_latest()
+            if not version.is_current(knowledge):
+                published.append(build_version.extend_version(workdir.config, knowledge, store, version))
+                print(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}", flush=True)
+            store.unpin(version)
+    return published
+
+
+def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tuple[str, ...], change: str) -> Corpus:
+    """The corpus after the change."""
+    knowledge = data.knowledge
+    found = knowledge.blocks_of(delete)
+    missing = [record_id for record_id in delete if record_id not in found]
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise ConfigError(
+            f"--delete: {knowledge.folder} has no record with the id {' or '.join(map(repr, missing[:NAMED]))}{more}: "
+            "nothing was changed; leave these out"
+        )
+    buried = [block for blocks in found.values() for block in blocks]
+    if source is None:
+        changed = corpus.bury(buried, knowledge.folder, change=change)
+    else:
+        changed = corpus.append(
+            source.records(),
+            knowledge.folder,
+            tokenizer=data.tokenizer,
+            tag=salient.make_tagger(workdir.config.corpus.tagger),
+            total=source.num_records,
+            progress=Progress("corpus, new records"),
+            buried=buried,
+            change=change,
+        )
+        entry = changed.manifest["segments"][-1]
+        print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
+    if buried:
+        print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)
+    return changed
+
+
+@contextlib.contextmanager
+def _alone(workdir: Workdir) -> Iterator[None]:
+    """Keeps others like us out: two at once would write the same segment."""
+    with open(workdir.path / "update.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{workdir.path} is being updated by another process: wait and run this again") from error
+        yield
