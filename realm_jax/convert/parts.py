@@ -60,6 +60,7 @@ class Model:
 
     @property
     def num_layers(self) -> int:
+        """Layers of the BERT, by the names of its tensors."""
         pattern = r"bert/encoder/layer_(\d+)/.*" if self.source.is_tf else r"realm\.encoder\.layer\.(\d+)\..*"
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
 

@@ -61,7 +61,11 @@ def iob1(length: int, entities: Iterable[Chunk]) -> list[str]:
 
 
 def label_set(types: Sequence[str]) -> list[str]:
-    """All labels over some types, by id: `O`, then `B-` and `I-` of each."""
+    """All labels over some types, by id: `O`, then `B-` and `I-` of each.
+
+    Raises:
+        ConfigError: there is no type.
+    """
     if len(set(types)) < len(types) or not types:
         raise ConfigError(f"the labelled text has the entity types {list(types)}: it needs at least one")
     return [OUTSIDE, *(f"{position}-{kind}" for kind in types for position in "BI")]

@@ -268,7 +268,7 @@ def append(
     buried: Iterable[int] = (),
     change: str = "",
 ) -> Corpus:
-    """Adds a segment of further records to a corpus; arguments and errors as in `build`.
+    """Adds a segment of further records to a corpus; arguments as in `build`, and it raises ConfigError like it.
 
     Args:
         whole_records: each record is a block already: it is not cut, and one without text is an error.

@@ -12,7 +12,11 @@ from realm_jax.types import IctBatch, Tokens
 
 
 class IctExamples:
-    """Blocks of two sentences or more that are neither held out nor deleted."""
+    """Blocks of two sentences or more that are neither held out nor deleted.
+
+    Raises:
+        ConfigError: there are none.
+    """
 
     def __init__(
         self, corpus: Corpus, special: SpecialIds, heldout_fraction: float, query_len_tokens: int, removal_rate: float

@@ -122,7 +122,7 @@ def _json_lines(path: pathlib.Path, description: dict[str, str]) -> Source:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """(file and line number, line)"""
+    """Yields (file and line number, line)."""
     try:
         with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
             for number, line in enumerate(file, 1):

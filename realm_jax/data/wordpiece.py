@@ -49,7 +49,11 @@ def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
 
 
 def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A vocabulary of exactly `vocab_size` pieces: learned ones, then [unusedN]. Depends on the texts alone."""
+    """A vocabulary of exactly `vocab_size` pieces: learned ones, then [unusedN]. Depends on the texts alone.
+
+    Raises:
+        ConfigError: the texts have more different letters than that.
+    """
     tokenizer = _bert({})
     # The trainer breaks ties by id, and numbers the pieces ##x in hash order: number them first, ourselves.
     split = tokenizer.pre_tokenizer.pre_tokenize_str

@@ -1,4 +1,6 @@
-"""ScaNN (Guo et al. 2020) on the host: the default search. The scoring grows with the corpus:
+"""ScaNN (Guo et al. 2020) on the host: the default search.
+
+The scoring grows with the corpus:
 
     up to BRUTE_FORCE_LIMIT blocks   brute force, exact
     up to TREE_LIMIT blocks          asymmetric hashing (AH): a scan of dim/2 bytes a block

@@ -30,7 +30,7 @@ def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
 
 
 def gelu(config: ModelConfig, x: Array) -> Array:
-    """Google's BERT uses the tanh approximation; many later checkpoints the exact function."""
+    """GELU of an array of any shape: Google's BERT uses the tanh approximation, many later checkpoints the exact one."""
     return jax.nn.gelu(x, approximate=config.gelu == "tanh")
 
 
@@ -40,6 +40,7 @@ class Embeddings(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
+        """The three tables."""
         config = self.config
         embed = functools.partial(nn.Embed, features=config.hidden_size, dtype=config.dtype, embedding_init=_normal)
         self.word = embed(config.vocab_size)
@@ -51,6 +52,7 @@ class Embeddings(nn.Module):
     def __call__(
         self, tokens: Tokens, deterministic: bool, added: Float[Array, "batch tokens hidden"] | None = None
     ) -> Float[Array, "batch tokens hidden"]:
+        """`added` joins the sum before its LayerNorm; all hidden states, padding too."""
         positions = jnp.arange(tokens.ids.shape[-1])
         x = self.word(tokens.ids) + self.position(positions) + self.type(tokens.types)
         if added is not None:
@@ -67,6 +69,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: Float[Array, "positions hidden"], bias: Float[Array, "batch 1 1 tokens"], deterministic: bool
     ) -> Float[Array, "positions hidden"]:
+        """Args: x, the positions of the batch in one axis; bias, 0 or a large negative number at padding."""
         config = self.config
         heads = (bias.shape[0], bias.shape[-1], config.num_heads, config.hidden_size // config.num_heads)
         query = _dense(config.hidden_size, config, "query")(x).reshape(heads)
@@ -86,6 +89,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, bias: Array, deterministic: bool) -> Array:
+        """Hidden states of the same shape, [positions, hidden]."""
         config = self.config
         dropout = nn.Dropout(config.dropout)
         attended = Attention(config, name="attention")(x, bias, deterministic)
@@ -101,6 +105,7 @@ class Bert(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
+        """Embeddings and layers, named as in the checkpoints."""
         self.embeddings = Embeddings(self.config)
         self.layers = [Layer(self.config, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
@@ -135,6 +140,7 @@ class MlmHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "positions hidden"], word_table: Float[Array, "vocab hidden"]
     ) -> Float[Array, "positions vocab"]:
+        """Logits in float32."""
         config = self.config
         x = gelu(config, _dense(config.hidden_size, config, "transform")(hidden))
         x = _norm(config, "norm")(x)

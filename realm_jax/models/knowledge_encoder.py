@@ -20,6 +20,7 @@ class KnowledgeEncoder(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
+        """BERT and head."""
         self.bert = Bert(self.config)
         self.mlm = MlmHead(self.config)
 

@@ -114,8 +114,10 @@ def unflatten(leaves: Mapping[str, Any]) -> dict:
 
 
 def usual(name: str) -> str:
-    """A Hugging Face BERT's tensor name as its REALM classes would have it: `bert.` or nothing is `realm.`, old
-    LayerNorms are gamma and beta."""
+    """A Hugging Face BERT's tensor name as its REALM classes would have it.
+
+    `bert.` or nothing is `realm.`; old LayerNorms are gamma and beta.
+    """
     stem, dot, leaf = name.rpartition(".")
     name = f"{stem}{dot}{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }"
     if name.startswith(("cls.", "realm.", "qa_outputs.")):
@@ -124,5 +126,5 @@ def usual(name: str) -> str:
 
 
 def from_torch(name: Name, array: np.ndarray) -> np.ndarray:
-    """Torch's array in our layout, or ours in torch's."""
+    """Torch's array in our layout, or ours in torch's; of any shape, kernels turned from [out, in] to [in, out]."""
     return array.T if name.is_kernel else array

@@ -31,6 +31,7 @@ class SpanScorer(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "batch tokens hidden"], max_width: int) -> Float[Array, "batch spans"]:
+        """Scores of all spans of at most `max_width` tokens, in the order of `spans`."""
         normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
         width, length = self.config.span_hidden_size, hidden.shape[1]
         both = nn.Dense(2 * width, dtype=self.config.dtype, kernel_init=normal, name="hidden")(hidden)
@@ -48,6 +49,7 @@ class Reader(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
+        """BERT and span scorer."""
         self.bert = Bert(self.config)
         self.span = SpanScorer(self.config)
 

@@ -31,6 +31,7 @@ class TokenClassifier(nn.Module):
     num_labels: int
 
     def setup(self) -> None:
+        """BERT, the table of casings and the output layer."""
         config = self.config
         self.bert = Bert(config)
         self.casing = nn.Embed(

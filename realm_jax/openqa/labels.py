@@ -59,8 +59,10 @@ class AnswerFinder:
     def spans(
         self, question: Question, blocks: Int[np.ndarray, " blocks"], max_width: int
     ) -> Int[np.ndarray, "spans 3"]:
-        """Every place of an answer of at most `max_width` wordpieces: (row of `blocks`, first, last wordpiece of the
-        body). Sorted, each once."""
+        """Every place of an answer of at most `max_width` wordpieces, sorted, each once.
+
+        A place is (row of `blocks`, first, last wordpiece of the body).
+        """
         real = np.flatnonzero(blocks >= 0)
         answers = question.answers
         if question.is_regex:

@@ -42,7 +42,7 @@ class Answerer:
         self._config, self._data, self._index = config, data, index
         self._embed = TowerEmbedder(config, params["embedder"], "query")
         self._reader = parallel.replicate(params["reader"])
-        self._read = _compiled(config.model, config.finetune.max_span_width)
+        self._read = span_reader(config.model, config.finetune.max_span_width)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._bad_patterns: set[str] = set()
 
@@ -103,8 +103,11 @@ class Answerer:
         return predictions
 
     def read(self, query: Tokens, blocks: np.ndarray, retrieval: np.ndarray, name: str = "") -> tuple[np.ndarray, ...]:
-        """Of each question and block: the best span's score, its first and last wordpiece in the body, and the
-        log-sum of exp of all spans' scores. All [questions, blocks]; scores are -inf where nothing can be read.
+        """Reads each question with each of its blocks.
+
+        Returns:
+            the best span's score, its first and last wordpiece in the body, and the log-sum of exp of all spans'
+            scores. All [questions, blocks]; scores are -inf where nothing can be read.
         """
         corpus, devices = self._data.knowledge, parallel.num_devices()
         question, column = np.nonzero(blocks >= 0)
@@ -166,7 +169,8 @@ class Answerer:
 
 
 @functools.cache  # one function, so that the next evaluation finds it compiled
-def _compiled(model: ModelConfig, max_width: int) -> Callable:
+def span_reader(model: ModelConfig, max_width: int) -> Callable:
+    """The best span of each pair of question and block: compiled `_best_span` of (reader, *sharded inputs)."""
     return parallel.device_map(functools.partial(_best_span, model, max_width))
 
 

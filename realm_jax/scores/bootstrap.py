@@ -19,7 +19,7 @@ class Interval:
 
 
 def interval(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean of one value per question; all NaN where there is none.
+    """The mean of one value per question, [questions]; all NaN where there is none.
 
     The interval of values that are all the same has no width: resampling cannot tell what it has not seen.
     """
@@ -35,7 +35,7 @@ def interval(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -
 
 
 def paired(values_a: np.ndarray, values_b: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean of a - b, where both hold the values of the same questions in the same order.
+    """The mean of a - b, where both hold the values of the same questions in the same order, [questions].
 
     Raises:
         ValueError: they differ in length.

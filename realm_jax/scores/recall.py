@@ -18,10 +18,12 @@ class Mean:
 
     @property
     def low(self) -> float:
+        """Lower end of the interval."""
         return self.mean - self.half_width
 
     @property
     def high(self) -> float:
+        """Upper end of the interval."""
         return self.mean + self.half_width
 
     def __str__(self) -> str:
@@ -29,7 +31,7 @@ class Mean:
 
 
 def mean(values: np.ndarray) -> Mean:
-    """Mean of one value per example. For a paired comparison, pass the differences."""
+    """Mean of one value per example, [examples]. For a paired comparison, pass the differences."""
     values = np.asarray(values, np.float64)
     if not len(values):
         return Mean(float("nan"), float("nan"), 0)

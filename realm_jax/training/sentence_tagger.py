@@ -62,7 +62,7 @@ class WordLabeller:
         return list(zip(words, labels, strict=True))
 
     def _batches(self, words: list[Words]) -> Iterator[tuple[np.ndarray, jax.Array]]:
-        """(sentences of a batch, best label ids [devices, rows, tokens], under way on the devices)"""
+        """Yields (sentences of a batch, best label ids [devices, rows, tokens], under way on the devices)."""
         lengths = np.array([len(w.ids) + 2 for w in words])
         plan = {"batch_tokens": BATCH_TOKENS, "step": LENGTH_STEP, "most": self._max_len}
         for chosen, rows, length in length_batches(lengths, **plan, devices=parallel.num_devices()):

@@ -124,7 +124,7 @@ class TaggerFolder:
         write_json(self.path / "tagger.json", values | {"transitions": transitions.tolist()})
 
     def read_model(self) -> tuple[ModelConfig, tuple[str, ...]]:
-        """(shape, entity types)"""
+        """Returns (shape, entity types)."""
         values = read_json(self.path / "tagger.json")
         return ModelConfig(**values["model"]), tuple(values["types"])
 
