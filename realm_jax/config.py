@@ -7,6 +7,7 @@ Lengths are wordpieces including special tokens. Paper sections refer to Guu et 
 """
 
 import dataclasses
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -303,6 +304,8 @@ class Config:
     init: str = "random"
     """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder,
     `random` (weights at random, vocabulary trained from the corpus), or `converted` (by realm_jax.convert)."""
+    tracker: Literal["tensorboard", "wandb"] = "tensorboard"
+    """Where curves are drawn: TensorBoard's files in the workdir, or Weights & Biases (the extra `wandb`)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     ict: IctConfig = field(default_factory=IctConfig)
@@ -325,6 +328,11 @@ class Config:
         for section in (self.model, self.corpus, self.ict, self.pretrain, self.index, self.finetune):
             section.check()
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
+        # A folder of that name, as the package makes for its runs, has no origin.
+        _require(
+            self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None)),
+            "tracker=wandb needs another package: pip install 'realm_jax[wandb]', or --tracker=tensorboard",
+        )
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
         _require(
             self.joint_len_tokens <= self.model.max_positions,

@@ -26,7 +26,8 @@ class Workdir:
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
         """Opens the folder, writing its config if the run has made nothing yet.
 
-        A converted workdir without a corpus still takes any setting but those of its weights.
+        A converted workdir without a corpus still takes any setting but those of its weights. The tracker may be another
+        each time: it changes nothing that is made.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -36,15 +37,16 @@ class Workdir:
         is_open = is_converted and not (workdir.knowledge_folder / "manifest.json").exists()
         if is_converted or workdir.tokenizer_file.exists():
             own = cls.open(path).config
-            compared = dataclasses.replace(own, model=config.model, init=config.init) if is_open else config
+            compared = dataclasses.replace(config, tracker=own.tracker)
+            if is_open:
+                compared = dataclasses.replace(own, model=config.model, init=config.init)
             differences = config_lib.differences(compared, own)
             if differences:
                 raise ConfigError(
                     f"{path} was made with another config ({'; '.join(differences)}): "
                     "pass another --workdir, or drop these flags to go on with its own"
                 )
-        if is_open or not workdir.tokenizer_file.exists():
-            write_json(workdir.config_file, config_lib.to_json(config))
+        write_json(workdir.config_file, config_lib.to_json(config))
         return workdir
 
     @classmethod
@@ -57,6 +59,7 @@ class Workdir:
 
     @property
     def config_file(self) -> epath.Path:
+        """The settings of all phases."""
         return self.path / "config.json"
 
     @property
@@ -77,6 +80,7 @@ class Workdir:
 
     @property
     def index_folder(self) -> epath.Path:
+        """Index versions of pre-training, and their history."""
         return self.path / "index"
 
     @property
@@ -91,6 +95,7 @@ class Workdir:
 
     @property
     def summary_file(self) -> epath.Path:
+        """What `realm_jax.run` measured at its end."""
         return self.path / "summary.json"
 
     def phase(self, name: str) -> epath.Path:

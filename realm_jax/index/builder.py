@@ -17,6 +17,7 @@ import tyro
 
 from realm_jax import cli
 from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.heartbeat import Heartbeat
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ def main(argv: list[str] | None = None) -> None:
 
     parallel.set_up_compilation_cache()
     parent = os.environ.get(PARENT)
-    follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
+    served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
+    with Heartbeat(served / "index", role="index builder"):
+        follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
     print("index builder: training is done and indexed", flush=True)
 
 

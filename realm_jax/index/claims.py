@@ -9,6 +9,7 @@ import time
 
 from etils import epath
 
+from realm_jax.heartbeat import is_running, this_process
 from realm_jax.workdir import read_json, write_json
 
 DAY_S = 86400.0
@@ -19,7 +20,7 @@ OWNER_LIMIT_S = 600.0
 
 def claim(file: epath.Path) -> None:
     """Writes, or renews, this process's claim."""
-    write_json(file, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()})
+    write_json(file, {**this_process(), "time": time.time()})
 
 
 def own_pin(version_folder: epath.Path) -> epath.Path:
@@ -29,36 +30,35 @@ def own_pin(version_folder: epath.Path) -> epath.Path:
 
 def is_pinned(version_folder: epath.Path) -> bool:
     """Whether some process holds a pin on the version."""
+    return bool(holders(version_folder))
+
+
+def holders(version_folder: epath.Path) -> list[dict]:
+    """The pins on a version whose processes still count: `host`, `pid` and `time` of each."""
     pins = version_folder / PINS
-    return pins.exists() and any(_holds(pin, DAY_S) for pin in pins.iterdir() if pin.suffix == ".json")
+    found = sorted(pins.glob("*.json")) if pins.exists() else []
+    return [claimed for pin in found if (claimed := _held(pin, DAY_S))]
 
 
 def is_abandoned(draft_folder: epath.Path) -> bool:
     """Whether the owner of an unpublished folder died: its process is gone, or has given no sign for ten minutes."""
     owner = draft_folder / OWNER
     if owner.exists():
-        return not _holds(owner, OWNER_LIMIT_S)
+        return _held(owner, OWNER_LIMIT_S) is None
     # Made a moment ago, or what is left of a version that was being removed.
     return draft_folder.exists() and time.time() - draft_folder.stat().mtime > OWNER_LIMIT_S
 
 
-def _holds(file: epath.Path, limit_s: float) -> bool:
+def _held(file: epath.Path, limit_s: float) -> dict | None:
+    """The claim in a file; None if it has lapsed."""
     try:
         found = read_json(file)
     except FileNotFoundError:  # given up meanwhile
-        return False
+        return None
     age_s = time.time() - found["time"]
     if found["host"] == socket.gethostname():
-        # A live process may be too busy for a sign (ScaNN's training); the day bounds what a reused pid can hold.
-        return age_s < DAY_S and _is_running(found["pid"])
-    return age_s < limit_s
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs as another user
-        return True
-    return True
+        # A live process may be too busy for a sign (ScaNN's training); the day bounds what nobody can tell.
+        holds = age_s < DAY_S and is_running(found["pid"], found.get("started"))
+    else:
+        holds = age_s < limit_s
+    return found if holds else None

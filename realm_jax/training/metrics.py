@@ -1,36 +1,39 @@
-"""Metrics of a phase: one console line with a bar and the time left, a JSONL file and TensorBoard events."""
+"""Metrics of a phase: one console line with a bar and the time left, a JSONL file, and a tracker with web pages.
+
+While a phase has its writer, it beats as a live trainer (see `realm_jax.heartbeat`).
+"""
 
 import json
 import math
 import time
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
+from realm_jax.heartbeat import Heartbeat
 from realm_jax.progress import clock
+from realm_jax.training.tracker import open_tracker
 
 BAR_WIDTH = 20
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and TensorBoard under the phase's folder, and prints."""
+    """Appends to `metrics.jsonl` in the phase's folder, sends to the run's tracker, and prints."""
 
     def __init__(self, folder: epath.Path, phase: str, total_steps: int, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
         self._phase, self._total, self._first = phase, total_steps, first_step
         self._started = time.monotonic()
         self._file = folder / "metrics.jsonl"
-        _drop_records_after(self._file, first_step)
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step, flush_secs=30)
+        last_step = _drop_records_after(self._file, first_step)
+        self._tracker = open_tracker(folder, phase, first_step, last_step)
+        self._heartbeat = Heartbeat(folder, role="trainer", phase=phase, steps=total_steps)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Records the metrics of the steps up to `step`."""
         record = {"step": step, "time": round(time.time(), 3), **{k: _plain(v) for k, v in values.items()}}
         with self._file.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._tensorboard.add_scalar(f"{self._phase}/{name}", value, step)
+        self._tracker.write(step, {name: value for name, value in values.items() if math.isfinite(value)})
         self._print(step, values)
 
     def _print(self, step: int, values: dict[str, float]) -> None:
@@ -43,22 +46,25 @@ class MetricsWriter:
         print(f"{self._phase} [{bar}] {step}/{self._total}  {shown}  ETA {clock(left)}", flush=True)
 
     def close(self) -> None:
-        """Flushes the event file."""
-        self._tensorboard.close()
+        """Closes the tracker, and says that the trainer has ended."""
+        self._tracker.close()
+        self._heartbeat.close()
 
 
 def _plain(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 
-def _drop_records_after(file: epath.Path, step: int) -> None:
-    """A resumed run repeats the steps after its checkpoint; their old records go."""
+def _drop_records_after(file: epath.Path, step: int) -> int:
+    """A resumed run repeats the steps after its checkpoint; their old records go. Returns the last step of all."""
     if not file.exists():
-        return
+        return step
     text = file.read_text()
-    kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+    steps = {line: _step_of(line) for line in text.splitlines()}
+    kept = "".join(line + "\n" for line in text.splitlines() if steps[line] <= step)
     if kept != text:
         file.write_text(kept)
+    return max([step, *(int(found) for found in steps.values() if math.isfinite(found))])
 
 
 def _step_of(line: str) -> int | float:

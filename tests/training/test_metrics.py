@@ -6,6 +6,7 @@ import math
 import pytest
 from etils import epath
 
+from realm_jax import heartbeat
 from realm_jax.training.metrics import MetricsWriter
 
 
@@ -67,3 +68,11 @@ def test_the_console_line_names_phase_step_and_time_left(folder, capsys):
     write(folder, 0, [5])
     line = capsys.readouterr().out
     assert line.startswith("toy [##########..........] 5/10  loss 1") and "ETA" in line
+
+
+def test_the_trainer_is_alive_until_the_writer_is_closed(folder):
+    writer = MetricsWriter(folder, "toy", 10, 0)
+    sign = heartbeat.read(folder)
+    assert (sign["state"], sign["role"], sign["phase"], sign["steps"]) == ("runs", "trainer", "toy", 10)
+    writer.close()
+    assert heartbeat.read(folder)["state"] == "ended"

@@ -1,0 +1,129 @@
+"""Signs of life: one small file says which process works in a folder, whether it still runs, and if not, how it ended.
+
+    W/heartbeat.json              the whole run, with the part it is at
+    W/<phase>/heartbeat.json      the trainer of a phase, with its number of steps
+    W/index/heartbeat.json        the index builder
+
+On its own host a process is asked for by its id and start, so that neither a dead one nor another one under its id
+looks alive. From any other host only the age of the last beat speaks; beats come every `BEAT_S`.
+"""
+
+import contextlib
+import os
+import pathlib
+import socket
+import threading
+import time
+from typing import Literal
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+from realm_jax.workdir import read_json, write_json
+
+FILE = "heartbeat.json"
+BEAT_S = 15.0
+SILENCE_S = 8 * BEAT_S
+"""Without a beat for so long, a process on another host counts as lost."""
+
+State = Literal["runs", "ended", "died", "silent"]
+
+
+class Heartbeat:
+    """Beats for this process into a folder until it is closed. Training never fails for want of a beat.
+
+    Args:
+        facts: further plain values for readers: `role`, `steps`, …
+    """
+
+    def __init__(self, folder: epath.Path, **facts):
+        self._file = folder / FILE
+        self._facts = {**this_process(), **facts}
+        self._beat()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def tell(self, **facts) -> None:
+        """Changes facts at once."""
+        self._facts = {**self._facts, **facts}
+        self._beat()
+
+    def close(self) -> None:
+        """Says that this process ended its work in order."""
+        self._closed.set()
+        self._thread.join()
+        self.tell(ended=time.time())
+
+    def __enter__(self) -> "Heartbeat":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _keep_beating(self) -> None:
+        while not self._closed.wait(BEAT_S):
+            self._beat()
+
+    def _beat(self) -> None:
+        with contextlib.suppress(ConfigError, OSError):  # a full disk: whoever needs the space will say so
+            write_json(self._file, {**self._facts, "time": time.time()})
+
+
+def this_process() -> dict:
+    """`host`, `pid` and `started` of the calling process."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+
+
+def process_start(pid: int) -> int | None:
+    """When a process of this host started, in clock ticks since the host did; None where the system does not say."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_running(pid: int, started: int | None = None) -> bool:
+    """Whether a process of this host runs; with `started`, that very process and not a later one under its id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as another user
+        pass
+    fields = _stat(pid)
+    if not fields:
+        return True
+    return fields[0] not in "ZX" and started in (None, int(fields[19]))  # Z: dead, but its parent has not looked
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5)'s `stat` from the third on, the state; empty where there are none."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()  # the name in parentheses may hold spaces
+
+
+def read(folder: epath.Path) -> dict | None:
+    """What the last process to beat in a folder said of itself, with its `state` and the beat's `age_s`; None if none.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    file = folder / FILE
+    try:
+        found = read_json(file)
+        age_s = max(0.0, time.time() - found["time"])
+        return {**found, "state": _state(found, age_s), "age_s": age_s}
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is damaged (no {error}): delete it") from error
+
+
+def _state(found: dict, age_s: float) -> State:
+    if found.get("ended"):
+        return "ended"
+    if found["host"] == socket.gethostname():
+        return "runs" if is_running(found["pid"], found.get("started")) else "died"
+    return "runs" if age_s < SILENCE_S else "silent"
