@@ -17,6 +17,7 @@ from realm_jax import workdir as workdir_lib
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.workdir import Workdir
 
+EXPERIMENTS = pathlib.Path("experiments")
 DEFAULT_EXPERIMENT = "experiments/nano.py"
 
 
@@ -79,9 +80,13 @@ def load_experiment(path: str, function: str = "get_config", flag: str = "--conf
     Args:
         flag: that names the file, for the message.
     """
-    file = pathlib.Path(path)
+    file, installed = pathlib.Path(path), _installed_experiments()
+    if file.parent == EXPERIMENTS and not file.exists() and (installed / file.name).is_file():
+        file = installed / file.name
+        print(f"config: {file} (copy it to change it)", flush=True)
     if not file.is_file():
-        known = ", ".join(sorted(str(f) for f in pathlib.Path("experiments").glob("*.py"))) or "none here"
+        names = {f.name for folder in (EXPERIMENTS, installed) for f in folder.glob("[!_]*.py")}
+        known = ", ".join(str(EXPERIMENTS / name) for name in sorted(names)) or "none here"
         raise ConfigError(f"no experiment file {path}: pass {flag}=FILE.py (in experiments/: {known})")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
@@ -99,6 +104,12 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
         sys.exit(_say(str(error), 1))
+
+
+def _installed_experiments() -> pathlib.Path:
+    """Where the experiment files are that came with the package, for use outside of the repository."""
+    package = importlib.util.find_spec("realm_jax.experiments")
+    return pathlib.Path(package.origin).parent if package else EXPERIMENTS
 
 
 def _say(line: str, status: int) -> int:

@@ -30,7 +30,7 @@ def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
 
 
 def gelu(config: ModelConfig, x: Array) -> Array:
-    """GELU of an array of any shape: Google's BERT uses the tanh approximation, many later checkpoints the exact one."""
+    """GELU, of any shape: Google's BERT uses the tanh approximation, many later checkpoints the exact one."""
     return jax.nn.gelu(x, approximate=config.gelu == "tanh")
 
 

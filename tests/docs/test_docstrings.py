@@ -1,4 +1,4 @@
-"""Docstrings say what ruff's rules (pyproject.toml) cannot ask for: the errors that are raised, and shapes of arrays."""
+"""Docstrings say what ruff (pyproject.toml) cannot ask for: the errors that a function raises, the shapes of arrays."""
 
 import ast
 import pathlib
@@ -64,8 +64,7 @@ def test_arrays_without_a_shape_in_their_type_have_it_in_words():
     for place, node, said in public_functions():
         arguments = [*node.args.args, *node.args.kwonlyargs]
         types = {a.arg: a.annotation for a in arguments} | {"its result": node.returns}
-        bare = [name for name, kind in types.items() if kind is not None and ast.unparse(kind) in BARE_ARRAYS]
-        bare = [name for name in bare if name != "rng"]
+        bare = [name for name, kind in types.items() if kind and ast.unparse(kind) in BARE_ARRAYS and name != "rng"]
         if place.startswith(WITH_SHAPES) and bare and not re.search(r"\[.*\]|scalar|any shape|sum|count", said):
             missing.append(f"{place}: {', '.join(bare)}")
     assert missing == []
