@@ -17,6 +17,7 @@ from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
+from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 
 KEEP = 3
@@ -44,7 +45,8 @@ class Checkpoints:
             alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"host{me}"}
             reading["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, **reading)
-        folder = (epath.Path(phase_folder) / "checkpoints").resolve()
+        folder = epath.Path(phase_folder) / "checkpoints"
+        folder = folder if is_remote(folder) else folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder, options=options)
         self._folder = folder

@@ -12,6 +12,7 @@ import uuid
 from etils import epath
 
 from realm_jax import config as config_lib
+from realm_jax.buckets import is_remote
 from realm_jax.config import Config, ConfigError
 
 
@@ -127,6 +128,9 @@ def write_json(file: os.PathLike, values: dict | list) -> None:
 def write_text(file: os.PathLike, text: str) -> None:
     """The same for any text. Raises ConfigError when the disk is full."""
     file = epath.Path(file)
+    if is_remote(file):  # an object appears whole
+        file.write_text(text)
+        return
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "realm_jax"
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
     ["__init__"],
-    ["config", "types", "progress", "page", "memory", "workdir", "cli", "parallel", "checkpoints"],
+    ["config", "types", "progress", "page", "memory", "local_cache", "buckets", "workdir", "cli", "parallel", "checkpoints"],
     ["data"],
     ["models"],
     ["losses"],

