@@ -13,7 +13,21 @@ PACKAGE = REPOSITORY / "realm_jax"
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
     ["__init__"],
-    ["config", "types", "progress", "page", "memory", "local_cache", "buckets", "workdir", "cli", "parallel", "checkpoints"],
+    [
+        "config",
+        "types",
+        "progress",
+        "page",
+        "memory",
+        "local_cache",
+        "buckets",
+        "workdir",
+        "heartbeat",
+        "cli",
+        "parallel",
+        "hosts",
+        "checkpoints",
+    ],
     ["data"],
     ["models"],
     ["losses"],
@@ -27,7 +41,18 @@ LAYERS = [
 ]
 # Only `realm_jax.run`, the command of commands, imports other commands.
 RUN = "run"
-HAS_JAX_ON_TOP = ("models", "losses", "index", "openqa", "training", "eval", "convert", "parallel", "checkpoints")
+HAS_JAX_ON_TOP = (
+    "models",
+    "losses",
+    "index",
+    "openqa",
+    "training",
+    "eval",
+    "convert",
+    "parallel",
+    "hosts",
+    "checkpoints",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,130 @@
+"""Fills the blanks of a sentence: p(y|x) = sum_z p(y|z,x) p(z|x) over the blocks that are retrieved for it.
+
+Scores, prior and marginal are those of the training step (`training.pretrain_task`), without dropout. Every sentence is
+padded to the same shape, so that nothing compiles after the first. Unlike in training, a sentence that was taken from
+the corpus may find its own block.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realm_jax import parallel
+from realm_jax.config import Config
+from realm_jax.data.masking import masked_query
+from realm_jax.data.pipeline import with_candidates
+from realm_jax.data.prepare import RunData
+from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.exact_index import ExactIndex
+from realm_jax.losses import marginal
+from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_states
+from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
+from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
+from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
+from realm_jax.types import MaskedQueries, PretrainBatch, stack
+
+NUM_GUESSES = 5
+
+
+class MaskFiller:
+    """Pre-trained parameters over one index.
+
+    Args:
+        params: `embedder` and `encoder`, on the host.
+        index: of the knowledge corpus of `data`.
+    """
+
+    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
+        self._config, self._data, self._index = config, data, index
+        self._literal = literal_tokenizer(data.tokenizer)
+        self._embed = TowerEmbedder(config, params["embedder"], "query")
+        self._params = parallel.replicate({part: params[part] for part in ("embedder", "encoder")})
+        self._judge = _compiled(config)
+
+    def fill(self, text: str) -> Filled:
+        """Predictions for every [MASK] of the text. Raises Refused if it has none."""
+        config = self._config.pretrain
+        sentence = read_sentence(text, self._literal, self._data.special, config.query_len_tokens)
+        queries = self._queries(sentence)
+        found, _ = self._index.search.search(self._embed(queries.query)[:1], config.num_candidates - 1)
+        judged = jax.device_get(self._judge(self._params, parallel.shard(self._batch(queries, found))))
+        prior, ids, p, block_ids, block_p = (x[0, 0] for x in judged)  # the devices have copies
+        count = min(len(sentence.masked), config.max_masks)
+        by_block = [self._guesses(*best) for best in zip(block_ids[:, :count, 0], block_p[:, :count, 0], strict=True)]
+        notes = list(sentence.notes)
+        if len(sentence.masked) > count:
+            notes.append(f"Only the first {count} of {len(sentence.masked)} blanks are filled (pretrain.max_masks).")
+        return Filled(
+            parts=(*sentence.parts[:count], "[MASK]".join(sentence.parts[count:])),
+            blanks=tuple(self._guesses(*best) for best in zip(ids[:count], p[:count], strict=True)),
+            null_share=float(prior[0]),
+            blocks=self._blocks([NULL, *found[0].tolist()], prior, by_block),
+            null_guesses=by_block[0],
+            notes=tuple(notes),
+        )
+
+    def _queries(self, sentence: Sentence) -> MaskedQueries:
+        """The sentence once for each device."""
+        config, masked = self._config.pretrain, np.array(sentence.masked)
+        tokens = np.array(sentence.ids, np.uint16)
+        query, *places = masked_query(
+            tokens, masked, masked, config.query_len_tokens, config.max_masks, self._data.special
+        )
+        nothing = np.uint64(0), np.int64(0)  # it was cut from no block
+        return stack([MaskedQueries(query, *places, *nothing)] * parallel.num_devices())
+
+    def _batch(self, queries: MaskedQueries, found: np.ndarray) -> PretrainBatch:
+        devices = parallel.num_devices()
+        batch = with_candidates(queries, np.repeat(found, devices, axis=0), self._data.knowledge, devices)
+        # Where training predicts; its size would change with the number of blanks, and we look at all places anyway.
+        return dataclasses.replace(batch, mask_slots=np.zeros(devices, np.int32))
+
+    def _guesses(self, ids: np.ndarray, probabilities: np.ndarray) -> tuple[Guess, ...]:
+        name = self._data.tokenizer.id_to_token
+        return tuple(Guess(name(int(i)), float(p)) for i, p in zip(ids, probabilities, strict=True))
+
+    def _blocks(self, ordinals: list[int], prior: np.ndarray, guesses: list) -> tuple[ReadBlock, ...]:
+        read = []
+        for z in np.argsort(-prior, kind="stable"):
+            is_null = z == 0
+            if ordinals[z] < 0 and not (is_null and self._config.pretrain.null_block):
+                continue
+            found = None if is_null else self._data.knowledge.block(ordinals[z])
+            texts = ("", "", "") if found is None else (found.source_id, found.title, found.text)
+            read.append(ReadBlock(ordinals[z], *texts, float(prior[z]), guesses[z]))
+        return tuple(read)
+
+
+@functools.cache  # one function, so that the next index version finds it compiled
+def _compiled(config: Config) -> Callable:
+    return parallel.device_map(functools.partial(_judge, config))
+
+
+def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Array, ...]:
+    """Judges one device's queries.
+
+    Returns:
+        p(z|x) [batch, candidates]; the best wordpieces of each blank and their p(y|x) [batch, masks, guesses]; and the
+        same by each candidate alone, p(y|z,x) [batch, candidates, masks, guesses].
+    """
+    scores, _, _ = candidate_likelihoods(config, params, batch, None)  # the compiler drops what is not used
+    prior = log_prior(config, scores, batch)
+    null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
+    states = [
+        candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
+        for tokens in (null, batch.joint)
+    ]
+    states = jnp.concatenate(states, axis=1)
+    flat = states.reshape(-1, states.shape[-1])
+    logits = KnowledgeEncoder(config.model).apply({"params": params["encoder"]}, flat, method="head")
+    logp = jax.nn.log_softmax(logits).reshape(*states.shape[:3], -1)
+    summed = marginal.token_marginal_logp(prior, logp.reshape(*logp.shape[:2], -1)).reshape(
+        *logp.shape[:1], *logp.shape[2:]
+    )
+    best, ids = jax.lax.top_k(summed, NUM_GUESSES)
+    best_of_block, block_ids = jax.lax.top_k(logp, NUM_GUESSES)
+    return jnp.exp(prior), ids, jnp.exp(best), block_ids, jnp.exp(best_of_block)

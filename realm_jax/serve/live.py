@@ -1,0 +1,144 @@
+"""A run as it is now, for as many users as there are: followed while the page is open, and added to.
+
+A thread looks for newer files, makes the next `State` ready and only then puts it in place, so a request that began
+with one state ends with it. Nothing of the workdir is changed but by `add_document`, which does what
+`python -m realm_jax.index.update` does.
+"""
+
+import json
+import pathlib
+import tempfile
+import threading
+import time
+
+from absl import logging
+
+from realm_jax.config import ConfigError
+from realm_jax.data import cloze
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import sha256
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.knowledge_update import update_knowledge
+from realm_jax.serve.results import Added, Answered, Filled, Refused, Source
+from realm_jax.serve.state import Loader, State
+from realm_jax.training.finetuning import how_to_finetune
+from realm_jax.workdir import Workdir
+
+POLL_S = 2.0
+MOST_CHARACTERS = 100_000  # of a document that is added
+NUM_EXAMPLES = 4
+KNOWN = "This very document is in the corpus already."
+
+
+class LiveRun:
+    """The run of a workdir.
+
+    Args:
+        finetuning: name of the one that answers questions; the newest by default.
+
+    Raises:
+        ConfigError: the run has nothing to answer with yet, or no such fine-tuning.
+    """
+
+    def __init__(self, workdir: Workdir, finetuning: str = ""):
+        self.workdir = workdir
+        self._loader = Loader(workdir, finetuning)
+        self._loading, self._adding, self._closed = threading.Lock(), threading.Lock(), threading.Event()
+        self.state: State = self._loader.load(self._loader.key())
+        self.problem = ""
+        """Why what is newer cannot be loaded; empty if all is well."""
+        self.examples = _examples(workdir)
+        """Held-out sentences with a blank."""
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    @property
+    def how_to_ask(self) -> str:
+        """The command that makes questions answerable; empty if they are."""
+        return "" if self.state.answerer else how_to_finetune(self.workdir, "cloze").removeprefix("run ")
+
+    def fill(self, text: str) -> tuple[Filled, Source]:
+        """Fills every [MASK]. Raises Refused if that cannot be."""
+        state = self.state
+        if state.filler is None or state.filler_source is None:
+            raise Refused("This run has no pre-trained encoder (it was converted without one), so it fills no blanks.")
+        return state.filler.fill(_clean(text)), state.filler_source
+
+    def ask(self, text: str) -> tuple[Answered, Source]:
+        """Answers a question. Raises Refused if that cannot be, above all before fine-tuning."""
+        state = self.state
+        if state.answerer is None or state.answerer_source is None:
+            raise Refused(f"This run is not fine-tuned yet, so it answers no questions: run {self.how_to_ask}")
+        return state.answerer.ask(_clean(text)), state.answerer_source
+
+    def add_document(self, title: str, text: str) -> Added:
+        """Adds a document to the corpus and the indexes on disk, for good, and answers with it from now on.
+
+        Raises:
+            Refused: it is empty, too long or there already, or the run cannot be updated now.
+        """
+        title, text = _clean(title).strip() or "(no title)", _clean(text).strip()
+        if not text:
+            raise Refused("Write the text of the document.")
+        if len(text) + len(title) > MOST_CHARACTERS:
+            raise Refused(
+                f"The document has {len(text):,} characters and at most {MOST_CHARACTERS:,} are taken here: "
+                f"run python -m realm_jax.index.update --workdir={self.workdir.path} --add=FILE"
+            )
+        record = {"id": f"demo/{sha256(json.dumps([title, text]))[:16]}", "title": title, "text": text}
+        started = time.monotonic()
+        with self._adding, tempfile.TemporaryDirectory() as folder:
+            is_known = bool(self._num_blocks(record["id"]))
+            file = pathlib.Path(folder) / "document.jsonl"
+            file.write_text(json.dumps(record))
+            try:
+                published = update_knowledge(self.workdir, str(file))
+            except ConfigError as error:
+                raise Refused(KNOWN if is_known else str(error)) from error
+            if not published:
+                raise Refused(KNOWN)
+            self.refresh()
+        seconds = round(time.monotonic() - started, 2)
+        return Added(record["id"], self._num_blocks(record["id"]), published[0].name, seconds)
+
+    def _num_blocks(self, record_id: str) -> int:
+        return len(Corpus.open(self.workdir.knowledge_folder).blocks_of([record_id]).get(record_id, ()))
+
+    def refresh(self) -> None:
+        """Puts what is newest in place, unless it is."""
+        with self._loading:
+            key = self._loader.key()
+            if key != self.state.key:
+                before, self.state = self.state, self._loader.load(key)
+                before.unpin(but=self.state)
+
+    def _follow(self) -> None:
+        while not self._closed.wait(POLL_S):
+            try:
+                self.refresh()
+                for store, version in self.state.pinned:
+                    store.pin(version)  # a pin lasts a day, and `update_knowledge` takes this process's away
+                self.problem = ""
+            except Exception as error:  # whatever it is, the page goes on with what it has, and says so
+                if str(error) != self.problem:
+                    logging.exception("cannot load what is newer")
+                self.problem = str(error) or repr(error)
+
+    def close(self) -> None:
+        """Stops following and gives up the pins."""
+        self._closed.set()
+        self._thread.join()
+        self.state.unpin()
+        self._loader.close()
+
+
+def _examples(workdir: Workdir) -> tuple[str, ...]:
+    try:
+        return tuple(q.text for q in cloze.questions(open_prepared(workdir), workdir.config, "test", NUM_EXAMPLES))
+    except ConfigError:  # nothing is held out
+        return ()
+
+
+def _clean(text: str) -> str:
+    """Text that tokenizers take: JSON may bring half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
