@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
+from etils import epath
 
 from realm_jax import workdir as workdir_lib
 from realm_jax.config import Config, ConfigError, RunError
@@ -41,7 +42,7 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
     """
     argv = sys.argv[1:] if argv is None else argv
     experiment, workdir = early_flag(argv, "--config"), early_flag(argv, "--workdir")
-    has_own = workdir and (pathlib.Path(workdir) / "config.json").exists()
+    has_own = workdir and (epath.Path(workdir) / "config.json").exists()
     if has_own and not experiment:
         default = Workdir.open(workdir).config
     else:
@@ -104,6 +105,10 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
         sys.exit(_say(str(error), 1))
+    except ImportError as error:  # fsspec's, which names the package of the bucket's kind
+        if "gcsfs" not in str(error):
+            raise
+        sys.exit(_say("error: folders in a bucket (gs://) need gcsfs: pip install 'realm_jax[gcs]'", 2))
 
 
 def _installed_experiments() -> pathlib.Path:

@@ -1,19 +1,15 @@
 """Corpora that `realm_jax.data.build` (or `realm_jax.training.retag`) made, as the corpus of a run.
 
 A run gets a manifest of its own beside hard links to the segments, which nobody changes: so the corpus of a run can
-grow, and many runs share one disk's copy.
+grow, and many runs share one disk's copy. A run in a bucket gets copies.
 """
-
-import os
-import pathlib
-import shutil
 
 from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.data import wordpiece
-from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus import Corpus, new_folder
 from realm_jax.data.manifest import MANIFEST, write_manifest
 from realm_jax.data.segment import COLUMNS, link
 
@@ -23,7 +19,7 @@ UNFINISHED = "work"
 
 def is_built(spec: str) -> bool:
     """Whether a spec names such a corpus. Raises ConfigError if it is one that is not finished."""
-    folder = pathlib.Path(spec).expanduser()
+    folder = epath.Path(spec).expanduser()
     if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_file():
         return True
     if (folder / UNFINISHED / "plan.json").is_file():
@@ -33,7 +29,7 @@ def is_built(spec: str) -> bool:
 
 def tokenizer_of(spec: str) -> Tokenizer:
     """The vocabulary that it was cut with."""
-    return wordpiece.load(pathlib.Path(spec).expanduser() / TOKENIZER, flag="--corpus")
+    return wordpiece.load(epath.Path(spec).expanduser() / TOKENIZER, flag="--corpus")
 
 
 def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
@@ -42,7 +38,7 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
     Raises:
         ConfigError: its blocks have another length, or `target` is the copy of another corpus.
     """
-    built, target = Corpus.open(pathlib.Path(spec).expanduser()), pathlib.Path(target)
+    built, target = Corpus.open(epath.Path(spec).expanduser()), epath.Path(target)
     if built.block_len_tokens != block_len_tokens:
         raise ConfigError(
             f"{spec}: has blocks of {built.block_len_tokens} wordpieces, not {block_len_tokens}: "
@@ -54,12 +50,10 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
         if shared != built.segment_hashes:
             raise ConfigError(f"{target}: is not a copy of {spec}: pass another --workdir or delete this folder")
         return taken
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for entry in built.manifest["segments"]:
-        (partial / entry["name"]).mkdir(parents=True)
-        for column in COLUMNS:
-            link(built.folder / entry["name"] / f"{column}.bin", partial / entry["name"] / f"{column}.bin")
-    write_manifest(partial, built.manifest)
-    os.replace(partial, target)
+    with new_folder(target) as partial:
+        for entry, segment in zip(built.manifest["segments"], built.segments, strict=True):
+            (partial / entry["name"]).mkdir()
+            for column in COLUMNS:
+                link(segment.folder / f"{column}.bin", partial / entry["name"] / f"{column}.bin")
+        write_manifest(partial, built.manifest)
     return Corpus.open(target)

@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
+from etils import epath
 
+from realm_jax.buckets import is_remote, upload
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
-from realm_jax.data.manifest import first_manifest, identity, read_manifest, sha256, write_manifest
+from realm_jax.data.manifest import MANIFEST, first_manifest, identity, read_manifest, sha256, write_manifest
 from realm_jax.data.segment import Segment, SegmentWriter
+from realm_jax.local_cache import temporary_folder
 from realm_jax.types import Block, Record, Tokens
 
 BATCH_RECORDS = 512  # records tokenised together
@@ -33,9 +36,9 @@ Progress = Callable[[int, int | None], None]
 
 
 class Corpus:
-    """A corpus on disk, opened for reading. `indices` are block ordinals over all segments."""
+    """A corpus on disk or in a bucket, opened for reading. `indices` are block ordinals over all segments."""
 
-    def __init__(self, folder: pathlib.Path, manifest: dict, segments: list[Segment]):
+    def __init__(self, folder: epath.Path, manifest: dict, segments: list[Segment]):
         self.folder = folder
         self.manifest = manifest
         self.segments = segments
@@ -53,7 +56,7 @@ class Corpus:
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "Corpus":
         """Opens a corpus. Raises ConfigError if there is none or its files do not fit its manifest."""
-        folder = pathlib.Path(folder)
+        folder = epath.Path(folder)
         manifest = read_manifest(folder)
         segments: list[Segment] = []
         first_block = 0
@@ -238,10 +241,10 @@ def build(
     Raises:
         ConfigError: on bad records, a folder in use or a full disk; nothing is left behind.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = epath.Path(folder)
+    if _is_used(folder):
         raise ConfigError(f"{folder}: is not an empty folder: delete it or pass another --workdir")
-    with _new_folder(folder) as partial:
+    with new_folder(folder) as partial:
         create(partial, tokenizer=tokenizer, block_len_tokens=block_len_tokens, description=description)
         append(records, partial, tokenizer=tokenizer, tag=tag, total=total, progress=progress)
     return Corpus.open(folder)
@@ -249,7 +252,7 @@ def build(
 
 def create(folder: str | os.PathLike, *, tokenizer: Any, block_len_tokens: int, description: dict) -> Corpus:
     """A corpus without segments, to `append` to; arguments as in `build`."""
-    folder = pathlib.Path(folder)
+    folder = epath.Path(folder)
     manifest = first_manifest(description, _plain(tokenizer), block_len_tokens)
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, manifest)
@@ -282,9 +285,9 @@ def append(
     live = _without(corpus, buried)
     known = _record_hashes(corpus, live)
     name = f"segment-{len(corpus.segments):05}"
-    shutil.rmtree(corpus.folder / name, ignore_errors=True)  # of an append that was killed before its manifest
+    (corpus.folder / name).rmtree(missing_ok=True)  # of an append that was killed before its manifest
     done = 0
-    with _new_folder(corpus.folder / name) as partial:
+    with new_folder(corpus.folder / name) as partial:
         writer = SegmentWriter(partial)
         for batch in _batches(_unique(records, known)):
             limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts, "whole": whole_records}
@@ -315,20 +318,34 @@ def bury(indices: Iterable[int], folder: str | os.PathLike, *, change: str = "")
 
 
 @contextlib.contextmanager
-def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A sibling folder that takes the name `folder` at the end, or is deleted on any error."""
-    partial = folder.with_name(folder.name + ".partial")
+def new_folder(folder: epath.Path) -> Iterator[pathlib.Path]:
+    """A local folder that becomes `folder` at the end, or is deleted on any error.
+
+    On a disk it is renamed. To a bucket it is copied, its manifest last: without one, nobody takes it for a corpus.
+    """
+    temporary = temporary_folder() if is_remote(folder) else None
+    partial = pathlib.Path(temporary.name if temporary else folder.parent) / f"{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by a build that was killed
     try:
         partial.mkdir(parents=True)
         yield partial
-        os.replace(partial, folder)
+        if temporary:
+            upload(partial, folder, last=MANIFEST)
+        else:
+            os.replace(partial, folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ConfigError(f"{folder}: no disk space left: free some or pass another --workdir") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_used(folder: epath.Path) -> bool:
+    """Whether there is something that a build would spoil; in a bucket, what a killed one left is not."""
+    if is_remote(folder):
+        return (folder / MANIFEST).exists()
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _without(corpus: Corpus, buried: Iterable[int]) -> np.ndarray:

@@ -1,15 +1,16 @@
 """A corpus's manifest: what it was made from, its segments in order with their hashes, and its tombstones.
 
-Written last and renamed into place, so that a reader sees the corpus before a change or after it.
+Written last and whole, so that a reader sees the corpus before a change or after it.
 """
 
 import hashlib
 import json
-import os
-import pathlib
 from typing import Any
 
+from etils import epath
+
 from realm_jax.config import ConfigError
+from realm_jax.workdir import write_json
 
 FORMAT_VERSION = 1
 SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
@@ -35,9 +36,9 @@ def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
     }
 
 
-def read_manifest(folder: pathlib.Path) -> dict:
+def read_manifest(folder: epath.PathLike) -> dict:
     """Raises ConfigError if there is none, or one that cannot be read."""
-    path = folder / MANIFEST
+    path = epath.Path(folder) / MANIFEST
     if not path.is_file():
         raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
     try:
@@ -49,11 +50,9 @@ def read_manifest(folder: pathlib.Path) -> dict:
     return manifest
 
 
-def write_manifest(folder: pathlib.Path, manifest: dict) -> None:
-    """Replaces the manifest at once."""
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1))
-    os.replace(partial, folder / MANIFEST)
+def write_manifest(folder: epath.PathLike, manifest: dict) -> None:
+    """Replaces the manifest at once. Raises ConfigError when the disk is full."""
+    write_json(epath.Path(folder) / MANIFEST, manifest)
 
 
 def sha256(text: str) -> str:

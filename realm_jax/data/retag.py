@@ -5,7 +5,6 @@ Segment by segment, a new corpus gets the text as it is, by hard links, and the 
 is complete and is not made again after a kill; the manifest is written last.
 """
 
-import hashlib
 import os
 import pathlib
 import shutil
@@ -20,7 +19,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, place_spans
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, read_manifest, sha256, write_manifest
-from realm_jax.data.segment import COLUMNS, SPAN, Segment, link, segment_hash
+from realm_jax.data.segment import COLUMNS, SPAN, Segment, file_sha256, link, segment_hash
 from realm_jax.types import Span
 from realm_jax.workdir import read_json, write_json, write_text
 
@@ -67,7 +66,7 @@ def retag(
     total, done = sum(len(segment.sentences) for segment in todo), 0
     for segment, old in zip(todo, corpus.manifest["segments"][len(entries) :], strict=True):
         room = corpus.block_len_tokens - NUM_SPECIALS
-        maker = _SegmentMaker(segment, corpus.folder / old["name"], old, tokenizer, room)
+        maker = _SegmentMaker(segment, old, tokenizer, room)
         entries.append(maker.make(out / old["name"], tag, lambda more, done=done: progress(done + more, total)))
         write_json(out / "retag.json", {**identity, "segments": entries})
         done += len(segment.sentences)
@@ -100,8 +99,8 @@ class _SegmentMaker:
         room: wordpieces of a block besides the special ones.
     """
 
-    def __init__(self, segment: Segment, folder: pathlib.Path, entry: dict, tokenizer: Any, room: int):
-        self._segment, self._folder, self._entry = segment, folder, entry
+    def __init__(self, segment: Segment, entry: dict, tokenizer: Any, room: int):
+        self._segment, self._entry = segment, entry
         self._tokenizer, self._room = tokenizer, room
         self._counts = Counter(entry["counts"] | {"misaligned_spans": 0, "spans_beyond_limit": 0})
         self._types: dict[str, int] = {}
@@ -126,11 +125,11 @@ class _SegmentMaker:
                 progress(done)
         (partial / "blocks.bin").write_bytes(blocks.tobytes())
         for name in COLUMNS.keys() - set(NEW):
-            link(self._folder / f"{name}.bin", partial / f"{name}.bin")
+            link(self._segment.folder / f"{name}.bin", partial / f"{name}.bin")
         os.replace(partial, folder)
         types = list(self._types)
         return self._entry | {
-            "hash": segment_hash({name: _digest(folder / f"{name}.bin") for name in COLUMNS}, types),
+            "hash": segment_hash({name: file_sha256(folder / f"{name}.bin") for name in COLUMNS}, types),
             "num_spans": num_spans,
             "counts": dict(self._counts),
             "span_types": types,
@@ -178,8 +177,3 @@ class _SegmentMaker:
 def _ends(first: int, limit: int) -> tuple[tuple[str, int], tuple[str, int]]:
     """Where the first and the last block of documents [first, limit) stand."""
     return ("block_start", first), ("block_limit", limit - 1)
-
-
-def _digest(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

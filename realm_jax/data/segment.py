@@ -1,7 +1,8 @@
 """One immutable segment of the corpus store: its columns, how they are written and how they are mapped.
 
 Each column is a flat little-endian file without a header, `COLUMNS` gives its type. Reading maps the files and touches
-only what is asked for; writing holds one batch of rows in memory.
+only what is asked for; of a segment in a bucket, it maps a copy in the cache, which is found by the segment's hash and
+was checked against it. Writing, on a local disk, holds one batch of rows in memory.
 """
 
 import hashlib
@@ -13,9 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from etils import epath
 
+from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import DROPS, CutRecord, hash64
+from realm_jax.local_cache import copy_of
 
 SOURCE = np.dtype(
     [("title_start", "<u8"), ("title_limit", "<u8"), ("title_token_start", "<u8"), ("title_token_limit", "<u8")]
@@ -54,6 +58,8 @@ COLUMNS = {
 class Segment:
     """Memory maps of one segment's columns, named as in `COLUMNS`."""
 
+    folder: pathlib.Path
+    """Local folder of the files that are mapped."""
     first_block: int
     """Ordinal over all segments of its block 0."""
     span_types: list[str]
@@ -68,15 +74,15 @@ class Segment:
     spans: np.ndarray
 
     @classmethod
-    def open(cls, folder: pathlib.Path, entry: dict, first_block: int) -> "Segment":
+    def open(cls, folder: epath.Path, entry: dict, first_block: int) -> "Segment":
         """Maps the segment that a manifest's entry describes. Raises ConfigError if a file is missing or damaged."""
-        columns = {}
+        folder, columns = _local(folder, entry), {}
         for name, dtype in COLUMNS.items():
             path, size = folder / f"{name}.bin", entry["bytes"][name]
             if not path.is_file() or path.stat().st_size != size:
                 raise ConfigError(f"{path}: is not the file of {size} bytes that was built: delete {folder.parent}")
             columns[name] = np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
-        return cls(first_block, entry["span_types"], **columns)
+        return cls(folder, first_block, entry["span_types"], **columns)
 
 
 def link(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -87,10 +93,32 @@ def link(source: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copy2(source, target)
 
 
+def file_sha256(file: pathlib.Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:
     """A segment's identity, from the SHA-256 of each column's file."""
     lines = [f"{name} {digests[name]}" for name in COLUMNS]
     return hashlib.sha256("\n".join([*lines, *span_types]).encode()).hexdigest()
+
+
+def _local(folder: epath.Path, entry: dict) -> pathlib.Path:
+    """The folder itself, or the copy of one in a bucket. Raises ConfigError if that is damaged."""
+
+    def download(empty: pathlib.Path) -> None:
+        files = [f"{name}.bin" for name in COLUMNS]
+        try:
+            copy_files(files, folder, epath.Path(empty))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{folder}: lacks a file ({error}): build {folder.parent} again") from error
+        digests = {name: file_sha256(empty / f"{name}.bin") for name in COLUMNS}
+        if segment_hash(digests, entry["span_types"]) != entry["hash"]:
+            raise ConfigError(f"{folder}: differs from its checksum: build {folder.parent} again")
+
+    return copy_of(f"segments/{entry['hash']}", download) if is_remote(folder) else pathlib.Path(folder)
 
 
 class SegmentWriter:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
 import tyro
+from etils import epath
 from rich.console import Console
 
 from realm_jax import cli
@@ -67,13 +67,13 @@ def show(flags: Flags, console: Console) -> None:
         from realm_jax.data.show_page import corpus_page  # matplotlib takes long to load
 
         frequent = census.frequent_spans(corpus, NUM_FREQUENT)
-        file = pathlib.Path(flags.html).expanduser() if flags.html else corpus.folder / PAGE
+        file = epath.Path(flags.html).expanduser() if flags.html else corpus.folder / PAGE
         write_text(file, corpus_page(f"Corpus {flags.folder}", facts, counted, drops, frequent, blocks, types))
         console.print(f"page: {file}", markup=False, soft_wrap=True)
 
 
-def _corpus_folder(folder: str) -> pathlib.Path:
-    path = pathlib.Path(folder).expanduser()
+def _corpus_folder(folder: str) -> epath.Path:
+    path = epath.Path(folder).expanduser()
     of_run = path / "corpus"
     is_run = (of_run / MANIFEST).is_file() and not (path / MANIFEST).is_file()
     return of_run if is_run else path

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from etils import epath
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from realm_jax.config import ConfigError
@@ -22,7 +23,7 @@ def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
         ConfigError: it cannot be read.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(epath.Path(file).read_text())
     except Exception as error:  # the Rust library raises plain Exception
         raise ConfigError(f"{file} is no tokenizer.json ({error}): pass {flag}=FOLDER of a BERT with one") from error
     tokenizer.no_truncation()

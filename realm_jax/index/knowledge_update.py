@@ -9,6 +9,9 @@ import json
 import time
 from collections.abc import Iterator
 
+from etils import epath
+
+from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus, salient, sources
 from realm_jax.data.corpus import Corpus
@@ -16,6 +19,7 @@ from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
 from realm_jax.index import build_version
+from realm_jax.index.claims import claim, holders, is_pinned, own_pin
 from realm_jax.index.version_files import Version
 from realm_jax.index.versions import IndexStore
 from realm_jax.progress import Progress
@@ -99,9 +103,29 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
 @contextlib.contextmanager
 def _alone(workdir: Workdir) -> Iterator[None]:
     """Keeps others like us out: two at once would write the same segment."""
+    busy = f"{workdir.path} is being updated by another process: wait and run this again"
+    if is_remote(workdir.path):
+        with _only_claim(workdir.path / "update", busy):
+            yield
+        return
     with open(workdir.path / "update.lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{workdir.path} is being updated by another process: wait and run this again") from error
+            raise ConfigError(busy) from error
         yield
+
+
+@contextlib.contextmanager
+def _only_claim(folder: epath.Path, busy: str) -> Iterator[None]:
+    """The same where nothing can be locked. Of two that claim at once, both give way."""
+    busy += f"; or, if its host was lost, delete {folder}"
+    if is_pinned(folder):
+        raise ConfigError(busy)
+    claim(own_pin(folder))
+    try:
+        if len(holders(folder)) > 1:
+            raise ConfigError(busy)
+        yield
+    finally:
+        own_pin(folder).unlink(missing_ok=True)

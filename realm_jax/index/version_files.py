@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -13,9 +12,11 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.claims import OWNER
+from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
 
 EMBEDDINGS = "embeddings.npy"
@@ -34,16 +35,28 @@ class Version:
         self.order: tuple[int, float] = (self.step, manifest["finished"])
         """Grows from version to version."""
         self.has_tower: bool = TOWER in manifest["files"]
-        self._copy: tempfile.TemporaryDirectory | None = None
+        self._copy: Held | None = None
 
     def local_folder(self) -> epath.Path:
-        """The folder itself; if the store is remote, a copy that lives as long as this object."""
+        """The folder itself; if the store is remote, a checked copy in the cache that stays as long as this object.
+
+        Raises:
+            ConfigError: a file is damaged.
+        """
         if not is_remote(self.folder):
             return self.folder
         if self._copy is None:
-            self._copy = tempfile.TemporaryDirectory(prefix="realm-index-")
-            copy_files(self.manifest["files"], self.folder, epath.Path(self._copy.name))
-        return epath.Path(self._copy.name)
+            self.keep_copy(self._download)
+        return epath.Path(self._copy.folder)
+
+    def keep_copy(self, fill: Callable[[Path], None]) -> None:
+        """Has a copy of a remote version in the cache; `fill` writes its files if it is not there."""
+        store = hashlib.sha256(os.fspath(self.folder.parent).encode()).hexdigest()[:8]
+        self._copy = Held(f"index/{self.name}-{store}", fill)
+
+    def _download(self, folder: Path) -> None:
+        copy_files(self.manifest["files"], self.folder, epath.Path(folder))
+        self._check_files(epath.Path(folder), quick=False)
 
     def load_embeddings(self) -> Float[np.ndarray, "blocks dim"]:
         """Maps the embeddings into memory, read-only, after a quick `verify`."""
@@ -94,13 +107,16 @@ class Version:
         Raises:
             ConfigError: a file is missing or damaged.
         """
+        self._check_files(self.folder, quick=quick)
+
+    def _check_files(self, folder: epath.Path, *, quick: bool) -> None:
         for name, expected in self.manifest["files"].items():
-            file = self.folder / name
+            file, named = folder / name, self.folder / name
             length = file.stat().length if file.exists() else 0
             if length != expected["bytes"]:
-                raise ConfigError(f"{file} has {length} bytes instead of {expected['bytes']}: {FIX}")
+                raise ConfigError(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
             if not quick and _sha256(file) != expected["sha256"]:
-                raise ConfigError(f"{file} differs from its checksum: {FIX}")
+                raise ConfigError(f"{named} differs from its checksum: {FIX}")
 
     def check_corpus(self, segment_hashes: Sequence[str]) -> None:
         """Raises ConfigError unless the corpus is the one that was embedded, or that one with segments appended."""
@@ -113,11 +129,6 @@ class Version:
                 )
 
 
-def is_remote(path: epath.Path) -> bool:
-    """Whether the path is on an object store."""
-    return "://" in os.fspath(path)
-
-
 def describe_files(folder: epath.Path) -> dict:
     """Size and checksum of every file, by its path within the local folder."""
     files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != OWNER]
@@ -125,13 +136,6 @@ def describe_files(folder: epath.Path) -> dict:
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(files)
     }
-
-
-def copy_files(files: Iterable[str], source: epath.Path, target: epath.Path) -> None:
-    """Copies the files that `describe_files` lists from one folder to another."""
-    for name in files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).copy(target / name, overwrite=True)
 
 
 def _sha256(file: epath.Path | Path) -> str:

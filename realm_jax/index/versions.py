@@ -2,9 +2,10 @@
 
     index/step-00000500-3f9a1c/   embeddings.npy, tower.safetensors, scann/, manifest.json (written last)
     index/history.jsonl           published, adopted (at which trainer step), pruned; never shortened
+    index/history/                the same in a bucket, where no file can grow: one file for each event
 
 No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
-On object stores, drafts and versions in use have a local copy. What the files mean is known to `search.py`.
+In a bucket, drafts and versions in use have a local copy. What the files mean is known to `search.py`.
 """
 
 import errno
@@ -12,7 +13,6 @@ import json
 import math
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from typing import final
@@ -25,14 +25,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from realm_jax import __version__
+from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import OWNER, claim, is_abandoned, is_pinned, own_pin
-from realm_jax.index.version_files import EMBEDDINGS, TOWER, Version, copy_files, describe_files, is_remote
+from realm_jax.index.version_files import EMBEDDINGS, TOWER, Version, describe_files
+from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
-from realm_jax.workdir import read_json, write_json
+from realm_jax.workdir import read_json, write_json, write_text
 
 MANIFEST = "manifest.json"
 RETIRED = "manifest.pruned"
+HISTORY = "history"
 TOUCH_EVERY_S = 30.0
 
 
@@ -47,9 +50,10 @@ class Draft:
         self._shape: dict = {}
         self._touched = -math.inf
         self.touch()
-        remote = is_remote(self._target)
-        self.folder = epath.Path(tempfile.mkdtemp(prefix="realm-index-")) if remote else self._target
+        self._local = temporary_folder() if is_remote(self._target) else None
+        self.folder = epath.Path(self._local.name) / "files" if self._local else self._target
         """Local folder to write the version's files into."""
+        self.folder.mkdir(exist_ok=True)
 
     def __enter__(self) -> "Draft":
         return self
@@ -105,7 +109,7 @@ class Draft:
         if self._matrix is not None:
             self._matrix.flush()
         files = describe_files(self.folder)
-        if self.folder != self._target:
+        if self._local:
             copy_files(files, self.folder, self._target)
         finished = time.time()
         times = {"started": self._started, "finished": finished, "seconds": round(finished - self._started, 3)}
@@ -114,13 +118,15 @@ class Draft:
         write_json(self._target / MANIFEST, manifest)
         (self._target / OWNER).unlink(missing_ok=True)
         version = Version(self._target, manifest)
+        if self._local:
+            version.keep_copy(lambda empty: os.rename(self.folder, empty))
         self._store.record("published", version=version.name, step=version.step, seconds=times["seconds"])
         return version
 
     def discard(self) -> None:
         """Removes what is not part of a published version."""
-        if self.folder != self._target:
-            self.folder.rmtree(missing_ok=True)
+        if self._local:
+            self._local.cleanup()
         if not (self._target / MANIFEST).exists():
             self._target.rmtree(missing_ok=True)
 
@@ -189,17 +195,19 @@ class IndexStore:
 
     def record(self, event: str, **fields) -> None:
         """Appends an event to the history: published, adopted (with version and trainer_step) or pruned."""
-        file = self.folder / "history.jsonl"
-        line = json.dumps({"event": event, "time": time.time(), **fields}) + "\n"
-        if is_remote(file):  # object stores cannot append
-            file.write_text((file.read_text() if file.exists() else "") + line)
+        now = time.time()
+        line = json.dumps({"event": event, "time": now, **fields}) + "\n"
+        if is_remote(self.folder):
+            write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
             return
-        with file.open("a") as stream:
+        with (self.folder / f"{HISTORY}.jsonl").open("a") as stream:
             stream.write(line)
 
     def history(self) -> list[dict]:
         """All events, oldest first, without a last line that is still being written."""
-        file = self.folder / "history.jsonl"
+        if is_remote(self.folder):
+            return [read_json(file) for file in sorted((self.folder / HISTORY).glob("*.json"))]
+        file = self.folder / f"{HISTORY}.jsonl"
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
         return [json.loads(line) for line in lines]
 

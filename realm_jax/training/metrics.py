@@ -9,6 +9,7 @@ import time
 
 from etils import epath
 
+from realm_jax.buckets import GrowingFile
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.progress import clock
 from realm_jax.training.tracker import open_tracker
@@ -23,16 +24,15 @@ class MetricsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._phase, self._total, self._first = phase, total_steps, first_step
         self._started = time.monotonic()
-        self._file = folder / "metrics.jsonl"
-        last_step = _drop_records_after(self._file, first_step)
+        last_step = _drop_records_after(folder / "metrics.jsonl", first_step)
+        self._records = GrowingFile(folder / "metrics.jsonl")
         self._tracker = open_tracker(folder, phase, first_step, last_step)
         self._heartbeat = Heartbeat(folder, role="trainer", phase=phase, steps=total_steps)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Records the metrics of the steps up to `step`."""
         record = {"step": step, "time": round(time.time(), 3), **{k: _plain(v) for k, v in values.items()}}
-        with self._file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._records.append(json.dumps(record) + "\n")
         self._tracker.write(step, {name: value for name, value in values.items() if math.isfinite(value)})
         self._print(step, values)
 
@@ -46,7 +46,8 @@ class MetricsWriter:
         print(f"{self._phase} [{bar}] {step}/{self._total}  {shown}  ETA {clock(left)}", flush=True)
 
     def close(self) -> None:
-        """Closes the tracker, and says that the trainer has ended."""
+        """Closes the files, and says that the trainer has ended."""
+        self._records.close()
         self._tracker.close()
         self._heartbeat.close()
 

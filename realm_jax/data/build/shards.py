@@ -22,6 +22,7 @@ import numpy as np
 from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax.buckets import is_remote, upload
 from realm_jax.config import ConfigError
 from realm_jax.data import manifest as manifest_lib
 from realm_jax.data import salient
@@ -164,7 +165,7 @@ def finish(job: Job, identity: dict, fingerprint: str, num_shards: int, seconds:
 
 
 def _build(number: int, part: Part, job: Job) -> None:
-    is_local = "://" not in job.out
+    is_local = not is_remote(job.out)
     home = pathlib.Path(job.work) / "partial" if is_local else pathlib.Path(tempfile.gettempdir())
     folder = home / f"{job.shard(number).name}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
@@ -192,9 +193,7 @@ def _publish(folder: pathlib.Path, shard: epath.Path, is_local: bool) -> None:
                 if not (shard / ENTRY).exists():
                     raise
         return
-    shard.mkdir(parents=True, exist_ok=True)  # an object store renames no folder: the entry is copied last
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == ENTRY):
-        epath.Path(file).copy(shard / file.name, overwrite=True)
+    upload(folder, shard, last=ENTRY)
 
 
 def _twice(job: Job, segments: list[dict]) -> tuple[list[int], int]:
