@@ -1,0 +1,79 @@
+"""A page in the browser that fills blanks and answers questions with a run, and shows how it was trained.
+
+    python -m realm_jax.serve                        (the newest run; `make demo` does the same)
+    python -m realm_jax.serve --workdir=W --port=7861
+
+It listens on loopback only, follows the newest checkpoint, index version and fine-tuning of the run while it is open,
+and leaves the accelerator to training. Its REST calls are in docs/demo.md.
+"""
+
+import dataclasses
+import os
+from typing import Literal
+
+import tyro
+
+from realm_jax import cli
+from realm_jax.config import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    workdir: str = ""
+    """Folder of the run (default: the newest under runs/)."""
+    port: int = 0
+    """Port on 127.0.0.1; 0 takes the first free one from 7860."""
+    finetuning: str = ""
+    """Name of the fine-tuning that answers questions (default: the newest)."""
+    device: Literal["cpu", "accelerator"] = "cpu"
+    """Where the models run; `cpu` disturbs no training on this machine."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    flags = tyro.cli(_Flags, description="Show a run in the browser.", args=argv)
+    workdir = cli.existing(flags.workdir)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        from realm_jax.serve import page
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "gradio":
+            raise
+        raise ConfigError("the demo needs Gradio: run pip install 'realm_jax[serve]'") from error
+    import jax
+
+    from realm_jax import parallel
+    from realm_jax.serve import history
+    from realm_jax.serve.live import LiveRun
+
+    if flags.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    parallel.set_up_compilation_cache()
+    print(f"demo: loading and compiling {workdir.path}, a minute at most for a small run", flush=True)
+    run = LiveRun(workdir, flags.finetuning)
+    try:
+        served = page.build(run)
+        try:
+            url = page.launch(served, flags.port)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on 127.0.0.1:{flags.port or '7860-7959'} ({error}): pass --port"
+            ) from error
+        print(f"demo: {url} (Ctrl-C ends it)")
+        evaluate = f"python -m realm_jax.eval --workdir={workdir.path}"
+        print(f"next: {run.how_to_ask or evaluate}", flush=True)
+        if not history.reports(workdir):
+            print("the Evaluation tab is empty until then", flush=True)
+        served.block_thread()
+    finally:
+        run.close()
+
+
+def command() -> None:
+    """Console script."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,208 @@
+"""The demo page and its REST calls, in Gradio: three tabs over one `LiveRun`.
+
+The page needs no network: its fonts are the system's, nothing is measured, and a Content-Security-Policy keeps the
+browser from loading anything from elsewhere.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import gradio as gr
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+
+from realm_jax.serve import history, pieces
+from realm_jax.serve.live import LiveRun
+from realm_jax.serve.results import Refused
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'"
+)
+FONT = ("system-ui", "sans-serif")
+MONO = ("ui-monospace", "monospace")
+STATUS_EVERY_S = 3.0
+
+
+def build(run: LiveRun) -> gr.Blocks:
+    """The page of a run."""
+    name = run.workdir.config.name
+    with gr.Blocks(title=f"REALM: {name}", analytics_enabled=False) as page:
+        gr.Markdown(f"# REALM: {name.replace('_', ' ')}")
+        status = gr.HTML()
+        with gr.Tab("Ask"):
+            _fill_blanks(run)
+            question = _ask(run)
+            _add_document(run)
+        with gr.Tab("Training") as training:
+            curves = gr.HTML()
+        with gr.Tab("Evaluation") as evaluation:
+            names = gr.Dropdown(label="Report", choices=[], interactive=True)
+            report = gr.HTML()
+        training.select(lambda: history.training(run.workdir), outputs=curves, **_private())
+        evaluation.select(lambda: _reports(run), outputs=[names, report], **_private())
+        names.input(lambda chosen: history.report(run.workdir, chosen or ""), names, report, **_private())
+        gr.on(
+            [page.load, gr.Timer(STATUS_EVERY_S).tick],
+            lambda: (_status(run), *_question_box(run)),
+            outputs=[status, *question],
+            show_progress="hidden",
+            **_private(),
+        )
+        _rest(run)
+    return page
+
+
+def launch(page: gr.Blocks, port: int) -> str:
+    """Serves the page on loopback from a thread, and returns its address.
+
+    Args:
+        port: 0 takes the first free one from 7860.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    theme = gr.themes.Default(font=FONT, font_mono=MONO)
+    _, url, _ = page.queue(default_concurrency_limit=4).launch(
+        server_name="127.0.0.1",
+        server_port=port or None,
+        theme=theme,
+        css=pieces.STYLE,
+        app_kwargs={"middleware": [Middleware(_Policy)]},
+        footer_links=["api"],
+        share=False,
+        ssr_mode=False,
+        quiet=True,
+        show_error=True,
+        prevent_thread_lock=True,
+    )
+    return url
+
+
+def _fill_blanks(run: LiveRun) -> None:
+    gr.Markdown("### Fill in a blank")
+    box = gr.Textbox(
+        label="A sentence with [MASK]", placeholder="The capital of France is [MASK].", max_lines=6, elem_id="sentence"
+    )
+    if run.examples:
+        gr.Examples(list(run.examples), box, label="Held-out sentences of this corpus", cache_examples=False)
+    button = gr.Button("Fill", variant="primary", elem_id="fill")
+    found = gr.HTML(elem_id="filled")
+    gr.on(
+        [box.submit, button.click], _or_refused(lambda text: pieces.filled(*run.fill(text))), box, found, **_private()
+    )
+
+
+def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
+    """The box and the button for questions."""
+    gr.Markdown("### Ask a question")
+    box = gr.Textbox(label="A question", max_lines=6, elem_id="question")
+    source = run.state.answerer_source
+    if run.examples and source is not None and source.params.startswith("finetune/cloze"):
+        gr.Examples(list(run.examples), box, label="Questions as it was fine-tuned on", cache_examples=False)
+    button = gr.Button("Ask", variant="primary", elem_id="ask")
+    found = gr.HTML(elem_id="answered")
+    gr.on(
+        [box.submit, button.click], _or_refused(lambda text: pieces.answered(*run.ask(text))), box, found, **_private()
+    )
+    return box, button
+
+
+def _add_document(run: LiveRun) -> None:
+    with gr.Accordion("Add a document", open=False):
+        gr.Markdown(
+            f"This changes the workdir `{run.workdir.path}`: the document becomes part of its corpus and of its index, "
+            "for every user of it, until `python -m realm_jax.index.update --delete=ID` takes it out."
+        )
+        title = gr.Textbox(label="Title", max_lines=2, elem_id="title")
+        text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")
+        button = gr.Button("Add to the corpus", elem_id="add")
+        found = gr.HTML(elem_id="added")
+        button.click(
+            _or_refused(lambda title, text: pieces.added(run.add_document(title, text))),
+            [title, text],
+            found,
+            **_private(),
+        )
+
+
+def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
+    """The same, with what cannot be answered as a part of the page."""
+
+    def call(*texts: str) -> str:
+        try:
+            return answer(*(text or "" for text in texts))
+        except Refused as error:
+            return pieces.refused(str(error))
+
+    return call
+
+
+def _status(run: LiveRun) -> str:
+    return pieces.status(str(run.workdir.path), run.state.filler_source, run.state.answerer_source, run.problem)
+
+
+def _question_box(run: LiveRun) -> tuple[dict, dict]:
+    """Closed while the run is not fine-tuned, with the command that opens it."""
+    how = run.how_to_ask
+    info = f"This run is not fine-tuned yet. This opens the box, without a restart: {how}" if how else ""
+    return gr.update(interactive=not how, info=info), gr.update(interactive=not how)
+
+
+def _reports(run: LiveRun) -> tuple[dict, str]:
+    names = history.reports(run.workdir)
+    first = names[0] if names else ""
+    return gr.update(choices=names, value=first or None, visible=bool(names)), history.report(run.workdir, first)
+
+
+def _rest(run: LiveRun) -> None:
+    """The calls for programs; see docs/demo.md."""
+
+    def fill(sentence: str) -> dict:
+        """Fills every [MASK] of a sentence."""
+        return _as_json(lambda: run.fill(sentence))
+
+    def ask(question: str) -> dict:
+        """Answers a question, once the run is fine-tuned."""
+        return _as_json(lambda: run.ask(question))
+
+    def add_document(title: str, text: str) -> dict:
+        """Adds a document to the workdir for good."""
+        return _as_json(lambda: (run.add_document(title, text), None))
+
+    def status() -> dict:
+        """Which parameters and index versions answer now."""
+        sources = {"fill": run.state.filler_source, "ask": run.state.answerer_source}
+        named = {name: source and dataclasses.asdict(source) for name, source in sources.items()}
+        return {"workdir": str(run.workdir.path), **named, "how_to_ask": run.how_to_ask, "problem": run.problem}
+
+    for call in (fill, ask, add_document, status):
+        gr.api(call, api_name=call.__name__)
+
+
+def _as_json(answer: Callable) -> dict:
+    try:
+        found, source = answer()
+    except Refused as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return dataclasses.asdict(found) | ({"source": dataclasses.asdict(source)} if source else {})
+
+
+def _private() -> dict:
+    """Of the page's own events, which are no REST calls."""
+    return {"api_visibility": "private"}
+
+
+class _Policy:
+    """ASGI middleware: sends POLICY with every response."""
+
+    def __init__(self, app: Callable):
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        async def send_with_policy(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = POLICY
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
