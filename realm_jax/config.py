@@ -56,6 +56,9 @@ class ModelConfig:
     """One embedder for queries and blocks (released code), or two (paper's W_input and W_doc)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type; parameters stay float32."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory, the same gradient,
+    about a third more computation."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -328,9 +331,9 @@ class Config:
         for section in (self.model, self.corpus, self.ict, self.pretrain, self.index, self.finetune):
             section.check()
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
-        # A folder of that name, as the package makes for its runs, has no origin.
+        package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
         _require(
-            self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None)),
+            self.tracker != "wandb" or (package is not None and package.origin is not None),
             "tracker=wandb needs another package: pip install 'realm_jax[wandb]', or --tracker=tensorboard",
         )
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
@@ -368,8 +371,7 @@ def to_json(config: Config) -> dict:
 
 def from_json(values: dict) -> Config:
     """Inverse of `to_json`. Raises ConfigError on an unknown or missing key."""
-    sections = {"model": ModelConfig, "corpus": CorpusConfig, "ict": IctConfig, "pretrain": PretrainConfig}
-    sections |= {"index": IndexConfig, "finetune": FinetuneConfig}
+    sections = {f.name: f.type for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)}
     try:
         return Config(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
     except TypeError as error:

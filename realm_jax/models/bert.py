@@ -107,7 +107,9 @@ class Bert(nn.Module):
     def setup(self) -> None:
         """Embeddings and layers, named as in the checkpoints."""
         self.embeddings = Embeddings(self.config)
-        self.layers = [Layer(self.config, name=f"layer_{i}") for i in range(self.config.num_layers)]
+        # static: `deterministic`, counted from self
+        layer = nn.remat(Layer, static_argnums=(3,)) if self.config.gradient_checkpointing else Layer
+        self.layers = [layer(self.config, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
         self,

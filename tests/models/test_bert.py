@@ -134,6 +134,23 @@ def test_dropout_only_when_asked_for(params):
     assert not np.allclose(noisy[0], noisy[1])
 
 
+def test_gradient_checkpointing_gives_the_same_output_and_gradients(params):
+    tokens = random_tokens(3)
+    kept, computed_again = (
+        Bert(dataclasses.replace(CONFIG, dropout=0.3, gradient_checkpointing=on)) for on in (False, True)
+    )
+
+    def loss(params, model):
+        rngs = {"dropout": jax.random.key(1)}
+        return (model.apply({"params": params}, tokens, deterministic=False, rngs=rngs) ** 3).sum()
+
+    steps = {model: str(jax.make_jaxpr(loss, static_argnums=1)(params, model)) for model in (kept, computed_again)}
+    assert "remat" in steps[computed_again] and "remat" not in steps[kept]
+    ours, others = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, m) for m in (kept, computed_again))
+    assert jax.tree.structure(ours) == jax.tree.structure(others)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), ours, others)
+
+
 @pytest.mark.parametrize("kind", ["tanh", "erf"])
 def test_gelu(kind):
     x = np.linspace(-4, 4, 33)
