@@ -19,7 +19,7 @@ comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup corpus pretrain ict builder finetune eval ablations recall lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus pretrain ict builder finetune eval inspect ablations recall lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ eval: setup ## exact match and retrieval of a run on DATASET; ARGS="--baseline=a
 
 ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
 	$(PY) -m realm_jax.training.ablate $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(DATASET),--dataset=$(DATASET)) $(ARGS)
+
+inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch follows the run
+	$(PY) -m realm_jax.inspect $(WORKDIR) $(ARGS)
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)

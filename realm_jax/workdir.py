@@ -27,8 +27,8 @@ class Workdir:
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
         """Opens the folder, writing its config if the run has made nothing yet.
 
-        A converted workdir without a corpus still takes any setting but those of its weights. The tracker may be another
-        each time: it changes nothing that is made.
+        A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always be
+        another: it changes nothing that is made.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -147,3 +147,24 @@ def read_json(file: epath.Path) -> dict:
         return json.loads(epath.Path(file).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is damaged ({error}): delete it and rerun the command that wrote it") from error
+
+
+def read_json_lines(file: epath.Path) -> tuple[list[dict], int]:
+    """Reads a file of JSON objects, one a line, that may be growing; empty if there is none.
+
+    Returns:
+        The objects, and how many lines held none; a last line that is still being written counts as neither.
+    """
+    if not file.exists():
+        return [], 0
+    records, damaged = [], 0
+    for line in file.read_bytes().split(b"\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except ValueError:  # no JSON, or no UTF-8
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            damaged += 1
+    return records, damaged

@@ -38,6 +38,7 @@ LAYERS = [
     ["eval"],
     ["serve"],
     ["convert"],
+    ["inspect"],
 ]
 # Only `realm_jax.run`, the command of commands, imports other commands.
 RUN = "run"
@@ -169,6 +170,7 @@ def test_help_lists_flags_and_loads_no_jax(module):
         "data.build.__main__": "--out",
         "training.tag": "--out",
         "training.retag": "--out",
+        "inspect.__main__": "--watch",
     }.get(module, "--workdir")
     assert folder in done.stdout
     if module in ("run", "training.ict", "training.pretrain"):
