@@ -43,7 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def parts() -> list[str]:
     """The package itself, then its folders."""
-    return ["realm_jax", *sorted(f"realm_jax.{init.parent.name}" for init in PACKAGE.glob("*/__init__.py"))]
+    folders = [init.parent for init in PACKAGE.glob("*/__init__.py") if not init.parent.is_symlink()]
+    return ["realm_jax", *sorted(f"realm_jax.{folder.name}" for folder in folders)]
 
 
 def api_page(part: str) -> str:

@@ -85,6 +85,7 @@ class Sandbox:
         command = re.sub(r"\bmake\b(?= |$)", f"make -o setup PY={python}", command)
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
         environment |= {"REALM_JAX_CACHE": str(self._cache), "PATH": f"{python.parent}:{os.environ['PATH']}"}
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling is most of the time
         environment.pop("XLA_FLAGS", None)
         return subprocess.run(
             ["bash", "-c", command],

@@ -62,7 +62,7 @@ TAGGER = "--corpus=asset:mini --init=google-bert/bert-base-uncased --sentences=6
 TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     # README and tutorial, in their order
     "git clone https://github.com/realm-jax/realm_jax && cd realm_jax": Run(
-        swap={"https://github.com/realm-jax/realm_jax": f"--quiet file://{REPOSITORY}"}
+        swap={"https://github.com/realm-jax/realm_jax": f"file://{REPOSITORY} clone", "cd realm_jax": "cd clone"}
     ),
     "make pretrain": Run("next: python -m realm_jax.training.finetune"),
     "python -m realm_jax.data.show runs/nano/corpus": Run("blocks"),
