@@ -36,7 +36,7 @@ _FRAME = string.Template("""<!DOCTYPE html>
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: auto; padding: 1rem; overflow-wrap: anywhere }
 h1, h2, h3 { line-height: 1.2 }
-.scroll { overflow-x: auto }
+.scroll { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8886 }
 .left { text-align: left }

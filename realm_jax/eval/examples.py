@@ -1,5 +1,7 @@
 """Masked sentences with their retrieved blocks, for people: what the report shows."""
 
+import re
+
 import jax
 import numpy as np
 from tokenizers import Tokenizer
@@ -61,14 +63,14 @@ def describe(
 def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> str:
     tokenizer = data.tokenizer
     lines = [f"**{_text(tokenizer, query_ids)}**", "", f"answer: *{_text(tokenizer, answer)}*", ""]
-    lines += ["| p(z\\|x) | r(z) | prediction | block |", "|---:|---:|---|---|"]
+    lines += ["| p(z\\|x) | r(z) | prediction | block |", "|---:|---:|:---|:---|"]
     for z, block in enumerate([-1, *candidates]):
         if z and block < 0:
             continue
         text = "(null block)"
         if z:
             record = data.knowledge.block(int(block))
-            text = f"{record.title}: {record.text}".replace("|", "\\|").replace("\n", " ")
+            text = _plain(f"{record.title}: {record.text}")
         predicted = _text(tokenizer, best[z][: len(answer)])
         lines.append(f"| {np.exp(prior[z]):.3f} | {reward[z]:+.3f} | {predicted} | {text} |")
     return "\n".join([*lines, ""])
@@ -77,4 +79,10 @@ def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> s
 def _text(tokenizer: Tokenizer, ids) -> str:
     pieces = [tokenizer.id_to_token(int(i)) for i in ids]
     kept = [piece for piece in pieces if piece not in ("[PAD]", "[CLS]", "[SEP]")]
-    return " ".join(kept).replace(" ##", "")
+    return _plain(" ".join(kept).replace(" ##", ""))
+
+
+def _plain(text: str) -> str:
+    """A corpus's text on one line, without meaning for Markdown: no emphasis, HTML, links or images."""
+    text = re.sub(r"([\\`*_<>|~&$])", r"\\\1", re.sub(r"\s+", " ", text))
+    return text.replace("](", "]\\(").replace("][", "]\\[")

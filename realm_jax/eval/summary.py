@@ -1,10 +1,9 @@
 """The summary of a run: three states judged on the same held-out sentences, and what the index did meanwhile.
 
-Writes `summary.json` and `report.md` into the workdir and prints both as tables.
+Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the workdir, and prints the tables.
 """
 
 import dataclasses
-import json
 
 import numpy as np
 from etils import epath
@@ -13,13 +12,16 @@ from rich.markdown import Markdown
 
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
+from realm_jax.eval import run_report
 from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import evaluate, heldout_set
+from realm_jax.eval.run_plots import run_plots
 from realm_jax.index.versions import IndexStore
 from realm_jax.scores import recall
 from realm_jax.training import phases
-from realm_jax.workdir import Workdir, write_json, write_text
+from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text
 
+WAITED_FOR = ("retrieval", "index")
 STATES = ("before ICT", "after ICT", "after REALM")
 
 
@@ -53,11 +55,21 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
         summary["differences"] = _differences(values)
         summary["index"]["mean_cosine_first_last"] = _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])
         examples = describe(workdir.config, data, heldout, last, embeddings[STATES[2]])
-    report = _report(workdir, summary, examples)
     write_json(workdir.summary_file, summary)
-    write_text(workdir.path / "report.md", report)
-    Console().print(Markdown(report))
+    title = f"{workdir.config.name}: {workdir.path}"
+    write_report(workdir, title, summary, examples)
+    Console().print(Markdown(run_report.markdown(title, summary, examples, [])))
     return summary
+
+
+def write_report(workdir: Workdir, title: str, summary: dict, examples: str) -> None:
+    """Writes the summary for people: `report.md` with `plots/*.svg`, and `report.html`."""
+    plots = run_plots(workdir, summary["index"])
+    for plot in plots:
+        write_text(workdir.path / run_report.PLOTS / f"{plot.name}.svg", run_report.standalone(plot.svg))
+    report = run_report.markdown(title, summary, examples, plots)
+    write_text(workdir.path / "report.md", report)
+    write_text(workdir.path / "report.html", run_report.html(title, report, plots))
 
 
 def per_example_file(workdir: Workdir, state: str) -> epath.Path:
@@ -104,78 +116,14 @@ def _index_facts(store: IndexStore, workdir: Workdir) -> dict:
     history = store.history()
     published = [event for event in history if event["event"] == "published"]
     adopted = [event for event in history if event["event"] == "adopted"]
-    waits = [_waits(line) for line in _metrics(workdir)]
+    metrics, _ = read_json_lines(workdir.phase("pretrain") / "metrics.jsonl")
+    waits = {f"{of}_wait_seconds": sum(line.get(f"{of}_wait_seconds") or 0 for line in metrics) for of in WAITED_FOR}
+    recall_by_step = {event["step"]: event.get("probe", {}) for event in published}
+    recall_by_step |= {version.step: version.manifest.get("probe", {}) for version in store.versions()}
     return {
         "published_steps": [event["step"] for event in published],
         "publish_seconds": [event["seconds"] for event in published],
         "adopted": [{"step": event["step"], "trainer_step": event["trainer_step"]} for event in adopted],
-        "retrieval_wait_seconds": round(sum(w[0] for w in waits), 3),
-        "index_wait_seconds": round(sum(w[1] for w in waits), 3),
-        "recall_by_version": {str(version.step): version.manifest.get("probe", {}) for version in store.versions()},
+        **{name: round(seconds, 3) for name, seconds in waits.items()},
+        "recall_by_version": {str(step): recall for step, recall in sorted(recall_by_step.items())},
     }
-
-
-def _metrics(workdir: Workdir) -> list[dict]:
-    file = workdir.phase("pretrain") / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def _waits(line: dict) -> tuple[float, float]:
-    return line.get("retrieval_wait_seconds") or 0.0, line.get("index_wait_seconds") or 0.0
-
-
-ROWS = {
-    "loss with retrieved blocks": "loss_retrieved",
-    "loss with random blocks": "loss_random",
-    "loss with the null block": "loss_null",
-    "accuracy with retrieved blocks": "accuracy_retrieved",
-    "accuracy with random blocks": "accuracy_random",
-    "accuracy with the null block": "accuracy_null",
-    "retrieval utility": "utility",
-    "- answer in a candidate": "utility_with_answer",
-    "- answer in none": "utility_without_answer",
-    "share of p on the null block": "null_share",
-    "answer among the candidates": "answer_retrieved",
-    "answer among random blocks": "answer_random",
-    "plain recall@1": "plain_recall@1",
-    "plain recall@5": "plain_recall@5",
-    "plain recall@20": "plain_recall@20",
-    "hard recall@1": "hard_recall@1",
-    "hard recall@5": "hard_recall@5",
-    "hard recall@20": "hard_recall@20",
-}
-
-
-def _report(workdir: Workdir, summary: dict, examples: str) -> str:
-    lines = [f"# {workdir.config.name}: {workdir.path}", "", "## Held-out sentences (mean ± half the 95% interval)", ""]
-    states = summary["states"]
-    if states:
-        lines += ["| | " + " | ".join(states) + " | n |", "|---|" + "---:|" * (len(states) + 1)]
-        for label, key in ROWS.items():
-            cells = [of_state.get(key) for of_state in states.values()]
-            if any(cells):
-                shown = " | ".join(f"{c['mean']:.3f} ±{c['half_width']:.3f}" if c else "" for c in cells)
-                lines.append(f"| {label} | {shown} | {cells[-1]['n'] if cells[-1] else ''} |")
-        lines += [
-            "",
-            "Loss is in nats per predicted wordpiece. After ICT means: as pre-training starts, with the encoder",
-        ]
-        lines += ["warmed up if the config asks for it. Random blocks are the same for every state.", ""]
-        lines += ["| paired difference | mean | 95% interval |", "|---|---:|---|"]
-        for name, d in summary["differences"].items():
-            low, high = d["mean"] - d["half_width"], d["mean"] + d["half_width"]
-            lines.append(f"| {name} | {d['mean']:+.3f} | {low:+.3f} to {high:+.3f} |")
-    index = summary["index"]
-    lines += [
-        "",
-        "## Index",
-        "",
-        f"versions published from steps {index['published_steps']}; adopted (version's step @ ",
-    ]
-    lines[-1] += "trainer's step): " + ", ".join(f"{a['step']} @ {a['trainer_step']}" for a in index["adopted"])
-    if "mean_cosine_first_last" in index:
-        lines.append(f"mean cosine of a block's embedding, first to last version: {index['mean_cosine_first_last']}")
-    waits = index["retrieval_wait_seconds"], index["index_wait_seconds"]
-    lines.append(f"training waited {waits[0]} s for retrieval and {waits[1]} s for the builder")
-    lines.append(f"peak memory (PSS, MiB): {summary.get('peak_memory_mib')}; seconds: {summary.get('phase_seconds')}")
-    return "\n".join([*lines, "", "## Three masked sentences", "", examples])

@@ -120,7 +120,8 @@ class Draft:
         version = Version(self._target, manifest)
         if self._local:
             version.keep_copy(lambda empty: os.rename(self.folder, empty))
-        self._store.record("published", version=version.name, step=version.step, seconds=times["seconds"])
+        told = {"seconds": times["seconds"], **({"probe": manifest["probe"]} if "probe" in manifest else {})}
+        self._store.record("published", version=version.name, step=version.step, **told)  # outlives the version
         return version
 
     def discard(self) -> None:
