@@ -93,7 +93,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         "after REALM", {**NANO, "[": "", "]": ""}
     ),
     "python -m realm_jax.index.update --workdir=W --add=FILE --delete=IDS": Run(
-        swap={"=W": "=runs/mine", "IDS": "mini-0"}, says=""
+        swap={"=W": "=runs/mini", "IDS": "mini-0002"}
     ),
     "python -m realm_jax.eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
     "python -m realm_jax.inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
@@ -152,6 +152,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.convert google/realm-cc-news-pretrained-openqa runs/realm-wikipedia "
     "--vocab=google-bert/bert-base-uncased": Run("runs/realm-wikipedia"),
     "python -m realm_jax.convert --to=hf runs/realm out/hf": Run("out/hf"),
+    "python -m realm_jax.convert --to=hf runs/nano out/model": Run("out/model"),
     "python -m realm_jax.convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
     # questions
     "make finetune DATASET=cloze && make eval DATASET=cloze": Run(
@@ -167,6 +168,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     # for those who change it
+    "make test-all": Rendered("-m pytest", by="-n "),
+    "make dist": Rendered("twine check", by="-n "),
     "make test": Rendered("-m 'not slow'", by="-n "),
     "make lint": Rendered("ruff format --check", by="-n "),
     "make docs": Run(swap={"make": f"make -C {REPOSITORY}"}),

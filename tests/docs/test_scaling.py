@@ -1,0 +1,76 @@
+"""The figures of docs/scaling.md: calculated ones are calculated again, measured ones are those of the results."""
+
+import json
+import statistics
+
+import pytest
+from documented import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "scaling.md").read_text()
+BASE, BLOCKS = {"h": 768, "layers": 12}, 13_353_718
+VOCAB, PARAMETERS = 30522, 219_095_226
+
+
+def bert(length: int, h: int, layers: int) -> int:
+    return layers * length * (4 * h * h + 2 * h * 4 * h + 2 * length * h)
+
+
+def step(batch: int, h: int, layers: int) -> int:
+    """FLOPs with 8 candidates, lengths 96 and 288, 10 predictions."""
+    shape = {"h": h, "layers": layers}
+    embedder = batch * bert(96, **shape) + 7 * batch * bert(288, **shape)
+    encoder = 7 * batch * bert(384, **shape) + batch * bert(96, **shape)
+    return 6 * (embedder + encoder + bert(3, **shape) + batch * 10 * 8 * h * (h + VOCAB))
+
+
+def result(name: str) -> dict:
+    return json.loads((REPOSITORY / "benchmarks" / "results" / f"{name}.json").read_text())["values"]
+
+
+def padded_rows() -> list[dict]:
+    return [row for row in result("pretrain_step")["rows"] if row["row"] == "padded"]
+
+
+@pytest.mark.parametrize(("row", "shape"), list(zip(padded_rows(), [(128, 2), (384, 6)], strict=True)))
+def test_the_formula_is_the_compilers_count(row, shape):
+    calculated = step(4, *shape) / 1e9
+    assert calculated == pytest.approx(row["our_gflop"], rel=1e-3)
+    assert calculated == pytest.approx(row["xla_gflop"], rel=0.03)
+    assert f"{calculated:,.1f}" in PAGE or f"{calculated:,.0f}" in PAGE
+
+
+def test_calculated_figures():
+    one, refresh = step(512, **BASE), 2 * BLOCKS * bert(288, **BASE)
+    ict = 6 * 4096 * (bert(64, **BASE) + bert(288, **BASE)) * 100_000
+    figures = [f"{one:.2e}", f"{one * 200_000:.2e}", f"{ict:.2e}", f"{refresh:.2e}", f"{refresh * 400:.2e}"]
+    for figure in figures:
+        assert figure.replace("e+", "e") in PAGE
+    hours = [one * 200_000 / 1e14 / 3600, ict / 1e14 / 3600]
+    assert f"take {hours[0]:.0f} device-hours, ICT {hours[1]:.0f}" in PAGE
+    assert f"refresh {refresh / 1e14 / 3600:.1f}" in PAGE.replace("\n", " ")
+
+
+def test_calculated_bytes():
+    memory = result("corpus_memory")
+    on_disk, hashes = memory["corpus on disk, bytes a block"], memory["scann: anonymous bytes a block"]
+    assert result("convert_published")["parameters"] == PARAMETERS
+    for size in (PARAMETERS * 12, PARAMETERS * 4, BLOCKS * 512, BLOCKS * 256, BLOCKS * on_disk, BLOCKS * hashes):
+        assert f"{size / 1e9:.1f} GB" in PAGE
+    assert f"{on_disk:,} bytes a block" in PAGE and f"{hashes:.0f} bytes a block" in PAGE
+
+
+def test_measured_figures():
+    run = result("nano")["realm"]
+    build = statistics.median(run["index"]["publish_seconds"][1:-1])  # beside the trainer
+    seconds = run["phase_seconds"]["pretrain"] / 800
+    assert f"takes {build:.0f} s, a step {seconds:.2f} s, hence {build / seconds:.0f}" in PAGE.replace("\n", " ")
+    ages = [adopted["trainer_step"] - adopted["step"] for adopted in run["index"]["adopted"][1:]]
+    assert f"adopted its versions {min(ages)} to {max(ages)} steps after" in PAGE
+    for phase, name in {"ict": "ICT", "pretrain": "REALM", "evaluation": "evaluation"}.items():
+        assert f"{name} {run['phase_seconds'][phase]:.0f} s" in PAGE
+    assert f"{run['peak_memory_mib']['together'] * 2**20 / 1e9:.1f} GB at the peak" in PAGE
+    searches = {row["search"]: row for row in result("index_recall")["rows"] if row.get("leaves_share", 0.1) == 0.1}
+    assert f"{searches['exact']['queries_per_s']:,} queries" in PAGE
+    assert f"{searches['scann tree_ah']['queries_per_s']:,} queries" in PAGE
+    assert f"{result('finetune_step')['questions_per_second']:.1f} questions a second" in PAGE
+    assert f"{result('build_corpus')['22 GB of bz2']['core_hours']} core-hours" in PAGE
