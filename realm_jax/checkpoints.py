@@ -39,12 +39,12 @@ class Checkpoints:
     def __init__(self, phase_folder: epath.PathLike, *, read_only: bool = False):
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
-        reading = {"read_only": True, "save_interval_steps": 0, "create": False} if read_only else {}
+        chosen: dict = {"read_only": True, "save_interval_steps": 0} if read_only else {}
         if jax.process_count() > 1:  # the first host alone saves, and each reads for itself
             me = jax.process_index()
             alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"host{me}"}
-            reading["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, **reading)
+            chosen["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=False, **chosen)
         folder = epath.Path(phase_folder) / "checkpoints"
         folder = folder if is_remote(folder) else folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 Steps are written in the per-device view with one axis, `AXIS`. A loss returns a sum and a count; the step divides by
 the count of all devices inside the differentiated function and then sums gradients, so that any number of devices
 gives the gradient of one (a mean of per-device means would not, when masks are uneven).
+
+Only the training step spans the devices of all hosts; everything else runs on those of its own host (`hosts.py`).
 """
 
 import os
@@ -19,7 +21,6 @@ from flax import jax_utils
 
 from realm_jax import types
 from realm_jax.config import ConfigError
-from realm_jax.types import Host
 
 AXIS = "batch"
 
@@ -48,11 +49,6 @@ def num_devices() -> int:
     return jax.local_device_count()
 
 
-def host() -> Host:
-    """This process among those that train together."""
-    return Host(jax.process_index(), jax.process_count())
-
-
 def check_batch_size(size: int, flag: str) -> None:
     """Raises ConfigError if a global batch does not divide over the devices of all hosts; `flag` names its setting."""
     devices = jax.device_count()
@@ -64,6 +60,14 @@ def check_batch_size(size: int, flag: str) -> None:
 
 def device_map(fn: Callable, **kwargs) -> Callable:
     """`fn` on every local device over a leading device axis of its arguments."""
+    return jax.pmap(fn, axis_name=AXIS, devices=jax.local_devices(), **kwargs)
+
+
+def host_map(fn: Callable, **kwargs) -> Callable:
+    """The same on the devices of all hosts, each of which passes its own share and gets that back.
+
+    All hosts must call it in the same order, with the same shapes.
+    """
     return jax.pmap(fn, axis_name=AXIS, **kwargs)
 
 
@@ -124,7 +128,7 @@ def train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: in
         seed: of the dropout; folded with the step and the device.
 
     Returns:
-        `(state, batch) -> (state, metrics)`, both replicated; metrics are sums and counts over all devices.
+        `(state, batch) -> (state, metrics)`, both replicated; metrics are sums and counts over all hosts.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict]:
@@ -134,7 +138,7 @@ def train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: in
         params = optax.apply_updates(state.params, updates)
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
-    return device_map(step, donate_argnums=0)
+    return host_map(step, donate_argnums=0)
 
 
 def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:

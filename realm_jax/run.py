@@ -17,26 +17,27 @@ from realm_jax.workdir import Workdir, read_json, write_json
 
 def run(workdir: Workdir) -> None:
     """Runs or resumes every part, then writes the summary."""
-    from realm_jax import parallel
-    from realm_jax.data.prepare import prepare
+    from realm_jax import hosts, parallel
     from realm_jax.eval.summary import summarize
-    from realm_jax.training import ict, pretrain
+    from realm_jax.training import ict, phases, pretrain
     from realm_jax.training.builder_process import BuilderProcess
 
     parallel.set_up_compilation_cache()
+    hosts.join()
+    refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
-    clock = _Clock(workdir)
+    clock = _Clock(workdir, writes=hosts.is_first())
     with clock.phase("corpus"):
-        data = prepare(workdir)
+        data = phases.prepare_run(workdir)
     with clock.phase("ict"):
         ict.train(workdir, data)
     with clock.phase("warm-up and first index"):
         pretrain.warm_up(workdir, data)
     builder = None
-    if workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "cpu":
+    if refreshes and device == "cpu" and hosts.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
-    elif workdir.config.pretrain.index_refresh_every and workdir.config.index.device == "accelerator":
+    elif refreshes and device == "accelerator" and hosts.is_first():
         print(f"on the builder's machine: python -m realm_jax.index.builder --workdir={workdir.path}", flush=True)
     try:
         with clock.phase("pretrain"):
@@ -51,13 +52,15 @@ def run(workdir: Workdir) -> None:
         peaks = memory.close()
         before = read_json(workdir.summary_file)["peak_memory_mib"] if workdir.summary_file.exists() else {}
         peaks |= {name: max(peak, peaks.get(name, 0.0)) for name, peak in before.items()}
-        summarize(workdir, {"peak_memory_mib": peaks, "phase_seconds": clock.seconds})
+        measured = {"peak_memory_mib": peaks, "phase_seconds": clock.seconds}
+        hosts.on_first(lambda: summarize(workdir, measured))
 
 
 class _Clock:
     """Seconds of each part, over all starts of this run; kept in the workdir."""
 
-    def __init__(self, workdir: Workdir):
+    def __init__(self, workdir: Workdir, *, writes: bool):
+        self._writes = writes
         self._file = workdir.path / "seconds.json"
         self.seconds: dict[str, float] = read_json(self._file) if self._file.exists() else {}
 
@@ -71,7 +74,8 @@ class _Clock:
     def __exit__(self, *exception) -> None:
         spent = self.seconds.get(self._name, 0.0) + time.monotonic() - self._started
         self.seconds[self._name] = round(spent, 1)
-        write_json(self._file, self.seconds)
+        if self._writes:
+            write_json(self._file, self.seconds)
 
 
 def main(argv: list[str] | None = None) -> None:

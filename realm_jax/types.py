@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Host:
-    """One process of those that train together; each feeds its own devices (see `parallel.host`)."""
+    """One process of those that train together; each feeds its own devices (see `hosts.this`)."""
 
     index: int = 0
     """Its place among them, from 0."""

@@ -34,6 +34,9 @@ class MaskedSentences:
         heldout: take the held-out articles instead of the others.
         answer_in_sibling: only salient spans whose text is also a span of another block of their article.
         extra_mask_rate: share of the other wordpieces that are masked and predicted besides the span.
+
+    Raises:
+        ConfigError: no sentence can be masked; the message counts why.
     """
 
     def __init__(
@@ -231,21 +234,27 @@ class Batches:
         return batch
 
     def state(self) -> dict:
+        """The number of batches taken."""
         return {"position": self._taken}
 
     def metrics(self) -> dict[str, float]:
+        """Nothing is measured."""
         return {}
 
     def close(self) -> None:
+        """Stops the thread."""
         self._thread.shutdown(cancel_futures=True)
 
 
-def with_candidates(queries: MaskedQueries, candidates: np.ndarray, knowledge: Corpus, devices: int) -> PretrainBatch:
+def with_candidates(
+    queries: MaskedQueries, candidates: np.ndarray, knowledge: Corpus, devices: int, *, every_slot: bool = False
+) -> PretrainBatch:
     """Joins queries with their retrieved blocks; the null block becomes candidate 0.
 
     Args:
         candidates: int [batch, candidates - 1] of block ordinals; -1 where there is none.
         devices: over how many the batch will be split.
+        every_slot: see `mask_slots`.
     """
     blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
     null = knowledge.embedder_tokens(np.full((len(candidates), 1), -1), 3)
@@ -260,7 +269,7 @@ def with_candidates(queries: MaskedQueries, candidates: np.ndarray, knowledge: C
         mask_positions=queries.mask_positions,
         mask_targets=queries.mask_targets,
         mask_weights=queries.mask_weights,
-        mask_slots=mask_slots(queries.mask_weights, devices),
+        mask_slots=mask_slots(queries.mask_weights, devices, every_slot=every_slot),
     )
 
 
@@ -286,13 +295,17 @@ def joint_tokens(query: Tokens, blocks: Tokens, length: int) -> Tokens:
     return Tokens(ids.astype(np.int32), mask, (mask & ~in_query).astype(np.int32))
 
 
-def mask_slots(mask_weights: np.ndarray, devices: int) -> np.ndarray:
-    """int32 [devices * used]: see `PretrainBatch.mask_slots`. `used` takes few values, since each is compiled."""
+def mask_slots(mask_weights: np.ndarray, devices: int, *, every_slot: bool = False) -> np.ndarray:
+    """int32 [devices * used]: see `PretrainBatch.mask_slots`.
+
+    `used` takes few values, since each is compiled; with `every_slot` only one, for hosts that must compile the same
+    without knowing each other's masks.
+    """
     shares = mask_weights.reshape(devices, -1) > 0
     grid, masks = shares.shape[1], mask_weights.shape[1]
     rows = grid // masks
     most = int(shares.sum(1).max())
-    used = next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
+    used = grid if every_slot else next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
     slots = np.full((devices, used), grid, np.int32)
     for device, share in enumerate(shares):
         real = np.flatnonzero(share)

@@ -52,11 +52,18 @@ def main(argv: list[str] | None = None) -> None:
     if flags.predictions:
         _score_file(flags)
         return
+    _baselines(flags)
+    from realm_jax import hosts
+
+    hosts.join()  # devices that several hosts share start for all or none; one is enough to evaluate
+    hosts.on_first(lambda: _score(flags))
+
+
+def _score(flags: _Flags) -> None:
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
     from realm_jax.eval import retrieval
 
-    _baselines(flags)
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
         _write_recall(workdir, "heldout", "held-out sentences", retrieval.heldout_recall(workdir))

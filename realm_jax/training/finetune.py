@@ -40,7 +40,7 @@ class _Flags:
 
 def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_questions: "list[Question]") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once it is done."""
-    from realm_jax import parallel
+    from realm_jax import hosts, parallel
     from realm_jax.data.prepare import open_prepared
     from realm_jax.openqa.predict import Answerer
     from realm_jax.training import loop
@@ -51,6 +51,7 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
         print(f"{finetuning.folder}: is done", flush=True)
         return
     parallel.set_up_compilation_cache()
+    hosts.join()
     config, settings = finetuning.config, finetuning.config.finetune
     trainable(train_questions, settings)  # before an index is built in vain
     data = open_prepared(finetuning.workdir)
@@ -71,14 +72,14 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"
-    if moves and config.index.device == "cpu":
+    if moves and config.index.device == "cpu" and hosts.is_first():
         builder = BuilderProcess(finetuning.workdir, follow)
-    elif moves and config.index.device == "accelerator":
+    elif moves and config.index.device == "accelerator" and hosts.is_first():
         where = f"--workdir={finetuning.workdir.path}"
         print(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}", flush=True)
     try:
         loop.run(task, finetuning.folder)
-        finetuning.workdir.mark_done(finetuning.phase, task.steps)
+        hosts.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))
         if builder:
             builder.finish()
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
@@ -29,7 +29,7 @@ from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.training.best import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream
+from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream, common_version
 from realm_jax.types import FinetuneBatch, Question, Tokens
 
 METRIC = "exact_match"
@@ -95,7 +95,7 @@ class FinetuneTask(Task):
         self._tokens = question_tokens(self.questions, data.tokenizer, data.special, length)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
-        self._examples = Examples(len(self.questions), self._example, config.seed)
+        self._examples = Examples(len(self.questions), self._example, config.seed, hosts.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
         print(
@@ -106,6 +106,7 @@ class FinetuneTask(Task):
         )
 
     def init(self) -> dict:
+        """The first weights that it was given."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -129,18 +130,19 @@ class FinetuneTask(Task):
         )
 
     def loss(self, params: Any, batch: FinetuneBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        """See `finetune_loss`."""
         return finetune_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
         corpus, first = self._data.knowledge, state.get("position", 0)
-        index: CurrentIndex | FixedIndex = FixedIndex(self._store.latest(), corpus)
+        index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
         if self._config.finetune.train_retriever == "both":
             index = CurrentIndex(self._store, corpus, self._config, first, exact=True)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
-        """The questions of a batch: a pure function of the seed and its number."""
+        """This host's questions of a batch: a pure function of the seed and its number."""
         return self._examples.batch(batch, self._config.finetune.batch_size)
 
     def _example(self, number: int, rng: np.random.Generator) -> AskedQuestions:
@@ -174,7 +176,7 @@ class FinetuneTask(Task):
         )
 
     def _correct_spans(self, questions: list[Question], read: np.ndarray, query: Tokens) -> np.ndarray:
-        """bool [batch, blocks, spans]"""
+        """Whether each span is an answer: bool [batch, blocks, spans]."""
         result = np.zeros((*read.shape, len(self._spans[0])), bool)
         for i, question in enumerate(questions):
             found = self.finder.spans(question, read[i], self._config.finetune.max_span_width)
@@ -185,6 +187,7 @@ class FinetuneTask(Task):
         return result
 
     def saves_at(self, step: int) -> bool:
+        """At evaluations, and where the index is due."""
         settings = self._config.finetune
         refresh = settings.train_retriever == "both" and step % settings.index_refresh_every == 0
         return step % self._eval_every == 0 or refresh
@@ -199,6 +202,7 @@ class FinetuneTask(Task):
         return {"dev_exact_match": exact_match}
 
     def after_save(self, step: int, params: Any) -> None:
+        """Builds the index where this process is its own builder."""
         settings = self._config.finetune
         refresh = settings.train_retriever == "both" and step and step % settings.index_refresh_every == 0
         if self._build_inline and refresh:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from realm_jax import hosts
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.build_version import build_version
@@ -83,6 +84,7 @@ class Finetuning:
 
     @property
     def is_done(self) -> bool:
+        """True once it has trained all its steps."""
         return self.workdir.is_done(self.phase)
 
     @property
@@ -95,8 +97,10 @@ class Finetuning:
         return {"phase": phase, "step": steps[phase]}
 
     def first_params(self) -> dict:
-        """`embedder` as two towers and `reader`, on the host: the retriever's and the encoder's last weights, and a
-        span scorer at random unless the run was converted with one.
+        """`embedder` as two towers and `reader`, on the host.
+
+        They are the retriever's and the encoder's last weights, and a span scorer at random unless the run was
+        converted with one.
 
         Raises:
             ConfigError: a phase that the settings name is not done.
@@ -132,8 +136,12 @@ class Finetuning:
         if self.config.finetune.train_retriever != "both" and newest is not None and self._embedded(newest):
             return run
         own = IndexStore(self.folder / "index")
-        if own.latest() is None:
-            self.build_version(own, data, 0, params["embedder"])
+
+        def build_first() -> None:
+            if own.latest() is None:
+                self.build_version(own, data, 0, params["embedder"])
+
+        hosts.on_first(build_first)
         return own
 
     def _embedded(self, version: Version) -> bool:
@@ -155,8 +163,9 @@ class Finetuning:
         return open_exact(store.latest(), data.knowledge)
 
     def best_params(self) -> dict:
-        """The parameters with the best exact match on the development questions, on the host; those of a converted
-        reader as they came.
+        """The parameters with the best exact match on the development questions, on the host.
+
+        Those of a converted reader are as they came.
 
         Raises:
             ConfigError: there is no evaluation yet.

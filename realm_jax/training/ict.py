@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
-    from realm_jax import parallel
+    from realm_jax import hosts, parallel
     from realm_jax.training import loop, phases
     from realm_jax.training.ict_task import IctTask
 
@@ -23,15 +23,15 @@ def train(workdir: Workdir, data: "RunData") -> None:
         return
     parallel.set_up_compilation_cache()
     loop.run(IctTask(config, data, phases.first_params(workdir, ("embedder",))), workdir.phase("ict"))
-    workdir.mark_done("ict", config.ict.steps)
+    hosts.on_first(lambda: workdir.mark_done("ict", config.ict.steps))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Warm-start the embedder by the inverse cloze task.", argv)
-    from realm_jax.data.prepare import prepare
+    from realm_jax.training.phases import prepare_run
 
-    train(workdir, prepare(workdir))
+    train(workdir, prepare_run(workdir))
     print(f"next: python -m realm_jax.training.pretrain --workdir={workdir.path}", flush=True)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import Config
 from realm_jax.data.ict import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
@@ -38,21 +38,26 @@ class IctTask(Task):
         print(f"ict: {len(self._examples):,} blocks; skipped {dict(self._examples.skipped)}", flush=True)
 
     def init(self) -> dict:
+        """The embedder alone."""
         return {"embedder": self._first["embedder"]}
 
     def optimizer(self) -> optax.GradientTransformation:
+        """BERT's AdamW, after clipping."""
         rate = schedule(self._config.ict.learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
     def loss(self, params: Any, batch: IctBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        """See `ict_loss`."""
         return ict_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> Batches:
-        examples = Examples(len(self._examples), self._examples.example, self.seed, parallel.host())
+        """Sentences with their blocks; a pure function of seed and position."""
+        examples = Examples(len(self._examples), self._examples.example, self.seed, hosts.this())
         size = self._config.ict.batch_size
         return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
 
     def saves_at(self, step: int) -> bool:
+        """At checkpoints."""
         return step % self._config.ict.checkpoint_every == 0
 
 

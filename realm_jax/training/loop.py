@@ -3,6 +3,8 @@
 Order of a resumed run: config -> first parameters -> optimizer state -> checkpoint over both -> data position ->
 first batch. The loop knows no index: a task's stream may retrieve, since it is handed the parameters as they are
 before each step. A checkpoint stores what the stream says of itself, so that a restart sees the same batches.
+
+Where several hosts train, each runs this loop; the first one saves, evaluates and reports, and all stop together.
 """
 
 import signal
@@ -16,10 +18,12 @@ import numpy as np
 import optax
 from etils import epath
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
+
+NO_CHECKPOINT = -1
 
 
 class NonFiniteLoss(RunError):
@@ -60,6 +64,7 @@ class Task:
         raise NotImplementedError
 
     def optimizer(self) -> optax.GradientTransformation:
+        """What turns gradients into updates, clipping included."""
         raise NotImplementedError
 
     def loss(self, params: Any, batch: Any, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
@@ -75,16 +80,18 @@ class Task:
         raise NotImplementedError
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
-        """Called with the replicated parameters before the checkpoint of `step` is saved, so that a run that is killed
-        in between does it again; what it returns joins the metrics."""
+        """Called with the replicated parameters before the checkpoint of `step` is saved.
+
+        So a run that is killed in between does it again. What it returns joins the metrics. On the first host only.
+        """
         del step, params
         return {}
 
     def after_save(self, step: int, params: Any) -> None:
-        """Called with the replicated parameters when the checkpoint of `step` is under way."""
+        """Called with the replicated parameters when the checkpoint of `step` is under way. On the first host only."""
 
     def is_over(self, step: int) -> bool:
-        """Whether training ends early, after `step` steps."""
+        """Whether training ends early, after `step` steps; asked where a checkpoint is due, on the first host."""
         del step
         return False
 
@@ -97,49 +104,53 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         Stopped: SIGTERM or SIGINT; the state is saved.
         ConfigError: the checkpoint does not fit the config.
     """
-    with Checkpoints(folder) as checkpoints, _Signals() as signals:
+    with Checkpoints(folder, read_only=not hosts.is_first()) as checkpoints, _Signals() as signals:
         start = time.monotonic()
         optimizer = task.optimizer()
         step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
+        is_new = not stream_state
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
         train_step = parallel.train_step(task.loss, optimizer, task.seed)
-        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step)
+        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if hosts.is_first() else None
         stream = task.stream(stream_state)
         try:
-            if checkpoints.latest_step() is None:
-                _save(checkpoints, 0, state, stream)
-                task.after_save(0, state.params)
+            if is_new:
+                _save(task, checkpoints, 0, state, stream)
             window = _Window(step)
-            while step < task.steps and not task.is_over(step):
+            is_over = hosts.from_first(task.is_over(step))
+            while step < task.steps and not is_over:
                 batch = stream.take(state.params)
                 state, metrics = train_step(state, batch)
                 step += 1
                 window.add(metrics)
-                stop = signals.received  # read once: a later signal waits for the next step, which saves
+                stop = signals.anywhere()  # read once: a later signal waits for the next step, which saves
                 save = step == task.steps or task.saves_at(step) or bool(stop)
                 if save or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
-                    if save:
+                    if writer and save:
                         values |= task.evaluate(step, state.params)
                         window.restart()
-                    writer.write(step, values)
+                    if writer:
+                        writer.write(step, values)
                 if save:
-                    _save(checkpoints, step, state, stream)
-                    task.after_save(step, state.params)
+                    _save(task, checkpoints, step, state, stream)
+                    is_over = hosts.from_first(task.is_over(step))
                 if stop and step < task.steps:
                     checkpoints.wait()
                     raise Stopped(f"{task.name} stopped by {stop} at step {step}; its state is saved")
         finally:
             stream.close()
-            writer.close()
+            if writer:
+                writer.close()
         print(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s", flush=True)
         return jax.device_get(parallel.unreplicate(state.params))
 
 
 def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[int, dict, Any, dict]:
     latest = checkpoints.latest_step()
-    if latest is None:
+    latest = hosts.from_first(NO_CHECKPOINT if latest is None else latest)
+    if latest == NO_CHECKPOINT:
         params = task.init()
         return 0, params, optimizer.init(params), {}
     params = jax.eval_shape(task.init)
@@ -149,9 +160,12 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
     return latest, params, opt_state, stream_state
 
 
-def _save(checkpoints: Checkpoints, step: int, state: parallel.TrainState, stream: Stream) -> None:
-    single = parallel.unreplicate(state)
-    checkpoints.save(step, single.params, single.opt_state, stream.state())
+def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState, stream: Stream) -> None:
+    stream_state = stream.state()
+    if hosts.is_first():
+        single = parallel.unreplicate(state)
+        checkpoints.save(step, single.params, single.opt_state, stream_state)
+        task.after_save(step, state.params)
 
 
 class _Window:
@@ -194,6 +208,7 @@ class _Signals:
 
     def __init__(self):
         self.received = ""
+        self._ballot = hosts.Ballot()
         self._previous: dict[int, Callable | int | None] = {}
 
     def __enter__(self) -> "_Signals":
@@ -208,6 +223,12 @@ class _Signals:
         del frame
         self.received = signal.Signals(number).name
         signal.signal(number, signal.SIG_DFL)
+
+    def anywhere(self) -> str:
+        """Name of the signal that this host received, or another one, in which case all learn it at the same step."""
+        if not self._ballot.cast(int(bool(self.received))).greatest:
+            return ""
+        return self.received or "a signal to another host"
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._previous.items():

@@ -1,13 +1,24 @@
-"""Which parameters a phase starts from: the phase before it in the workdir, else the config's `init`."""
+"""What a phase starts from: the run's corpus, and the parameters of the phase before it, else the config's `init`."""
 
 import jax
 
+from realm_jax import hosts
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data.prepare import first_weights
+from realm_jax.data.prepare import RunData, first_weights, open_prepared, prepare
 from realm_jax.models import pretrained
 from realm_jax.models.shapes import shapes
 from realm_jax.workdir import Workdir, read_json
+
+
+def prepare_run(workdir: Workdir) -> RunData:
+    """Joins the other hosts, if any; makes what the run lacks on the first one, then opens it on all.
+
+    Raises:
+        ConfigError: see `data.prepare.prepare`.
+    """
+    hosts.join()
+    return hosts.first_then(lambda: prepare(workdir), lambda: open_prepared(workdir))
 
 
 def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:

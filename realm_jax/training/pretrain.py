@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def warm_up(workdir: Workdir, data: "RunData") -> None:
     """The encoder warm-up, if the config has one, and index version 0; does nothing where both are there."""
-    from realm_jax import parallel
+    from realm_jax import hosts, parallel
     from realm_jax.index.build_version import build_version
     from realm_jax.index.versions import IndexStore
     from realm_jax.training import loop, phases
@@ -27,15 +27,20 @@ def warm_up(workdir: Workdir, data: "RunData") -> None:
     parallel.set_up_compilation_cache()
     if config.pretrain.encoder_warmup_steps and not workdir.is_done("warmup"):
         loop.run(WarmupTask(config, data, phases.first_params(workdir)), workdir.phase("warmup"))
-        workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps)
-    if store.latest() is None:
-        params = phases.warm_params(workdir)["embedder"]
-        source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
-        build_version(config, data.knowledge, data.special, store, 0, params, embedded_by=source)
+        hosts.on_first(lambda: workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps))
+
+    def build_first() -> None:
+        if store.latest() is None:
+            params = phases.warm_params(workdir)["embedder"]
+            source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
+            build_version(config, data.knowledge, data.special, store, 0, params, embedded_by=source)
+
+    hosts.on_first(build_first)
 
 
 def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
+    from realm_jax import hosts
     from realm_jax.index.build_version import build_version
     from realm_jax.index.versions import IndexStore
     from realm_jax.training import loop, phases
@@ -52,15 +57,15 @@ def train(workdir: Workdir, data: "RunData") -> None:
 
     inline = build if config.index.device == "inline" else None
     loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), inline), workdir.phase("pretrain"))
-    workdir.mark_done("pretrain", config.pretrain.steps)
+    hosts.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Pre-train REALM.", argv)
-    from realm_jax.data.prepare import prepare
+    from realm_jax.training.phases import prepare_run
 
-    train(workdir, prepare(workdir))
+    train(workdir, prepare_run(workdir))
     print(f"next: python -m realm_jax.run --workdir={workdir.path}   (writes summary and report)", flush=True)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import Config
 from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
@@ -51,6 +51,7 @@ class PretrainTask(Task):
         print(f"pretrain: {len(self._sentences):,} examples; skipped {dict(self._sentences.skipped)}", flush=True)
 
     def init(self) -> dict:
+        """The first weights that it was given: embedder and encoder."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -66,11 +67,12 @@ class PretrainTask(Task):
         return joint(config.learning_rate, retriever, config.steps)
 
     def loss(self, params: Any, batch: PretrainBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        """See `realm_loss`."""
         return realm_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> RetrievalStream:
         """Masked sentences with what the newest index version finds for them."""
-        examples = Examples(len(self._sentences), self._sentences.example, self.seed)
+        examples = Examples(len(self._sentences), self._sentences.example, self.seed, hosts.this())
         size = self._config.pretrain.batch_size
         index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0))
         return RetrievalStream(
@@ -86,13 +88,17 @@ class PretrainTask(Task):
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
-        return with_candidates(queries, candidates, self._data.knowledge, parallel.num_devices())
+        return with_candidates(
+            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=hosts.are_many()
+        )
 
     def saves_at(self, step: int) -> bool:
+        """At checkpoints, and where the index is due."""
         refresh = self._config.pretrain.index_refresh_every
         return step % self._config.pretrain.checkpoint_every == 0 or bool(refresh and step % refresh == 0)
 
     def after_save(self, step: int, params: Any) -> None:
+        """Builds the index where this process is its own builder."""
         refresh = self._config.pretrain.index_refresh_every
         if self._build_inline and step and refresh and step % refresh == 0:
             self._build_inline(step, jax.device_get(parallel.unreplicate(params))["embedder"])

@@ -4,10 +4,14 @@ The queries of the next batch are embedded with the weights from before the curr
 (so no copy of the weights is needed, though the step donates them); search and gathering then run on a thread. The
 index only proposes candidates: the step scores them afresh. A checkpoint keeps the candidates in flight, so that a
 restart trains on the same batches as an unbroken run with the same index versions.
+
+Several hosts retrieve each for its own share of the batch, in the same version: the first host loads the newest, says
+which, and all switch to it at the step at which they learn that every host has it.
 """
 
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.exact_index import open_exact
@@ -54,9 +58,12 @@ class CurrentIndex:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._closed = False
+        self._ballot = hosts.Ballot()
+        self._first_hosts = 0
+        """Mark of the version that the first host has loaded."""
         self.waited_s = 0.0
         """Seconds that `adopt` waited for a version."""
-        self.loaded = self._load(self._newest_or_fail())
+        self.loaded = self._load(common_version(store))
         self._record(first_step)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -82,7 +89,7 @@ class CurrentIndex:
         deadline = started + config.wait_timeout_s
         while trainer_step - self.loaded.version.step > config.max_age_steps:
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._error, timeout=max(0, deadline - time.monotonic()))
+                self._changed.wait_for(lambda: self._ready or self._error, timeout=POLL_S)
             if not self._switch(trainer_step) and time.monotonic() >= deadline:
                 raise RunError(f"{message} and no newer one came in {config.wait_timeout_s:.0f} s: start the builder")
         self.waited_s += time.monotonic() - started
@@ -92,9 +99,12 @@ class CurrentIndex:
         with self._changed:
             if self._error is not None:
                 raise self._error
+            said = self._ballot.cast(_mark(self._ready.version) if self._ready else 0)
+            self._first_hosts = said.first
+            all_have_it = 0 != said.least == said.greatest != _mark(self.loaded.version)
+            if not all_have_it:
+                return False
             ready, self._ready = self._ready, None
-        if ready is None:
-            return False
         self._store.unpin(self.loaded.version)
         self.loaded = ready
         self._record(trainer_step)
@@ -102,17 +112,11 @@ class CurrentIndex:
 
     def _record(self, trainer_step: int) -> None:
         version = self.loaded.version
-        self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
-
-    def _newest_or_fail(self) -> Version:
-        version = self._store.latest()
-        if version is None:
-            raise ConfigError(f"no index version in {self._store.folder}: run python -m realm_jax.index.builder")
-        return version
+        if hosts.is_first():
+            self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
 
     def _load(self, version: Version) -> LoadedIndex:
-        while not self._store.pin(version):  # pruned since we saw it
-            version = self._newest_or_fail()
+        """A version that is pinned."""
         kind = self._kind
         if kind != "exact" and version.manifest["search"] != kind:
             raise ConfigError(
@@ -128,8 +132,8 @@ class CurrentIndex:
         known = self.loaded.version
         while not self._closed:
             try:
-                newest = self._store.latest()
-                if newest is not None and newest.order > known.order:  # also of the same step: `index.update`
+                newest = self._next(known)
+                if newest is not None and self._store.pin(newest):
                     ready = self._load(newest)
                     known = ready.version
                     with self._changed:
@@ -143,6 +147,15 @@ class CurrentIndex:
                     self._changed.notify_all()
                 return
             time.sleep(POLL_S)
+
+    def _next(self, known: Version) -> Version | None:
+        """What to load after `known`: the newest version; where several hosts train, the one that the first has."""
+        if not hosts.is_first():
+            return None if self._first_hosts in (0, _mark(known)) else _marked(self._store, self._first_hosts)
+        if hosts.are_many() and self._ready:  # the others are loading it
+            return None
+        newest = self._store.latest()  # also of the same step: `index.update`
+        return newest if newest is not None and newest.order > known.order else None
 
     def metrics(self, trainer_step: int) -> dict[str, float]:
         """Version and age of the index; seconds since the last call that training waited for the builder."""
@@ -162,6 +175,31 @@ class CurrentIndex:
         for index in (self.loaded, self._ready):
             if index is not None:
                 self._store.unpin(index.version)
+
+
+def common_version(store: IndexStore) -> Version:
+    """The newest version that the first host sees, pinned, on all hosts. Raises ConfigError if there is none."""
+    version = store.pin_latest() if hosts.is_first() else None
+    mark = hosts.from_first(_mark(version) if version else 0)
+    if not hosts.is_first() and mark:
+        version = _marked(store, mark)
+        store.pin(version)
+    if version is None:
+        raise ConfigError(f"no index version in {store.folder}: run python -m realm_jax.index.builder")
+    return version
+
+
+def _mark(version: Version) -> int:
+    """A positive int32 by which hosts know a version."""
+    return 1 + zlib.crc32(version.name.encode()) % (2**31 - 2)
+
+
+def _marked(store: IndexStore, mark: int) -> Version:
+    """The version of a mark. Raises RunError if this host does not see it."""
+    for version in reversed(store.versions()):
+        if _mark(version) == mark:
+            return version
+    raise RunError(f"the first host has an index version that {store.folder} lacks here: share one --workdir")
 
 
 class FixedIndex:
@@ -197,7 +235,7 @@ class RetrievalStream:
     """The stream (see `training.loop.Stream`) of batches of queries with their blocks.
 
     Args:
-        make_queries: batch number -> queries.
+        make_queries: batch number -> this host's share of its queries.
         propose: (queries, their embeddings [batch, dim], index) -> candidates, int32 [batch, n].
         join: (queries, candidates, index) -> the batch, not yet split over the devices.
         state: from `state()` of an earlier stream, or empty.
@@ -222,7 +260,7 @@ class RetrievalStream:
         self._queries = self._ask()
         self._pending: Future | None = None
         if "candidates" in state:
-            candidates = np.array(state["candidates"], np.int32)
+            candidates = hosts.share(np.array(state["candidates"], np.int32))
             self._pending = self._threads.submit(self._resume, self._queries, candidates, self._index.loaded)
             self._queries = self._ask()
         self._retrieval_wait_s = 0.0
@@ -255,7 +293,7 @@ class RetrievalStream:
         if self._pending is None:
             return {"position": self._taken}
         _, candidates = self._pending.result(timeout=self._timeout_s)
-        return {"position": self._taken, "candidates": candidates.tolist()}
+        return {"position": self._taken, "candidates": hosts.join_shares(candidates).tolist()}
 
     def metrics(self) -> dict[str, float]:
         """What the index says of itself, and seconds since the last call that training waited for retrieval."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import ModelConfig
 from realm_jax.data.bio import OUTSIDE, chunks, iob1, label_set, transition_scores
 from realm_jax.data.conll import LabelledSentence
@@ -71,9 +71,11 @@ class TagTask(Task):
         )
 
     def init(self) -> dict:
+        """The tagger alone."""
         return {"tagger": self._first}
 
     def optimizer(self) -> optax.GradientTransformation:
+        """BERT's AdamW, after clipping."""
         rate = schedule(self._config.learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
@@ -91,7 +93,7 @@ class TagTask(Task):
     def stream(self, state: dict) -> Batches:
         """Sentences in a shuffled order, padded to a batch's longest."""
         examples = Examples(len(self._words), self._example, self.seed)
-        size, host = self._config.batch_size, parallel.host()
+        size, host = self._config.batch_size, hosts.this()
         share = slice(host.index * size // host.count, (host.index + 1) * size // host.count)
 
         def make(number: int) -> TaggerBatch:
@@ -103,7 +105,7 @@ class TagTask(Task):
         return Batches(make, state)
 
     def _example(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """(sentence, seed of its hidden words)"""
+        """Returns (sentence, seed of its hidden words)."""
         return np.array(number), np.array(rng.integers(1 << 32))
 
     def _batch(self, chosen: np.ndarray, seeds: np.ndarray, length: int) -> TaggerBatch:
@@ -122,6 +124,7 @@ class TagTask(Task):
         return dataclasses.replace(words, ids=np.where(of_piece, self._special.mask, words.ids).tolist())
 
     def saves_at(self, step: int) -> bool:
+        """After every epoch."""
         return step % self._steps_an_epoch == 0
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:

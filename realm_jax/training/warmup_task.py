@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import parallel
+from realm_jax import hosts, parallel
 from realm_jax.config import Config
 from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, contains, joint_tokens, mask_slots
 from realm_jax.data.prepare import RunData
@@ -48,9 +48,11 @@ class WarmupTask(Task):
         )
 
     def init(self) -> dict:
+        """The encoder alone."""
         return {"encoder": self._first["encoder"]}
 
     def optimizer(self) -> optax.GradientTransformation:
+        """BERT's AdamW, after clipping."""
         rate = schedule(self._config.pretrain.encoder_warmup_learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
@@ -69,14 +71,14 @@ class WarmupTask(Task):
 
     def stream(self, state: dict) -> Batches:
         """Masked sentences, each joined with its block."""
-        examples = Examples(len(self._sentences), self._example, self.seed, parallel.host())
+        examples = Examples(len(self._sentences), self._example, self.seed, hosts.this())
         size = self._config.pretrain.encoder_warmup_batch_size
 
         def make(number: int) -> ReadingBatch:
             queries, blocks = examples.batch(number, size)
             knowledge = self._data.text.embedder_tokens(blocks[:, None], self._config.corpus.block_len_tokens)
             joint = joint_tokens(queries.query, knowledge, self._config.joint_len_tokens)
-            slots = mask_slots(queries.mask_weights, parallel.num_devices())
+            slots = mask_slots(queries.mask_weights, parallel.num_devices(), every_slot=hosts.are_many())
             return parallel.shard(
                 ReadingBatch(
                     joint=Tokens(joint.ids[:, 0], joint.mask[:, 0], joint.types[:, 0]),
@@ -100,4 +102,5 @@ class WarmupTask(Task):
         return query, np.int64(rng.choice(holders or others))
 
     def saves_at(self, step: int) -> bool:
+        """At checkpoints."""
         return step % self._config.pretrain.checkpoint_every == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realm_jax import parallel
+from realm_jax import hosts
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus, salient
 from realm_jax.data.ict import IctExamples
@@ -114,7 +114,7 @@ def test_tasks_make_the_share_of_their_host(task, data, new_run, monkeypatch):
     run = new_run(ict={"batch_size": BATCH}, pretrain={"encoder_warmup_batch_size": BATCH})
 
     def batch(host: Host, number: int) -> dict[str, list[np.ndarray]]:
-        monkeypatch.setattr(parallel, "host", lambda: host)
+        monkeypatch.setattr(hosts, "this", lambda: host)
         made = {"ict": IctTask, "warmup": WarmupTask}[task](run.config, data, {})
         stream = made.stream({"position": number})
         try:
@@ -144,4 +144,4 @@ def test_a_bad_batch_size_names_its_flag(data, new_run):
 
 
 def test_one_process_is_host_0_of_1():
-    assert parallel.host() == Host(0, 1) == Host()
+    assert hosts.this() == Host(0, 1) == Host()

@@ -1,0 +1,134 @@
+"""Several hosts that train together: who they are, how they join, what they agree on.
+
+Each host runs the same command with `REALM_JAX_DISTRIBUTED` set, makes its own share of every batch and searches the
+index on its own devices; only the training step is one program over all of them. The first host alone writes to the
+workdir and says what all do: the checkpoint to start from, the index version, the step at which a signal stops all.
+A host that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
+"""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from realm_jax import parallel
+from realm_jax.config import ConfigError
+from realm_jax.types import Host
+
+VARIABLE = "REALM_JAX_DISTRIBUTED"
+
+T = TypeVar("T")
+
+
+def join() -> None:
+    """Joins the other hosts if the environment asks for it; must come before all other use of JAX.
+
+    `REALM_JAX_DISTRIBUTED` is `auto` where JAX finds the others itself (TPU pods, Slurm), or
+    `ADDRESS:PORT,HOSTS,NUMBER` with the first host's address.
+
+    Raises:
+        ConfigError: the variable is malformed.
+    """
+    value = os.environ.get(VARIABLE, "")
+    if not value or jax.distributed.is_initialized():
+        return
+    if value == "auto":
+        jax.distributed.initialize()
+        return
+    address, *numbers = value.split(",")
+    if ":" not in address or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"{VARIABLE}={value}: set it to auto, or to ADDRESS:PORT,HOSTS,NUMBER (10.0.0.2:8476,4,0)")
+    jax.distributed.initialize(address, int(numbers[0]), int(numbers[1]))
+
+
+def this() -> Host:
+    """This process among those that train together."""
+    return Host(jax.process_index(), jax.process_count())
+
+
+def is_first() -> bool:
+    """Whether this process writes to the workdir."""
+    return jax.process_index() == 0
+
+
+def are_many() -> bool:
+    """Whether there are others."""
+    return jax.process_count() > 1
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every host has come here; `name` says where, the same on all."""
+    if are_many():
+        multihost_utils.sync_global_devices(name)
+
+
+def on_first(work: Callable[[], object]) -> None:
+    """Does the work on the first host while the others wait."""
+    if is_first():
+        work()
+    wait_for_all("the first host's work is done")
+
+
+def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:
+    """`first` on the first host, then `others` on the others, which find what it left."""
+    result = first() if is_first() else None
+    wait_for_all("the first host is ready")
+    return result if is_first() else others()
+
+
+def from_first(value: int) -> int:
+    """The first host's value, on all; waits for the devices."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
+
+
+def share(array: np.ndarray) -> np.ndarray:
+    """This host's rows of an array [batch, ...] that all have."""
+    host = this()
+    rows = len(array) // host.count
+    return array[host.index * rows : (host.index + 1) * rows]
+
+
+def join_shares(array: np.ndarray) -> np.ndarray:
+    """The reverse: the rows of all hosts, in order."""
+    return multihost_utils.process_allgather(array, tiled=True) if are_many() else array
+
+
+class Said(NamedTuple):
+    """What hosts said in a ballot."""
+
+    first: int
+    """The first host's value."""
+    least: int
+    greatest: int
+
+
+class Ballot:
+    """What all hosts say, known one call later, so that nobody has to wait for the devices.
+
+    Every host must call `cast` equally often. Alone, a host hears itself at once.
+    """
+
+    def __init__(self):
+        self._count = parallel.host_map(_count) if are_many() else None
+        self._pending = None
+        if self._count:
+            self.cast(0)
+
+    def cast(self, value: int) -> Said:
+        """Says a value >= 0; what all said in the call before (0 before the first)."""
+        if self._count is None:
+            return Said(value, value, value)
+        said, own = self._pending, np.array([value, value if is_first() else -1], np.int32)
+        self._pending = self._count(np.broadcast_to(own, (parallel.num_devices(), 2)))
+        if said is None:
+            return Said(0, 0, 0)
+        (least, _), (greatest, first) = (np.asarray(part.addressable_data(0)).reshape(2) for part in said)
+        return Said(int(first), int(least), int(greatest))
+
+
+def _count(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Least and greatest over all devices of what each host passed [2]."""
+    return jax.lax.pmin(values, parallel.AXIS), jax.lax.pmax(values, parallel.AXIS)

@@ -1,0 +1,187 @@
+"""Two processes that train together over loopback give what one process gives, agree on every decision, and resume."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from realm_jax import config as config_lib
+from realm_jax.config import ConfigError
+from realm_jax.index.versions import IndexStore
+from realm_jax.workdir import Workdir, write_json
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+DEVICES = 4  # of all hosts
+DEADLINE_S = 600
+SETTINGS = {
+    "ict": {"steps": 4, "checkpoint_every": 2},
+    "pretrain": {
+        "steps": 8,
+        "index_refresh_every": 2,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "encoder_warmup_steps": 4,
+        "encoder_warmup_batch_size": 8,
+        "eval_examples": 16,
+    },
+    "index": {
+        "search": "exact",
+        "device": "cpu",
+        "max_age_steps": 2,
+        "max_age_policy": "pause",
+        "wait_timeout_s": 300.0,
+    },
+    "finetune": {
+        "epochs": 1,
+        "batch_size": 8,
+        "train_questions": 48,
+        "dev_questions": 8,
+        "log_every": 1,
+        "eval_every": 3,
+        "reader_blocks": 24,
+        "question_len_tokens": 32,
+    },
+}
+
+
+class Hosts:
+    """`python -m realm_jax.MODULE` as one process or several that join, with DEVICES devices in all."""
+
+    def __init__(self, count: int, cache: pathlib.Path, module: str, *flags: str, log: pathlib.Path):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        self.logs = [log.with_suffix(f".{i}") for i in range(count)]
+        self.processes = []
+        for i, file in enumerate(self.logs):
+            environment = {
+                **os.environ,
+                "JAX_PLATFORMS": "cpu",
+                "JAX_NUM_CPU_DEVICES": str(DEVICES // count),
+                "REALM_JAX_CACHE": str(cache),
+            }
+            environment.pop("XLA_FLAGS")
+            if count > 1:
+                environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
+            command = [sys.executable, "-m", f"realm_jax.{module}", *flags]
+            with file.open("w") as out:
+                self.processes.append(
+                    subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.STDOUT)
+                )
+
+    def wait(self) -> list[int]:
+        """Exit statuses."""
+        deadline = time.monotonic() + DEADLINE_S
+        try:
+            return [process.wait(timeout=max(1, deadline - time.monotonic())) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    def said(self) -> str:
+        return "\n".join(f"--- host {i}\n{log.read_text()[-4000:]}" for i, log in enumerate(self.logs))
+
+
+@pytest.fixture(scope="module")
+def launch(cache, tmp_path_factory):
+    """Runs a command to its end on a number of hosts and checks the exit statuses."""
+    folder = tmp_path_factory.mktemp("logs")
+
+    def run(count, module, workdir, *flags):
+        started = Hosts(count, cache, module, f"--workdir={workdir.path}", *flags, log=folder / f"{module}-{count}")
+        assert started.wait() == [0] * count, started.said()
+
+    return run
+
+
+def run_with(settings: dict, like: Workdir, path: pathlib.Path) -> Workdir:
+    """A workdir with the corpus of another and other settings."""
+    shutil.copytree(like.path, path)
+    changed = {name: dataclasses.replace(getattr(like.config, name), **values) for name, values in settings.items()}
+    workdir = Workdir(path, dataclasses.replace(like.config, **changed))
+    write_json(workdir.config_file, config_lib.to_json(workdir.config))
+    return workdir
+
+
+def losses(workdir, phase: str) -> dict[int, float]:
+    lines = (workdir.phase(phase) / "metrics.jsonl").read_text().splitlines()
+    return {record["step"]: record["loss"] for record in map(json.loads, lines)}
+
+
+def adopted(store: IndexStore) -> list[tuple[int, int]]:
+    return [(event["trainer_step"], event["step"]) for event in store.history() if event["event"] == "adopted"]
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_run, launch, tmp_path_factory):
+    """The same run and fine-tuning by one process, and by two."""
+    made = {}
+    for count in (1, 2):
+        made[count] = run_with(SETTINGS, tiny_run, tmp_path_factory.mktemp("hosts") / f"{count}")
+        launch(count, "run", made[count])
+        launch(count, "training.finetune", made[count], "--dataset=cloze")
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["ict", "warmup", "pretrain", "finetune/cloze"])
+def test_two_hosts_have_the_losses_of_one(runs, phase):
+    alone, together = (losses(runs[count], phase) for count in (1, 2))
+    assert alone.keys() == together.keys() and len(alone) >= 1
+    np.testing.assert_allclose([*together.values()], [*alone.values()], rtol=2e-4)
+
+
+@pytest.mark.slow
+def test_index_versions_are_adopted_at_the_same_steps(runs):
+    alone, together = (adopted(IndexStore(runs[count].index_folder)) for count in (1, 2))
+    assert alone == together and len(alone) > 2
+
+
+@pytest.mark.slow
+def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch, cache, tmp_path):
+    workdir = run_with(SETTINGS, tiny_run, tmp_path / "stopped")
+    started = Hosts(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
+    metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
+        time.sleep(0.01)
+    started.processes[1].send_signal(signal.SIGTERM)
+    assert started.wait() == [1, 1], started.said()
+    assert "stopped by SIGTERM at step" in started.logs[1].read_text()
+    assert "stopped by a signal to another host at step" in started.logs[0].read_text()
+    assert not workdir.is_done("pretrain")
+    launch(1, "run", workdir)
+    resumed, unbroken = losses(workdir, "pretrain"), losses(runs[1], "pretrain")
+    np.testing.assert_allclose([*resumed.values()], [*unbroken.values()], rtol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
+    long = {**SETTINGS, "pretrain": {**SETTINGS["pretrain"], "steps": 100_000, "index_refresh_every": 50_000}}
+    workdir = run_with(long, tiny_run, tmp_path / "killed")
+    started = Hosts(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
+    metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
+    while not metrics.exists():
+        assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
+        time.sleep(0.01)
+    started.processes[1].kill()
+    statuses = started.wait()
+    assert statuses[0] not in (0, None) and statuses[1] == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("value", ["yes", "host,2,0", "host:1,2", "host:1,two,0"])
+def test_a_malformed_variable_is_refused(monkeypatch, value):
+    from realm_jax import hosts
+
+    monkeypatch.setenv(hosts.VARIABLE, value)
+    with pytest.raises(ConfigError, match="ADDRESS:PORT,HOSTS,NUMBER"):
+        hosts.join()
