@@ -4,8 +4,9 @@ import time
 
 from etils import epath
 
+from realm_jax.buckets import is_remote
 from realm_jax.index.claims import OWNER, holders, is_abandoned
-from realm_jax.index.versions import MANIFEST
+from realm_jax.index.versions import MANIFEST, IndexStore
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json, read_json_lines
 
@@ -19,11 +20,13 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
         trainer_step: of that phase, to which ages in steps refer.
         processes: that were found in the workdir, to give the holders of pins their names.
     """
-    events, damaged = problems.part(
-        folder / "history.jsonl", lambda: read_json_lines(folder / "history.jsonl"), ([], 0)
-    )
+    file = folder / "history.jsonl"
+    if is_remote(folder):
+        events, damaged = problems.part(folder / "history", IndexStore(folder).history, []), 0
+    else:
+        events, damaged = problems.part(file, lambda: read_json_lines(file), ([], 0))
     if damaged:
-        problems.note(f"{folder / 'history.jsonl'}: {damaged} damaged lines are left out")
+        problems.note(f"{file}: {damaged} damaged lines are left out")
     roles = {(process["host"], process["pid"]): process["role"] for process in processes}
     versions, drafts = [], []
     for part in sorted(folder.glob("step-*")):

