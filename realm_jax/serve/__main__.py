@@ -61,10 +61,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"cannot listen on 127.0.0.1:{flags.port or '7860-7959'} ({error}): pass --port"
             ) from error
         print(f"demo: {url} (Ctrl-C ends it)")
-        evaluate = f"python -m realm_jax.eval --workdir={workdir.path}"
-        print(f"next: {run.how_to_ask or evaluate}", flush=True)
-        if not history.reports(workdir):
-            print("the Evaluation tab is empty until then", flush=True)
+        evaluate = "" if history.reports(workdir) else f"python -m realm_jax.eval --workdir={workdir.path}"
+        print(f"next: {run.how_to_ask or evaluate or 'open it; docs/demo.md has its REST calls'}", flush=True)
         served.block_thread()
     finally:
         run.close()

@@ -52,7 +52,7 @@ class QuestionAnswerer:
         total = np.logaddexp.reduce(mass[np.isfinite(mass)])
         offset = int(query.mask.sum())  # positions count from the question's start
         answers = [
-            self._answer(int(read[i]), (first[i] - offset, last[i] - offset), score[i] - total, retrieval[i])
+            self._answer(int(read[i]), (int(first[i]) - offset, int(last[i]) - offset), score[i] - total, retrieval[i])
             for i in np.argsort(-score, kind="stable")
             if np.isfinite(score[i])
         ]
@@ -62,7 +62,7 @@ class QuestionAnswerer:
 
     def _answer(self, block: int, wordpieces: tuple[int, int], logp: np.floating, score: np.floating) -> SpanAnswer:
         corpus = self._data.knowledge
-        start, limit = span_of_text(corpus, self._data.tokenizer, block, *map(int, wordpieces))
+        start, limit = span_of_text(corpus, self._data.tokenizer, block, *wordpieces)
         found = corpus.block(block)
         where = block, found.source_id, found.title, found.text
         return SpanAnswer(found.text[start:limit], float(np.exp(logp)), *where, (start, limit), float(score))

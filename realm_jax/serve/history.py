@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from etils import epath
+from markdown_it import MarkdownIt
 from matplotlib.axes import Axes
 
 from realm_jax import page
@@ -24,7 +25,7 @@ CURVES = {
     },
     "finetune": {"loss": "loss, nats", "dev_exact_match": "exact match, development"},
 }
-"""What is drawn of each phase, with its axis."""
+"""What is drawn of each phase, with its caption."""
 NUM_EVENTS = 40
 _drawing = threading.Lock()  # matplotlib's settings are the process's
 
@@ -42,25 +43,26 @@ def training(workdir: Workdir) -> str:
     return f'<div class="realm">{"".join(parts) or "<p>Nothing was trained here yet.</p>"}</div>'
 
 
-def reports(workdir: Workdir) -> list[str]:
-    """Files of the reports that there are, relative to the workdir: the run's own, then those of evaluations."""
-    own = [name for name in ("report.html", "report.md") if (workdir.path / name).exists()][:1]
+def reports(workdir: Workdir) -> dict[str, str]:
+    """Files of the reports that there are, relative to the workdir, by title: the newest evaluation first."""
     evaluated = sorted(workdir.path.glob("eval/*/report.html"), key=lambda file: -file.stat().mtime)
-    return own + [file.relative_to(workdir.path).as_posix() for file in evaluated]
+    found = {f"Questions: {file.parent.name}": file.relative_to(workdir.path).as_posix() for file in evaluated}
+    own = next((name for name in ("report.html", "report.md") if (workdir.path / name).exists()), None)
+    return found | ({"The run, on its held-out sentences": own} if own else {})
 
 
 def report(workdir: Workdir, name: str) -> str:
     """A report in a frame of its own, in which nothing runs.
 
     Args:
-        name: one of `reports`; anything else says how to make one.
+        name: a file of `reports`; anything else says how to make one.
     """
-    if name not in reports(workdir):
+    if name not in reports(workdir).values():
         how = f"python -m realm_jax.eval --workdir={workdir.path}"
         return f'<div class="realm"><p>No report here yet: run <code>{html.escape(how)}</code></p></div>'
     text = (workdir.path / name).read_text()
     if name.endswith(".md"):
-        text = page.frame(name, [f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>'])
+        text = page.frame(name, [MarkdownIt("commonmark", {"html": False}).enable("table").render(text)])
     return (
         f'<div class="realm"><iframe sandbox title="{html.escape(name)}" srcdoc="{html.escape(text)}"></iframe></div>'
     )
@@ -70,20 +72,20 @@ def _curves(workdir: Workdir, kind: str, phase: str) -> list[str]:
     records = _records(workdir.phase(phase) / "metrics.jsonl")
     figures = []
     for metric, label in CURVES[kind].items():
-        points = [(record["step"], record[metric]) for record in records if record.get(metric) is not None]
+        points = [(record["step"], float(record[metric])) for record in records if record.get(metric) is not None]
         if points:
             name = html.escape(phase)
             with _drawing:
-                drawn = page.svg(f"{name}: {metric}", lambda axes, p=points, y=label: _draw(axes, p, y))
+                drawn = page.svg(f"{name}: {metric}", lambda axes, p=points: _draw(axes, p))
             figures.append(f"<figure><figcaption>{name}: {label}</figcaption>{drawn}</figure>")
     return figures
 
 
-def _draw(axes: Axes, points: Sequence[tuple[float, float]], label: str) -> None:
+def _draw(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
     steps, values = zip(*points, strict=True)
     marker = "o" if len(points) < 3 else ""
     axes.plot(steps, values, color=page.COLOURS[0], linewidth=2, marker=marker)
-    axes.set(xlabel="step", ylabel=label)
+    axes.set_xlabel("step")
     axes.margins(x=0.02)
 
 

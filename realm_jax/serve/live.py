@@ -1,8 +1,8 @@
 """A run as it is now, for as many users as there are: followed while the page is open, and added to.
 
 A thread looks for newer files, makes the next `State` ready and only then puts it in place, so a request that began
-with one state ends with it. Nothing of the workdir is changed but by `add_document`, which does what
-`python -m realm_jax.index.update` does.
+with one state ends with it. The workdir is only changed by `add_document`, which does what
+`python -m realm_jax.index.update` does; a fine-tuning that has no index yet gets one, as before its evaluation.
 """
 
 import json

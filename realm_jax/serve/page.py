@@ -62,7 +62,7 @@ def launch(page: gr.Blocks, port: int) -> str:
     Raises:
         OSError: the port is in use.
     """
-    theme = gr.themes.Default(font=FONT, font_mono=MONO)
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
     _, url, _ = page.queue(default_concurrency_limit=4).launch(
         server_name="127.0.0.1",
         server_port=port or None,
@@ -99,7 +99,9 @@ def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
     box = gr.Textbox(label="A question", max_lines=6, elem_id="question")
     source = run.state.answerer_source
     if run.examples and source is not None and source.params.startswith("finetune/cloze"):
-        gr.Examples(list(run.examples), box, label="Questions as it was fine-tuned on", cache_examples=False)
+        gr.Examples(
+            list(run.examples), box, label="Held-out questions of the kind it was fine-tuned on", cache_examples=False
+        )
     button = gr.Button("Ask", variant="primary", elem_id="ask")
     found = gr.HTML(elem_id="answered")
     gr.on(
@@ -109,21 +111,21 @@ def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
 
 
 def _add_document(run: LiveRun) -> None:
+    folder = str(run.workdir.path)
+
+    def add(title: str, text: str) -> str:
+        return pieces.added(run.add_document(title, text), folder)
+
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
-            f"This changes the workdir `{run.workdir.path}`: the document becomes part of its corpus and of its index, "
-            "for every user of it, until `python -m realm_jax.index.update --delete=ID` takes it out."
+            f"This changes the workdir `{folder}`: the document becomes part of its corpus and of its index, for every "
+            "user of it, until `python -m realm_jax.index.update` takes it out."
         )
         title = gr.Textbox(label="Title", max_lines=2, elem_id="title")
         text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")
         button = gr.Button("Add to the corpus", elem_id="add")
         found = gr.HTML(elem_id="added")
-        button.click(
-            _or_refused(lambda title, text: pieces.added(run.add_document(title, text))),
-            [title, text],
-            found,
-            **_private(),
-        )
+        button.click(_or_refused(add), [title, text], found, **_private())
 
 
 def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
@@ -150,9 +152,10 @@ def _question_box(run: LiveRun) -> tuple[dict, dict]:
 
 
 def _reports(run: LiveRun) -> tuple[dict, str]:
-    names = history.reports(run.workdir)
-    first = names[0] if names else ""
-    return gr.update(choices=names, value=first or None, visible=bool(names)), history.report(run.workdir, first)
+    found = history.reports(run.workdir)
+    first = next(iter(found.values()), "")
+    choices = gr.update(choices=list(found.items()), value=first or None, visible=bool(found))
+    return choices, history.report(run.workdir, first)
 
 
 def _rest(run: LiveRun) -> None:

@@ -4,34 +4,36 @@ import html
 import time
 from collections.abc import Sequence
 
-from realm_jax.progress import clock
 from realm_jax.serve.results import NULL, Added, Answered, Filled, Guess, ReadBlock, Source, SpanAnswer
 
 STYLE = """
+.html-container { padding: 0 !important }
+#fill, #ask, #add { width: fit-content; min-width: 9rem }
 .realm { overflow-wrap: anywhere; line-height: 1.5; font-size: 15px }
 .realm p { margin: .4em 0 }
 .realm h4 { margin: 1.4em 0 .4em; font-size: 15px; font-weight: 600 }
-.realm mark { background: color-mix(in srgb, var(--color-accent) 24%, transparent); color: inherit; padding: 0 .2em;
+.realm mark { background: color-mix(in srgb, var(--color-accent) 22%, transparent); color: inherit; padding: 0 .2em;
   border-radius: 3px }
-.realm .said { font-size: 19px; line-height: 1.45 }
-.realm .muted { color: var(--body-text-color-subdued); font-size: 13.5px }
+.realm .said { font-size: 19px; line-height: 1.45; margin: .2em 0 .6em }
+.realm .muted { color: color-mix(in srgb, var(--body-text-color) 72%, transparent); font-size: 13.5px }
+.realm .muted code, .realm .muted b { color: inherit; font-size: inherit }
 .realm .refused, .realm .note { border-left: 3px solid #b8860b; padding: .1em 0 .1em .7em }
-.realm .row { display: grid; grid-template-columns: minmax(0, 11rem) minmax(0, 1fr); gap: .2em 1rem; padding: .6em 0;
+.realm .row { display: grid; grid-template-columns: 11rem minmax(0, 1fr); gap: .2em 1rem; padding: .5em 0;
   border-top: 1px solid var(--border-color-primary) }
-.realm .bar { display: flex; align-items: center; gap: .5em; font-variant-numeric: tabular-nums; height: 1.5em }
-.realm .bar > span { flex: none; width: 3.6em; text-align: right }
+.realm .bar { display: flex; align-items: center; gap: .6em; font-variant-numeric: tabular-nums; height: 1.5em }
+.realm .bar > span { flex: none; width: 3.8em; text-align: right; white-space: nowrap }
 .realm .bar > i { flex: 1; height: .6em; border-radius: 3px; background: var(--border-color-primary); overflow: hidden }
 .realm .bar > i > b { display: block; height: 100%; background: var(--color-accent) }
-.realm .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem }
+.realm .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem }
 .realm figure { margin: 0 } .realm figcaption { font-weight: 600; font-size: 14px }
 .realm svg { width: 100%; height: auto } .realm .scroll { overflow-x: auto }
 .realm table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums }
-.realm th, .realm td { padding: .25em .8em .25em 0; text-align: right; white-space: nowrap; border: 0;
-  border-bottom: 1px solid var(--border-color-primary) }
+.realm table, .realm tr { border: 0 !important }
+.realm th, .realm td { padding: .3em 1.2em .3em 0 !important; text-align: right; white-space: nowrap;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important }
 .realm .left { text-align: left }
-.realm iframe { width: 100%; height: 75vh; border: 1px solid var(--border-color-primary); border-radius: 6px;
-  background: Canvas }
-@media (max-width: 640px) { .realm .row { grid-template-columns: minmax(0, 1fr) } }
+.realm iframe { width: 100%; height: 75vh; border: 1px solid var(--border-color-primary); border-radius: 6px }
+@media (max-width: 640px) { .realm .row { grid-template-columns: minmax(0, 1fr) } .realm .bar > span { width: auto } }
 """
 
 
@@ -64,13 +66,15 @@ def answered(found: Answered, source: Source) -> str:
     return _frame([*parts, f'<p class="muted">{probability}</p>', _source(source)])
 
 
-def added(found: Added) -> str:
+def added(found: Added, workdir: str) -> str:
     """What was added, and what can be done now."""
     blocks = "1 block" if found.blocks == 1 else f"{found.blocks} blocks"
+    undo = f"python -m realm_jax.index.update --workdir={workdir} --delete={found.source_id}"
     return _frame(
         [
             f"<p>Added as <code>{html.escape(found.source_id)}</code>: {blocks}, searchable after {found.seconds} s in "
-            f"index version <code>{html.escape(found.version)}</code>. Now ask again.</p>"
+            f"index version <code>{html.escape(found.version)}</code>. Now ask again.</p>",
+            f'<p class="muted">To take it out: <code>{html.escape(undo)}</code></p>',
         ]
     )
 
@@ -93,7 +97,7 @@ def status(workdir: str, filler: Source | None, answerer: Source | None, problem
 
 def percent(share: float) -> str:
     """A share for people; small ones are not shown as none."""
-    return "< 0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+    return "&lt;0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
 
 
 def _frame(parts: Sequence[str]) -> str:
@@ -142,8 +146,14 @@ def _notes(notes: Sequence[str]) -> list[str]:
 
 
 def _source(source: Source, what: str = "From ") -> str:
-    age = "" if source.age_steps is None else f", {source.age_steps:,} steps older than the parameters"
-    built = clock(max(0.0, time.time() - source.built))
     where = f"{what}{html.escape(source.params)} · index version <code>{html.escape(source.version)}</code>"
-    facts = f"weights of step {source.version_step:,}{age}; built {built} ago; {source.blocks:,} blocks"
-    return f'<p class="muted">{where} ({facts})</p>'
+    age = "" if source.age_steps is None else f", age {source.age_steps:,} steps"
+    facts = f"weights of step {source.version_step:,}{age}, built {_ago(time.time() - source.built)}"
+    return f'<p class="muted">{where}: {facts}, {source.blocks:,} blocks</p>'
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
