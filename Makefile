@@ -11,15 +11,17 @@ SOURCE ?=
 OUT ?= corpora/new
 INIT ?=
 DATASET ?=
+PORT ?=
 VENV ?= .venv
 PYTHON ?= python3
 PY = $(VENV)/bin/python
+AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help setup corpus pretrain ict builder finetune eval inspect ablations recall lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,6 +56,12 @@ finetune: setup ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|F
 eval: setup ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
 	$(PY) -m realm_jax.eval $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
 
+demo: setup ## a page in the browser: fill blanks, ask questions, add documents, see curves and reports (WORKDIR= PORT=)
+	$(PY) -m realm_jax.serve $(if $(PORT),--port=$(PORT)) $(OLD_RUN)
+
+screenshots: setup chromium ## pictures of that page's tabs, in screenshots/
+	$(PY) -m tests.serve.screenshots $(OLD_RUN)
+
 ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
 	$(PY) -m realm_jax.training.ablate $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(DATASET),--dataset=$(DATASET)) $(ARGS)
 
@@ -70,13 +78,17 @@ lint: setup ## ruff
 test: setup ## unit tests and a two-process run
 	$(PY) -m pytest -m 'not slow'
 
-test-slow: setup oracle ## only the slow tests
+test-slow: setup oracle chromium ## only the slow tests
 	$(PY) -m pytest -m slow
 
-test-all: setup oracle ## all tests
+test-all: setup oracle chromium ## all tests
 	$(PY) -m pytest
 
 oracle: .venv-oracle/.installed ## make .venv-oracle: torch, TensorFlow and the last REALM classes, to be compared with
+
+chromium: # Debian's browser, for tests of the demo and its screenshots
+	@command -v chromium > /dev/null || ( $(AS_ROOT) apt-get -qq update && $(AS_ROOT) apt-get -qq install -y chromium ) \
+	  || { echo 'no chromium, and apt-get cannot install it: install a browser of that name, then run this again' >&2; exit 2; }
 
 .venv-oracle/.installed: requirements-oracle.txt
 	test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
