@@ -94,7 +94,7 @@ class LiveRun:
             try:
                 published = update_knowledge(self.workdir, str(file))
             except ConfigError as error:
-                raise Refused(KNOWN if is_known else str(error)) from error
+                raise Refused(KNOWN if is_known else str(error).removeprefix(f"{file}:1: ")) from error
             if not published:
                 raise Refused(KNOWN)
             self.refresh()
