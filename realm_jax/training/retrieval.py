@@ -58,7 +58,7 @@ class CurrentIndex:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._ballot = hosts.Ballot()
+        self._host, self._ballot = hosts.this(), hosts.Ballot()
         self._first_hosts = 0
         """Mark of the version that the first host has loaded."""
         self.waited_s = 0.0
@@ -150,9 +150,9 @@ class CurrentIndex:
 
     def _next(self, known: Version) -> Version | None:
         """What to load after `known`: the newest version; where several hosts train, the one that the first has."""
-        if not hosts.is_first():
+        if self._host.index:
             return None if self._first_hosts in (0, _mark(known)) else _marked(self._store, self._first_hosts)
-        if hosts.are_many() and self._ready:  # the others are loading it
+        if self._host.count > 1 and self._ready:  # the others are loading it
             return None
         newest = self._store.latest()  # also of the same step: `index.update`
         return newest if newest is not None and newest.order > known.order else None

@@ -1,0 +1,127 @@
+"""Hosts that train together switch to the same index version at the same step, however fast each of them loads."""
+
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from realm_jax import hosts
+from realm_jax.data.prepare import open_prepared
+from realm_jax.hosts import Said
+from realm_jax.index.build_version import build_version
+from realm_jax.index.versions import IndexStore
+from realm_jax.training import phases, retrieval
+from realm_jax.training.retrieval import CurrentIndex
+from realm_jax.types import Host
+
+HOSTS, STEPS, VERSIONS = 3, 150, 4
+
+
+class Threads:
+    """Threads that play hosts: what `realm_jax.hosts` does between processes, done by barriers."""
+
+    def __init__(self):
+        self._me = threading.local()
+        self._meet = threading.Barrier(HOSTS, timeout=60)
+        self._said = [0] * HOSTS
+
+    def enter(self, number: int) -> None:
+        """The calling thread is a host from now on."""
+        self._me.number = number
+
+    def this(self) -> Host:
+        return Host(self._me.number, HOSTS)
+
+    def is_first(self) -> bool:
+        return self._me.number == 0
+
+    def together(self, value: int) -> list[int]:
+        """What every host passed."""
+        self._said[self._me.number] = value
+        self._meet.wait()
+        said = list(self._said)
+        self._meet.wait()
+        return said
+
+    def from_first(self, value: int) -> int:
+        return self.together(value)[0]
+
+    def ballot(self):
+        pending = [0] * HOSTS
+
+        class Ballot:
+            def cast(ballot, value: int) -> Said:
+                nonlocal pending
+                before, pending = pending, self.together(value)
+                return Said(before[0], min(before), max(before))
+
+        return Ballot()
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    made = Threads()
+    monkeypatch.setattr(hosts, "this", made.this)
+    monkeypatch.setattr(hosts, "is_first", made.is_first)
+    monkeypatch.setattr(hosts, "from_first", made.from_first)
+    monkeypatch.setattr(hosts, "Ballot", made.ballot)
+    monkeypatch.setattr(retrieval, "POLL_S", 0.02)
+    return made
+
+
+def test_all_hosts_switch_at_the_same_steps(new_run, threads, monkeypatch):
+    workdir = new_run()
+    data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
+    params = phases.first_params(workdir)["embedder"]
+    threads.enter(0)
+    build_version(workdir.config, data.knowledge, data.special, store, 0, params, embedded_by={})
+    first = store.latest()
+
+    def publish(step: int) -> None:
+        """Another version: the same embeddings under another step."""
+        with store.begin(step) as draft:
+            for name in first.manifest["files"]:
+                os.makedirs((draft.folder / name).parent, exist_ok=True)
+                shutil.copy(first.folder / name, draft.folder / name)
+            kept = {k: v for k, v in first.manifest.items() if k not in ("files", "step", "started", "finished")}
+            draft.publish(kept)
+
+    used: list[list[int]] = [[] for _ in range(HOSTS)]
+    failures = []
+
+    def train(number: int) -> None:
+        threads.enter(number)
+        rng = np.random.default_rng(number)
+        try:
+            index = CurrentIndex(store, data.knowledge, workdir.config, 0)
+            load = index._load
+
+            def load_slowly(version):
+                time.sleep(rng.uniform(0, 0.3))
+                return load(version)
+
+            index._load = load_slowly
+            for step in range(1, STEPS + 1):
+                index.adopt(step)
+                used[number].append(index.loaded.version.step)
+                if number == 0 and step % (STEPS // (VERSIONS + 1)) == 0 and step < STEPS:
+                    publish(step)
+                time.sleep(0.02)
+            index.close()
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    running = [threading.Thread(target=train, args=(number,)) for number in range(HOSTS)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(timeout=120)
+    assert not failures
+    assert used[0] == used[1] == used[2] and len(used[0]) == STEPS
+    assert len(set(used[0])) >= 3, "versions were adopted"
+    events = [event for event in store.history() if event["event"] == "adopted"]
+    assert [event["step"] for event in events] == sorted(set(used[0])), "the first host alone writes the history"
