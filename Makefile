@@ -4,7 +4,7 @@ SHELL := /bin/bash -o pipefail
 # Huge pages: XLA on a CPU allocates its temporaries afresh in every step, a quarter of whose time went into page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 ACCEL ?= cpu
-CONFIG ?= experiments/nano.py
+CONFIG ?= experiments/$(if $(TPU),tpu_v3_8,nano).py
 WORKDIR ?=
 CORPUS ?=
 SOURCE ?=
@@ -20,13 +20,28 @@ EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
 NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
 OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+# With TPU=v3-8 a command runs on that Cloud TPU instead of here: docs/launch.md.
+TPU ?=
+NAME = $(if $(TPU),realm-$(TPU))
+ZONE ?=
+PROJECT ?=
+SPOT ?=
+BUILDER_TPU ?=
+BUILDER_ZONE ?=
+JAX ?=
+DRY_RUN ?=
+JOB ?= pretrain
+export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
+HERE = $(if $(TPU),,setup)
+RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo 'variables: CONFIG=experiments/FILE.py WORKDIR=DIR CORPUS=FILE_OR_FOLDER INIT=MODEL ARGS="--pretrain.steps=100" ACCEL=cpu|gpu|tpu'
+	@echo 'on a Cloud TPU: TPU=v3-8 NAME=realm-v3-8 ZONE= PROJECT= WORKDIR=gs://BUCKET/RUN SPOT=1 BUILDER_TPU=v5litepod-8 DRY_RUN=1'
 
 setup: $(VENV)/.installed-$(ACCEL) ## make .venv with everything (ACCEL=cpu|gpu|tpu); quick when nothing changed
 
@@ -41,20 +56,20 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; resumes
 	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(ARGS)
 
-pretrain: setup ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
-	$(PY) -m realm_jax.run $(NEW_RUN)
+pretrain: $(HERE) ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
+	$(RUN) -m realm_jax.run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)
 
-ict: setup ## only the embedder's warm start
-	$(PY) -m realm_jax.training.ict $(NEW_RUN)
+ict: $(HERE) ## only the embedder's warm start
+	$(RUN) -m realm_jax.training.ict $(NEW_RUN)
 
-builder: setup ## only the index builder of an existing run
-	$(PY) -m realm_jax.index.builder $(OLD_RUN)
+builder: $(HERE) ## only the index builder of an existing run
+	$(RUN) -m realm_jax.index.builder $(OLD_RUN)
 
-finetune: setup ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|FILE.jsonl; resumes
-	$(PY) -m realm_jax.training.finetune $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+finetune: $(HERE) ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|FILE.jsonl; resumes
+	$(RUN) -m realm_jax.training.finetune $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
 
-eval: setup ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
-	$(PY) -m realm_jax.eval $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+eval: $(HERE) ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
+	$(RUN) -m realm_jax.eval $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
 
 demo: setup ## a page in the browser: fill blanks, ask questions, add documents, see curves and reports (WORKDIR= PORT=)
 	$(PY) -m realm_jax.serve $(if $(PORT),--port=$(PORT)) $(OLD_RUN)
@@ -70,6 +85,25 @@ inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch foll
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+
+tpu-create: ## a Cloud TPU of type TPU=v3-8, and wait until it is there (SPOT=1: cheaper, may be taken away)
+	launch/create.sh
+
+tpu-setup: ## this tree and its packages onto that TPU (JAX=VERSION for another JAX)
+	launch/setup.sh
+
+tpu-status: ## how the TPU NAME=realm-v3-8 is, and what runs on it
+	launch/status.sh
+
+tpu-stop: ## let the job on it save its state and end; the TPU stays, and costs
+	launch/stop.sh
+
+tpu-delete: NAME =
+tpu-delete: ## delete the TPU whose full NAME is given, with its disk
+	launch/delete.sh
+
+tpu-watch: ## make JOB=pretrain|ict|finetune|eval on a TPU that may be taken away: make it anew and go on
+	launch/watch.sh $(MAKE) $(JOB)
 
 lint: setup ## ruff
 	$(PY) -m ruff check .

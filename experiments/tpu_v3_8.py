@@ -1,0 +1,33 @@
+"""BERT-base on the embedded corpus, for one Cloud TPU v3-8: the default of `make pretrain TPU=v3-8` (docs/launch.md).
+
+command   make pretrain TPU=v3-8 WORKDIR=gs://BUCKET/RUN
+hardware  8 TPU cores of 16 GB each (the step's memory: benchmarks/compiled_memory.py); the builder on the host's CPU
+time
+result
+
+The corpus is small enough that the CPU can embed all of it between two refreshes. For the paper's corpora use
+`experiments/base_wikipedia.py` and a slice for the builder (BUILDER_TPU=v5litepod-8).
+"""
+
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        name="tpu_v3_8",
+        init="google-bert/bert-base-uncased",
+        model=ModelConfig(dtype="bfloat16", gradient_checkpointing=True),
+        corpus=CorpusConfig(knowledge="asset:wiki-leads", block_len_tokens=288, heldout_fraction=0.1),
+        ict=IctConfig(steps=2_000, batch_size=1024, query_len_tokens=64, learning_rate=1e-4, null_weight=0.2),
+        pretrain=PretrainConfig(
+            steps=10_000,
+            batch_size=128,
+            num_candidates=8,
+            query_len_tokens=96,
+            max_masks=10,
+            learning_rate=3e-5,
+            index_refresh_every=250,
+        ),
+        finetune=FinetuneConfig(batch_size=16, learning_rate=1e-5, retriever_label="wordpieces"),
+        index=IndexConfig(device="cpu"),
+    )
