@@ -42,8 +42,8 @@ fi
 [ $how = start ] || exit 0
 
 until on_host 0 'bash realm_jax/launch/vm_job.sh follow'; do
-  status=$(on_host 0 'cat realm_job/status' 2>/dev/null || true) # empty if the connection ended, and not the job
-  [ -z "$status" ] || exit "$status"
+  status=$? # the job's, or gcloud's where the connection broke
+  if [ "$(on_host 0 'cat realm_job/status' 2>/dev/null || true)" = $status ]; then exit $status; fi
   now=$(state)
   if was_taken_away "$now" || [ "$now" = ABSENT ]; then gone "$now"; fi
   sleep "${POLL_S:-30}"

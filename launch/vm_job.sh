@@ -33,8 +33,11 @@ case "$1" in
     mkdir -p "$job"
     echo "$2" >"$job/id"
     printf '%s ' "${@:3}" >"$job/command"
-    setsid nohup bash "$0" run "$1" "${@:3}" >"$job/log" 2>&1 </dev/null &
-    until [ -s "$job/pid" ]; do sleep 0.1; done
+    setsid nohup bash launch/vm_job.sh run "$1" "${@:3}" >"$job/log" 2>&1 </dev/null &
+    until [ -s "$job/pid" ]; do
+      kill -0 $! 2>/dev/null || [ -s "$job/pid" ] || { cat "$job/log" >&2 && exit 70; }
+      sleep 0.1
+    done
     ;;
   run) run "${@:2}" ;;
   running) is_running && cat "$job/command" && echo ;;
