@@ -262,3 +262,75 @@ def test_without_gcsfs_the_extra_is_named():
     done = run_python(script)
     assert done.returncode == 2 and done.stderr.strip().endswith("need gcsfs: pip install 'realm_jax[gcs]'")
     assert len(done.stderr.splitlines()) == 1
+
+
+SHORT = [
+    "--ict.steps=8",
+    "--ict.checkpoint_every=8",
+    "--pretrain.steps=40",
+    "--pretrain.checkpoint_every=10",
+    "--pretrain.index_refresh_every=10",
+    "--pretrain.encoder_warmup_steps=8",
+    "--pretrain.eval_examples=16",
+    "--pretrain.recall_examples=32",
+    "--pretrain.log_every=5",
+]
+
+
+def command(module, *flags, cache, **options):
+    """A command in a process of its own, with one device."""
+    environment = {**os.environ, "REALM_JAX_CACHE": str(cache)}
+    environment.pop("XLA_FLAGS")
+    arguments = [sys.executable, "-m", f"realm_jax.{module}", *flags]
+    return subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, text=True, **options)
+
+
+def done(module, *flags, cache) -> str:
+    """What a command printed that succeeded."""
+    process = command(module, *flags, cache=cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors[-3000:]
+    return out
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_goes_on_elsewhere(store, tmp_path):
+    folder = epath.Path("gs://bucket/whole")
+    source = "--source=realm_jax/data/mini_corpus.jsonl"
+    build = [source, "--format=jsonl", f"--out={folder}/corpus", "--block_len_tokens=48", "--shard_mb=1", "--workers=1"]
+    vocabulary = tmp_path / "tokenizer.json"
+    built.wordpiece.train([r.text for r in sources.read("asset:mini").records()], 3000).save(str(vocabulary))
+    done("data.build", *build, f"--tokenizer={vocabulary}", cache=tmp_path / "a")
+    run = ["--config=experiments/mini.py", f"--workdir={folder}/run", f"--corpus={folder}/corpus", *SHORT]
+    killed = command("run", *run, cache=tmp_path / "a", stdout=subprocess.DEVNULL)
+    commit = folder / "run" / "pretrain" / "checkpoints" / "20" / "commit_success.txt"
+    while not commit.exists():
+        assert killed.poll() is None
+        time.sleep(0.2)
+    killed.kill()
+    killed.wait()
+    out = done("run", *run, cache=tmp_path / "b")  # another machine: nothing is in its cache
+    assert "pretrain: resuming from step" in out and "40 steps done" in out
+
+    trained = workdir.Workdir.open(folder / "run")
+    lines = (trained.phase("pretrain") / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps)) and steps[-1] == 40
+    kept = {path.name for path in (trained.phase("pretrain") / "checkpoints").iterdir()}
+    assert kept == {"20", "30", "40"}
+    index = IndexStore(trained.index_folder)
+    versions = index.versions()
+    assert versions[-1].step == 40 and len(versions) <= trained.config.index.keep_versions + 1
+    assert [e["step"] for e in index.history() if e["event"] == "adopted"]
+    assert len(list((tmp_path / "b" / "index").iterdir())) <= 2
+
+    where, cache = f"--workdir={folder}/run", tmp_path / "b"
+    done("index.builder", where, cache=cache)
+    short = ["--finetune.epochs=1", "--finetune.train_questions=64", "--finetune.dev_questions=16"]
+    done("training.finetune", where, "--dataset=cloze", *short, cache=cache)
+    assert "written: gs://bucket/whole/run/eval/cloze/report.html" in done("eval", where, "--questions=16", cache=cache)
+    record = {"id": "new", "title": "Zorblax", "text": "Zorblax is a town in the north of Examplia."}
+    (tmp_path / "new.jsonl").write_text(json.dumps(record) + "\n")
+    done("index.update", where, f"--add={tmp_path / 'new.jsonl'}", cache=cache)
+    assert index.latest().manifest["num_blocks"] == versions[-1].manifest["num_blocks"] + 1
+    assert "Examplia" in done("data.show", f"{folder}/run", "--search=zorblax", cache=cache)

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.data import wordpiece
-from realm_jax.data.corpus import Corpus, new_folder
+from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, write_manifest
+from realm_jax.data.new_folder import new_folder
 from realm_jax.data.segment import COLUMNS, link
 
 TOKENIZER = "tokenizer.json"

@@ -8,25 +8,20 @@ A block's ordinal over all segments is its id and the row of its embedding; segm
 deleted block keeps its ordinal and becomes a tombstone. Reading takes a few bytes of anonymous memory per block.
 """
 
-import contextlib
-import errno
 import itertools
 import json
 import os
-import pathlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
 from etils import epath
 
-from realm_jax.buckets import is_remote, upload
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
-from realm_jax.data.manifest import MANIFEST, first_manifest, identity, read_manifest, sha256, write_manifest
+from realm_jax.data.manifest import first_manifest, identity, read_manifest, sha256, write_manifest
+from realm_jax.data.new_folder import is_used, new_folder
 from realm_jax.data.segment import Segment, SegmentWriter
-from realm_jax.local_cache import temporary_folder
 from realm_jax.types import Block, Record, Tokens
 
 BATCH_RECORDS = 512  # records tokenised together
@@ -242,7 +237,7 @@ def build(
         ConfigError: on bad records, a folder in use or a full disk; nothing is left behind.
     """
     folder = epath.Path(folder)
-    if _is_used(folder):
+    if is_used(folder):
         raise ConfigError(f"{folder}: is not an empty folder: delete it or pass another --workdir")
     with new_folder(folder) as partial:
         create(partial, tokenizer=tokenizer, block_len_tokens=block_len_tokens, description=description)
@@ -315,37 +310,6 @@ def bury(indices: Iterable[int], folder: str | os.PathLike, *, change: str = "")
     tombstones = np.flatnonzero(~_without(corpus, indices)).tolist()
     write_manifest(corpus.folder, corpus.manifest | {"tombstones": tombstones, "latest_change": change})
     return Corpus.open(folder)
-
-
-@contextlib.contextmanager
-def new_folder(folder: epath.Path) -> Iterator[pathlib.Path]:
-    """A local folder that becomes `folder` at the end, or is deleted on any error.
-
-    On a disk it is renamed. To a bucket it is copied, its manifest last: without one, nobody takes it for a corpus.
-    """
-    temporary = temporary_folder() if is_remote(folder) else None
-    partial = pathlib.Path(temporary.name if temporary else folder.parent) / f"{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # left by a build that was killed
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if temporary:
-            upload(partial, folder, last=MANIFEST)
-        else:
-            os.replace(partial, folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ConfigError(f"{folder}: no disk space left: free some or pass another --workdir") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_used(folder: epath.Path) -> bool:
-    """Whether there is something that a build would spoil; in a bucket, what a killed one left is not."""
-    if is_remote(folder):
-        return (folder / MANIFEST).exists()
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _without(corpus: Corpus, buried: Iterable[int]) -> np.ndarray:
