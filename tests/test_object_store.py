@@ -5,6 +5,7 @@ import importlib.resources
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -213,6 +214,25 @@ def test_index_versions(store, here, monkeypatch):
     events = [(event["event"], event.get("step")) for event in index.history()]
     assert events[:3] == [("published", 0), ("published", 5), ("published", 9)]
     assert [event for event, _ in events[3:]] == ["pruned", "pruned"]
+
+
+def test_a_workdir_is_copied_to_a_bucket_and_back(store, here, tmp_path):
+    params = {"embedder": {"kernel": np.ones((2, 3), np.float32)}}
+    places = [epath.Path(tmp_path / "first"), here, epath.Path(tmp_path / "back")]
+    for step, place in enumerate(places):
+        with Checkpoints(place) as checkpoints:
+            assert checkpoints.latest_step() == (step - 1 if step else None)
+            checkpoints.save(step, params, {"count": np.int32(step)}, {"position": step})
+        index = IndexStore(place / "index")
+        with index.begin(step) as draft:
+            draft.embeddings(4, 3, "float32")[:] = step
+            draft.publish(FIELDS)
+        assert [event["step"] for event in index.history()] == list(range(step + 1))
+        assert (index.versions()[0].load_embeddings() == 0).all()
+        if step == 0:
+            buckets.upload(tmp_path / "first", here, last="")
+        elif step == 1:
+            shutil.copytree(on_disk(store, here), tmp_path / "back")
 
 
 def test_a_damaged_version_is_refused(here, monkeypatch, tmp_path):

@@ -206,11 +206,12 @@ class IndexStore:
 
     def history(self) -> list[dict]:
         """All events, oldest first, without a last line that is still being written."""
-        if is_remote(self.folder):
-            return [read_json(file) for file in sorted((self.folder / HISTORY).glob("*.json"))]
         file = self.folder / f"{HISTORY}.jsonl"
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
-        return [json.loads(line) for line in lines]
+        # Both, since a workdir may be copied to a bucket and back.
+        events = [json.loads(line) for line in lines]
+        events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
+        return sorted(events, key=lambda event: event["time"])
 
     def _folders(self) -> list[epath.Path]:
         return sorted(self.folder.glob("step-*")) if self.folder.exists() else []
