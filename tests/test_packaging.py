@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SOURCES = ("realm_jax", "experiments", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 VERSIONS = ("3.11", "3.12", "3.13")
-USERS_EXTRAS = ("serve", "notebooks", "data", "wandb")
+USERS_EXTRAS = ("serve", "notebooks", "data", "wandb", "gcs")
 TINY = [
     "--ict.steps=4",
     "--pretrain.steps=4",

@@ -57,6 +57,7 @@ NANO = {"W": "runs/nano"}
 SMALL_BUILD = "--tokenizer=google-bert/bert-base-uncased"
 NO_NETWORK = {"says": "could not be read or downloaded"}
 CLUSTER = Elsewhere("tests/data/build/test_pipeline_graph.py")
+BUCKET = Elsewhere("tests/test_object_store.py")
 TAGGER = "--corpus=asset:mini --init=google-bert/bert-base-uncased --sentences=60 --test_sentences=20 --epochs=1"
 
 TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
@@ -161,6 +162,12 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.convert --to=hf runs/realm out/hf": Run("out/hf"),
     "python -m realm_jax.convert --to=hf runs/nano out/model": Run("out/model"),
     "python -m realm_jax.convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
+    # buckets
+    "pip install 'realm_jax[gcs]'": Elsewhere("tests/test_packaging.py"),
+    "python -m realm_jax.data.build --source=DUMP --out=gs://B/corpora/enwiki": BUCKET,
+    "python -m realm_jax.run --config=experiments/nano.py --workdir=gs://B/runs/nano": BUCKET,
+    "python -m realm_jax.index.builder --workdir=gs://B/runs/nano": BUCKET,
+    "python -m realm_jax.data.show gs://B/runs/nano": BUCKET,
     # questions
     "make finetune DATASET=cloze && make eval DATASET=cloze": Run(
         "report.html", {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/nano"}
