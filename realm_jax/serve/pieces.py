@@ -12,7 +12,7 @@ STYLE = """
 .realm { overflow-wrap: anywhere; line-height: 1.5; font-size: 15px }
 .realm p { margin: .4em 0 }
 .realm h4 { margin: 1.4em 0 .4em; font-size: 15px; font-weight: 600 }
-.realm mark { background: color-mix(in srgb, var(--color-accent) 22%, transparent); color: inherit; padding: 0 .2em;
+.realm mark { background: color-mix(in srgb, var(--color-accent) 30%, transparent); color: inherit; padding: 0 .2em;
   border-radius: 3px }
 .realm .said { font-size: 19px; line-height: 1.45; margin: .2em 0 .6em }
 .realm .muted { color: color-mix(in srgb, var(--body-text-color) 72%, transparent); font-size: 13.5px }
