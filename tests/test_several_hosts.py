@@ -184,7 +184,11 @@ def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch,
 
 @pytest.mark.slow
 def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
-    long = {**SETTINGS, "pretrain": {**SETTINGS["pretrain"], "steps": 100_000, "index_refresh_every": 50_000}}
+    long = {
+        **SETTINGS,
+        "pretrain": {**SETTINGS["pretrain"], "steps": 100_000, "index_refresh_every": 0},
+        "index": {"search": "exact", "max_age_steps": 0},
+    }
     workdir = run_with(long, tiny_run, tmp_path / "killed")
     started = Hosts(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
     metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
