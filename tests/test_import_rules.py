@@ -49,6 +49,7 @@ HAS_JAX_ON_TOP = (
     "openqa",
     "training",
     "eval",
+    "serve",
     "convert",
     "parallel",
     "hosts",
