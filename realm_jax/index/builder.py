@@ -65,6 +65,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
             raise TrainerGone("index builder: the trainer is gone; start both again to go on")
 
     last_news, pause = time.monotonic(), POLL_S[0]
+    has_built = False
     with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
         if workdir.is_done("init") and not config.ict.steps and store.latest() is None and not finetuning:
             with Checkpoints(workdir.phase("init"), read_only=True) as converted:
@@ -92,7 +93,10 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
                 build_version(
                     config, data.knowledge, data.special, store, step, params, embedded_by=source, check_in=check_in
                 )
-                last_news, pause = time.monotonic(), POLL_S[0]
+                if has_built:
+                    seconds = time.monotonic() - last_news
+                    print(f"index refresh interval: {seconds:.0f} s, {step - built.step} steps", flush=True)
+                has_built, last_news, pause = True, time.monotonic(), POLL_S[0]
             elif is_done:
                 return
             elif time.monotonic() - last_news > config.index.wait_timeout_s:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import threading
 import time
 
@@ -53,7 +54,7 @@ def test_newest_checkpoint_is_built_and_the_missed_ones_are_skipped(new_run, par
     assert len(store.versions()) == 1
 
 
-def test_builder_follows_the_checkpoints_until_the_trainer_is_done(new_run, params):
+def test_builder_follows_the_checkpoints_until_the_trainer_is_done(new_run, params, capfd):
     workdir = new_run(index={"keep_versions": 2})
     store = IndexStore(workdir.index_folder)
     thread = threading.Thread(target=builder.follow, args=(workdir,), daemon=True)
@@ -68,6 +69,7 @@ def test_builder_follows_the_checkpoints_until_the_trainer_is_done(new_run, para
     assert [version.step for version in store.versions()] == [2, 4]  # pruned to the newest two
     events = [(event["event"], event.get("step")) for event in store.history()]
     assert [step for event, step in events if event == "published"] == [0, 2, 4]
+    assert len(re.findall(r"^index refresh interval: \d+ s, 2 steps$", capfd.readouterr().out, flags=re.M)) == 2
 
 
 def wait_for(condition, seconds=60.0):

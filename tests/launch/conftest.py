@@ -19,7 +19,11 @@ case "$3" in
   --version) echo "uv 0.13.9" ;;
   venv)
     mkdir -p .venv/bin
-    printf '#!/bin/bash\\n[ "$1" != - ] || {{ cat; exit ${{CHIPS_ANSWER:-0}}; }}\\nexec {sys.executable} "$@"\\n' >.venv/bin/python
+    cat >.venv/bin/python <<'END'
+#!/bin/bash
+[ "$1" != - ] || {{ cat >/dev/null; exit ${{CHIPS_ANSWER:-0}}; }}
+exec {sys.executable} "$@"
+END
     chmod +x .venv/bin/python ;;
   pip) echo "$@" >>$HOME/installed ;;
 esac
