@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec.config
 from etils import epath
 
+from realm_jax.config import ConfigError
+
 COPY_THREADS = 8
 REWRITE_S = 30.0
 
@@ -23,6 +25,24 @@ fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
 def is_remote(path: os.PathLike | str) -> bool:
     """Whether the path is in a bucket."""
     return "://" in os.fspath(path)
+
+
+def check_reach(path: os.PathLike | str) -> None:
+    """Raises ConfigError if a path is in a bucket that this process cannot reach, with what to do about it."""
+    if not is_remote(path):
+        return
+    bucket = epath.Path(*epath.Path(path).parts[:3])  # /, gs, NAME
+    try:
+        is_there = bucket.exists()
+    except ImportError as error:
+        raise ConfigError(f"{path}: folders in a bucket need gcsfs: pip install 'realm_jax[gcs]'") from error
+    except Exception as error:  # gcsfs's, and those of its transport, have no common base
+        raise ConfigError(
+            f"{path}: the bucket cannot be read ({' '.join(str(error).split())[:200]}): give this machine's account "
+            "roles/storage.objectUser on it, or log in by gcloud auth application-default login"
+        ) from error
+    if not is_there:
+        raise ConfigError(f"{path}: there is no such bucket: make it, or correct the name")
 
 
 def copy_files(names: Iterable[str], source: epath.Path, target: epath.Path) -> None:

@@ -15,6 +15,7 @@ import tyro
 from etils import epath
 
 from realm_jax import workdir as workdir_lib
+from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.workdir import Workdir
 
@@ -42,6 +43,7 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
     """
     argv = sys.argv[1:] if argv is None else argv
     experiment, workdir = early_flag(argv, "--config"), early_flag(argv, "--workdir")
+    check_reach(workdir)
     has_own = workdir and (epath.Path(workdir) / "config.json").exists()
     if has_own and not experiment:
         default = Workdir.open(workdir).config
@@ -72,6 +74,7 @@ def existing(path: str) -> Workdir:
     if not path:
         path = str(workdir_lib.newest())
         print(f"workdir: {path} (the newest; --workdir chooses another)", flush=True)
+    check_reach(path)
     return Workdir.open(path)
 
 
@@ -105,10 +108,6 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
         sys.exit(_say(str(error), 1))
-    except ImportError as error:  # fsspec's, which names the package of the bucket's kind
-        if "gcsfs" not in str(error):
-            raise
-        sys.exit(_say("error: folders in a bucket (gs://) need gcsfs: pip install 'realm_jax[gcs]'", 2))
 
 
 def _installed_experiments() -> pathlib.Path:

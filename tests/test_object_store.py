@@ -274,14 +274,35 @@ def test_one_update_at_a_time(here):
     assert not here.exists()
 
 
+def refused(script, path="gs://bucket/run") -> str:
+    """The line in which a command says why it does not begin; gcsfs may have logged something before."""
+    begin = f"import sys; sys.argv = ['run', '--config=experiments/mini.py', '--workdir={path}']\n"
+    done = run_python(begin + script + "from realm_jax.run import command; command()")
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("error: "), done.stderr[-2000:]
+    return last
+
+
 def test_without_gcsfs_the_extra_is_named():
-    script = (
-        "import sys; sys.modules['gcsfs'] = None; sys.argv = ['run', '--workdir=gs://bucket/run']\n"
-        "from realm_jax.run import command; command()"
+    assert refused("sys.modules['gcsfs'] = None\n").endswith("need gcsfs: pip install 'realm_jax[gcs]'")
+
+
+def test_a_bucket_that_is_not_there(store):
+    assert "gs://none/run: there is no such bucket" in refused("", "gs://none/run")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_bucket_without_rights(status):
+    server = (
+        "import http.server, os, threading\n"
+        "class Refuse(http.server.BaseHTTPRequestHandler):\n"
+        f"    def do_GET(self): self.send_error({status})\n"
+        "    def log_message(self, *arguments): pass\n"
+        "server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Refuse)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "os.environ['STORAGE_EMULATOR_HOST'] = f'http://127.0.0.1:{server.server_port}'\n"
     )
-    done = run_python(script)
-    assert done.returncode == 2 and done.stderr.strip().endswith("need gcsfs: pip install 'realm_jax[gcs]'")
-    assert len(done.stderr.splitlines()) == 1
+    assert "roles/storage.objectUser" in refused(server)
 
 
 SHORT = [

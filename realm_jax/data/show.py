@@ -11,6 +11,7 @@ from etils import epath
 from rich.console import Console
 
 from realm_jax import cli
+from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
 from realm_jax.data import census, show_block
 from realm_jax.data.corpus import Corpus
@@ -44,6 +45,7 @@ def show(flags: Flags, console: Console) -> None:
     Raises:
         ConfigError: there is no corpus, it is empty, it has no such block, or the page cannot be written.
     """
+    check_reach(flags.folder)
     corpus = Corpus.open(_corpus_folder(flags.folder))
     if not corpus.num_blocks:
         raise ConfigError(f"{corpus.folder}: has no block yet: build it with python -m realm_jax.data.build")

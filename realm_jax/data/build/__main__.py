@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from realm_jax import cli
+from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
 from realm_jax.data.build.source import FormatName
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     flags = tyro.cli(_Flags, description=__doc__, args=argv)
     if flags.shard_mb < 1 or not 16 <= flags.block_len_tokens <= 512 or flags.workers < 0:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
+    check_reach(flags.out)
     from realm_jax.data import assets, wordpiece
     from realm_jax.data.build import estimate, plan, shards, source
 
