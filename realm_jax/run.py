@@ -11,6 +11,7 @@ import os
 import time
 
 from realm_jax import cli
+from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
 from realm_jax.workdir import Workdir, read_json, write_json
 
@@ -57,10 +58,10 @@ def run(workdir: Workdir) -> None:
 
 
 class _Clock:
-    """Seconds of each part, over all starts of this run; kept in the workdir."""
+    """Seconds of each part, over all starts of this run; kept in the workdir, as is a sign of life."""
 
     def __init__(self, workdir: Workdir, *, writes: bool):
-        self._writes = writes
+        self._workdir, self._writes = workdir, writes
         self._file = workdir.path / "seconds.json"
         self.seconds: dict[str, float] = read_json(self._file) if self._file.exists() else {}
 
@@ -70,11 +71,14 @@ class _Clock:
 
     def __enter__(self) -> None:
         self._started = time.monotonic()
+        if self._writes:
+            self._heartbeat = Heartbeat(self._workdir.path, role="run", doing=self._name)
 
     def __exit__(self, *exception) -> None:
         spent = self.seconds.get(self._name, 0.0) + time.monotonic() - self._started
         self.seconds[self._name] = round(spent, 1)
         if self._writes:
+            self._heartbeat.close()
             write_json(self._file, self.seconds)
 
 

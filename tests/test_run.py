@@ -77,6 +77,22 @@ def test_the_report_shows_three_sentences_and_the_next_command(mini):
     assert "next: python -m realm_jax.training.finetune" in stdout
 
 
+def test_the_report_is_one_page_with_every_curve(mini):
+    workdir, _ = mini
+    page = (workdir / "report.html").read_text()
+    curves = ["ict-loss", "warmup-loss", "loss", "utility", "null-share", "recall", "index-age", "waits"]
+    assert page.count("<svg") == len(curves) and "<img" not in page
+    assert sorted(file.stem for file in (workdir / "plots").iterdir()) == sorted(curves)
+    history = [json.loads(line) for line in (workdir / "index" / "history.jsonl").read_text().splitlines()]
+    assert all("plain_recall@5" in event["probe"] for event in history if event["event"] == "published")
+
+
+def test_all_signs_of_life_say_that_the_run_ended(mini):
+    files = list(mini[0].rglob("heartbeat.json"))
+    assert {str(file.parent.relative_to(mini[0])) for file in files} == {".", "ict", "warmup", "pretrain", "index"}
+    assert all("ended" in json.loads(file.read_text()) for file in files)
+
+
 def test_every_window_of_steps_is_logged_once(mini):
     metrics = [json.loads(line) for line in (mini[0] / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in metrics]

@@ -81,11 +81,11 @@ def _scores(found: dict) -> Table:
 def _processes(processes: list[dict]) -> RenderableType:
     if not processes:
         return Text("no process has given a sign of life here", style="dim")
-    table = table_of("process", "in", "", ">last sign", "host", ">id")
+    table = table_of("process", "at", "", ">last sign", "host", ">id")
     for process in processes:
         table.add_row(
             escape(process["role"]),
-            escape(process["folder"]),
+            escape(process.get("doing") or process["folder"]),
             state_text(process["state"]),
             clock(process["age_s"]) + " ago",
             escape(process["host"]),
