@@ -23,15 +23,16 @@ MIN_SENTENCE_LEN = 6  # words
 
 
 def questions(run: RunData, config: Config, split: str, most: int | None = None) -> list[Question]:
-    """Up to `most` questions of a split (by default MOST_QUESTIONS), at most one of a sentence, in a seeded order.
+    """Up to `most` questions of a split, at most one of a sentence, in a seeded order.
 
-    A span is left out if it is short, stands in the article's title or elsewhere in its sentence, or would be cut off
+    By default as many as `finetune.train_questions` asks for, and MOST_QUESTIONS where it does not. A span is left out if it is short, stands in the article's title or elsewhere in its sentence, or would be cut off
     by `finetune.question_len_tokens`.
 
     Raises:
         ConfigError: the corpus has no such sentence; names corpus.heldout_fraction.
     """
-    most = MOST_QUESTIONS[split] if most is None else most
+    if most is None:
+        most = (split == "train" and config.finetune.train_questions) or MOST_QUESTIONS[split]
     settings = dataclasses.replace(
         config.pretrain,
         masking="salient",

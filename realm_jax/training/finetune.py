@@ -104,9 +104,9 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax.training.finetuning import Finetuning
 
     name = flags.name or datasets.folder_name(flags.dataset)
-    run = open_prepared(workdir)
+    run, config = open_prepared(workdir), dataclasses.replace(workdir.config, finetune=flags.finetune)
     questions = [
-        datasets.load(flags.dataset, split, data_dir=flags.data_dir, dev=flags.dev, run=run, config=workdir.config)
+        datasets.load(flags.dataset, split, data_dir=flags.data_dir, dev=flags.dev, run=run, config=config)
         for split in ("train", "dev")
     ]
     if not questions[1]:

@@ -74,6 +74,9 @@ def test_the_choice_is_seeded_and_limited(run, tiny_run, splits):
     config = tiny_run.config
     assert cloze.questions(run, config, "train") == splits["train"]
     assert cloze.questions(run, config, "train", most=7) == splits["train"][:7]
+    asked = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, train_questions=7))
+    assert cloze.questions(run, asked, "train") == splits["train"][:7]
+    assert cloze.questions(run, asked, "dev") == splits["dev"]
     other = cloze.questions(run, dataclasses.replace(config, seed=config.seed + 1), "train", most=7)
     assert {question.id for question in other} != {question.id for question in splits["train"][:7]}
 
