@@ -27,9 +27,6 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     reference = next(item for item in config.nav if "Reference" in item)["Reference"]
     api = next(item for item in reference if "API" in item)
     api["API"] = [{part: f"api/{part}.md"} for part in parts()]
-    guides = next(item for item in config.nav if "Guides" in item)
-    docs = pathlib.Path(config.docs_dir)
-    guides["Guides"] = [page for page in guides["Guides"] if (docs / next(iter(page.values()))).exists()]
     return config
 
 

@@ -31,9 +31,13 @@ def settings() -> configparser.ConfigParser:
     return parser
 
 
-def console_scripts() -> list[str]:
-    lines = settings()["options.entry_points"]["console_scripts"].split("\n")
-    return [line.split("=")[0].strip() for line in lines if line]
+def console_scripts(wheel: pathlib.Path) -> list[str]:
+    """Names of the commands that it installs."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    parser = configparser.ConfigParser()
+    parser.read_string(archive.read(name).decode())
+    return list(parser["console_scripts"])
 
 
 def interpreter(version: str) -> str | None:
@@ -111,5 +115,5 @@ def test_installed_it_runs_anywhere(version, dist, tmp_path, cache):
     extras = [name for name in USERS_EXTRAS if name in settings()["options.extras_require"]]
     run(bin / "python", "-m", "pip", "install", "--quiet", f"{dist[0]}[{','.join(extras)}]", **where)
     run(bin / "python", "-m", "pip", "check", **where)
-    for script in console_scripts():
+    for script in console_scripts(dist[0]):
         assert "usage:" in run(bin / script, "--help", **where)

