@@ -2,7 +2,8 @@
 
 command   make pretrain TPU=v3-8 WORKDIR=gs://BUCKET/RUN
 hardware  8 TPU cores of 16 GB each (the step's memory: benchmarks/compiled_memory.py); the builder on the host's CPU
-time
+time      an estimate, not measured: ICT 0.7 hours, REALM 6.5; from their FLOPs (docs/scaling.md, and a third more for
+          gradient checkpointing) at 40% of the peak of 4 chips, 492 TFLOP/s
 result
 
 The corpus is small enough that the CPU can embed all of it between two refreshes. For the paper's corpora use
