@@ -79,9 +79,9 @@ class GrowingFile:
             return
         self._text += text
         if time.monotonic() - self._written > REWRITE_S:
-            self.close()
+            self.flush()
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Writes what is still in memory."""
         if self._is_remote:
             self._file.write_text(self._text)

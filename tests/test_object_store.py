@@ -103,7 +103,7 @@ def test_a_file_grows(here, monkeypatch):
     again = buckets.GrowingFile(here / "lines")
     again.append("three\n")
     assert (here / "lines").read_text() == "one\ntwo\n"
-    again.close()
+    again.flush()
     assert (here / "lines").read_text() == "one\ntwo\nthree\n"
 
 

@@ -25,8 +25,9 @@ MIN_SENTENCE_LEN = 6  # words
 def questions(run: RunData, config: Config, split: str, most: int | None = None) -> list[Question]:
     """Up to `most` questions of a split, at most one of a sentence, in a seeded order.
 
-    By default as many as `finetune.train_questions` asks for, and MOST_QUESTIONS where it does not. A span is left out if it is short, stands in the article's title or elsewhere in its sentence, or would be cut off
-    by `finetune.question_len_tokens`.
+    By default as many as `finetune.train_questions` asks for, and MOST_QUESTIONS where it does not. A span is left out
+    if it is short, stands in the article's title or elsewhere in its sentence, or would be cut off by
+    `finetune.question_len_tokens`.
 
     Raises:
         ConfigError: the corpus has no such sentence; names corpus.heldout_fraction.

@@ -133,6 +133,8 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                         window.restart()
                     if writer:
                         writer.write(step, values)
+                        if save:
+                            writer.flush()
                 if save:
                     _save(task, checkpoints, step, state, stream)
                     is_over = hosts.from_first(task.is_over(step))

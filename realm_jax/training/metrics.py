@@ -45,9 +45,13 @@ class MetricsWriter:
         bar = "#" * filled + "." * (BAR_WIDTH - filled)
         print(f"{self._phase} [{bar}] {step}/{self._total}  {shown}  ETA {clock(left)}", flush=True)
 
+    def flush(self) -> None:
+        """Makes what was written outlive a kill; due before a checkpoint, which a resumed run starts from."""
+        self._records.flush()
+
     def close(self) -> None:
         """Closes the files, and says that the trainer has ended."""
-        self._records.close()
+        self._records.flush()
         self._tracker.close()
         self._heartbeat.close()
 
