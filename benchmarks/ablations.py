@@ -18,7 +18,7 @@ from realm_jax.training import ablate
 from realm_jax.training.ablation_table import MEASURES, REFERENCE, effect, read_results, table, verdict
 
 NOTE = (
-    "Baseline encoder: the one that REALM started from, after the encoder's warm-up. Differences are paired; their "
+    "Baseline encoder: BERT as it came. Differences are paired; their "
     "intervals are over seeds (Student's t), or over questions where there is one seed."
 )
 

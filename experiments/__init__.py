@@ -1,1 +1,1 @@
-"""One file per experiment; each defines `get_config()`, and may be copied and changed. Installed as realm_jax.experiments."""
+"""One file per experiment; each defines `get_config()`. Copy and change them. Installed as realm_jax.experiments."""
