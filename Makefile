@@ -35,7 +35,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch foll
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+
+notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
+	$(PY) notebooks/pair.py
 
 tpu-create: ## a Cloud TPU of type TPU=v3-8, and wait until it is there (SPOT=1: cheaper, may be taken away)
 	launch/create.sh

@@ -35,6 +35,12 @@ STYLE = """
 .realm iframe { width: 100%; height: 75vh; border: 1px solid var(--border-color-primary); border-radius: 6px }
 @media (max-width: 640px) { .realm .row { grid-template-columns: minmax(0, 1fr) } .realm .bar > span { width: auto } }
 """
+_COLOURS = "--color-accent: #2b83ba; --body-text-color: currentColor; --border-color-primary: #8884"  # else Gradio's
+
+
+def alone(part: str) -> str:
+    """A part with its style, for a page that is not the demo's: a notebook."""
+    return f'<style>{STYLE}.realm {{ {_COLOURS} }}</style><div class="realm">{part}</div>'
 
 
 def filled(found: Filled, source: Source) -> str:
