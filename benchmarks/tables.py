@@ -186,6 +186,15 @@ def _build_corpus(values: dict) -> str:
     return "\n".join(lines)
 
 
+def _compiled_memory(values: dict) -> str:
+    lines = [f"**Memory of a training step on one of {values['devices']} devices** (as compiled, not run)", ""]
+    lines += ["| experiment, phase | compiler | batch | reserved, GiB | temporaries |", "|---|---|---:|---:|---:|"]
+    for row in values["rows"]:
+        sizes = f"{row['batch_size']} | {row['reserved_gib']} | {row['temporaries_gib']}"
+        lines.append(f"| `{row['config']}`, {row['phase']} | {row['compiler']} | {sizes} |")
+    return "\n".join(lines)
+
+
 def _index_update(values: dict) -> str:
     lines = [
         "**Do answers follow the texts?** (cloze questions that were answered rightly, their articles exchanged)",
@@ -213,6 +222,7 @@ RENDERERS = {
     "index_recall": _index,
     "corpus_memory": _memory,
     "build_corpus": _build_corpus,
+    "compiled_memory": _compiled_memory,
 }
 
 if __name__ == "__main__":

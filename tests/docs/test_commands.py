@@ -223,6 +223,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "sbatch launch/realm.sbatch WORKDIR --config=experiments/base_wikipedia.py": Elsewhere(
         "tests/launch/test_one_gpu.py"
     ),
+    "pip install 'jax[tpu]'": Elsewhere("docs/launch.md"),
     "sky launch --cluster=realm --down launch/sky.yaml": Elsewhere("tests/launch/test_files.py"),
     **dict.fromkeys(
         [
