@@ -46,7 +46,7 @@ found = {package.name: package.version for package in importlib.metadata.distrib
 if [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]:
     sys.exit(
         f"realm_jax needs jax 0.10 or newer, and this runtime has {found['jax']}: choose its latest version, or "
-        "run %pip install -U jax (on a TPU: 'jax[tpu]'), restart, and run this cell again."
+        "run %pip install -U jax (with a TPU 'jax[tpu]', with a GPU 'jax[cuda12]'), restart and run this cell again."
     )
 spec = importlib.util.find_spec("realm_jax")
 if spec is None or spec.origin is None:  # a folder of that name is no package

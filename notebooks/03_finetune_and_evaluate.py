@@ -45,7 +45,7 @@ found = {package.name: package.version for package in importlib.metadata.distrib
 if [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]:
     sys.exit(
         f"realm_jax needs jax 0.10 or newer, and this runtime has {found['jax']}: choose its latest version, or "
-        "run %pip install -U jax (on a TPU: 'jax[tpu]'), restart, and run this cell again."
+        "run %pip install -U jax (with a TPU 'jax[tpu]', with a GPU 'jax[cuda12]'), restart and run this cell again."
     )
 spec = importlib.util.find_spec("realm_jax")
 if spec is None or spec.origin is None:  # a folder of that name is no package
@@ -151,6 +151,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 
 # %%
 import html
+import textwrap
 
 from realm_jax import page
 from realm_jax.eval import qa_tables
@@ -166,7 +167,10 @@ HTML(pieces.alone("".join(parts)))
 
 # %%
 predictions, _ = read_json_lines(workdir.path / "eval" / name / "predictions.jsonl")
-rows = [[str(p["is_correct"]), p["question"], p["prediction"], ", ".join(p["answers"])] for p in predictions[:10]]
+rows = []
+for p in predictions[:10]:
+    texts = p["question"], p["prediction"], ", ".join(p["answers"])
+    rows.append(["yes" if p["is_correct"] else "no", *(textwrap.shorten(text, 80) for text in texts)])
 header = ["right", "question", "prediction", "answers"]
 HTML(pieces.alone(page.table(header, rows, header)))
 

@@ -45,7 +45,7 @@ found = {package.name: package.version for package in importlib.metadata.distrib
 if [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]:
     sys.exit(
         f"realm_jax needs jax 0.10 or newer, and this runtime has {found['jax']}: choose its latest version, or "
-        "run %pip install -U jax (on a TPU: 'jax[tpu]'), restart, and run this cell again."
+        "run %pip install -U jax (with a TPU 'jax[tpu]', with a GPU 'jax[cuda12]'), restart and run this cell again."
     )
 spec = importlib.util.find_spec("realm_jax")
 if spec is None or spec.origin is None:  # a folder of that name is no package
@@ -155,6 +155,8 @@ Markdown(describe(config, data, heldout_set(config, data), params, versions[-1].
 # The same weights with the oldest version on disk and with the newest.
 
 # %%
+import textwrap
+
 from realm_jax.index.exact_index import open_exact
 from realm_jax.serve.fill import MaskFiller
 
@@ -162,7 +164,8 @@ rows = []
 for version in (versions[0], versions[-1]):
     found = MaskFiller(config, data, params, open_exact(version, data.knowledge)).fill(SENTENCE)
     for z in found.blocks:
-        rows.append((version.name, f"{z.probability:.3f}", f"{z.title}: {z.text}" if z.text else "(null block)"))
+        text = textwrap.shorten(f"{z.title}: {z.text}", 90) if z.text else "(null block)"
+        rows.append((version.name, f"{z.probability:.3f}", text))
 HTML(pieces.alone(page.table(["version", "p(z|x)", "block"], rows, ["version", "block"])))
 
 # %% [markdown]
@@ -181,8 +184,10 @@ TEXT = "Lark House was built in 1911 by Ida Brandt. It stands on a hill near the
 
 with open(f"{RUNS}/new.jsonl", "w") as file:
     file.write(json.dumps({"id": ID, "title": TITLE, "text": TEXT}) + "\n")
-# !{PYTHON} -m realm_jax.index.update --workdir={WORKDIR} --add={RUNS}/new.jsonl
-assert _exit_code == 0, "the command failed: its last line says why"
+command = f"{PYTHON} -m realm_jax.index.update --workdir={WORKDIR} --add={RUNS}/new.jsonl"
+done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(done.stdout)  # `!` would fork this process, in which JAX has threads
+assert done.returncode == 0, "the command failed: its last line says why"
 
 # %% [markdown]
 # Ask the same sentence again:

@@ -195,6 +195,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "pip install gradio_client": Elsewhere("tests/serve/test_page.py"),
     '''curl -sN "$url/$(echo "$event" | cut -d '"' -f 4)"''': Elsewhere("tests/serve/test_page.py"),
     "python -m realm_jax.index.update --add=FILE": Run(swap={"FILE": "new.jsonl --workdir=runs/folder"}),
+    # notebooks
+    "pip install 'realm_jax[notebooks]'": Elsewhere("tests/test_packaging.py"),
+    "jupyter execute --inplace notebooks/01_quick_start.ipynb": Elsewhere("tests/notebooks/test_execution.py"),
     # for those who change it
     "make test-all": Rendered("-m pytest", by="-n "),
     "make dist": Rendered("twine check", by="-n "),

@@ -1,6 +1,7 @@
 """HTML of answers: every text from outside is escaped, and says what it has to."""
 
 import html.parser
+import re
 
 import pytest
 
@@ -73,6 +74,13 @@ def test_an_answer_is_marked_in_its_block():
     found = pieces.answered(Answered("Who?", (answer,), ()), SOURCE)
     assert "by Queen <mark>Maud</mark>." in found and "25.0%" in found
     assert "No block" in pieces.answered(Answered("Who?", (), ()), SOURCE)
+
+
+def test_alone_it_brings_its_style_and_every_colour():
+    text = pieces.alone(pieces.refused("Write a sentence."))
+    assert "Write a sentence." in Tags(text).text
+    used = set(re.findall(r"var\((--[\w-]+)\)", text))
+    assert used and used == set(re.findall(r"(--[\w-]+):", text))
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.0, "0.0%"), (1e-5, "&lt;0.1%"), (0.0005, "0.1%"), (1.0, "100.0%")])
