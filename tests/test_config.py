@@ -63,7 +63,7 @@ def test_name_is_a_plain_word(name):
         dataclasses.replace(config(), name=name).check()
 
 
-@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("[!_]*.py")), ids=lambda file: file.stem)
 def test_experiment_file(file):
     """Each returns a valid config of its own name, and says how it is run and what came out."""
     found = cli.load_experiment(str(file))
