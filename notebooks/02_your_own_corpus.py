@@ -172,7 +172,7 @@ from realm_jax.serve.live import LiveRun
 SENTENCE = ""  # @param {type: "string"}
 
 with closing(LiveRun(workdir)) as run:
-    filled = run.fill(SENTENCE or run.examples[0])
+    filled = run.fill(SENTENCE or next(iter(run.examples), "It is [MASK]."))  # nothing may be held out
 HTML(pieces.alone(pieces.filled(*filled)))
 
 # %% [markdown]
