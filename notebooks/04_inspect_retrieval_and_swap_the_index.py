@@ -190,8 +190,8 @@ print(done.stdout)  # `!` would fork this process, in which JAX has threads
 assert done.returncode == 0, "the command failed: its last line says why"
 
 # %% [markdown]
-# Ask the same sentence again. Look at p(z|x): the new document is found at once. Whether the word is predicted from it is
-# another matter for so small an encoder; the reader of notebook 03 copies its answers out of the blocks.
+# Ask the same sentence again. Look at p(z|x): the new document is found at once. Whether the word is predicted from it
+# is another matter for so small an encoder; the reader of notebook 03 copies its answers out of the blocks.
 
 # %%
 from contextlib import closing
