@@ -15,6 +15,8 @@ PORT ?=
 VENV ?= .venv
 PYTHON ?= python3
 PY = $(VENV)/bin/python
+WORKERS ?= 2
+PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
@@ -113,13 +115,13 @@ lint: setup ## ruff
 	$(PY) -m ruff format --check .
 
 test: setup ## unit tests and a two-process run
-	$(PY) -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: setup oracle chromium ## only the slow tests
-	$(PY) -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: setup oracle chromium ## all tests
-	$(PY) -m pytest
+	$(PYTEST)
 
 oracle: .venv-oracle/.installed ## make .venv-oracle: torch, TensorFlow and the last REALM classes, to be compared with
 

@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SMALL = (
     "--finetune.train_questions=96",
@@ -92,7 +94,6 @@ def test_the_same_command_again_does_nothing(finetuned, cache):
     assert "is done" in command(cache, "training.finetune", f"--workdir={finetuned[0]}")
 
 
-@pytest.mark.slow
 def test_both_towers_learn_beside_the_builder(finetuned, cache):
     workdir = finetuned[0]
     both = ("--name=both", "--finetune.train_retriever=both", "--finetune.index_refresh_every=2")

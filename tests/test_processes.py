@@ -102,6 +102,7 @@ def steps_saved(workdir) -> set[int]:
     return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
 
 
+@pytest.mark.slow
 def test_killed_processes_resume_beside_the_other(start, new_run):
     """The trainer may run 300 steps on one index version, then pauses: so it cannot end before it is killed."""
     workdir = new_run(
@@ -144,6 +145,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     assert lines == sorted(set(lines))
 
 
+@pytest.mark.slow
 def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     """With a frozen index the batches are a function of the state alone, so the parameters are the same, bit by bit."""
     pretrain = {"steps": 500, "index_refresh_every": 0, "checkpoint_every": 50, "log_every": 10}

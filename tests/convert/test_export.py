@@ -89,6 +89,7 @@ def test_two_towers_make_a_scorer(tmp_path, converted):
     check_equal(tmp_path / "out" / "embedder", block, unused)
 
 
+@pytest.mark.slow
 def test_a_trained_run_gives_its_last_weights(tmp_path, new_run):
     workdir = new_run(model={"pooling": "cls"})
     pretrain.train(workdir, prepare(workdir))

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 from documented import REPOSITORY
 from tokenizers import Tokenizer
@@ -128,16 +129,16 @@ class Sandbox:
         from test_tensor_bundle import write_bundle
 
         pieces = Tokenizer.from_file(str(tokenizer))
-        published.POSITIONS = 512
         config = {**published.CONFIG, "max_position_embeddings": 512}
-        parts = {"embedder": published.embedder(), "encoder": published.encoder()}
+        texts = [f"Block {i} is about number {i}. It has two sentences." for i in range(40)]
+        with mock.patch.object(published, "POSITIONS", config["max_position_embeddings"]):
+            parts = {"embedder": published.embedder(), "encoder": published.encoder()}
+            everything, plain_bert = published.openqa(len(texts)), published.plain_bert()
         for part, tensors in parts.items():
             published.write(self.folder / "google" / f"realm-cc-news-pretrained-{part}", tensors, config, pieces)
-        texts = [f"Block {i} is about number {i}. It has two sentences." for i in range(40)]
-        everything = published.openqa(len(texts))
         folder = published.write(self.folder / "google" / "realm-cc-news-pretrained-openqa", everything, config, pieces)
         write_records(folder / "block_records.npy", texts)
-        published.write(self.folder / "google-bert" / "bert-base-uncased", published.plain_bert(), config, pieces)
+        published.write(self.folder / "google-bert" / "bert-base-uncased", plain_bert, config, pieces)
         for name, part in {"embedder": "embedder", "bert": "encoder"}.items():
             folder = self.folder / "cc_news_pretrained" / name / "variables"
             folder.mkdir(parents=True)

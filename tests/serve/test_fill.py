@@ -65,6 +65,7 @@ def training_batch(run, example, predicted):
     return jax.tree.map(jnp.asarray, batch)
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_training_step(run, sentences):
     params = jax.tree.map(jnp.asarray, run.params)
     for text, example in sentences:
