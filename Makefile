@@ -9,6 +9,7 @@ WORKDIR ?=
 CORPUS ?=
 SOURCE ?=
 OUT ?= corpora/new
+TAGGER ?= runs/tagger
 INIT ?=
 DATASET ?=
 PORT ?=
@@ -37,7 +38,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +58,12 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 
 corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; resumes
 	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(ARGS)
+
+tagger: setup ## a BERT that tags salient spans, in TAGGER; ARGS="--data=conll2003 --data_dir=FOLDER"; resumes
+	$(PY) -m realm_jax.training.tag --out=$(TAGGER) $(ARGS)
+
+retag: setup ## the corpus CORPUS with the spans of TAGGER, to OUT; resumes
+	$(PY) -m realm_jax.training.retag $(CORPUS) --tagger=$(TAGGER) --out=$(OUT) $(ARGS)
 
 pretrain: $(HERE) ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
 	$(RUN) -m realm_jax.run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)

@@ -93,9 +93,9 @@ def link(source: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copy2(source, target)
 
 
-def file_sha256(file: pathlib.Path) -> str:
+def file_sha256(file: pathlib.Path | epath.Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
-    with open(file, "rb") as opened:
+    with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

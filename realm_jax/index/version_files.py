@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.segment import file_sha256
 from realm_jax.index.claims import OWNER
 from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
@@ -115,7 +116,7 @@ class Version:
             length = file.stat().length if file.exists() else 0
             if length != expected["bytes"]:
                 raise ConfigError(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
-            if not quick and _sha256(file) != expected["sha256"]:
+            if not quick and file_sha256(file) != expected["sha256"]:
                 raise ConfigError(f"{named} differs from its checksum: {FIX}")
 
     def check_corpus(self, segment_hashes: Sequence[str]) -> None:
@@ -133,11 +134,6 @@ def describe_files(folder: epath.Path) -> dict:
     """Size and checksum of every file, by its path within the local folder."""
     files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != OWNER]
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(files)
     }
-
-
-def _sha256(file: epath.Path | Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,18 +1,16 @@
 """HTML on how a run came about: training curves, index versions, evaluation reports. Read from its files each time."""
 
 import html
-import json
 import threading
 import time
 from collections.abc import Sequence
 
-from etils import epath
 from markdown_it import MarkdownIt
 from matplotlib.axes import Axes
 
 from realm_jax import page
 from realm_jax.index.versions import IndexStore
-from realm_jax.workdir import Workdir
+from realm_jax.workdir import Workdir, read_json_lines
 
 CURVES = {
     "ict": {"loss": "loss, nats"},
@@ -69,7 +67,7 @@ def report(workdir: Workdir, name: str) -> str:
 
 
 def _curves(workdir: Workdir, kind: str, phase: str) -> list[str]:
-    records = _records(workdir.phase(phase) / "metrics.jsonl")
+    records, _ = read_json_lines(workdir.phase(phase) / "metrics.jsonl")
     figures = []
     for metric, label in CURVES[kind].items():
         points = [(record["step"], float(record[metric])) for record in records if record.get(metric) is not None]
@@ -87,12 +85,6 @@ def _draw(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
     axes.plot(steps, values, color=page.COLOURS[0], linewidth=2, marker=marker)
     axes.set_xlabel("step")
     axes.margins(x=0.02)
-
-
-def _records(file: epath.Path) -> list[dict]:
-    """Lines of a metrics file, without one that is still being written."""
-    lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def _index(store: IndexStore, name: str) -> list[str]:

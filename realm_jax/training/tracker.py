@@ -6,7 +6,6 @@ its other variables count.
 """
 
 import os
-import pathlib
 import secrets
 import tempfile
 import time
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from realm_jax import buckets
 from realm_jax.config import ConfigError
 from realm_jax.workdir import read_json, write_json
 
@@ -48,8 +48,8 @@ class TensorBoard:
 
     def __init__(self, folder: epath.Path, phase: str, first_step: int):
         self._phase, self._target = phase, folder / "tensorboard"
-        is_remote = "://" in os.fspath(folder)
-        self._local = tempfile.TemporaryDirectory(prefix="realm-tensorboard-") if is_remote else None
+        remote = buckets.is_remote(folder)
+        self._local = tempfile.TemporaryDirectory(prefix="realm-tensorboard-") if remote else None
         self._copied = time.monotonic()
         where = self._local.name if self._local else os.fspath(self._target)
         self._writer = SummaryWriter(where, purge_step=first_step, flush_secs=int(FLUSH_S))
@@ -70,9 +70,8 @@ class TensorBoard:
             self._local.cleanup()
 
     def _copy(self) -> None:
-        self._target.mkdir(parents=True, exist_ok=True)
-        for file in pathlib.Path(self._local.name).iterdir():
-            epath.Path(file).copy(self._target / file.name, overwrite=True)
+        local = epath.Path(self._local.name)
+        buckets.copy_files([file.name for file in local.iterdir()], local, self._target)
         self._copied = time.monotonic()
 
 
@@ -92,7 +91,6 @@ class WandbRun:
         self._sent = last_step if id_file.exists() else 0
         if not id_file.exists():
             write_json(id_file, {"id": secrets.token_hex(4)})
-        is_remote = "://" in os.fspath(workdir)
         try:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -101,7 +99,7 @@ class WandbRun:
                 id=read_json(id_file)["id"],
                 resume="allow",
                 config=config,
-                dir=None if is_remote else os.fspath(workdir),
+                dir=None if buckets.is_remote(workdir) else os.fspath(workdir),
                 settings=wandb.Settings(console="off"),  # our progress lines are no log
             )
         except wandb.Error as error:

@@ -84,8 +84,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make pretrain WORKDIR=runs/longer ARGS="--pretrain.steps=2000 --pretrain.index_refresh_every=200"': Run(
         "next: ", {"=2000": "=8", "=200": "=4"}
     ),
-    'make pretrain ARGS="--pretrain.steps=2000 --index.search=exact"': Run(
-        "next: ", {"=2000": "=8", "make pretrain": "make pretrain WORKDIR=runs/exact"}
+    'make pretrain WORKDIR=runs/exact ARGS="--pretrain.steps=2000 --index.search=exact"': Run(
+        "next: ", {"=2000": "=8"}
     ),
     "python -m realm_jax.training.ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
     "python -m realm_jax.training.pretrain --workdir=W": Run("next: ", NANO),
@@ -106,8 +106,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make pretrain ARGS="--tracker=wandb"': Run("next: ", {"make pretrain": "make pretrain WORKDIR=runs/tracked"}),
     "wandb sync W/wandb/offline-run-*": Run("Would sync", {"W": "runs/tracked"}, "--dry-run"),
     "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
-    "python -m realm_jax.training.tag --out=runs/tagger": Run(
-        "runs/tagger", more=f"--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"
+    "make tagger [TAGGER= ARGS=]": Run(
+        "runs/tagger",
+        {"[TAGGER= ARGS=]": f'ARGS="--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"'},
     ),
     "realm-run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
     "pip install 'realm_jax @ git+https://github.com/realm-jax/realm_jax'": Elsewhere("tests/test_packaging.py"),
@@ -147,9 +148,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         {"asset:wiki-leads": "asset:mini", "8000": "60", "1000": "20", "runs/tagger": "runs/silver"},
         TAGGER,
     ),
-    "python -m realm_jax.training.retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert": Run(
-        "corpora/enwiki-bert"
-    ),
+    "make retag CORPUS=corpora/enwiki TAGGER=runs/tagger OUT=corpora/enwiki-bert": Run("corpora/enwiki-bert"),
     "python -m realm_jax.run --config=experiments/nano.py --corpus=corpora/enwiki-bert --corpus.block_len_tokens=288": Run(
         "next: ", more="--workdir=runs/enwiki-bert"
     ),
@@ -202,6 +201,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make test-all": Rendered("-m pytest", by="-n "),
     "make dist": Rendered("twine check", by="-n "),
     "make test": Rendered("-m 'not slow'", by="-n "),
+    "make test WORKERS=4": Rendered("--numprocesses=4", by="-n "),
     "make lint": Rendered("ruff format --check", by="-n "),
     "make docs": Run(swap={"make": f"make -C {REPOSITORY}"}),
     # launch: what needs a cloud is rendered; tests/launch runs the scripts
