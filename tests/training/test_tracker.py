@@ -98,7 +98,7 @@ def test_phases_and_restarts_go_on_with_one_run_and_send_no_step_twice(workdir):
     pretraining = [(2, 1.5), (4, 1.5), (6, 1.5), (8, 7.5)]
     expected = [{"ict/step": step, "ict/loss": 1.5} for step in (5, 10)]
     expected += [{"pretrain/step": step, "pretrain/loss": loss} for step, loss in pretraining]
-    assert sorted(rows, key=str) == sorted(expected, key=str)
+    assert sorted(map(sorted, map(dict.items, rows))) == sorted(map(sorted, map(dict.items, expected)))
 
 
 def test_a_finetuning_belongs_to_the_run_of_its_workdir(workdir):
