@@ -87,7 +87,7 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             source.records(),
             knowledge.folder,
             tokenizer=data.tokenizer,
-            tag=salient.make_tagger(workdir.config.corpus.tagger),
+            tag=_tagger(knowledge.manifest["tagger"], workdir.config.corpus.tagger),
             total=source.num_records,
             progress=Progress("corpus, new records"),
             buried=buried,
@@ -98,6 +98,14 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
     if buried:
         print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)
     return changed
+
+
+def _tagger(own: str, of_config: str) -> salient.Tagger:
+    """The corpus's own tagger; the run's where a trained one, which a name does not bring back, made the spans."""
+    name = own if own == "rules" or own.startswith("spacy:") else of_config
+    if name != own:
+        print(f"corpus: its salient spans are by {own}; those of the new records are by {name}", flush=True)
+    return salient.make_tagger(name)
 
 
 @contextlib.contextmanager

