@@ -1,6 +1,6 @@
 """Runs the arms of an ablation, seed by seed, and prints their table beside the paper's.
 
-python -m realm_jax.training.ablate --seeds=0,1,2
+    python -m realm_jax.training.ablate --seeds=0,1,2
 
 Every part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was; a
 finished one is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they agree on: corpus,
