@@ -375,3 +375,6 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(store, tmp_path):
     done("index.update", where, f"--add={tmp_path / 'new.jsonl'}", cache=cache)
     assert index.latest().manifest["num_blocks"] == versions[-1].manifest["num_blocks"] + 1
     assert "Examplia" in done("data.show", f"{folder}/run", "--search=zorblax", cache=cache)
+    seen = json.loads(done("inspect", f"{folder}/run", "--json", cache=cache))
+    assert {phase["name"]: phase["step"] for phase in seen["phases"]}["pretrain"] == 40 and not seen["problems"]
+    assert [version["name"] for version in seen["indexes"][0]["versions"]] == [v.name for v in index.versions()]
