@@ -82,5 +82,5 @@ def svg(name: str, draw: Callable[[Axes], None]) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[A-Za-z0-9.]+_[0-9_]+"', "", text)  # the same in every figure, and nothing refers to them
     return re.sub(
-        r'^<svg (.*?) width="\S+" height="\S+"', rf'<svg \1 role="img" aria-label="{name}"', text, count=1
+        r'^<svg (.*?) width="\S+" height="\S+"', rf'<svg \1 role="img" aria-label="{html.escape(name)}"', text, count=1
     ).strip()

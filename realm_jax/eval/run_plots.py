@@ -61,6 +61,18 @@ def run_plots(workdir: Workdir, index: dict) -> list[Plot]:
     return found
 
 
+def finetuning_plots(workdir: Workdir) -> list[Plot]:
+    """Loss and development exact match of every fine-tuning."""
+    found = []
+    for folder in sorted(workdir.path.glob("finetune/*")):
+        phase = f"finetune/{folder.name}"
+        records = _records(workdir, phase)
+        found += _curves(f"{phase}-loss", f"{phase}: loss", "Loss by step.", records, {"loss": "loss"}, "nats")
+        text, names = "Exact match on the development questions.", {"dev_exact_match": "exact match"}
+        found += _curves(f"{phase}-match", f"{phase}: exact match", text, records, names, "share", ends=(0.0, 1.0))
+    return found
+
+
 def _records(workdir: Workdir, phase: str) -> list[dict]:
     return read_json_lines(workdir.phase(phase) / "metrics.jsonl")[0]
 

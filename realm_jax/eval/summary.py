@@ -34,8 +34,8 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     Returns:
         the summary; its `heldout` is empty when the corpus has no held-out sentence.
     """
-    data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
-    summary = {"states": {}, "differences": {}, "index": _index_facts(store, workdir), **resources}
+    data = open_prepared(workdir)
+    summary = {"states": {}, "differences": {}, "index": index_facts(workdir), **resources}
     examples = "The corpus has no held-out sentence: raise corpus.heldout_fraction to have the run measured.\n"
     try:
         heldout = heldout_set(workdir.config, data)
@@ -112,7 +112,9 @@ def _mean_cosine(first: np.ndarray, last: np.ndarray) -> float:
     return round(float(((first * last).sum(1) / norms).mean()), 4)
 
 
-def _index_facts(store: IndexStore, workdir: Workdir) -> dict:
+def index_facts(workdir: Workdir) -> dict:
+    """What happened to the run's index so far: versions built and adopted, recall of each, seconds waited for."""
+    store = IndexStore(workdir.index_folder)
     history = store.history()
     published = [event for event in history if event["event"] == "published"]
     adopted = [event for event in history if event["event"] == "adopted"]

@@ -3,36 +3,27 @@
 import html
 import threading
 import time
-from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
-from matplotlib.axes import Axes
 
 from realm_jax import page
+from realm_jax.eval.run_plots import finetuning_plots, run_plots
+from realm_jax.eval.summary import index_facts
 from realm_jax.index.versions import IndexStore
-from realm_jax.workdir import Workdir, read_json_lines
+from realm_jax.workdir import Workdir
 
-CURVES = {
-    "ict": {"loss": "loss, nats"},
-    "warmup": {"loss": "loss, nats per wordpiece"},
-    "pretrain": {
-        "loss": "loss, nats per wordpiece",
-        "utility": "retrieval utility, nats",
-        "null_share": "share of the null block",
-        "index_age_steps": "index age, steps",
-    },
-    "finetune": {"loss": "loss, nats", "dev_exact_match": "exact match, development"},
-}
-"""What is drawn of each phase, with its caption."""
 NUM_EVENTS = 40
 _drawing = threading.Lock()  # matplotlib's settings are the process's
 
 
 def training(workdir: Workdir) -> str:
     """Curves of every phase, the index versions on disk and the latest events of the index."""
-    phases = [("ict", "ict"), ("warmup", "warmup"), ("pretrain", "pretrain")]
-    phases += [("finetune", f"finetune/{folder.name}") for folder in sorted(workdir.path.glob("finetune/*"))]
-    figures = [figure for kind, phase in phases for figure in _curves(workdir, kind, phase)]
+    with _drawing:
+        plots = [*run_plots(workdir, index_facts(workdir)), *finetuning_plots(workdir)]
+    figures = [
+        f"<figure><figcaption>{html.escape(plot.title)}</figcaption>{plot.svg}<p>{html.escape(plot.text)}</p></figure>"
+        for plot in plots
+    ]
     parts = ["<h4>Training</h4>", '<div class="charts">', *figures, "</div>"] if figures else []
     for folder in workdir.index_folders:
         store = IndexStore(folder)
@@ -64,27 +55,6 @@ def report(workdir: Workdir, name: str) -> str:
     return (
         f'<div class="realm"><iframe sandbox title="{html.escape(name)}" srcdoc="{html.escape(text)}"></iframe></div>'
     )
-
-
-def _curves(workdir: Workdir, kind: str, phase: str) -> list[str]:
-    records, _ = read_json_lines(workdir.phase(phase) / "metrics.jsonl")
-    figures = []
-    for metric, label in CURVES[kind].items():
-        points = [(record["step"], float(record[metric])) for record in records if record.get(metric) is not None]
-        if points:
-            name = html.escape(phase)
-            with _drawing:
-                drawn = page.svg(f"{name}: {metric}", lambda axes, p=points: _draw(axes, p))
-            figures.append(f"<figure><figcaption>{name}: {label}</figcaption>{drawn}</figure>")
-    return figures
-
-
-def _draw(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
-    steps, values = zip(*points, strict=True)
-    marker = "o" if len(points) < 3 else ""
-    axes.plot(steps, values, color=page.COLOURS[0], linewidth=2, marker=marker)
-    axes.set_xlabel("step")
-    axes.margins(x=0.02)
 
 
 def _index(store: IndexStore, name: str) -> list[str]:

@@ -20,8 +20,9 @@ def test_curves_are_drawn_of_what_was_measured(workdir):
     tuning.mkdir(parents=True)
     (tuning / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "dev_exact_match": 0.5}\n')
     page = history.training(workdir)
-    assert page.count("<svg") == 3  # no curve of an unknown utility, none of phases without measurements
-    assert "pretrain: loss" in page and "finetune/&lt;wq&gt;: exact match" in page and "<wq>" not in page
+    assert page.count("<svg") == 4  # no curve of an unknown utility, none of phases without measurements
+    assert "Recall by index version" in page and "Retrieval utility" not in page
+    assert "Pre-training: loss" in page and "finetune/&lt;wq&gt;: exact match" in page and "<wq>" not in page
 
 
 def test_index_versions_and_events_are_listed(workdir):
