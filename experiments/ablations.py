@@ -5,11 +5,12 @@ hardware  2 CPU cores
 time
 result
 
-All arms of a seed start from the same ICT and, where they pre-train, from the same encoder warm-up, on the embedded
-default's corpus and model. The index is built inside the trainer, which waits for it (`pause`), so that the age of the
-index counts in steps and a rerun repeats it. The baseline's encoder is BERT, as in the paper; what the warm-up alone
-gives is an arm of its own. Each question is seen once: 4,000 of them twice or more were learned by heart. The encoder's
-rate was chosen on seed 0: at 3e-4 REALM's encoder forgot more of what the warm-up had taught it about reading.
+All arms of a seed start from the same ICT, on the embedded default's corpus and model. The index is built inside the
+trainer, which waits for it (`pause`), so that the age of the index counts in steps and a rerun repeats it. The encoder
+starts as BERT, as in the paper: after a warm-up on blocks of the query's own article (`encoder_warmup_steps`) readers
+learn much more slowly. The retriever waits for the encoder's first 100 steps instead. Each question is seen once: 4,000
+of them twice or more were learned by heart. Rates, the retriever's wait and the number of questions were chosen on seed
+0 by its development questions.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ def get_config() -> Config:
             learning_rate=1e-4,
             retriever_learning_rate=3e-5,
             index_refresh_every=REFRESH_EVERY,
-            encoder_warmup_steps=400,
+            retriever_warmup_steps=100,
             eval_examples=256,
             checkpoint_every=100,
         ),
@@ -102,9 +103,6 @@ def get_arms() -> dict[str, Arm]:
             dataclasses.replace(changed(index_refresh_every=0), index=stale),
             finetune,
             paper=(28.7, 15.1),
-        ),
-        "warmup_encoder": Arm(
-            "baseline retriever, warm-up encoder", config, tuned(retriever_from="ict", encoder_from="warmup")
         ),
         "no_null": Arm("no null block", changed(null_block=False), finetune),
         "trivial": Arm("own block allowed", changed(ban_source_block=False), finetune),
