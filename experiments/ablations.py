@@ -2,8 +2,9 @@
 
 command   make ablations ARGS="--seeds=0,1,2"
 hardware  2 CPU cores
-time
-result
+time      of a seed: REALM 12 minutes, an arm that only fine-tunes 4 to 5
+result    seed 0, 1,000 questions, exact match and recall@1: REALM 78.3, 83.4; REALM's retriever alone 66.3, 83.4; its
+          encoder alone 78.0, 75.7; neither (ICT, BERT) 62.1, 75.7
 
 All arms of a seed start from the same ICT, on the embedded default's corpus and model. The index is built inside the
 trainer, which waits for it (`pause`), so that the age of the index counts in steps and a rerun repeats it. The encoder
