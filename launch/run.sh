@@ -37,7 +37,7 @@ if [ -n "${DRY_RUN:-}" ] || ! on_host 0 'bash realm_jax/launch/vm_job.sh running
       "$here/run.sh" --keep -m realm_jax.index.builder --workdir="$WORKDIR"
   fi
   job=$(printf ' %q' env ${DISTRIBUTED:+"REALM_JAX_DISTRIBUTED=$DISTRIBUTED"} .venv/bin/python "$@")
-  on_host all "bash realm_jax/launch/vm_job.sh $how $(date +%s)$job"
+  on_host all "bash realm_jax/launch/vm_job.sh $how $(date +%s)-$$$job"
 fi
 [ $how = start ] || exit 0
 

@@ -36,11 +36,12 @@ class Cloud:
     def __init__(self, root: pathlib.Path):
         self.root = root
         (root / "bin").mkdir()
-        self._program("gcloud", f'#!/bin/bash\nexec {sys.executable} {fake_gcloud.__file__} "$@"\n')
-        self._program("python3", UV)
+        self.program("gcloud", f'#!/bin/bash\nexec {sys.executable} {fake_gcloud.__file__} "$@"\n')
+        self.program("python3", UV)
         self.host: dict[str, str] = {}
 
-    def _program(self, name: str, text: str) -> None:
+    def program(self, name: str, text: str) -> None:
+        """A program that all machines find first."""
         file = self.root / "bin" / name
         file.write_text(text)
         file.chmod(file.stat().st_mode | stat.S_IXUSR)

@@ -30,6 +30,12 @@ def test_the_exit_status_is_the_jobs_and_the_log_is_followed(cloud):
     assert sum("create" in call for call in cloud.calls()) == 1
 
 
+def test_jobs_of_one_second_are_two_jobs(cloud):
+    cloud.program("date", "#!/bin/bash\necho 1700000000\n")
+    assert python(cloud, "raise SystemExit(7)").returncode == 7
+    assert python(cloud, "print('well')").returncode == 0
+
+
 def test_make_fails_with_the_job(cloud):
     done = cloud.make("eval", "TPU=v3-8", "ARGS=--help")
     assert done.returncode == 0 and "--workdir" in done.stdout, done.stderr
