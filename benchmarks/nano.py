@@ -2,7 +2,7 @@
 
     python benchmarks/nano.py [--seed=0]
 
-Both start from the same ICT and encoder warm-up and take the same steps on the same masked sentences. Writes
+Both start from the same ICT and take the same steps on the same masked sentences. Writes
 benchmarks/results/nano.json (nano_seed1.json for --seed=1): both summaries, and paired differences on the same held-out
 sentences. The runs are those of `make pretrain` (runs/nano) and runs/nano-frozen; finished ones are only evaluated.
 """
@@ -22,10 +22,7 @@ from realm_jax.eval.summary import STATES, per_example_file
 from realm_jax.scores import recall
 from realm_jax.workdir import Workdir
 
-NOTE = (
-    "The retriever's rate and the warm-up were chosen in five shorter trials that were judged on these same "
-    "held-out sentences."
-)
+NOTE = "Rates and the retriever's wait were chosen in shorter trials that were judged on these same held-out sentences."
 PAIRED = ("answer_retrieved", "plain_recall@1", "hard_recall@1", "loss_retrieved", "loss_null", "utility")
 
 
@@ -38,7 +35,7 @@ def main() -> None:
     run(realm, f"--seed={seed}")
     if not frozen.exists():
         frozen.mkdir(parents=True)
-        for part in ("corpus", "ict", "warmup"):
+        for part in ("corpus", "ict"):
             shutil.copytree(realm / part, frozen / part)
     run(frozen, f"--seed={seed}", "--pretrain.train_retriever=False", "--pretrain.index_refresh_every=0")
     after = [np.load(per_example_file(Workdir.open(w), STATES[-1])) for w in (realm, frozen)]

@@ -3,7 +3,7 @@
     python benchmarks/squad_recall.py --corpus=PARAGRAPHS.jsonl.gz --questions=QUESTIONS.jsonl [--seeds 0 1 2]
 
 Runs experiments/squad.py once for each seed, then the control: ICT alone, with as many further steps as fit into the
-seconds that the encoder's warm-up, the indexes and REALM took. Writes benchmarks/results/squad_recall.json.
+seconds that the indexes and REALM took. Writes benchmarks/results/squad_recall.json.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def one_seed(flags: argparse.Namespace, seed: int) -> dict:
     seconds = json.loads((run / "seconds.json").read_text())
     ict_lines = [json.loads(line) for line in (run / "ict" / "metrics.jsonl").read_text().splitlines()]
     step_seconds = statistics.median(line["step_seconds"] for line in ict_lines)
-    spent = sum(seconds[part] for part in ("warm-up and first index", "pretrain", "last index"))
+    spent = sum(seconds[part] for part in ("first index", "pretrain", "last index"))
     steps = ict_lines[-1]["step"] + round(spent / step_seconds)
     config = control / "config.json"
     if config.exists():  # a control that was begun keeps its number of steps

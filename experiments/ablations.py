@@ -8,10 +8,9 @@ result    seed 0, 1,000 questions, exact match and recall@1: REALM 78.3, 83.4; R
 
 All arms of a seed start from the same ICT, on the embedded default's corpus and model. The index is built inside the
 trainer, which waits for it (`pause`), so that the age of the index counts in steps and a rerun repeats it. The encoder
-starts as BERT, as in the paper: after a warm-up on blocks of the query's own article (`encoder_warmup_steps`) readers
-learn much more slowly. The retriever waits for the encoder's first 100 steps instead. Each question is seen once: 4,000
-of them twice or more were learned by heart. Rates, the retriever's wait and the number of questions were chosen on seed
-0 by its development questions.
+starts as BERT, as in the paper; the retriever waits for the encoder's first 100 steps. Each question is seen once:
+4,000 of them twice or more were learned by heart. Rates, the retriever's wait and the number of questions were chosen
+on seed 0 by its development questions.
 """
 
 import dataclasses

@@ -36,8 +36,6 @@ def get_config() -> Config:
             retriever_learning_rate=1e-5,
             answer_elsewhere=True,
             index_refresh_every=30,
-            encoder_warmup_steps=120,
-            encoder_warmup_batch_size=16,
             checkpoint_every=60,
             eval_examples=64,
             recall_examples=256,

@@ -34,11 +34,11 @@ def get_config() -> Config:
             batch_size=16,
             num_candidates=5,
             query_len_tokens=48,
-            learning_rate=3e-4,
+            learning_rate=1e-4,
             retriever_learning_rate=3e-5,
             answer_elsewhere=True,
             index_refresh_every=100,
-            encoder_warmup_steps=400,
+            retriever_warmup_steps=200,
             checkpoint_every=100,
         ),
         finetune=FinetuneConfig(

@@ -97,14 +97,14 @@ FLAGS = ""  # @param {type: "string"}
 
 if os.environ.get("REALM_JAX_SMOKE"):  # as tests run this notebook: a few steps, in a temporary folder
     EXPERIMENT, RUNS = "experiments/mini.py", f"{tempfile.gettempdir()}/realm_jax_smoke"
-    FLAGS = "--ict.steps=20 --pretrain.encoder_warmup_steps=10 --pretrain.steps=20 --pretrain.index_refresh_every=10"
+    FLAGS = "--ict.steps=20 --pretrain.steps=20 --pretrain.index_refresh_every=10"
 
 WORKDIR = f"{RUNS}/{os.path.basename(EXPERIMENT).removesuffix('.py')}"
 
 # %% [markdown]
 # ## Pre-train
 #
-# Everything one after the other: corpus, inverse cloze task (ICT), encoder warm-up, first index; then REALM, while a
+# Everything one after the other: corpus, inverse cloze task (ICT), first index; then REALM, while a
 # second process embeds the corpus again and again with the newest weights; then the measurements. Stop it whenever you
 # like: the same cell goes on where it was.
 

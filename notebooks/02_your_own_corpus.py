@@ -97,7 +97,7 @@ FLAGS = ""  # @param {type: "string"}
 if os.environ.get("REALM_JAX_SMOKE"):  # as tests run this notebook: a few steps, in a temporary folder
     EXPERIMENT, RUNS = "experiments/mini.py", f"{tempfile.gettempdir()}/realm_jax_smoke"
     TEXTS = f"{RUNS}/my_texts"
-    FLAGS = "--ict.steps=20 --pretrain.encoder_warmup_steps=10 --pretrain.steps=20 --pretrain.index_refresh_every=10"
+    FLAGS = "--ict.steps=20 --pretrain.steps=20 --pretrain.index_refresh_every=10"
 
 WORKDIR = f"{RUNS}/mine"
 

@@ -98,7 +98,7 @@ FLAGS = ""
 
 if os.environ.get("REALM_JAX_SMOKE"):  # as tests run this notebook: a few steps, in a temporary folder
     RUN, RUNS = "mini", f"{tempfile.gettempdir()}/realm_jax_smoke"
-    FLAGS = "--ict.steps=20 --pretrain.encoder_warmup_steps=10 --pretrain.steps=20 --pretrain.index_refresh_every=10"
+    FLAGS = "--ict.steps=20 --pretrain.steps=20 --pretrain.index_refresh_every=10"
 
 WORKDIR = f"{RUNS}/{RUN}"
 DATA = f"--dataset={DATASET}" + (f" --data_dir={DATA_DIR}" if DATA_DIR else "")

@@ -158,13 +158,6 @@ class PretrainConfig:
     """1 updates the retriever each step; n sums its gradients and applies their mean every n steps."""
     retriever_warmup_steps: int = 0
     """First steps in which the retriever's gradient is off."""
-    encoder_warmup_steps: int = 0
-    """Steps before pre-training in which the encoder learns to read blocks: the same loss, with another block of the
-    query's own article (or, for a fifth of the queries, the null block) as the only candidate."""
-    encoder_warmup_batch_size: int = 32
-    """Masked sentences a step of the encoder warm-up."""
-    encoder_warmup_learning_rate: float = 1e-3
-    """Peak rate of the encoder warm-up."""
     checkpoint_every: int = 500
     """Steps between full checkpoints."""
     log_every: int = 20
@@ -249,7 +242,7 @@ class FinetuneConfig:
     """Frozen; the query tower (paper: the index is frozen); or the block tower too, with the index kept fresh."""
     retriever_from: Literal["pretrain", "ict", "init"] = "pretrain"
     """Phase that the embedder's first weights come from (Table 2 exchanges retrievers)."""
-    encoder_from: Literal["pretrain", "warmup", "init"] = "pretrain"
+    encoder_from: Literal["pretrain", "init"] = "pretrain"
     """Phase that the reader's BERT comes from (Table 2 exchanges encoders)."""
     retriever_label: Literal["substring", "wordpieces"] = "substring"
     """A block is right if its text has an answer byte by byte (released code), or its wordpieces have the answer's."""

@@ -1,4 +1,4 @@
-"""One command for a whole run: corpus, ICT, encoder warm-up, index, pre-training beside the index builder, summary.
+"""One command for a whole run: corpus, ICT, index, pre-training beside the index builder, summary.
 
     python -m realm_jax.run --config=experiments/nano.py --workdir=W
 
@@ -33,8 +33,8 @@ def run(workdir: Workdir) -> None:
         data = phases.prepare_run(workdir)
     with clock.phase("ict"):
         ict.train(workdir, data)
-    with clock.phase("warm-up and first index"):
-        pretrain.warm_up(workdir, data)
+    with clock.phase("first index"):
+        pretrain.build_first_index(workdir, data)
     builder = None
     if refreshes and device == "cpu" and hosts.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))

@@ -143,22 +143,6 @@ class MaskedQueries:
 
 
 @dataclass(frozen=True)
-class ReadingBatch:
-    """Masked sentences, each with the one block (or the null block) that the encoder reads beside it."""
-
-    joint: Tokens
-    """[batch, tokens]: `[CLS] query [SEP] body [SEP]`"""
-    mask_positions: Array
-    """int32 [batch, masks]"""
-    mask_targets: Array
-    """int32 [batch, masks]"""
-    mask_weights: Array
-    """float32 [batch, masks]"""
-    mask_slots: Array
-    """int32 [devices * used]: see PretrainBatch."""
-
-
-@dataclass(frozen=True)
 class PretrainBatch:
     """Masked sentences with their candidates. The null block is candidate 0 and stored apart, without padding."""
 
@@ -230,7 +214,7 @@ def register_pytrees() -> None:
     """Makes the batch types JAX pytrees; called once by the modules that run on devices."""
     import jax
 
-    batches = (IctBatch, MaskedQueries, ReadingBatch, PretrainBatch, FinetuneBatch, TaggerInput, TaggerBatch)
+    batches = (IctBatch, MaskedQueries, PretrainBatch, FinetuneBatch, TaggerInput, TaggerBatch)
     for cls in (Tokens, *batches):
         names = [f.name for f in dataclasses.fields(cls)]
         try:

@@ -100,7 +100,7 @@ class Workdir:
         return self.path / "summary.json"
 
     def phase(self, name: str) -> epath.Path:
-        """Folder of a training phase: ict, warmup or pretrain."""
+        """Folder of a training phase: ict or pretrain."""
         return self.path / name
 
     def is_done(self, phase: str) -> bool:

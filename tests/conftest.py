@@ -37,7 +37,7 @@ def corpus_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_config(corpus_file):
-    """Everything as small as it gets; no ICT, no warm-up, batches for eight devices."""
+    """Everything as small as it gets; no ICT, batches for eight devices."""
     return config_lib.Config(
         name="tiny",
         model=config_lib.ModelConfig(
@@ -96,7 +96,7 @@ def new_run(tiny_run, tmp_path):
 
 @pytest.fixture(scope="session")
 def pretrained_run(tiny_run, tmp_path_factory):
-    """A workdir as after ICT, the encoder's warm-up and pre-training, with an index of the last weights; each phase has
+    """A workdir as after ICT and pre-training, with an index of the last weights; each phase has
     random weights of its own. Tests only read it: `copy_run` gives them one to write to."""
     import jax
     import numpy as np
@@ -109,7 +109,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
 
     workdir = _copy(tiny_run, tmp_path_factory.mktemp("runs") / "pretrained")
     first, rng = phases.first_params(workdir), np.random.default_rng(0)
-    for phase, parts in {"ict": ["embedder"], "warmup": ["encoder"], "pretrain": ["embedder", "encoder"]}.items():
+    for phase, parts in {"ict": ["embedder"], "pretrain": ["embedder", "encoder"]}.items():
         params = {part: first[part] for part in parts}
         params = jax.tree.map(lambda x: (x + rng.normal(0, 0.1, x.shape)).astype(np.float32), params)
         with Checkpoints(workdir.phase(phase)) as checkpoints:

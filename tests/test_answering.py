@@ -38,7 +38,6 @@ def pretrained(tmp_path_factory, cache):
     short = (
         "--ict.steps=20",
         "--pretrain.steps=20",
-        "--pretrain.encoder_warmup_steps=0",
         "--pretrain.eval_examples=16",
     )
     command(cache, "run", "--config=experiments/mini.py", f"--workdir={workdir}", *short)

@@ -74,7 +74,7 @@ def test_experiment_file(file):
 
 def test_mini_divides_over_eight_devices_and_refreshes_often():
     mini = cli.load_experiment(str(EXPERIMENTS / "mini.py"))
-    sizes = (mini.ict.batch_size, mini.pretrain.batch_size, mini.pretrain.encoder_warmup_batch_size)
+    sizes = (mini.ict.batch_size, mini.pretrain.batch_size)
     assert all(size % 8 == 0 for size in sizes)
     assert mini.pretrain.steps // mini.pretrain.index_refresh_every >= 3
     assert mini.init == "random" and mini.corpus.knowledge == "asset:mini"  # no network

@@ -311,7 +311,6 @@ SHORT = [
     "--pretrain.steps=40",
     "--pretrain.checkpoint_every=10",
     "--pretrain.index_refresh_every=10",
-    "--pretrain.encoder_warmup_steps=8",
     "--pretrain.eval_examples=16",
     "--pretrain.recall_examples=32",
     "--pretrain.log_every=5",

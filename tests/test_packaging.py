@@ -19,7 +19,6 @@ TINY = [
     "--ict.steps=4",
     "--pretrain.steps=4",
     "--pretrain.index_refresh_every=2",
-    "--pretrain.encoder_warmup_steps=2",
     "--pretrain.eval_examples=16",
     "--pretrain.recall_examples=32",
 ]

@@ -80,7 +80,7 @@ def test_the_report_shows_three_sentences_and_the_next_command(mini):
 def test_the_report_is_one_page_with_every_curve(mini):
     workdir, _ = mini
     page = (workdir / "report.html").read_text()
-    curves = ["ict-loss", "warmup-loss", "loss", "utility", "null-share", "recall", "index-age", "waits"]
+    curves = ["ict-loss", "loss", "utility", "null-share", "recall", "index-age", "waits"]
     assert page.count("<svg") == len(curves) and "<img" not in page
     assert sorted(file.stem for file in (workdir / "plots").iterdir()) == sorted(curves)
     history = [json.loads(line) for line in (workdir / "index" / "history.jsonl").read_text().splitlines()]
@@ -89,7 +89,7 @@ def test_the_report_is_one_page_with_every_curve(mini):
 
 def test_all_signs_of_life_say_that_the_run_ended(mini):
     files = list(mini[0].rglob("heartbeat.json"))
-    assert {str(file.parent.relative_to(mini[0])) for file in files} == {".", "ict", "warmup", "pretrain", "index"}
+    assert {str(file.parent.relative_to(mini[0])) for file in files} == {".", "ict", "pretrain", "index"}
     assert all("ended" in json.loads(file.read_text()) for file in files)
 
 
@@ -128,7 +128,7 @@ def test_a_folder_of_texts_is_a_corpus(tmp_path, cache):
             (folder / "rivers" / f"{i}.md").write_text(f"# {article['title']}\n\n{article['text']}\n")
         else:
             (folder / f"{article['title'].replace('/', ' ')}.txt").write_text(article["text"])
-    steps = ["--ict.steps=4", "--pretrain.steps=8", "--pretrain.encoder_warmup_steps=4", "--model.vocab_size=1200"]
+    steps = ["--ict.steps=4", "--pretrain.steps=8", "--model.vocab_size=1200"]
     done = run(tmp_path / "run", cache, "--config=experiments/mini.py", f"--corpus={folder}", *steps)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run" / "summary.json").exists()

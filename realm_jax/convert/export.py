@@ -84,9 +84,8 @@ def _last_params(workdir: Workdir, parts: tuple[str, ...]) -> dict[str, dict]:
     if not has:
         raise ConfigError(f"{workdir.path} has no {' or '.join(parts)}: convert again with a SOURCE that holds one")
     params = phases.first_params(workdir, has)
-    for phase in ("ict", "warmup", "pretrain"):
+    for phase, trained in {"ict": ("embedder",), "pretrain": ("embedder", "encoder")}.items():
         if workdir.is_done(phase):
-            trained = {"ict": ("embedder",), "warmup": ("encoder",), "pretrain": ("embedder", "encoder")}[phase]
             like = {part: params[part] for part in trained if part in params}
             params |= phases.last_params(workdir, phase, like)
     return params

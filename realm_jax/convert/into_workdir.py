@@ -243,15 +243,13 @@ def _overlay(start: dict, tree: dict, ours: str) -> tuple[dict, list[Row]]:
 
 def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Chosen, *, has_knowledge: bool) -> Config:
     """The run's config: no warm start for what comes from REALM."""
-    corpus, ict, pretrain = base.corpus, base.ict, base.pretrain
+    corpus, ict = base.corpus, base.ict
     init = CONVERTED if chosen.towers or chosen.encoder or chosen.reader else base.init
     if has_knowledge:
         corpus = dataclasses.replace(corpus, knowledge=CONVERTED, pretrain_text="")
     if any(tower.kind == "embedder" for tower in chosen.towers.values()):
         ict = dataclasses.replace(ict, steps=0)
-    if chosen.encoder is not None and chosen.encoder.kind == "encoder":
-        pretrain = dataclasses.replace(pretrain, encoder_warmup_steps=0)
-    changes = {"name": name, "init": init, "model": model, "corpus": corpus, "ict": ict, "pretrain": pretrain}
+    changes = {"name": name, "init": init, "model": model, "corpus": corpus, "ict": ict}
     return dataclasses.replace(base, **changes).check()
 
 

@@ -71,8 +71,7 @@ def choose_span(num_tokens: int, rng: np.random.Generator, max_width: int) -> tu
 
 def masked_query(
     tokens: np.ndarray,
-    positions_to_mask: np.ndarray,
-    predict: np.ndarray,
+    masked: np.ndarray,
     query_len_tokens: int,
     max_masks: int,
     ids: SpecialIds,
@@ -81,8 +80,7 @@ def masked_query(
 
     Args:
         tokens: uint16 [n], wordpieces of the sentence; those that do not fit in the query are cut.
-        positions_to_mask: sorted int [m] with m >= 1, all of which become [MASK].
-        predict: sorted int subset of positions_to_mask; the first max_masks of it are predicted.
+        masked: sorted int [m] with m >= 1, the positions that become [MASK]; the first max_masks are predicted.
 
     Returns:
         Tokens of length query_len_tokens; mask_positions int32 [max_masks], in the query; mask_targets int32
@@ -92,17 +90,15 @@ def masked_query(
         ValueError: nothing is masked, or the last masked position does not fit in query_len_tokens - 2.
     """
     body = tokens[: query_len_tokens - 2].astype(np.int32)
-    if len(positions_to_mask) == 0 or positions_to_mask[-1] >= len(body):
-        raise ValueError(
-            f"masked positions {list(positions_to_mask)} do not lie in the {len(body)} wordpieces of the query"
-        )
-    predict = predict[:max_masks]
+    if len(masked) == 0 or masked[-1] >= len(body):
+        raise ValueError(f"masked positions {list(masked)} do not lie in the {len(body)} wordpieces of the query")
+    predicted = masked[:max_masks]
     positions, targets = np.zeros((2, max_masks), np.int32)
     weights = np.zeros(max_masks, np.float32)
-    positions[: len(predict)] = predict + 1
-    targets[: len(predict)] = body[predict]
-    weights[: len(predict)] = 1
-    body[positions_to_mask] = ids.mask
+    positions[: len(predicted)] = predicted + 1
+    targets[: len(predicted)] = body[predicted]
+    weights[: len(predicted)] = 1
+    body[masked] = ids.mask
     sequence = np.concatenate([[ids.cls], body, [ids.sep]])
     query_ids = np.full(query_len_tokens, ids.pad, np.int32)
     query_ids[: len(sequence)] = sequence

@@ -32,8 +32,6 @@ class MaskedSentences:
         corpus: the pre-training text X.
         config: masking policy and lengths.
         heldout: take the held-out articles instead of the others.
-        answer_in_sibling: only salient spans whose text is also a span of another block of their article.
-        extra_mask_rate: share of the other wordpieces that are masked and predicted besides the span.
 
     Raises:
         ConfigError: no sentence can be masked; the message counts why.
@@ -47,13 +45,10 @@ class MaskedSentences:
         heldout_fraction: float,
         *,
         heldout: bool = False,
-        answer_in_sibling: bool = False,
-        extra_mask_rate: float = 0.0,
     ):
         self.corpus, self.config = corpus, config
         self.skipped: Counter = Counter()
         """Pairs that give no example, by reason."""
-        self._extra_mask_rate = extra_mask_rate
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
         chosen, live = corpus.heldout(heldout_fraction) == heldout, corpus.live
@@ -75,9 +70,6 @@ class MaskedSentences:
         blocks = np.concatenate([s.spans["block"].astype(np.int64) + s.first_block for s in corpus.segments])
         if config.answer_elsewhere:
             self._prefer(_recurs(corpus, corpus.record_of_block[blocks]), "answer in no other article")
-        if answer_in_sibling:
-            within = corpus.record_of_block[blocks]
-            self._prefer(_recurs(corpus, blocks, within), "answer in no other block of the article")
 
     def _eligible(self, segment: Segment, chosen: np.ndarray, live: np.ndarray) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
@@ -138,15 +130,8 @@ class MaskedSentences:
             masked = np.arange(*choose_span(visible, rng, max_width=config.max_masks))
         else:
             masked = choose_uniform(visible, rng, max_masks=config.max_masks)
-        predicted = masked
-        if self._extra_mask_rate:
-            others = np.setdiff1d(np.arange(visible), masked)
-            extra = others[rng.random(len(others)) < self._extra_mask_rate]
-            room = max(0, config.max_masks - len(masked))
-            extra = rng.permutation(extra)[:room]
-            predicted = masked = np.union1d(masked, extra)
         query, positions, targets, weights = masked_query(
-            tokens, masked, predicted, config.query_len_tokens, config.max_masks, self._special
+            tokens, masked, config.query_len_tokens, config.max_masks, self._special
         )
         source_block = segment.first_block + int(sentence["block"])
         return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
@@ -168,18 +153,15 @@ class MaskedSentences:
         return np.array(chosen)
 
 
-def _recurs(corpus: Corpus, places: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
-    """bool [spans of all segments]: whether the same text is a span of another place (of the same `within`)."""
+def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:
+    """bool [spans of all segments]: whether the same text is a span of another article, too."""
     texts = np.concatenate([segment.spans["text_hash"] for segment in corpus.segments])
-    keys = (texts,) if within is None else (texts, within)
-    order = np.lexsort(keys[::-1])
-    starts = np.ones(len(order), bool)
-    starts[1:] = np.any([np.diff(key[order].astype(np.int64)) != 0 for key in keys], axis=0)
-    firsts = np.flatnonzero(starts)
-    lowest = np.minimum.reduceat(places[order], firsts)
-    highest = np.maximum.reduceat(places[order], firsts)
+    order = np.argsort(texts, kind="stable")
+    _, firsts, counts = np.unique(texts[order], return_index=True, return_counts=True)
+    lowest = np.minimum.reduceat(articles[order], firsts)
+    highest = np.maximum.reduceat(articles[order], firsts)
     recurs = np.empty(len(order), bool)
-    recurs[order] = np.repeat(lowest != highest, np.diff(np.append(firsts, len(order))))
+    recurs[order] = np.repeat(lowest != highest, counts)
     return recurs
 
 

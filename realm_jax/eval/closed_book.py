@@ -25,11 +25,10 @@ BATCH = 32  # questions a device
 
 
 def answer(workdir: Workdir, data: RunData, questions: Sequence[Question]) -> list[Prediction]:
-    """One guess for each question, by the encoder of the newest phase of the run."""
+    """One guess for each question, by the encoder of the run."""
     params = phases.first_params(workdir, ("encoder",))
-    phase = next((p for p in ("pretrain", "warmup") if workdir.is_done(p)), None)
-    if phase:
-        params = phases.last_params(workdir, phase, params)
+    if workdir.is_done("pretrain"):
+        params = phases.last_params(workdir, "pretrain", params)
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.finetune.question_len_tokens)
     run = parallel.device_map(lambda params, joint, positions: _guess(workdir.config.model, params, joint, positions))
     replicated = parallel.replicate(params["encoder"])

@@ -12,7 +12,6 @@ from realm_jax.workdir import Workdir, read_json_lines
 STYLES = ("-", "--")  # where two curves are one, both are seen
 POINTS = 200
 """Most points of a curve; more lines of metrics are averaged."""
-WARM_STARTS = {"ict": "Inverse cloze task", "warmup": "Encoder warm-up"}
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,15 @@ class Plot:
 
 
 def run_plots(workdir: Workdir, index: dict) -> list[Plot]:
-    """All that there is something to show of: the warm starts' losses, then pre-training and its index.
+    """All that there is something to show of: ICT's loss, then pre-training and its index.
 
     Args:
         index: `adopted`: [{"step", "trainer_step"}], and `recall_by_version`: recall of the probe's sentences,
             `plain_recall@1` and so on, by the step of the version; as in the summary.
     """
     found = []
-    for phase, title in WARM_STARTS.items():
-        text = "Loss by step."
-        found += _curves(f"{phase}-loss", f"{title}: loss", text, _records(workdir, phase), {"loss": "loss"}, "nats")
+    records, names = _records(workdir, "ict"), {"loss": "loss"}
+    found += _curves("ict-loss", "Inverse cloze task: loss", "Loss by step.", records, names, "nats")
     records = _records(workdir, "pretrain")
     text = "Nats per predicted wordpiece: the marginal loss over all blocks, and the loss of the null block alone."
     names = {"loss": "all blocks", "null_loss": "null block alone"}

@@ -75,7 +75,7 @@ def _states(states: Mapping[str, dict]) -> list[str]:
         if any(cells):
             shown = (f"{cell['mean']:.3f} ±{cell['half_width']:.3f}" if cell else "" for cell in cells)
             lines.append(_row((label, *shown, str(cells[-1]["n"]) if cells[-1] else "")))
-    lines += ["", "After ICT means: as pre-training starts, with the encoder warmed up if the config asks for it."]
+    lines += ["", "After ICT means: as pre-training starts."]
     return [*lines, "Random blocks are the same for every state."]
 
 

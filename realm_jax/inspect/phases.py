@@ -17,9 +17,7 @@ STATES = {"runs": "running", "ended": "stopped", "died": "died", "silent": "sile
 
 def training_phases(path: epath.Path, config: dict, problems: Problems) -> list[dict]:
     """The phases that the config asks for, and any other that is there, in their order."""
-    pretrain = config.get("pretrain", {})
-    asked = {"ict": config.get("ict", {}).get("steps"), "warmup": pretrain.get("encoder_warmup_steps")}
-    asked = {"init": None, **asked, "pretrain": pretrain.get("steps")}
+    asked = {"init": None, **{name: config.get(name, {}).get("steps") for name in ("ict", "pretrain")}}
     there = {name: steps for name, steps in asked.items() if steps or (path / name).exists()}
     return [_phase(path / name, name, steps, problems) for name, steps in there.items()]
 

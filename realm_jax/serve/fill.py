@@ -71,9 +71,7 @@ class MaskFiller:
         """The sentence once for each device."""
         config, masked = self._config.pretrain, np.array(sentence.masked)
         tokens = np.array(sentence.ids, np.uint16)
-        query, *places = masked_query(
-            tokens, masked, masked, config.query_len_tokens, config.max_masks, self._data.special
-        )
+        query, *places = masked_query(tokens, masked, config.query_len_tokens, config.max_masks, self._data.special)
         nothing = np.uint64(0), np.int64(0)  # it was cut from no block
         return stack([MaskedQueries(query, *places, *nothing)] * parallel.num_devices())
 

@@ -4,7 +4,7 @@
 
 Every part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was; a
 finished one is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they agree on: corpus,
-ICT and encoder warm-up, and the whole pre-training where only the fine-tuning differs.
+ICT, and the whole pre-training where only the fine-tuning differs.
 """
 
 import dataclasses
@@ -132,10 +132,6 @@ def _lent(config: Config, lender: Workdir) -> list[str]:
     parts = ["corpus", *(["pretrain_text"] if lender.text_folder != lender.knowledge_folder else [])]
     if config.ict == theirs.ict:
         parts.append("ict")
-    warmup = [field for field in dataclasses.asdict(config.pretrain) if field.startswith("encoder_warmup")]
-    warmup += ["query_len_tokens", "max_masks"]
-    if lender.is_done("warmup") and all(getattr(config.pretrain, f) == getattr(theirs.pretrain, f) for f in warmup):
-        parts.append("warmup")
     return parts
 
 

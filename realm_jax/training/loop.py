@@ -52,7 +52,7 @@ class Stream(Protocol):
 
 
 class Task:
-    """What differs between ICT, the encoder warm-up, pre-training and fine-tuning."""
+    """What differs between ICT, pre-training and fine-tuning."""
 
     name: str
     steps: int

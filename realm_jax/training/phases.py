@@ -52,12 +52,10 @@ def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
 
 
 def warm_params(workdir: Workdir) -> dict:
-    """Parameters that pre-training starts from: the embedder after ICT, the encoder after its warm-up."""
+    """Parameters that pre-training starts from: the embedder after ICT, the encoder of `init`."""
     params = first_params(workdir)
     if workdir.config.ict.steps:
         params.update(last_params(workdir, "ict", {"embedder": params["embedder"]}))
-    if workdir.config.pretrain.encoder_warmup_steps:
-        params.update(last_params(workdir, "warmup", {"encoder": params["encoder"]}))
     return params
 
 
@@ -71,10 +69,9 @@ def last_params(workdir: Workdir, phase: str, like: dict) -> dict:
         ConfigError: the phase is not done.
     """
     if not workdir.is_done(phase):
-        command = "pretrain" if phase == "warmup" else phase
         raise ConfigError(
             f"{workdir.path} has no finished {phase} phase: "
-            f"run python -m realm_jax.training.{command} --workdir={workdir.path}"
+            f"run python -m realm_jax.training.{phase} --workdir={workdir.path}"
         )
     with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
         restored = checkpoints.restore_params(checkpoints.latest_step(), like)

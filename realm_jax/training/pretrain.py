@@ -1,4 +1,4 @@
-"""Pre-trains REALM, after the encoder's warm-up if the config asks for one.
+"""Pre-trains REALM.
 
     python -m realm_jax.training.pretrain --workdir=W          (and beside it: python -m realm_jax.index.builder)
 
@@ -14,28 +14,24 @@ if TYPE_CHECKING:
     from realm_jax.data.prepare import RunData
 
 
-def warm_up(workdir: Workdir, data: "RunData") -> None:
-    """The encoder warm-up, if the config has one, and index version 0; does nothing where both are there."""
+def build_first_index(workdir: Workdir, data: "RunData") -> None:
+    """Index version 0; does nothing where there is one."""
     from realm_jax import hosts, parallel
     from realm_jax.index.build_version import build_version
     from realm_jax.index.versions import IndexStore
-    from realm_jax.training import loop, phases
-    from realm_jax.training.warmup_task import WarmupTask
+    from realm_jax.training import phases
 
     config = workdir.config
     store = IndexStore(workdir.index_folder)
     parallel.set_up_compilation_cache()
-    if config.pretrain.encoder_warmup_steps and not workdir.is_done("warmup"):
-        loop.run(WarmupTask(config, data, phases.first_params(workdir)), workdir.phase("warmup"))
-        hosts.on_first(lambda: workdir.mark_done("warmup", config.pretrain.encoder_warmup_steps))
 
-    def build_first() -> None:
+    def build() -> None:
         if store.latest() is None:
             params = phases.warm_params(workdir)["embedder"]
             source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
             build_version(config, data.knowledge, data.special, store, 0, params, embedded_by=source)
 
-    hosts.on_first(build_first)
+    hosts.on_first(build)
 
 
 def train(workdir: Workdir, data: "RunData") -> None:
@@ -48,7 +44,7 @@ def train(workdir: Workdir, data: "RunData") -> None:
 
     if workdir.is_done("pretrain"):
         return
-    warm_up(workdir, data)
+    build_first_index(workdir, data)
     config, store = workdir.config, IndexStore(workdir.index_folder)
 
     def build(step: int, embedder_params: dict) -> None:

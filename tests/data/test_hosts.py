@@ -10,7 +10,6 @@ from realm_jax.data.ict import IctExamples
 from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.training.ict_task import IctTask
-from realm_jax.training.warmup_task import WarmupTask
 from realm_jax.types import Host, Record
 
 BATCH = 16
@@ -109,20 +108,17 @@ def test_a_batch_that_does_not_divide_is_an_error():
         Examples(9, lambda number, rng: np.int64(number), 0, Host(1, 4)).batch(0, 10)
 
 
-@pytest.mark.parametrize("task", ["ict", "warmup"])
-def test_tasks_make_the_share_of_their_host(task, data, new_run, monkeypatch):
-    run = new_run(ict={"batch_size": BATCH}, pretrain={"encoder_warmup_batch_size": BATCH})
+def test_ict_makes_the_share_of_its_host(data, new_run, monkeypatch):
+    run = new_run(ict={"batch_size": BATCH})
 
     def batch(host: Host, number: int) -> dict[str, list[np.ndarray]]:
         monkeypatch.setattr(hosts, "this", lambda: host)
-        made = {"ict": IctTask, "warmup": WarmupTask}[task](run.config, data, {})
-        stream = made.stream({"position": number})
+        stream = IctTask(run.config, data, {}).stream({"position": number})
         try:
             parts = vars(stream.take(None))
         finally:
             stream.close()
-        # mask_slots are places among one host's predictions
-        return {name: leaves(part) for name, part in parts.items() if name != "mask_slots"}
+        return {name: leaves(part) for name, part in parts.items()}
 
     whole = batch(Host(), 2)
     shares = [batch(Host(index, 2), 2) for index in range(2)]
@@ -133,14 +129,9 @@ def test_tasks_make_the_share_of_their_host(task, data, new_run, monkeypatch):
 
 
 def test_a_bad_batch_size_names_its_flag(data, new_run):
-    for flag, changes in {
-        "ict.batch_size": {"ict": {"batch_size": 12}},
-        "pretrain.encoder_warmup_batch_size": {"pretrain": {"encoder_warmup_batch_size": 12}},
-    }.items():
-        task = IctTask if flag.startswith("ict") else WarmupTask
-        run = new_run(name=flag, **changes)
-        with pytest.raises(ConfigError, match=f"{flag}=12 does not divide over 8 devices: pass --{flag}=16"):
-            task(run.config, data, {})
+    run = new_run(ict={"batch_size": 12})
+    with pytest.raises(ConfigError, match="ict.batch_size=12 does not divide over 8 devices: pass --ict.batch_size=16"):
+        IctTask(run.config, data, {})
 
 
 def test_one_process_is_host_0_of_1():

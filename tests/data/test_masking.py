@@ -12,17 +12,9 @@ from realm_jax.data import masking
 IDS = masking.SpecialIds(cls=2, sep=3, mask=4, pad=0)
 
 
-def query_of(tokens, positions, *, predict=None, query_len_tokens=16, max_masks=10):
-    positions = np.array(positions, int)
-    predict = positions if predict is None else np.array(predict, int)
-    return masking.masked_query(
-        np.array(tokens, np.uint16),
-        positions,
-        predict=predict,
-        query_len_tokens=query_len_tokens,
-        max_masks=max_masks,
-        ids=IDS,
-    )
+def query_of(tokens, positions, *, query_len_tokens=16, max_masks=10):
+    tokens, positions = np.array(tokens, np.uint16), np.array(positions, int)
+    return masking.masked_query(tokens, positions, query_len_tokens, max_masks, IDS)
 
 
 def test_masked_query_by_hand():
@@ -43,11 +35,6 @@ def test_long_span_is_masked_whole_and_predicted_in_part():
     assert positions.tolist() == list(range(1, 11))
     assert targets.tolist() == list(range(100, 110))
     assert weights.sum() == 10
-
-
-def test_only_the_predicted_subset_has_targets():
-    _, positions, targets, weights = query_of([10, 11, 12, 13], [0, 2, 3], predict=[2])
-    assert (positions[0], targets[0], weights.sum()) == (3, 12, 1)
 
 
 def test_truncated_sentence_ends_in_sep():

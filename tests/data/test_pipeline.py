@@ -20,17 +20,9 @@ def data(tiny_run):
     return open_prepared(tiny_run)
 
 
-def sentences(data, tiny_run, heldout_fraction=HELDOUT, *, heldout=False, answer_in_sibling=False, extra=0.0, **policy):
+def sentences(data, tiny_run, heldout_fraction=HELDOUT, *, heldout=False, **policy):
     policy = dataclasses.replace(tiny_run.config.pretrain, **policy)
-    return MaskedSentences(
-        data.text,
-        data.special,
-        policy,
-        heldout_fraction,
-        heldout=heldout,
-        answer_in_sibling=answer_in_sibling,
-        extra_mask_rate=extra,
-    )
+    return MaskedSentences(data.text, data.special, policy, heldout_fraction, heldout=heldout)
 
 
 def all_spans(corpus):
@@ -103,17 +95,6 @@ def test_answer_elsewhere_means_another_article(data, tiny_run):
     assert found.skipped["answer in no other article"] == len(fits) - len(expected)
 
 
-def test_answer_in_sibling_means_another_block_of_the_article(data, tiny_run):
-    found = sentences(data, tiny_run, 0.0, answer_in_sibling=True)
-    spans = all_spans(data.text)
-    blocks = {}
-    for block, article, _, _, string in spans:
-        blocks.setdefault((article, string), set()).add(block)
-    fits = set(sentences(data, tiny_run, 0.0).rows.tolist())
-    expected = [i for i, s in enumerate(spans) if i in fits and len(blocks[s[1], s[4]]) > 1]
-    assert found.rows.tolist() == expected and 0 < len(expected) < len(spans)
-
-
 @pytest.mark.parametrize("policy", ["uniform", "span"])
 def test_random_policies_mask_every_sentence(data, tiny_run, policy):
     found = sentences(data, tiny_run, masking=policy, max_masks=4)
@@ -136,19 +117,6 @@ def test_random_policies_mask_every_sentence(data, tiny_run, policy):
         assert policy == "uniform" or (np.diff(at) == 1).all()
         widths.add(int(used.sum()))
     assert len(widths) > 1
-
-
-def test_extra_masks_keep_the_span_and_stay_within_the_limit(data, tiny_run):
-    found = sentences(data, tiny_run, extra=0.5, max_masks=6)
-    plain = sentences(data, tiny_run, max_masks=6)
-    rng = np.random.default_rng(0)
-    more = 0
-    for number in range(50):
-        with_extra, without = found.example(number, rng), plain.example(number, rng)
-        positions = [set(e.mask_positions[e.mask_weights > 0].tolist()) for e in (with_extra, without)]
-        assert positions[1] <= positions[0] and len(positions[0]) <= 6
-        more += len(positions[0]) > len(positions[1])
-    assert more > 25
 
 
 def test_one_per_sentence(data, tiny_run):

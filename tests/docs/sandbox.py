@@ -27,7 +27,7 @@ import runpy
 
 REAL = runpy.run_path("{real}")
 MODEL = dict(vocab_size={vocab}, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, projection_dim=16)
-STEPS = dict(steps=6, batch_size=8, index_refresh_every=3, checkpoint_every=3, encoder_warmup_steps=4)
+STEPS = dict(steps=6, batch_size=8, index_refresh_every=3, checkpoint_every=3)
 EVALUATION = dict(log_every=2, eval_examples=16, recall_examples=64, num_candidates=4, retriever_update_every=1)
 
 

@@ -62,11 +62,7 @@ def test_a_finished_run(run):
     found = look(run.path)
     assert found["problems"] == [] and found["config"]["name"] == "tiny"
     assert found["corpus"]["articles"] == 80 and found["corpus"]["blocks"] > 80
-    assert [(p["name"], p["state"]) for p in found["phases"]] == [
-        ("ict", "done"),
-        ("warmup", "done"),
-        ("pretrain", "done"),
-    ]
+    assert [(p["name"], p["state"]) for p in found["phases"]] == [("ict", "done"), ("pretrain", "done")]
     assert [c["step"] for c in phase(found, "pretrain")["checkpoints"]] == [1]
     files = [file for file in pathlib.Path(run.path / "pretrain/checkpoints/1").rglob("*") if file.is_file()]
     assert phase(found, "pretrain")["checkpoints"][0]["bytes"] == sum(file.stat().st_size for file in files)

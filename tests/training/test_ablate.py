@@ -19,9 +19,7 @@ from realm_jax.training.arms import Arm
 
 def get_arms():
     config = runpy.run_path("experiments/mini.py")["get_config"]()
-    pretrain = dataclasses.replace(
-        config.pretrain, steps=12, index_refresh_every=4, checkpoint_every=6, encoder_warmup_steps=5, log_every=1
-    )
+    pretrain = dataclasses.replace(config.pretrain, steps=12, index_refresh_every=4, checkpoint_every=6, log_every=1)
     index = IndexConfig(search="exact", device="inline", max_age_steps=4, max_age_policy="pause")
     ict = dataclasses.replace(config.ict, steps=10)
     config = dataclasses.replace(config, pretrain=pretrain, index=index, ict=ict)

@@ -182,7 +182,7 @@ def test_a_batch_has_what_the_index_and_the_texts_say(batches, trained):
         if trained == "both":
             tokens = data.knowledge.embedder_tokens(beam[: SETTINGS.reader_blocks], config.corpus.block_len_tokens)
             np.testing.assert_array_equal(batch.blocks.ids[i], tokens.ids)
-    assert right_blocks > 20 and right_spans > 10
+    assert right_blocks > 20 and right_spans > 5
     assert (batch.blocks is None) == (trained == "query")
 
 
@@ -545,7 +545,7 @@ def test_before_anything_is_made_settings_may_be_mended(begin, questions):
 
 
 @pytest.mark.parametrize(
-    ("retriever", "encoder"), [("pretrain", "pretrain"), ("ict", "warmup"), ("init", "init"), ("ict", "pretrain")]
+    ("retriever", "encoder"), [("pretrain", "pretrain"), ("ict", "init"), ("init", "init"), ("ict", "pretrain")]
 )
 def test_first_weights_come_from_the_phases_that_the_settings_name(run, begin, retriever, encoder):
     ours = begin(f"{retriever}-{encoder}", retriever_from=retriever, encoder_from=encoder).first_params()
