@@ -52,7 +52,8 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 	@case '$(ACCEL)' in cpu|gpu|tpu) ;; *) echo 'ACCEL=$(ACCEL) is unknown: use ACCEL=cpu, gpu or tpu' >&2; exit 2;; esac
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@# setuptools warns of every editable installation
+	PYTHONWARNINGS=ignore::UserWarning $(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

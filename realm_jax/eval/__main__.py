@@ -149,7 +149,9 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
     write_text(folder / "report.md", qa_report.markdown(results))
     write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
     print(qa_report.markdown(results))
-    print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl", flush=True)
+    print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl")
+    more = f"realm_jax.eval --workdir={workdir.path} --dataset={dataset} --baseline=all"
+    print(f"next: python -m {f'realm_jax.serve --workdir={workdir.path}' if baselines else more}", flush=True)
 
 
 def _write_recall(workdir: Workdir, name: str, dataset: str, table: dict) -> None:
