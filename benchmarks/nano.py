@@ -22,7 +22,9 @@ from realm_jax.eval.summary import STATES, per_example_file
 from realm_jax.scores import recall
 from realm_jax.workdir import Workdir
 
-NOTE = "Rates and the retriever's wait were chosen in shorter trials that were judged on these same held-out sentences."
+NOTE = (
+    "One seed; the retriever's rate and wait were chosen in trials that were judged on these same held-out sentences."
+)
 PAIRED = ("answer_retrieved", "plain_recall@1", "hard_recall@1", "loss_retrieved", "loss_null", "utility")
 
 

@@ -65,7 +65,10 @@ def _nano(values: dict) -> str:
         shown = " | ".join(f"{c['mean']:.3f} ±{c['half_width']:.3f}" if c else "" for c in cells)
         lines.append(f"| {label} | {shown} | {frozen[key]['n']} |")
     utility = values["realm_minus_frozen"]["utility"]
-    lines += ["", "On the same sentences, retrieval utility after REALM is "]
+    lines += [
+        "",
+        "Until REALM the encoder is BERT as it came. On the same sentences, retrieval utility after REALM is ",
+    ]
     lines[-1] += f"{utility['mean']:+.3f} ±{utility['half_width']:.3f} against the frozen retriever (n {utility['n']})."
     return "\n".join(lines)
 

@@ -1,11 +1,11 @@
 """The embedded default: Wikipedia leads and a 2-layer BERT, for two CPU cores.
 
 command   make pretrain
-hardware  2 CPU cores; 3.5 GB at the peak for both processes
-time      12 minutes (ICT 1.4, warm-up and first index 1.6, REALM 6.8, last index 0.4, evaluation 1.8)
+hardware  2 CPU cores; 3.4 GB at the peak for both processes
+time      13 minutes (ICT 1.9, first index 0.4, REALM 8.0, last index 0.4, evaluation 2.3)
 result    held-out sentences, after ICT -> after REALM, with 95% intervals of the paired difference: answer among the
-          candidates 0.244 -> 0.272 (+0.020 to +0.036, n 4096), plain recall@1 0.573 -> 0.701 (+0.113 to +0.144,
-          n 2481), retrieval utility 0.069 -> 0.175 (+0.058 to +0.153, n 1024) with a null loss of 7.32 -> 6.16
+          candidates 0.244 -> 0.265 (+0.013 to +0.029, n 4096), plain recall@1 0.573 -> 0.725 (+0.137 to +0.168,
+          n 2481); retrieval utility 0.211, with the retriever frozen 0.183 (+0.014 to +0.042, n 1024)
 """
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig

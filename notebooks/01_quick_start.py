@@ -84,7 +84,7 @@ parallel.set_up_compilation_cache()
 # %% [markdown]
 # ## Choose
 #
-# `nano` downloads 10,033 Wikipedia leads and a small BERT, and takes about 12 minutes on two quiet CPU cores. `mini`
+# `nano` downloads 10,033 Wikipedia leads and a small BERT, and takes about 13 minutes on two quiet CPU cores. `mini`
 # takes about a minute, downloads nothing, and is too small to show that retrieval helps. Anything in [the
 # configuration](https://github.com/realm-jax/realm_jax/blob/main/realm_jax/config.py) is a flag, such as
 # `--pretrain.steps=2000`.

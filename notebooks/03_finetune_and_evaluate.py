@@ -109,7 +109,7 @@ if os.environ.get("REALM_JAX_SMOKE"):
 # %% [markdown]
 # ## A pre-trained run
 #
-# Takes the run if it is there and finished, and makes or finishes it if not: `nano` in about 12 minutes on two quiet
+# Takes the run if it is there and finished, and makes or finishes it if not: `nano` in about 13 minutes on two quiet
 # CPU cores, `mini` in about one.
 
 # %%
