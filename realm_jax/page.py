@@ -39,7 +39,8 @@ h1, h2, h3 { line-height: 1.2 }
 .scroll { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8886 }
-.left { text-align: left }
+td { white-space: nowrap }
+.left { text-align: left; white-space: normal }
 figure { margin: 1rem 0 }
 svg { width: 100%; max-width: 36rem; height: auto }
 blockquote { margin: 0; padding-left: .8rem; border-left: 3px solid #8888 }
