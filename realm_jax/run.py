@@ -17,7 +17,10 @@ from realm_jax.workdir import Workdir, read_json, write_json
 
 
 def run(workdir: Workdir) -> None:
-    """Runs or resumes every part, then writes the summary."""
+    """Runs or resumes every part, then writes the summary; does nothing where there is one."""
+    if workdir.summary_file.exists():
+        print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
+        return
     from realm_jax import hosts, parallel
     from realm_jax.eval.summary import summarize
     from realm_jax.training import ict, phases, pretrain
@@ -50,10 +53,7 @@ def run(workdir: Workdir) -> None:
         if builder:
             builder.stop()
     with clock.phase("evaluation"):
-        peaks = memory.close()
-        before = read_json(workdir.summary_file)["peak_memory_mib"] if workdir.summary_file.exists() else {}
-        peaks |= {name: max(peak, peaks.get(name, 0.0)) for name, peak in before.items()}
-        measured = {"peak_memory_mib": peaks, "phase_seconds": clock.seconds}
+        measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
         hosts.on_first(lambda: summarize(workdir, measured))
 
 

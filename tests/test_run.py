@@ -100,12 +100,15 @@ def test_every_window_of_steps_is_logged_once(mini):
     assert {"loss", "accuracy", "null_accuracy", "null_loss", "utility", "null_share"} <= set(metrics[-1])
 
 
-def test_the_same_command_again_trains_nothing(mini, cache):
-    workdir, _ = mini
-    before = (workdir / "pretrain" / "metrics.jsonl").read_bytes()
-    again = run(workdir, cache, "--config=experiments/mini.py")
+def test_the_same_command_again_changes_nothing(mini, cache):
+    def contents() -> dict[pathlib.Path, bytes]:
+        return {file: file.read_bytes() for file in mini[0].rglob("*") if file.is_file()}
+
+    before = contents()
+    again = run(mini[0], cache, "--config=experiments/mini.py")
     assert again.returncode == 0, again.stderr[-3000:]
-    assert (workdir / "pretrain" / "metrics.jsonl").read_bytes() == before
+    assert f"{mini[0]} is finished" in again.stdout and "next: python -m realm_jax.training.finetune" in again.stdout
+    assert contents() == before
 
 
 def test_eval_scores_every_state(mini, cache):

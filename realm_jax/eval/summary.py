@@ -55,9 +55,9 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
         summary["differences"] = _differences(values)
         summary["index"]["mean_cosine_first_last"] = _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])
         examples = describe(workdir.config, data, heldout, last, embeddings[STATES[2]])
-    write_json(workdir.summary_file, summary)
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
+    write_json(workdir.summary_file, summary)  # the last: with it the run is finished
     Console().print(Markdown(run_report.markdown(title, summary, examples, [])))
     return summary
 
