@@ -4,9 +4,10 @@ command   python -m realm_jax.run --config=experiments/squad.py --corpus=squad_p
           python -m realm_jax.eval --workdir=runs/squad --only=recall --dataset=squad_open_dev.jsonl
           (without --corpus the paragraphs come from TensorFlow Datasets: tfds:squad)
 hardware  2 CPU cores
-time      8 to 10 minutes beside other work (ICT 2.2, warm-up and first index 0.9, REALM 3 to 4, evaluation 1 to 2)
-result    passage recall@5 of 2,115 questions, mean of 3 seeds: first weights 0.246, after ICT 0.642, after REALM 0.615,
-          the same minutes spent on more ICT 0.639, BM25 0.887. REALM does not beat ICT here.
+time      8 to 10 minutes beside other work
+result    of other settings, with a warm-up of the encoder that is gone (commit c03af262): passage recall@5 of 2,115
+          questions, mean of 3 seeds: first weights 0.246, after ICT 0.642, after REALM 0.615, the same minutes spent
+          on more ICT 0.639, BM25 0.887. REALM did not beat ICT here.
 """
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
