@@ -1,7 +1,7 @@
 """The embedded default: Wikipedia leads and a 2-layer BERT, for two CPU cores.
 
 command   make pretrain
-hardware  2 CPU cores; 3.4 GB at the peak for both processes
+hardware  2 CPU cores; 3.6 GB at the peak for both processes
 time      13 minutes (ICT 1.9, first index 0.4, REALM 8.0, last index 0.4, evaluation 2.3)
 result    held-out sentences, after ICT -> after REALM, with 95% intervals of the paired difference: answer among the
           candidates 0.244 -> 0.265 (+0.013 to +0.029, n 4096), plain recall@1 0.573 -> 0.725 (+0.137 to +0.168,
