@@ -129,7 +129,7 @@ def read(config, params, batch):
 def batches(begin, questions):
     """(config, parameters far from their first values, a batch of 16 over eight devices) for each setting."""
     often = [
-        ("river", "lake"),
+        ("river", "lake", "the"),
         ("of the", "north"),
         ("It is", "in"),
         ("city", "town"),
@@ -182,7 +182,7 @@ def test_a_batch_has_what_the_index_and_the_texts_say(batches, trained):
         if trained == "both":
             tokens = data.knowledge.embedder_tokens(beam[: SETTINGS.reader_blocks], config.corpus.block_len_tokens)
             np.testing.assert_array_equal(batch.blocks.ids[i], tokens.ids)
-    assert right_blocks > 20 and right_spans > 5
+    assert right_blocks > 20 and right_spans > 10
     assert (batch.blocks is None) == (trained == "query")
 
 
