@@ -194,12 +194,6 @@ class Corpus:
         title = _text(segment.titles, source["title_start"], source["title_limit"])
         return Block(int(index), source_id, title, _text(segment.text, block["text_start"], block["text_limit"]))
 
-    def siblings(self, index: SupportsIndex) -> range:
-        """Ordinals of all blocks of a block's record, itself among them."""
-        segment, block = self._row(index)
-        source = segment.sources[block["source"]]
-        return range(segment.first_block + int(source["block_start"]), segment.first_block + int(source["block_limit"]))
-
     def _row(self, index: SupportsIndex) -> tuple[Segment, np.void]:
         if not 0 <= index < self.num_blocks:
             raise IndexError(f"block {index} of a corpus of {self.num_blocks}")

@@ -132,9 +132,9 @@ def test_blocks_sentences_and_spans_agree_with_the_text(store):
             assert row["text_hash"] == blocks.hash64(word.lower())
             assert store.segments[0].span_types[row["type"]] == "ENTITY"
         assert len(spans) == len(re.findall(r"[A-Z]\w+|über", block.text)) or store.lengths[i] == LIMIT
-        siblings = store.siblings(i)
-        assert i in siblings and {store.block(j).source_id for j in siblings} == {block.source_id}
-        assert " ".join(store.block(j).text for j in siblings) == records[block.source_id].text
+        of_record = store.blocks_of([block.source_id])[block.source_id]
+        assert i in of_record and {store.block(j).source_id for j in of_record} == {block.source_id}
+        assert " ".join(store.block(j).text for j in of_record) == records[block.source_id].text
         seen.append(block.source_id)
     assert list(dict.fromkeys(seen)) == list(records)  # the order of the source
     hashes = store.block_hashes(np.array([[0, 1], [1, 2]]))
@@ -184,7 +184,7 @@ def test_append_and_bury_keep_ordinals(store, tmp_path):
     )
     np.testing.assert_array_equal(both.lengths, np.concatenate([first.lengths, alone.lengths]))
     assert both.heldout(0.5).shape == (both.num_blocks,)
-    assert both.block(first.num_blocks).source_id == "s0" and both.siblings(first.num_blocks).start == first.num_blocks
+    assert both.block(first.num_blocks).source_id == "s0" and both.blocks_of(["s0"])["s0"].start == first.num_blocks
     buried = corpus.bury([1, first.num_blocks], first.folder)
     live = np.ones(buried.num_blocks, bool)
     live[[1, first.num_blocks]] = False

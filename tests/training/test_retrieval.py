@@ -114,8 +114,9 @@ def test_recorded_candidates_never_contain_the_source_block(new_run, search):
             sources = examples.batch(number, size).source_block[:, None]
             assert candidates.shape == (size, run.config.pretrain.num_candidates - 1)
             assert not (candidates == sources).any()
-            siblings = [set(run.data.text.siblings(int(s))) for s in sources[:, 0]]
-            hits += sum(c in s for row, s in zip(candidates, siblings, strict=True) for c in row)
+            ids = [run.data.text.block(source).source_id for source in sources[:, 0]]
+            related = run.data.text.blocks_of(ids)
+            hits += sum(c in related[i] for row, i in zip(candidates.tolist(), ids, strict=True) for c in row)
     finally:
         stream.close()
     assert hits  # the search does find related blocks: the source would have been among them

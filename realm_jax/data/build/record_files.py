@@ -4,9 +4,11 @@
 or maintext, url}; `parquet` with columns id, title, text, as Hugging Face's `wikimedia/wikipedia` has them.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -14,6 +16,9 @@ from realm_jax.config import ConfigError
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part, Progress
 from realm_jax.types import Record
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
 
 COLUMNS = ["id", "title", "text"]
 BATCH_ROWS = 1000
@@ -67,7 +72,8 @@ class Parquet:
         del folder, progress
         planned = []
         for file in self.files:
-            metadata = _open(file).metadata
+            with _opened(file) as table:
+                metadata = table.metadata
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             shares = file.stat().length / max(1, sum(sizes))
             planned += [Part([(str(file), i, i + 1)], int(size * shares)) for i, size in enumerate(sizes)]
@@ -112,20 +118,23 @@ def _is_broken(text: str) -> bool:
 
 def _rows(part: Part) -> Iterator[dict]:
     for file, start, limit in part.pieces:
-        table = _open(epath.Path(file))
-        for batch in table.iter_batches(BATCH_ROWS, row_groups=range(start, limit), columns=COLUMNS):
-            yield from batch.to_pylist()
+        with _opened(epath.Path(file)) as table:
+            for batch in table.iter_batches(BATCH_ROWS, row_groups=range(start, limit), columns=COLUMNS):
+                yield from batch.to_pylist()
 
 
-def _open(file: epath.Path):
+@contextlib.contextmanager
+def _opened(file: epath.Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
+    """A table for a `with` block; raises ConfigError for a file that is none."""
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.ParquetFile(file.open("rb"))
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"{file}: is no parquet file ({error}): download it again") from error
-    missing = [name for name in COLUMNS if name not in table.schema_arrow.names]
-    if missing:
-        raise ConfigError(f"{file}: has no column {missing[0]!r}: it needs id, title and text")
-    return table
+    with contextlib.ExitStack() as stack:
+        try:
+            table = pyarrow.parquet.ParquetFile(stack.enter_context(file.open("rb")))
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"{file}: is no parquet file ({error}): download it again") from error
+        missing = [name for name in COLUMNS if name not in table.schema_arrow.names]
+        if missing:
+            raise ConfigError(f"{file}: has no column {missing[0]!r}: it needs id, title and text")
+        yield table
