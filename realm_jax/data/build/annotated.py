@@ -4,7 +4,6 @@ Three forms: its source (gzip TFRecord files with byte offsets of sentences and 
 tensorflow-datasets, `documents` or `sentences`, as TFRecord or array_record. Also `wikipedia`, prepared so.
 """
 
-import gzip
 import io
 import pathlib
 import struct
@@ -65,7 +64,7 @@ def examples_of(file: epath.Path) -> Iterator[bytes]:
             yield reader.read()
         reader.close()
         return
-    with file.open("rb") as raw, gzip.open(raw) if file.name.endswith(".gz") else raw as opened:
+    with parts.open_plain(file) as opened:
         try:
             while (data := _next(opened)) is not None:
                 yield data

@@ -5,6 +5,7 @@ gzip files of whole records, into the folder of the plan.
 """
 
 import bz2
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -20,6 +21,7 @@ from realm_jax.config import ConfigError
 
 READ_BYTES = 1 << 20
 SPILL_LEVEL = 1  # of gzip: the spill is read once, and soon
+UNPACK = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 Progress = Callable[[int, int | None], None]
@@ -41,20 +43,21 @@ class Part:
         return cls([tuple(piece) for piece in values["pieces"]], values["input_bytes"])
 
 
-def open_plain(file: epath.PathLike) -> io.BufferedIOBase:
-    """Opens a file that may be compressed (.gz, .bz2, .xz) for reading its plain bytes."""
-    raw = epath.Path(file).open("rb")
-    name = str(file)
-    if name.endswith(".gz"):
-        return gzip.open(raw)
-    if name.endswith(".bz2"):
-        return bz2.open(raw)
-    return lzma.open(raw) if name.endswith(".xz") else raw
+@contextlib.contextmanager
+def open_plain(file: epath.PathLike) -> Iterator[io.BufferedIOBase]:
+    """The plain bytes of a file that may be compressed (.gz, .bz2, .xz), for a `with` block."""
+    unpack = UNPACK.get(epath.Path(file).suffix)
+    with epath.Path(file).open("rb") as raw:
+        if unpack is None:
+            yield raw
+        else:
+            with unpack(raw) as plain:
+                yield plain
 
 
 def is_compressed(file: epath.PathLike) -> bool:
     """Whether `open_plain` unpacks it."""
-    return str(file).endswith((".gz", ".bz2", ".xz"))
+    return epath.Path(file).suffix in UNPACK
 
 
 def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> list[Part]:
@@ -161,9 +164,8 @@ def as_json(parts: list[Part]) -> list[dict]:
 
 
 def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
-    opener = gzip.open if str(file).endswith(".gz") else lzma.open if str(file).endswith(".xz") else bz2.open
     good = 0
-    with opener(raw) as opened:
+    with UNPACK[file.suffix](raw) as opened:
         while True:
             try:
                 block = opened.read(READ_BYTES)
