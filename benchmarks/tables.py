@@ -8,7 +8,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
-from realm_jax.training.ablation_table import MEASURES
+from realm_jax.training.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
@@ -142,26 +142,8 @@ def _answers(values: dict) -> str:
 
 
 def _ablations(values: dict) -> str:
-    rows = list(values.values())
-    measures = [m for m in MEASURES if m in rows[0]]
-    headings = [MEASURES[m][0] for m in measures]
-    columns = ["paper EM", "paper R@5", *headings, *(f"{h} − REALM's" for h in headings), "index age", "seeds"]
-    lines = [
-        "**Ablations** (percent; R@k is the retriever's before fine-tuning; the paper's: Natural Questions dev)",
-        "",
-    ]
-    lines += [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    for row in rows:
-        cells = [f"{x:.1f}" for x in row["paper"]] if row["paper"] else ["", ""]
-        cells += [f"{100 * row[m]['mean']:.1f}" for m in measures]
-        for measure in measures:
-            d = row.get(f"{measure} minus REALM's")
-            shown = f"{100 * d['mean']:+.1f} ±{100 * d['half_width']:.1f} {d.get('verdict', '')}".strip() if d else ""
-            cells.append(shown)
-        lines.append(
-            f"| {row['label']} | " + " | ".join(cells) + f" | {row['index_age_steps']} | {len(row['seeds'])} |"
-        )
-    return "\n".join(lines)
+    title = "**Ablations** (percent; R@k is the retriever's before fine-tuning; the paper's: Natural Questions dev)"
+    return f"{title}\n\n{markdown(values)}"
 
 
 def _finetune_step(values: dict) -> str:

@@ -1,5 +1,6 @@
 """The table of an ablation: means and intervals over seeds against textbook figures, and the verdicts."""
 
+import json
 import math
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig
 from realm_jax.training.ablate import index_ages
-from realm_jax.training.ablation_table import effect, over_seeds, table, verdict
+from realm_jax.training.ablation_table import effect, figures, markdown, over_seeds, table, verdict
 from realm_jax.training.arms import Arm
 
 
 def result(exact_match, recall, age=5.0):
     values = {"exact_match": exact_match, "recall@5": recall, "recall@1": [x // 2 for x in recall]}
-    return {"values": values, "index_age_steps": {"mean": age, "most": 9}}
+    return {"values": values, "index_age_steps": {"mean": age, "most": 9}, "seconds": 60}
 
 
 def test_interval_over_seeds_is_students_t():
@@ -72,6 +73,21 @@ def test_table_has_the_papers_figures_beside_ours():
     assert stale[6].startswith("-50.0 ±") and stale[6].endswith(" held")
     assert stale[7] == stale[8] == "+0.0 ±0.0 within noise" and stale[9] == "150"
     assert own[1:3] == ["", ""] and own[6] == "+0.0 ±0.0"  # no verdict where the paper has no figure
+
+
+def test_figures_survive_json_and_give_the_same_table():
+    config, finetune = Config(corpus=CorpusConfig("x")), FinetuneConfig()
+    arms = {
+        "realm": Arm("REALM", config, finetune, paper=(38.2, 38.5)),
+        "stale": Arm("stale", config, finetune, paper=(28.7, 15.1)),
+    }
+    right, half = [1] * 4, [1, 0, 1, 0]
+    results = {"realm": {s: result(right, right) for s in (0, 1, 2)}, "stale": {1: result(half, right)}}
+    found = figures(arms, results)
+    assert found["stale"]["exact_match minus REALM's"]["by_seed"] == {1: -0.5}
+    assert "half_width" not in found["stale"]["exact_match"] and found["realm"]["exact_match"]["half_width"] == 0.0
+    assert markdown(json.loads(json.dumps(found, allow_nan=False))) == markdown(found)
+    assert table(arms, results).startswith(markdown(found))
 
 
 def test_index_ages_come_from_the_history():
