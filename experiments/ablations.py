@@ -124,6 +124,6 @@ def get_arms() -> dict[str, Arm]:
     }
     for blocks in (1, 20, 50):
         arms[f"reads_{blocks}"] = Arm(
-            f"reads {blocks} blocks", config, tuned(inference_blocks=blocks), reader_of="realm"
+            f"blocks read: {blocks}", config, tuned(inference_blocks=blocks), reader_of="realm"
         )
     return arms
