@@ -198,6 +198,7 @@ RENDERERS = {
     "nano": _nano,
     "squad_recall": _squad,
     "squad_answers": _answers,
+    "squad_more_steps": _answers,
     "small_answers": _answers,
     "ablations": _ablations,
     "squad_ablations": _ablations,
