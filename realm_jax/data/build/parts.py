@@ -46,13 +46,9 @@ class Part:
 @contextlib.contextmanager
 def open_plain(file: epath.PathLike) -> Iterator[io.BufferedIOBase]:
     """The plain bytes of a file that may be compressed (.gz, .bz2, .xz), for a `with` block."""
-    unpack = UNPACK.get(epath.Path(file).suffix)
-    with epath.Path(file).open("rb") as raw:
-        if unpack is None:
-            yield raw
-        else:
-            with unpack(raw) as plain:
-                yield plain
+    unpack = UNPACK.get(epath.Path(file).suffix, contextlib.nullcontext)
+    with epath.Path(file).open("rb") as raw, unpack(raw) as plain:
+        yield plain
 
 
 def is_compressed(file: epath.PathLike) -> bool:
