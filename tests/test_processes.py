@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.index.claims import OWNER
+from realm_jax.index.version_files import EMBEDDINGS
 from realm_jax.index.versions import IndexStore
 from realm_jax.training import phases
 
@@ -97,6 +99,19 @@ def drafts(workdir):
     return [folder for folder in folders if not (folder / "manifest.json").exists()]
 
 
+def hold_in_mid_build(workdir, builder):
+    """Stops a builder whose draft is claimed and has embeddings; None, and the builder goes on, at any other moment."""
+    if not drafts(workdir):
+        return None
+    builder.send_signal(signal.SIGSTOP)
+    os.waitpid(builder.pid, os.WUNTRACED)  # it stands still
+    for draft in drafts(workdir):
+        if (draft / OWNER).exists() and (draft / EMBEDDINGS).exists():
+            return draft
+    builder.send_signal(signal.SIGCONT)
+    return None
+
+
 def steps_saved(workdir) -> set[int]:
     folder = pathlib.Path(workdir.phase("pretrain") / "checkpoints")
     return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
@@ -114,8 +129,8 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     wait_for(lambda: (workdir.phase("pretrain") / "checkpoints").exists(), builder)  # it is ready
     trainer = start("training.pretrain", workdir)
     wait_for(lambda: store.latest() is not None, builder, trainer)
-    (draft,) = wait_for(lambda: drafts(workdir), builder, trainer)
-    kill(builder)  # in mid-build
+    draft = wait_for(lambda: hold_in_mid_build(workdir, builder), builder, trainer)
+    kill(builder)
     assert not (draft / "manifest.json").exists()
     before = last_line(workdir)
     wait_for(lambda: last_line(workdir) >= before + 20, trainer)  # the trainer goes on
