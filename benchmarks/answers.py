@@ -25,21 +25,22 @@ def main() -> None:
     parser.add_argument("finetunings", nargs="+", help="names, each with its own questions or --test")
     parser.add_argument("--workdir", required=True, type=pathlib.Path)
     parser.add_argument("--test", help="questions of those that name none")
+    parser.add_argument("--note", default="", help="how the run was made, for the reader of the result")
     parser.add_argument("--baseline", default="bm25,random,ict,pretrained,frequent,closed_book")
     flags = parser.parse_args()
-    rows, right = {}, {}
+    rows, right, first = {}, {}, {}
     for item in flags.finetunings:
         name, _, questions = item.partition("=")
         rows[name], right[name] = evaluate(flags, name, questions or flags.test)
-    first = next(iter(right))
-    for name, values in right.items():
-        if name != first and len(values) == len(right[first]):
-            difference = paired(np.array(right[first]), np.array(values))
-            rows[first][f"minus {name}"] = {"mean": difference.mean, "low": difference.low, "high": difference.high}
+        other = first.setdefault(questions, name)
+        if other != name:
+            difference = paired(np.array(right[other]), np.array(right[name]))
+            values = {"mean": difference.mean, "low": difference.low, "high": difference.high}
+            rows[other][f"minus {name}"] = values
     seconds = (
         json.loads((flags.workdir / "seconds.json").read_text()) if (flags.workdir / "seconds.json").exists() else {}
     )
-    print(write_result(flags.name, {"finetunings": rows, "pretraining_seconds": seconds}))
+    print(write_result(flags.name, {"finetunings": rows, "pretraining_seconds": seconds}, flags.note))
     print(json.dumps(rows, indent=1))
 
 

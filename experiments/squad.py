@@ -32,14 +32,14 @@ def get_config() -> Config:
             steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, null_weight=0.2, checkpoint_every=200
         ),
         pretrain=PretrainConfig(
-            steps=200,
+            steps=600,
             batch_size=16,
             num_candidates=5,
             query_len_tokens=48,
             learning_rate=1e-4,
             retriever_learning_rate=3e-5,
             index_refresh_every=50,
-            retriever_warmup_steps=50,
+            retriever_warmup_steps=200,
             eval_examples=256,
             checkpoint_every=100,
         ),
