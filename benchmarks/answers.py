@@ -4,10 +4,11 @@
 
 Evaluates the named fine-tunings of a run (`python -m realm_jax.eval --baseline=…`) and keeps their figures in
 benchmarks/results/NAME.json, with what the run's parts took. Where several answered the same questions, the first minus
-each other, paired by question.
+each other, paired by question: exact match, and recall@5 of the retriever before fine-tuning.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -28,15 +29,16 @@ def main() -> None:
     parser.add_argument("--note", default="", help="how the run was made, for the reader of the result")
     parser.add_argument("--baseline", default="bm25,random,ict,pretrained,frequent,closed_book")
     flags = parser.parse_args()
-    rows, right, first = {}, {}, {}
+    rows, by_question, first = {}, {}, {}
     for item in flags.finetunings:
         name, _, questions = item.partition("=")
-        rows[name], right[name] = evaluate(flags, name, questions or flags.test)
+        rows[name], by_question[name] = evaluate(flags, name, questions or flags.test)
         other = first.setdefault(questions, name)
         if other != name:
-            difference = paired(np.array(right[other]), np.array(right[name]))
-            values = {"mean": difference.mean, "low": difference.low, "high": difference.high}
-            rows[other][f"minus {name}"] = values
+            rows[other][f"minus {name}"] = {
+                figure: dataclasses.asdict(paired(ours, by_question[name][figure]))
+                for figure, ours in by_question[other].items()
+            }
     seconds = (
         json.loads((flags.workdir / "seconds.json").read_text()) if (flags.workdir / "seconds.json").exists() else {}
     )
@@ -44,8 +46,8 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict, list[float]]:
-    """Figures of one fine-tuning, and whether each question was answered right."""
+def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Figures of one fine-tuning, and those that are compared for each question: 1 if right or found, else 0."""
     is_regex = '"answer_regex"' in pathlib.Path(questions).read_text()[:10_000]
     baseline = flags.baseline.replace("frequent,", "") if is_regex else flags.baseline
     command = [sys.executable, "-m", "realm_jax.eval", f"--workdir={flags.workdir}", f"--dataset={questions}"]
@@ -70,7 +72,11 @@ def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict
         "finetuning_seconds": round(metrics[-1]["time"] - metrics[0]["time"]),
         "evaluation_seconds": results["facts"]["seconds"],
     }
-    return figures, [float(line["is_correct"]) for line in lines]
+    ranks = np.array(json.loads((folder / "answer_ranks.json").read_text())["before fine-tuning"])
+    return figures, {
+        "exact_match": np.array([float(line["is_correct"]) for line in lines]),
+        "recall@5": ((ranks >= 0) & (ranks < 5)).astype(float),
+    }
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PACKAGES = ("jax", "flax", "scann", "numpy")
 
 def write_result(name: str, values: dict, note: str = "") -> Path:
     """Writes `benchmarks/results/NAME.json` over the last result of that name, and returns its path."""
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--note=")]  # it stands above
     result = {
         "name": name,
         "note": note,
@@ -23,7 +24,7 @@ def write_result(name: str, values: dict, note: str = "") -> Path:
         "commit": _commit(),
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
-        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *arguments]),
         "values": values,
     }
     RESULTS.mkdir(exist_ok=True)
