@@ -44,7 +44,8 @@ def _commit() -> str:
 
 def _hardware() -> dict:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": _cpu_model(), "cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30, 1)}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # ours, of them all
+    return {"cpu": _cpu_model(), "cores": cores, "memory_gib": round(memory_bytes / 2**30, 1)}
 
 
 def _cpu_model() -> str:
