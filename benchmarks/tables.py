@@ -40,7 +40,8 @@ def tables(names: Iterable[str]) -> str:
         file = HERE / "results" / f"{name}.json"
         if file.exists():
             result = json.loads(file.read_text())
-            hardware = f"{result['hardware']['cores']} cores, {result['hardware']['cpu']}"
+            cores = result["hardware"]["cores"]
+            hardware = f"{cores} core{'s' * (cores > 1)}, {result['hardware']['cpu']}"
             stamp = f"{result['date'][:10]}, commit {result['commit'][:8]}, {hardware}"
             note = f" {result['note']}" if result["note"] else ""
             parts.append(f"{RENDERERS[name](result['values'])}\n\n<sub>`{result['command']}`; {stamp}.{note}</sub>\n")
@@ -136,8 +137,12 @@ def _answers(values: dict) -> str:
             interval = f"{100 * shown['mean']:.1f} ({100 * shown['low']:.1f} to {100 * shown['high']:.1f})"
             lines.append(f"| {name}, {system} | {interval} | {recall} | {row['questions']:,} | {seconds} |")
         for other, d in ((k, v) for k, v in row.items() if k.startswith("minus ")):
-            shown = f"{100 * d['mean']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})"
-            lines.append(f"| {name} {other} | {shown} | | {row['questions']:,} | |")
+            exact_match, recall = (
+                f"{100 * d[figure]['mean']:+.1f} ({100 * d[figure]['low']:+.1f} to {100 * d[figure]['high']:+.1f})"
+                for figure in ("exact_match", "recall@5")
+            )
+            recall = f"{recall} before fine-tuning"
+            lines.append(f"| {name} {other} | {exact_match} | {recall} | {row['questions']:,} | |")
     return "\n".join(lines)
 
 
