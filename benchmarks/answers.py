@@ -14,9 +14,9 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 from report import write_result
 
+from realm_jax.eval.openqa import ZERO_SHOT
 from realm_jax.scores.bootstrap import paired
 
 
@@ -32,7 +32,8 @@ def main() -> None:
     rows, by_question, first = {}, {}, {}
     for item in flags.finetunings:
         name, _, questions = item.partition("=")
-        rows[name], by_question[name] = evaluate(flags, name, questions or flags.test)
+        questions = questions or flags.test
+        rows[name], by_question[name] = evaluate(flags, name, questions)
         other = first.setdefault(questions, name)
         if other != name:
             rows[other][f"minus {name}"] = {
@@ -46,7 +47,7 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict, dict[str, np.ndarray]]:
+def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict, dict[str, list[int]]]:
     """Figures of one fine-tuning, and those that are compared for each question: 1 if right or found, else 0."""
     is_regex = '"answer_regex"' in pathlib.Path(questions).read_text()[:10_000]
     baseline = flags.baseline.replace("frequent,", "") if is_regex else flags.baseline
@@ -72,10 +73,10 @@ def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict
         "finetuning_seconds": round(metrics[-1]["time"] - metrics[0]["time"]),
         "evaluation_seconds": results["facts"]["seconds"],
     }
-    ranks = np.array(json.loads((folder / "answer_ranks.json").read_text())["before fine-tuning"])
+    ranks = json.loads((folder / "answer_ranks.json").read_text())[ZERO_SHOT]
     return figures, {
-        "exact_match": np.array([float(line["is_correct"]) for line in lines]),
-        "recall@5": ((ranks >= 0) & (ranks < 5)).astype(float),
+        "exact_match": [int(line["is_correct"]) for line in lines],
+        "recall@5": [int(0 <= rank < 5) for rank in ranks],
     }
 
 

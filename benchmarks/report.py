@@ -16,7 +16,8 @@ PACKAGES = ("jax", "flax", "scann", "numpy")
 
 def write_result(name: str, values: dict, note: str = "") -> Path:
     """Writes `benchmarks/results/NAME.json` over the last result of that name, and returns its path."""
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--note=")]  # it stands above
+    said_above = ("--note", note, f"--note={note}")
+    arguments = [argument for argument in sys.argv[1:] if argument not in said_above]
     result = {
         "name": name,
         "note": note,

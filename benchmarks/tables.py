@@ -130,20 +130,24 @@ def _answers(values: dict) -> str:
     lines += ["| fine-tuning, system | exact match | recall@5 | questions | seconds |", "|---|---:|---:|---:|---:|"]
     for name, row in values["finetunings"].items():
         for system, of in row["systems"].items():
-            shown = of["exact_match"]
             recall = row["recall"].get(system, {}).get("recall@5")
             recall = "" if recall is None else f"{100 * recall:.1f}"
             seconds = row["finetuning_seconds"] if system == "fine-tuned" else ""
-            interval = f"{100 * shown['mean']:.1f} ({100 * shown['low']:.1f} to {100 * shown['high']:.1f})"
-            lines.append(f"| {name}, {system} | {interval} | {recall} | {row['questions']:,} | {seconds} |")
+            exact_match = _interval(of["exact_match"])
+            lines.append(f"| {name}, {system} | {exact_match} | {recall} | {row['questions']:,} | {seconds} |")
         for other, d in ((k, v) for k, v in row.items() if k.startswith("minus ")):
             exact_match, recall = (
-                f"{100 * d[figure]['mean']:+.1f} ({100 * d[figure]['low']:+.1f} to {100 * d[figure]['high']:+.1f})"
-                for figure in ("exact_match", "recall@5")
+                _interval(d["exact_match"], "+"),
+                f"{_interval(d['recall@5'], '+')} before fine-tuning",
             )
-            recall = f"{recall} before fine-tuning"
             lines.append(f"| {name} {other} | {exact_match} | {recall} | {row['questions']:,} | |")
     return "\n".join(lines)
+
+
+def _interval(of: dict, sign: str = "") -> str:
+    """In percent, the mean with the ends of its interval; `sign` "+" for a difference."""
+    mean, low, high = (f"{100 * of[end]:{sign}.1f}" for end in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _ablations(values: dict) -> str:
