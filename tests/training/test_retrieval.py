@@ -12,7 +12,6 @@ import pytest
 from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.corpus import build
-from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index.build_version import build_version
 from realm_jax.index.versions import IndexStore
@@ -92,34 +91,6 @@ def test_own_block_is_known_by_its_text_in_another_corpus(tiny_run, tmp_path):
 
 def _no_spans(sentences: list[str], title: str) -> list[list[Span]]:
     return [[] for _ in sentences]
-
-
-@pytest.mark.parametrize("search", ["exact", "scann", "lsh"])
-def test_recorded_candidates_never_contain_the_source_block(new_run, search):
-    run = Run(new_run(index={"search": search}))
-    sentences = MaskedSentences(
-        run.data.text, run.data.special, run.config.pretrain, run.config.corpus.heldout_fraction
-    )
-    size = run.config.pretrain.batch_size
-    examples = Examples(len(sentences), sentences.example, run.config.seed)
-    params = parallel.replicate(run.params)
-    stream = run.task.stream({})
-    hits = 0
-    try:
-        for number in range(1, 9):
-            stream.take(params)
-            state = stream.state()
-            assert state["position"] == number
-            candidates = np.array(state["candidates"])
-            sources = examples.batch(number, size).source_block[:, None]
-            assert candidates.shape == (size, run.config.pretrain.num_candidates - 1)
-            assert not (candidates == sources).any()
-            ids = [run.data.text.block(source).source_id for source in sources[:, 0]]
-            related = run.data.text.blocks_of(ids)
-            hits += sum(c in related[i] for row, i in zip(candidates.tolist(), ids, strict=True) for c in row)
-    finally:
-        stream.close()
-    assert hits  # the search does find related blocks: the source would have been among them
 
 
 def take(stream, params, number):
