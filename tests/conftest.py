@@ -26,6 +26,16 @@ def cache(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For models so small that compiling is all the time they take."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory):
     """The first articles of the mini-corpus, as JSON lines."""
