@@ -1,10 +1,11 @@
-"""Anonymous memory per block of a process that holds an open corpus and a search over it.
+"""Bytes per block: a corpus on disk, and the anonymous memory of building a search and of holding corpus and search.
 
-Builds a corpus of synthetic blocks through the real writer, then opens it in fresh processes with random bfloat16
-embeddings of 128 dimensions, once with the exact search and once with ScaNN, and reads `Anonymous` from
+Builds a corpus of synthetic blocks through the real writer, then, in fresh processes, the files of the exact search and
+of ScaNN over random bfloat16 embeddings of 128 dimensions, and opens each beside the corpus. Memory is `Anonymous` of
 /proc/self/smaps_rollup: file pages of memory maps, which the kernel may drop at any time, are not in it. Linux only.
 
     python benchmarks/corpus_memory.py --blocks=1000000
+    python benchmarks/corpus_memory.py --blocks=200000 --sentences=8 --words=26 --spans=2 --name=long_blocks_memory
 """
 
 import argparse
@@ -14,8 +15,8 @@ import multiprocessing
 import pathlib
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -30,25 +31,43 @@ from realm_jax.types import Record, Span
 
 DIM = 128
 NUM_WORDS = 20_000
-BLOCK_LEN_TOKENS = 96
 BLOCKS_PER_RECORD = 2
-SENTENCE_WORDS = 20
 BATCH = 256
+NOTE = "Embeddings are random and bfloat16: they show memory, not how well a search finds."
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What every block is made of."""
+
+    sentences: int
+    words: int
+    """Of a sentence; with its full stop it has one wordpiece more."""
+    spans: int
+    """Of a sentence: its first words, each a span."""
+
+    @property
+    def length(self) -> int:
+        """In wordpieces, with a title of one and three special ones."""
+        return self.sentences * (self.words + 1) + 4
 
 
 def main() -> None:
     """Builds, measures and writes benchmarks/results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=1_000_000, help="blocks of the synthetic corpus")
-    num_blocks = parser.parse_args().blocks
+    parser.add_argument("--sentences", type=int, default=4, help="of a block")
+    parser.add_argument("--words", type=int, default=20, help="of a sentence")
+    parser.add_argument("--spans", type=int, default=1, help="salient spans of a sentence")
+    parser.add_argument("--name", default="corpus_memory", help="of the result")
+    flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        values = _in_fresh_process(_build, folder, num_blocks)
+        values = _in_fresh_process(_build, folder, flags.blocks, Shape(flags.sentences, flags.words, flags.spans))
         for kind in ("exact", "scann"):
             values |= _in_fresh_process(_prepare, folder, kind)
             values |= _in_fresh_process(_measure, folder, kind)
-    note = "Embeddings are random: they show memory, not how well a search finds."
-    report.write_result("corpus_memory", values, note)
+    report.write_result(flags.name, values, NOTE)
     for name, value in values.items():
         print(f"{name:45} {value}")
 
@@ -59,22 +78,20 @@ def _in_fresh_process(function: Callable[..., dict], *args) -> dict:
         return pool.submit(function, *args).result()
 
 
-def _build(folder: pathlib.Path, num_blocks: int) -> dict:
+def _build(folder: pathlib.Path, num_blocks: int, shape: Shape) -> dict:
     words = [f"w{i}" for i in range(NUM_WORDS)]
     vocab = {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words])}
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    start = time.monotonic()
     corpus = build(
-        _records(num_blocks // BLOCKS_PER_RECORD, words),
+        _records(num_blocks // BLOCKS_PER_RECORD, words, shape),
         folder / "corpus",
         tokenizer=tokenizer,
-        tag=lambda sentences, title: [[Span(0, sentence.index(" "), "ENTITY")] for sentence in sentences],
-        block_len_tokens=BLOCK_LEN_TOKENS,
-        description={"source": "synthetic", "fingerprint": "", "tagger": "first word"},
+        tag=lambda sentences, title: [_first_words(sentence, shape.spans) for sentence in sentences],
+        block_len_tokens=shape.length + shape.words // 2,  # one sentence more does not fit
+        description={"source": "synthetic", "fingerprint": "", "tagger": "first words"},
     )
-    seconds = time.monotonic() - start
     with open(folder / "embeddings.bin", "wb") as file:
         rng = np.random.default_rng(1)
         for first in range(0, corpus.num_blocks, 1 << 16):
@@ -84,30 +101,42 @@ def _build(folder: pathlib.Path, num_blocks: int) -> dict:
     return {
         "blocks": corpus.num_blocks,
         "mean block length in wordpieces": round(float(corpus.lengths.mean()), 1),
-        "blocks built per second": round(corpus.num_blocks / seconds),
+        "mean spans of a block": round(sum(len(s.spans) for s in corpus.segments) / corpus.num_blocks, 1),
         "corpus on disk, bytes a block": round(size / corpus.num_blocks),
     }
 
 
-def _records(num: int, words: list[str]) -> Iterator[Record]:
+def _records(num: int, words: list[str], shape: Shape) -> Iterator[Record]:
     rng = np.random.default_rng(0)
-    sentences_per_block = (BLOCK_LEN_TOKENS - 4) // (SENTENCE_WORDS + 1)
     for i in range(num):
-        drawn = rng.integers(NUM_WORDS, size=(BLOCKS_PER_RECORD * sentences_per_block, SENTENCE_WORDS)).tolist()
+        drawn = rng.integers(NUM_WORDS, size=(BLOCKS_PER_RECORD * shape.sentences, shape.words)).tolist()
         text = "\n".join(" ".join(words[j].capitalize() for j in sentence) + "." for sentence in drawn)
         yield Record(f"record-{i}", words[i % NUM_WORDS], text)
 
 
+def _first_words(sentence: str, count: int) -> list[Span]:
+    spans, start = [], 0
+    for word in sentence.split(" ")[:count]:
+        spans.append(Span(start, start + len(word), "ENTITY"))
+        start += len(word) + 1
+    return spans
+
+
 def _prepare(folder: pathlib.Path, kind: str) -> dict:
     (folder / kind).mkdir()
-    facts = build_search_files(kind, _embeddings(folder), folder / kind, IndexConfig())
-    return {f"{kind}: {name}": value for name, value in facts.items() if not name.startswith("recall")}
+    embeddings = _embeddings(folder)
+    _warm_up(folder)
+    baseline = _anonymous_bytes()
+    with _peak() as peak:
+        facts = build_search_files(kind, embeddings, folder / kind, IndexConfig())
+    found = {f"{kind}: {name}": value for name, value in facts.items() if name not in ("blocks", "recall_at_5")}
+    if facts:
+        found[f"{kind}: anonymous bytes a block in a build"] = round((peak[0] - baseline) / len(embeddings), 1)
+    return found
 
 
 def _measure(folder: pathlib.Path, kind: str) -> dict:
-    warm_up = np.ones((BATCH, DIM), ml_dtypes.bfloat16)
-    (folder / "warm-up").mkdir(exist_ok=True)
-    open_search("exact", warm_up, live=None, folder=folder / "warm-up", config=IndexConfig()).search(warm_up, 8)
+    _warm_up(folder)
     rng = np.random.default_rng(2)
     baseline = _anonymous_bytes()
     with _peak() as peak:
@@ -115,18 +144,21 @@ def _measure(folder: pathlib.Path, kind: str) -> dict:
         live = corpus.is_live(np.arange(corpus.num_blocks))
         search = open_search(kind, _embeddings(folder), live=live, folder=folder / kind, config=IndexConfig())
         longest = int(corpus.lengths.max())
-        start = time.monotonic()
         for _ in range(5):
             ids, _ = search.search(rng.standard_normal((BATCH, DIM), np.float32), 8)
             corpus.embedder_tokens(ids, longest)
             corpus.block_hashes(ids)
-        seconds = time.monotonic() - start
         used = _anonymous_bytes() - baseline
     return {
         f"{kind}: anonymous bytes a block": round(used / corpus.num_blocks, 1),
         f"{kind}: anonymous bytes a block at the peak": round((peak[0] - baseline) / corpus.num_blocks, 1),
-        f"{kind}: searches and gathers per second": round(5 * BATCH / seconds),
     }
+
+
+def _warm_up(folder: pathlib.Path) -> None:
+    """JAX takes its own memory, which no number of blocks changes."""
+    rows = np.ones((BATCH, DIM), ml_dtypes.bfloat16)
+    open_search("exact", rows, live=None, folder=folder, config=IndexConfig()).search(rows, 8)
 
 
 def _embeddings(folder: pathlib.Path) -> np.ndarray:

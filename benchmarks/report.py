@@ -1,4 +1,4 @@
-"""Keeps a measurement with what is needed to judge it: date, commit, hardware, versions, command line."""
+"""Keeps a measurement with what is needed to judge it: date, commit, hardware, versions, command line, paths."""
 
 import datetime
 import importlib.metadata
@@ -10,12 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from depends import PATHS, RESULTS
+
 PACKAGES = ("jax", "flax", "scann", "numpy")
 
 
 def write_result(name: str, values: dict, note: str = "") -> Path:
-    """Writes `benchmarks/results/NAME.json` over the last result of that name, and returns its path."""
+    """Writes `benchmarks/results/NAME.json` over the last result of that name, and returns its path.
+
+    The running script has to be in `depends.PATHS`.
+    """
     said_above = ("--note", note, f"--note={note}")
     arguments = [argument for argument in sys.argv[1:] if argument not in said_above]
     result = {
@@ -26,6 +30,7 @@ def write_result(name: str, values: dict, note: str = "") -> Path:
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *arguments]),
+        "depends_on": PATHS[Path(sys.argv[0]).stem],
         "values": values,
     }
     RESULTS.mkdir(exist_ok=True)

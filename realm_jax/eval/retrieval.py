@@ -1,8 +1,8 @@
 """Zero-shot retrieval of every state of a run, and of BM25, in one table.
 
 Questions that name their passage count distinct passages, each as its best block, whatever the length of blocks; for
-others a block with an answer is right. Without questions, held-out sentences are the queries: the plain sentence -> its
-own block, and the hard one.
+others a block with an answer is right. Without questions, held-out sentences are the queries and their own block is
+right: plain, and hard, with a salient span masked and the title's words taken out.
 """
 
 import dataclasses

@@ -12,6 +12,9 @@ from realm_jax.workdir import Workdir, read_json_lines
 STYLES = ("-", "--")  # where two curves are one, both are seen
 POINTS = 200
 """Most points of a curve; more lines of metrics are averaged."""
+PLAIN_AND_HARD = (
+    "Plain: the sentence as it is; hard: with a salient span masked and the words of its article's title taken out."
+)
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,7 @@ def _averaged(points: np.ndarray) -> np.ndarray:
 def _recall(by_version: Mapping[str, Mapping[str, float]]) -> Plot:
     text = (
         "Share of held-out sentences whose own block is found first, or among the first five, with the weights and the "
-        "index of each version: the sentence as it is (plain), and with a span masked and its title's words taken out "
-        "(hard)."
+        f"index of each version. {PLAIN_AND_HARD}"
     )
     kinds = [f"{kind}_recall@{k}" for kind in ("plain", "hard") for k in (1, 5)]
 

@@ -7,7 +7,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from realm_jax import page
-from realm_jax.eval.run_plots import Plot
+from realm_jax.eval.run_plots import PLAIN_AND_HARD, Plot
 from realm_jax.progress import clock
 
 PLOTS = "plots"
@@ -75,7 +75,7 @@ def _states(states: Mapping[str, dict]) -> list[str]:
         if any(cells):
             shown = (f"{cell['mean']:.3f} ±{cell['half_width']:.3f}" if cell else "" for cell in cells)
             lines.append(_row((label, *shown, str(cells[-1]["n"]) if cells[-1] else "")))
-    lines += ["", "After ICT means: as pre-training starts."]
+    lines += ["", f"Recall is of a sentence's own block. {PLAIN_AND_HARD}", "After ICT means: as pre-training starts."]
     return [*lines, "Random blocks are the same for every state."]
 
 

@@ -1,7 +1,7 @@
 """How well an embedder finds the blocks of held-out sentences: watched at every index version.
 
-Two figures that need no questions: the plain sentence -> the block it was cut from, and the hard one, the same sentence
-with a salient span masked and all words of its article's title removed.
+Two figures that need no questions: the share of plain sentences that find the block they were cut from, and of hard
+ones, the same sentences with a salient span masked and the words of their article's title taken out.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class Probe:
     """Held-out sentences as queries, and the blocks they were cut from."""
 
     plain: Tokens
-    """[batch, tokens]"""
+    """[batch, tokens]: the sentences as they are."""
     hard: Tokens
-    """[batch, tokens]"""
+    """[batch, tokens]: with a salient span masked and the title's wordpieces taken out."""
     own_block: np.ndarray
     """int64 [batch]"""
 

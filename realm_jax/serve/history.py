@@ -7,7 +7,7 @@ import time
 from markdown_it import MarkdownIt
 
 from realm_jax import page
-from realm_jax.eval.run_plots import finetuning_plots, run_plots
+from realm_jax.eval.run_plots import PLAIN_AND_HARD, finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
 from realm_jax.index.versions import IndexStore
 from realm_jax.workdir import Workdir
@@ -76,6 +76,7 @@ def _index(store: IndexStore, name: str) -> list[str]:
     header = ["when", "event", "version", "adopted at step", "seconds to build"]
     return [
         *parts,
+        f"<p>Recall is of a held-out sentence's own block. {html.escape(PLAIN_AND_HARD)}</p>",
         f"<h4>{html.escape(name)}: events{more}</h4>",
         page.table(header, shown, ["when", "event", "version"]),
     ]

@@ -50,13 +50,36 @@ def test_calculated_figures():
     assert f"refresh {refresh / 1e14 / 3600:.1f}" in PAGE.replace("\n", " ")
 
 
+def memory_row(what: str) -> str:
+    """A row of the table of memory."""
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {what} |")]
+    return row
+
+
 def test_calculated_bytes():
-    memory = result("corpus_memory")
-    on_disk, hashes = memory["corpus on disk, bytes a block"], memory["scann: anonymous bytes a block"]
     assert result("convert_published")["parameters"] == PARAMETERS
-    for size in (PARAMETERS * 12, PARAMETERS * 4, BLOCKS * 512, BLOCKS * 256, BLOCKS * on_disk, BLOCKS * hashes):
-        assert f"{size / 1e9:.1f} GB" in PAGE
-    assert f"{on_disk:,} bytes a block" in PAGE and f"{hashes:.0f} bytes a block" in PAGE
+    for size in (PARAMETERS * 12, PARAMETERS * 4):
+        assert f"{size / 1e9:.1f} GB" in memory_row("parameters and optimizer")
+    for what in ("embeddings of one version", "exact search of a version"):  # float32, and bfloat16
+        assert f"| {BLOCKS * 512 / 1e9:.1f} GB ({BLOCKS * 256 / 1e9:.1f} GB)" in memory_row(what)
+    assert f"| {BLOCKS * 512 / 1e9:.1f} GB" in memory_row("exact search of an evaluation")
+
+
+def test_bytes_that_follow_from_measured_ones():
+    short, long = result("corpus_memory"), result("long_blocks_memory")
+    for what, figure in {"ScaNN, built": " in a build", "ScaNN, open": ""}.items():
+        measured = short[f"scann: anonymous bytes a block{figure}"]
+        assert f"measured: {measured:,.0f} bytes a block" in memory_row(what)
+        assert f"| {BLOCKS * measured / 1e9:.1f} GB" in memory_row(what)
+    for memory in (long, short):
+        on_disk = memory["corpus on disk, bytes a block"]
+        length, spans = memory["mean block length in wordpieces"], memory["mean spans of a block"]
+        assert f"{on_disk:,} bytes a block at {length:.0f} wordpieces and {spans:.0f} spans" in memory_row("corpus")
+        assert f"{BLOCKS * on_disk / 1e9:.1f} GB" in memory_row("corpus")
+    assert f"measured at {short['blocks']:,} synthetic blocks" in PAGE
+    built = long["scann: anonymous bytes a block in a build"]
+    fewer = f"ScaNN over {long['blocks']:,} takes {built:,.0f} bytes a block"
+    assert f"{long['blocks']:,} of the long ones" in PAGE and fewer in PAGE
 
 
 def test_measured_figures():

@@ -69,6 +69,32 @@ def test_an_answer_is_what_its_query_hides(judged):
         assert predicted.tolist() == answer[: len(predicted)].tolist() and len(predicted)
 
 
+def test_hard_sentences_lack_a_span_and_the_words_of_the_title(judged):
+    """What docs, reports and README call hard: the plain sentence but for a masked span and the title's wordpieces."""
+    config, data, heldout, _, _ = judged
+    probe, with_title, room = heldout.probe, 0, config.pretrain.query_len_tokens - 2
+    for own, plain, hard in zip(probe.own_block, wordpieces(probe.plain), wordpieces(probe.hard), strict=True):
+        body, title = data.knowledge.body(own).tolist(), data.knowledge.title(own).tolist()
+        sentences = [body[row["token_start"] : row["token_limit"]] for row in data.knowledge.sentences(own)]
+        (whole,) = [sentence for sentence in sentences if sentence[:room] == plain]
+        masked = with_a_mask(whole, hard.count(data.special.mask), data.special.mask)
+        assert hard in [[piece for piece in sentence if piece not in title][:room] for sentence in masked]
+        with_title += any(piece in title for piece in whole)
+    assert with_title
+
+
+def with_a_mask(sentence: list[int], length: int, mask: int) -> list[list[int]]:
+    """The sentence with each of its spans of this length masked."""
+    assert length > 0
+    starts = range(len(sentence) - length + 1)
+    return [sentence[:i] + [mask] * length + sentence[i + length :] for i in starts]
+
+
+def wordpieces(tokens) -> list[list[int]]:
+    """Wordpieces of each row, without [CLS] and [SEP]."""
+    return [ids[mask][1:-1].tolist() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+
+
 def test_every_measure_has_one_value_per_example(judged):
     config, data, heldout, values, embeddings = judged
     assert {len(values[name]) for name in ("answer_retrieved", "answer_random")} == {len(heldout.answers)}

@@ -62,6 +62,12 @@ def test_bfloat16_embeddings_are_scored_in_float32():
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_devices_hold_the_embeddings_in_their_own_type(dtype):
+    embeddings = np.ones((8 * jax.local_device_count(), 4), dtype)
+    assert ExactSearch(embeddings)._embeddings.nbytes == embeddings.nbytes
+
+
 def test_no_score_row_over_all_blocks():
     blocks, batch, k, chunk = 1000, 8, 5, 16
     jaxpr = jax.make_jaxpr(exact._device_top_k, static_argnums=(3, 4))(

@@ -1,0 +1,121 @@
+"""What each benchmark's figures depend on, and which results are older than the last change to it.
+
+`report` writes the paths into every result, as `depends_on`: the code whose change may change the figure, not all that
+runs. `realm_jax/config.py` is never among them: each new setting would make every result old.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def _under(folder: str, names: str) -> tuple[str, ...]:
+    return tuple(f"realm_jax/{folder}/{name}.py" for name in names.split())
+
+
+TEXTS = _under("data", "assets blocks corpus salient segment sources wordpiece")
+ENCODERS = _under("models", "bert embedder knowledge_encoder pretrained")
+SEARCH = _under("index", "exact scann search")
+STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
+PRETRAINING = (
+    *TEXTS,
+    *_under("data", "ict masking pipeline"),
+    *STEP,
+    *_under("losses", "ict"),
+    *SEARCH,
+    *_under("index", "embed_blocks"),
+    *_under("training", "ict_task loop pretrain_task retrieval"),
+)
+ANSWERS = (
+    *PRETRAINING,
+    *_under("models", "reader"),
+    *_under("losses", "openqa"),
+    *_under("openqa", "inputs labels predict"),
+    *_under("training", "best finetune_task finetuning"),
+    *_under("eval", "openqa"),
+    *_under("scores", "answers recall"),
+)
+TAGGING = (
+    *_under("data", "bio salient silver words"),
+    *_under("models", "bert tagger"),
+    *_under("training", "sentence_tagger tag_task"),
+)
+
+PATHS = {
+    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py"),
+    "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
+    "build_corpus": ("realm_jax/data/build", *TEXTS),
+    "compiled_memory": (*STEP, *_under("losses", "ict"), *_under("training", "ict_task pretrain_task")),
+    "convert_published": ("realm_jax/convert", *_under("data", "blocks corpus segment")),
+    "corpus_memory": (*_under("data", "blocks corpus segment"), *SEARCH),
+    "finetune_step": (
+        *_under("models", "bert embedder reader"),
+        *_under("losses", "openqa"),
+        *_under("openqa", "inputs labels"),
+        *_under("training", "finetune_task optimizer retrieval"),
+        *_under("index", "exact"),
+        "realm_jax/parallel.py",
+    ),
+    "index_recall": (*SEARCH, *_under("index", "lsh")),
+    "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
+    "nano": (
+        *PRETRAINING,
+        *_under("index", "probe"),
+        *_under("eval", "heldout"),
+        *_under("scores", "recall"),
+        "experiments/nano.py",
+    ),
+    "pretrain_step": (*STEP, *_under("data", "pipeline"), *_under("training", "pretrain_task")),
+    "squad_recall": (
+        *PRETRAINING,
+        *_under("openqa", "inputs labels"),
+        *_under("eval", "baselines retrieval"),
+        *_under("scores", "recall"),
+        "experiments/squad.py",
+    ),
+    "tagger": TAGGING,
+    "tagger_parts": TAGGING,
+    "taggers": (*TAGGING, *_under("scores", "entities"), "tests/data/annotated.jsonl"),
+}
+"""By the name of the script that writes the result."""
+
+
+def check() -> None:
+    """Prints the results that are older than the last change to a path of theirs; exits if such a path is missing."""
+    root = RESULTS.parent.parent
+    results = {file.name: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
+    for name, result in results.items():
+        missing = [path for path in result["depends_on"] if not (root / path).exists()]
+        if missing:
+            sys.exit(f"{name} depends on {', '.join(missing)}, which is not there: name what took its place")
+    if said := _no_history(root):
+        print(f"How old the results are is not known: {said}")
+        return
+    for name, result in results.items():
+        if change := last_change(result, root):
+            print(f"{name} ({result['date'][:10]}, commit {result['commit'][:8]}) is older than {change}")
+
+
+def last_change(result: dict, root: Path) -> str:
+    """The last commit that changed a path of a result and that the result does not contain; "" if there is none."""
+    commit = result["commit"].partition("+")[0]
+    is_known = _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    since = [f"{commit}..HEAD"] if is_known else [f"--since={result['date']}", "HEAD"]
+    return _git(root, "log", "-1", "--format=%h (%cs): %s", *since, "--", *result["depends_on"])
+
+
+def _no_history(root: Path) -> str:
+    if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
+        return "this is no git checkout"
+    return "this clone is shallow" if _git(root, "rev-parse", "--is-shallow-repository") == "true" else ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
