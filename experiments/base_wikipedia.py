@@ -6,7 +6,7 @@ time
 result
 """
 
-from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
 
 
 def get_config() -> Config:
@@ -26,4 +26,13 @@ def get_config() -> Config:
             index_refresh_every=500,
         ),
         index=IndexConfig(device="accelerator", dtype="bfloat16", embed_batch_tokens=131_072),
+        finetune=FinetuneConfig(
+            epochs=0,  # as published for the dataset
+            batch_size=1,
+            learning_rate=1e-5,
+            beam_blocks=5000,
+            reader_blocks=5,
+            inference_blocks=5,
+            max_span_width=10,
+        ),
     )
