@@ -57,8 +57,8 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; resumes
-	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(ARGS)
+corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; TAGGER=FOLDER: with its spans; resumes
+	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(if $(findstring command,$(origin TAGGER)),--tagger=$(TAGGER)) $(ARGS)
 
 tagger: setup ## a BERT that tags salient spans, in TAGGER; ARGS="--data=conll2003 --data_dir=FOLDER"; resumes
 	$(PY) -m realm_jax.training.tag --out=$(TAGGER) $(ARGS)

@@ -58,7 +58,9 @@ def config_of(beam: int, vocab_size: int) -> Config:
     model = ModelConfig(
         vocab_size=vocab_size, num_layers=2, hidden_size=128, num_heads=2, intermediate_size=512, dropout=0.0
     )
-    settings = FinetuneConfig(batch_size=BATCH, beam_blocks=beam, reader_blocks=READ, question_len_tokens=QUESTION_LEN)
+    settings = FinetuneConfig(
+        epochs=2, batch_size=BATCH, beam_blocks=beam, reader_blocks=READ, question_len_tokens=QUESTION_LEN
+    )
     index = IndexConfig(search="exact")
     return Config(
         model=model, corpus=CorpusConfig("random", block_len_tokens=BLOCK_LEN), index=index, finetune=settings

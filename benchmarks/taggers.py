@@ -22,7 +22,7 @@ from report import RESULTS, write_result
 from realm_jax.data import silver, sources
 from realm_jax.data.blocks import hash64, split_sentences
 from realm_jax.scores.entities import score_spans
-from realm_jax.training.retag import documents_tagger
+from realm_jax.training.retagging import documents_tagger
 from realm_jax.types import Span
 
 HERE = pathlib.Path(__file__).parent

@@ -2,14 +2,20 @@
 
 The paper's exact match with it (Guu et al. 2020, Table 1): NQ 40.4, WQ 40.7, CT 42.9.
 
-command   python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki
-          --corpus.pretrain_text=corpora/ccnews --workdir=W
+command   python -m realm_jax.training.tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
+              --epochs=4 --word_dropout=0 --out=runs/conll
+          python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
+          python -m realm_jax.data.build --tagger=runs/conll --out=corpora/ccnews --format=ccnews
+              --source=CCNEWS.jsonl.gz
+          python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki
+              --corpus.pretrain_text=corpora/ccnews --workdir=W
+          python -m realm_jax.training.finetune --workdir=W --dataset=nq (or wq, ct), then python -m realm_jax.eval
 hardware
 time
 result
 """
 
-from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
 
 
 def get_config() -> Config:
@@ -34,4 +40,13 @@ def get_config() -> Config:
             index_refresh_every=500,
         ),
         index=IndexConfig(device="accelerator", dtype="bfloat16", embed_batch_tokens=131_072),
+        finetune=FinetuneConfig(
+            epochs=0,  # as published for the dataset
+            batch_size=1,
+            learning_rate=1e-5,
+            beam_blocks=5000,
+            reader_blocks=5,
+            inference_blocks=5,
+            max_span_width=10,
+        ),
     )

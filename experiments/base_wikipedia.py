@@ -1,12 +1,17 @@
 """The paper's configuration with Wikipedia as both corpora (Guu et al. 2020, §4.3; Table 1: NQ 39.2, WQ 40.2, CT 46.8).
 
-command   python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
+command   python -m realm_jax.training.tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
+              --epochs=4 --word_dropout=0 --out=runs/conll
+          python -m realm_jax.data.build --tagger=runs/conll --out=corpora/enwiki
+              --source=enwiki-latest-pages-articles-multistream.xml.bz2
+          python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
+          python -m realm_jax.training.finetune --workdir=W --dataset=nq (or wq, ct), then python -m realm_jax.eval
 hardware
 time
 result
 """
 
-from realm_jax.config import Config, CorpusConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
 
 
 def get_config() -> Config:
@@ -26,4 +31,13 @@ def get_config() -> Config:
             index_refresh_every=500,
         ),
         index=IndexConfig(device="accelerator", dtype="bfloat16", embed_batch_tokens=131_072),
+        finetune=FinetuneConfig(
+            epochs=0,  # as published for the dataset
+            batch_size=1,
+            learning_rate=1e-5,
+            beam_blocks=5000,
+            reader_blocks=5,
+            inference_blocks=5,
+            max_span_width=10,
+        ),
     )

@@ -45,6 +45,7 @@ def get_config() -> Config:
             learning_rate=1e-3,
             retriever_learning_rate=1e-4,
             retriever_label="wordpieces",
+            question_len_tokens=32,
             log_every=10,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),

@@ -49,6 +49,7 @@ def get_config() -> Config:
             retriever_learning_rate=3e-5,
             retriever_label="wordpieces",
             reader_blocks=2,
+            question_len_tokens=32,
             dev_questions=200,
         ),
         index=IndexConfig(builder_threads=1, builder_nice=5),

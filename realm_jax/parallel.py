@@ -51,11 +51,15 @@ def num_devices() -> int:
 
 def check_batch_size(size: int, flag: str) -> None:
     """Raises ConfigError if a global batch does not divide over the devices of all hosts; `flag` names its setting."""
-    devices = jax.device_count()
-    if size % devices:
+    if size != padded(size):
         raise ConfigError(
-            f"{flag}={size} does not divide over {devices} devices: pass --{flag}={-(-size // devices) * devices}"
+            f"{flag}={size} does not divide over {jax.device_count()} devices: pass --{flag}={padded(size)}"
         )
+
+
+def padded(size: int) -> int:
+    """Rows of a global batch of `size` with as much padding as makes it divide over the devices of all hosts."""
+    return -(-size // jax.device_count()) * jax.device_count()
 
 
 def device_map(fn: Callable, **kwargs) -> Callable:

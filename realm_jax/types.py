@@ -187,6 +187,8 @@ class FinetuneBatch:
     """bool [batch, blocks, tokens]: true at the wordpieces of the body."""
     correct_spans: Array
     """bool [batch, blocks, spans]: the span is an answer; spans in the order of `models.reader.spans`."""
+    weight: Array
+    """float32 [batch]: 0 for a padding row."""
 
 
 @dataclass(frozen=True)

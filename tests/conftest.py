@@ -75,6 +75,7 @@ def tiny_config(corpus_file):
             log_every=2,
         ),
         index=config_lib.IndexConfig(search="exact", device="inline", wait_timeout_s=60.0, embed_batch_tokens=2048),
+        finetune=config_lib.FinetuneConfig(question_len_tokens=32),
     )
 
 

@@ -30,8 +30,8 @@ class _Flags:
     vocab: str = ""
     """tokenizer.json, vocab.txt or a folder of one, where no SOURCE brings it."""
     config: str = "experiments/base_wikipedia.py"
-    """Experiment file whose get_config() the other flags override; the model comes from the checkpoint, and
-    index.search is exact unless it is given."""
+    """Experiment file whose get_config() the other flags override; the model comes from the checkpoint, lengths that
+    its position table does not hold are shortened, and index.search is exact unless it is given."""
     corpus: str = ""
     """Short for --corpus.knowledge; the corpus is then built at once."""
 
@@ -53,20 +53,22 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError("pass SOURCE... OUT, or WORKDIR OUT with --to=hf; see --help")
     *sources, out = flags.paths
     if flags.to == "workdir":
-        _into_workdir(sources, pathlib.Path(out), flags)
+        _into_workdir(sources, pathlib.Path(out), flags, argv)
     elif len(sources) == 1:
         _export(Workdir.open(sources[0]), pathlib.Path(out), flags.to)
     else:
         raise ConfigError(f"--to={flags.to} takes one WORKDIR and OUT")
 
 
-def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags) -> None:
+def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags, argv: list[str]) -> None:
+    from realm_jax.convert import lengths
     from realm_jax.convert.into_workdir import convert
 
     config = flags.settings
     if flags.corpus:
         config = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, knowledge=flags.corpus))
-    made = convert(sources, out, config, flags.vocab, with_corpus=bool(flags.corpus))
+    given = lengths.named_in(argv)
+    made = convert(sources, out, config, flags.vocab, with_corpus=bool(flags.corpus), given_lengths=given)
     width = max((len(row.ours) for row in made.rows), default=0)
     for row in made.rows:
         print(f"{row.ours or '(unused)':{width}}  {'x'.join(map(str, row.shape)):>12}  {row.origin}")

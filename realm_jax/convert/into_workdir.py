@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from etils import epath
@@ -12,7 +13,7 @@ from etils import epath
 from realm_jax import config as config_lib
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError
-from realm_jax.convert import knowledge, parts
+from realm_jax.convert import knowledge, lengths, parts
 from realm_jax.convert.model_config import model_config
 from realm_jax.convert.parts import BLOCK_EMB, Model, Row
 from realm_jax.convert.sources import Checkpoint, open_source
@@ -56,7 +57,15 @@ class _Chosen:
     """Models that only repeat another, and that other."""
 
 
-def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, with_corpus: bool = False) -> Conversion:
+def convert(
+    specs: list[str],
+    out: pathlib.Path,
+    base: Config,
+    vocab: str,
+    *,
+    with_corpus: bool = False,
+    given_lengths: Collection[str] = (),
+) -> Conversion:
     """Writes `out`, which appears complete or not at all; the same call goes on where an earlier one stopped.
 
     Args:
@@ -64,6 +73,7 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
         base: the config of the run; its model is replaced by the checkpoints'.
         vocab: file, folder or Hugging Face id of the vocabulary; empty for the one that a SOURCE brings.
         with_corpus: build the corpus that `base` names; without, the first command does.
+        given_lengths: of `base`, which stay; the others are made to fit the position table (see `lengths.fitting`).
 
     Raises:
         ConfigError: see the functions of this folder; nothing is written.
@@ -93,6 +103,9 @@ def convert(specs: list[str], out: pathlib.Path, base: Config, vocab: str, *, wi
     trees, rows = _read(chosen, model, base.seed)
     rows += [row for source in sources for row in parts.carried(source)]
     config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
+    config, shorter = lengths.fitting(config, given_lengths)
+    notices += shorter
+    config.check()
     has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
     has += ["index"] if records and embeddings else []
     partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
@@ -242,7 +255,7 @@ def _overlay(start: dict, tree: dict, ours: str) -> tuple[dict, list[Row]]:
 
 
 def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Chosen, *, has_knowledge: bool) -> Config:
-    """The run's config: no warm start for what comes from REALM."""
+    """The run's config, unchecked: no warm start for what comes from REALM."""
     corpus, ict = base.corpus, base.ict
     init = CONVERTED if chosen.towers or chosen.encoder or chosen.reader else base.init
     if has_knowledge:
@@ -250,7 +263,7 @@ def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Cho
     if any(tower.kind == "embedder" for tower in chosen.towers.values()):
         ict = dataclasses.replace(ict, steps=0)
     changes = {"name": name, "init": init, "model": model, "corpus": corpus, "ict": ict}
-    return dataclasses.replace(base, **changes).check()
+    return dataclasses.replace(base, **changes)
 
 
 def _tokenizer(sources: list[Checkpoint], vocab: str, vocab_size: int):

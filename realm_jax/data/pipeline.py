@@ -184,19 +184,23 @@ class Examples:
         self._host = host
         self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
 
-    def batch(self, number: SupportsIndex, batch_size: int) -> Any:
+    def batch(self, number: SupportsIndex, batch_size: int, rows: int = 0) -> Any:
         """This host's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
 
         The hosts' shares, by host, are the global batch in its order.
 
+        Args:
+            rows: of the global batch with its padding, which repeats the last example; without it there is none.
+
         Raises:
             ValueError: the batch does not divide over the hosts (`parallel.check_batch_size` says so to users).
         """
-        share, rest = divmod(batch_size, self._host.count)
+        share, rest = divmod(rows or batch_size, self._host.count)
         if rest:
-            raise ValueError(f"a batch of {batch_size} does not divide over {self._host.count} hosts")
-        first = number * batch_size + self._host.index * share
-        return types.stack([self._sequence[i] for i in range(first, first + share)])
+            raise ValueError(f"a batch of {rows or batch_size} does not divide over {self._host.count} hosts")
+        first, last = number * batch_size, (number + 1) * batch_size - 1
+        ours = range(first + self._host.index * share, first + (self._host.index + 1) * share)
+        return types.stack([self._sequence[min(i, last)] for i in ours])
 
 
 class Batches:

@@ -25,6 +25,7 @@ from realm_jax.workdir import read_json, write_json, write_text
 
 CHUNK_SENTENCES = 8192
 """Sentences that are tagged at once, about: whole documents, of one segment."""
+STATE = "retag.json"  # of a corpus that is not finished
 NEW = ("blocks", "spans")
 """Columns that differ: where a block's spans lie, and the spans."""
 
@@ -68,28 +69,42 @@ def retag(
         room = corpus.block_len_tokens - NUM_SPECIALS
         maker = _SegmentMaker(segment, old, tokenizer, room)
         entries.append(maker.make(out / old["name"], tag, lambda more, done=done: progress(done + more, total)))
-        write_json(out / "retag.json", {**identity, "segments": entries})
+        write_json(out / STATE, {**identity, "segments": entries})
         done += len(segment.sentences)
     write_text(out / "tokenizer.json", tokenizer.to_str())
     description = {**corpus.manifest["description"], "tagger": tagger}
     changes = {"tagger": tagger, "description": description, "segments": entries, "retagged": identity}
     write_manifest(out, corpus.manifest | changes)
-    (out / "retag.json").unlink()
+    (out / STATE).unlink()
     return Corpus.open(out)
+
+
+def check_unfinished(out: pathlib.Path, identity: dict) -> dict | None:
+    """What a call that was stopped left in `out`, None if it is empty.
+
+    Args:
+        identity: what must be the same: `from`, hash of the corpus, or `tagger`, or both.
+
+    Raises:
+        ConfigError: `out` is something else.
+    """
+    if (out / STATE).exists():
+        begun = read_json(epath.Path(out / STATE))
+        if any(begun[name] != value for name, value in identity.items()):
+            raise ConfigError(f"{out}: was begun from another corpus or tagger: pass another --out or delete it")
+        return begun
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is not an empty folder: pass another --out")
+    return None
 
 
 def _begin(out: pathlib.Path, identity: dict) -> list[dict]:
     """Entries of the segments that an earlier call has finished."""
-    state = out / "retag.json"
-    if state.exists():
-        kept = read_json(epath.Path(state))
-        if {name: kept[name] for name in identity} != identity:
-            raise ConfigError(f"{out}: was begun from another corpus or tagger: pass another --out or delete it")
-        return kept["segments"]
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is not an empty folder: pass another --out")
-    write_json(state, {**identity, "segments": []})
-    return []
+    begun = check_unfinished(out, identity)
+    if begun is None:
+        write_json(out / STATE, {**identity, "segments": []})
+        return []
+    return begun["segments"]
 
 
 class _SegmentMaker:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from realm_jax import cli
-from realm_jax.config import FINETUNE_PRESETS, ConfigError, FinetuneConfig
+from realm_jax.config import ConfigError, FinetuneConfig
+from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class _Flags:
     name: str = ""
     """Of this fine-tuning under W/finetune/; default: the dataset's."""
     preset: Literal["", "orqa", "realmpp"] = ""
-    """Published settings that the other flags override: orqa (Lee et al. 2019, as REALM does), realmpp (Balachandran et
-    al. 2021: batches, more blocks to the reader)."""
+    """Published settings that the other flags override: orqa (Lee et al. 2019, as REALM does), realmpp (after
+    Balachandran et al. 2021: batches, more blocks to the reader); docs/openqa.md names the source of each."""
 
 
 def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_questions: "list[Question]") -> None:
@@ -126,7 +127,7 @@ def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:
     name = cli.early_flag(argv, "--name") or datasets.folder_name(cli.early_flag(argv, "--dataset") or "cloze")
     if Finetuning.exists(workdir, name):
         return Finetuning.open(workdir, name).config.finetune
-    preset = FINETUNE_PRESETS.get(cli.early_flag(argv, "--preset"), {})
+    preset = PRESETS.get(cli.early_flag(argv, "--preset"), {})
     return dataclasses.replace(workdir.config.finetune, **preset)
 
 

@@ -40,13 +40,17 @@ def trainable(questions: list[Question], settings: FinetuneConfig) -> list[Quest
     """The questions that have answers, the first `train_questions` of them.
 
     Raises:
-        ConfigError: there is none, or a batch does not divide over the devices.
+        ConfigError: there is none.
     """
     found = [question for question in questions if question.answers][: settings.train_questions or None]
     if not found:
         raise ConfigError("no training question has an answer: pass --dataset=FILE.jsonl with answers")
-    parallel.check_batch_size(settings.batch_size, "finetune.batch_size")
     return found
+
+
+def steps_in_all(settings: FinetuneConfig, num_questions: int) -> int:
+    """Steps of a training; the last batch of the last epoch may reach into another."""
+    return settings.epochs * -(-num_questions // settings.batch_size)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class AskedQuestions:
     """[batch, tokens]"""
     number: np.ndarray
     """int64 [batch]: which of the training questions."""
+    weight: np.ndarray
+    """float32 [batch]: 0 for a padding row, which repeats a question so that a batch divides over the devices."""
 
 
 class FinetuneTask(Task):
@@ -88,8 +94,8 @@ class FinetuneTask(Task):
         self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
         settings = config.finetune
         self.questions = trainable(questions, settings)
-        steps_an_epoch = -(-len(self.questions) // settings.batch_size)
-        self.steps, self.seed, self.log_every = settings.epochs * steps_an_epoch, config.seed, settings.log_every
+        self.steps = steps_in_all(settings, len(self.questions))
+        self.seed, self.log_every = config.seed, settings.log_every
         self._eval_every = settings.eval_every or max(1, self.steps // EVALUATIONS_IN_ALL)
         length = settings.question_len_tokens
         self._tokens = question_tokens(self.questions, data.tokenizer, data.special, length)
@@ -98,8 +104,10 @@ class FinetuneTask(Task):
         self._examples = Examples(len(self.questions), self._example, config.seed, hosts.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
+        padding = parallel.padded(settings.batch_size) - settings.batch_size
         print(
-            f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}; "
+            f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}"
+            f"{f' and {padding} rows of padding' if padding else ''}; "
             f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
             f"{cut} fill or exceed {length} wordpieces",
             flush=True,
@@ -143,11 +151,14 @@ class FinetuneTask(Task):
 
     def asked(self, batch: int) -> AskedQuestions:
         """This host's questions of a batch: a pure function of the seed and its number."""
-        return self._examples.batch(batch, self._config.finetune.batch_size)
+        size = self._config.finetune.batch_size
+        with_padding = parallel.padded(size)
+        weight = (np.arange(with_padding) < size).astype(np.float32)
+        return AskedQuestions(*self._examples.batch(batch, size, with_padding), hosts.share(weight))
 
-    def _example(self, number: int, rng: np.random.Generator) -> AskedQuestions:
+    def _example(self, number: int, rng: np.random.Generator) -> tuple[Tokens, np.ndarray]:
         del rng
-        return AskedQuestions(rows(self._tokens, np.array(number)), np.array(number))
+        return rows(self._tokens, np.array(number)), np.array(number)
 
     def propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
         """int32 [batch, beam]: the best blocks of each question, best first."""
@@ -159,6 +170,7 @@ class FinetuneTask(Task):
         config, corpus = self._config, self._data.knowledge
         settings = config.finetune
         questions = [self.questions[number] for number in asked.number]
+        beam = np.where(asked.weight[:, None] > 0, beam, -1)  # padding needs no labels
         read = beam[:, : settings.reader_blocks]
         joint, in_body = reader_inputs(asked.query, read, corpus, config.reader_len_tokens)
         blocks = None
@@ -173,6 +185,7 @@ class FinetuneTask(Task):
             joint=joint,
             body_mask=in_body,
             correct_spans=self._correct_spans(questions, read, asked.query),
+            weight=asked.weight,
         )
 
     def _correct_spans(self, questions: list[Question], read: np.ndarray, query: Tokens) -> np.ndarray:
@@ -220,7 +233,8 @@ def finetune_loss(
 ) -> tuple[jax.Array, jax.Array, dict]:
     """(sum, questions, metrics) of retriever loss plus reader loss over one device's questions (Lee et al. 2019, §4).
 
-    A question gives no retriever loss where no block of the beam is right, no reader loss where no span is.
+    A question gives no retriever loss where no block of the beam is right, no reader loss where no span is; a row of
+    padding counts for nothing.
     """
     model, settings = config.model, config.finetune
     rngs = [None] * 3 if not model.dropout or rng is None else list(jax.random.split(rng, 3))
@@ -234,19 +248,20 @@ def finetune_loss(
         fresh = embedder.retrieval_scores(query_emb, block_emb)
         beam_scores = jnp.concatenate([fresh, beam_scores[:, read:]], axis=1)
     beam_scores = jnp.where(batch.beam_mask, beam_scores, MASKED_SCORE)
-    retriever = marginal_loss(beam_scores, batch.beam_correct)
+    retriever = marginal_loss(beam_scores, batch.beam_correct) * batch.weight
     scores = reader.span_scores(model, params["reader"], batch.joint, batch.body_mask, settings.max_span_width, rngs[2])
-    spans = reader_loss(scores, beam_scores[:, :read], batch.correct_spans)
+    spans = reader_loss(scores, beam_scores[:, :read], batch.correct_spans) * batch.weight
     flat = (scores + beam_scores[:, :read, None]).reshape(len(spans), -1)
     hit = jnp.take_along_axis(batch.correct_spans.reshape(len(spans), -1), flat.argmax(-1)[:, None], 1)
-    count = jnp.float32(len(spans))
-    in_beam, in_read = batch.beam_correct.any(-1), batch.correct_spans.any((-1, -2))
+    count = batch.weight.sum()
+    in_beam = (batch.beam_correct.any(-1) * batch.weight).sum()
+    in_read = (batch.correct_spans.any((-1, -2)) * batch.weight).sum()
     metrics = {
-        "retriever_loss": (retriever.sum(), in_beam.sum().astype(jnp.float32)),
-        "reader_loss": (spans.sum(), in_read.sum().astype(jnp.float32)),
-        "accuracy": (hit.sum().astype(jnp.float32), count),
-        "answer_in_beam": (in_beam.sum().astype(jnp.float32), count),
-        "answer_in_read": (in_read.sum().astype(jnp.float32), count),
-        "tokens": (batch.joint.mask.sum().astype(jnp.float32), 1.0),
+        "retriever_loss": (retriever.sum(), in_beam),
+        "reader_loss": (spans.sum(), in_read),
+        "accuracy": ((hit[:, 0] * batch.weight).sum(), count),
+        "answer_in_beam": (in_beam, count),
+        "answer_in_read": (in_read, count),
+        "tokens": ((batch.joint.mask.sum((-1, -2)) * batch.weight).sum(), 1.0),
     }
     return (retriever + spans).sum(), count, metrics

@@ -19,7 +19,7 @@ from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
 from realm_jax.index.version_files import Version
 from realm_jax.index.versions import IndexStore
 from realm_jax.models import embedder, reader
-from realm_jax.training import phases
+from realm_jax.training import phases, presets
 from realm_jax.training.best import BestParams
 from realm_jax.training.finetune_task import METRIC
 from realm_jax.workdir import Workdir, read_json, write_json
@@ -63,7 +63,12 @@ class Finetuning:
 
     @classmethod
     def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, dev: str = "") -> "Finetuning":
-        """Begins one, or goes on with the same settings. Raises ConfigError if it was begun with others."""
+        """Begins one, or goes on with the same settings; fixes the number of epochs.
+
+        Raises:
+            ConfigError: it was begun with other settings.
+        """
+        settings = presets.with_epochs(settings, dataset)
         finetuning = cls(workdir, name, dataset, settings, dev)
         dataclasses.replace(workdir.config, finetune=settings).check()
         if cls.exists(workdir, name):

@@ -260,7 +260,7 @@ class RetrievalStream:
         self._queries = self._ask()
         self._pending: Future | None = None
         if "candidates" in state:
-            candidates = hosts.share(np.array(state["candidates"], np.int32))
+            candidates = np.array(state["candidates"], np.int32)
             self._pending = self._threads.submit(self._resume, self._queries, candidates, self._index.loaded)
             self._queries = self._ask()
         self._retrieval_wait_s = 0.0
@@ -316,8 +316,12 @@ class RetrievalStream:
         candidates = self._propose(queries, query_emb, index)
         return parallel.shard(self._join(queries, candidates, index)), candidates
 
-    def _resume(self, queries: Future, candidates: np.ndarray, index: LoadedIndex) -> tuple:
-        return parallel.shard(self._join(queries.result(), candidates, index)), candidates
+    def _resume(self, asked: Future, of_all: np.ndarray, index: LoadedIndex) -> tuple:
+        queries = asked.result()
+        # The devices may be others than they were, and so the rows of padding, which come last and repeat one row.
+        rows = np.minimum(np.arange(len(queries.query.ids) * hosts.this().count), len(of_all) - 1)
+        candidates = hosts.share(of_all[rows])
+        return parallel.shard(self._join(queries, candidates, index)), candidates
 
     def close(self) -> None:
         """Stops the threads."""

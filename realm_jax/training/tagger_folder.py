@@ -118,6 +118,11 @@ class TaggerFolder:
         """Scores on development and test sentences; there once the tagger is trained."""
         return self.path / "scores.json"
 
+    @property
+    def name(self) -> str:
+        """What the manifest of a corpus calls a trained tagger: it has a hash of the weights."""
+        return read_json(self.scores_file)["tagger"]
+
     def write_model(self, model: ModelConfig, types: tuple[str, ...], transitions: np.ndarray) -> None:
         """Says what the weights are of, and keeps what comes of counting."""
         values = {"model": dataclasses.asdict(model), "types": list(types)}

@@ -557,7 +557,7 @@ def test_the_commands_of_the_docs_are_understood(monkeypatch):
     text = (pathlib.Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text().replace("\\\n", " ")
     lines = [line.split() for line in text.splitlines() if line.startswith("    python -m realm_jax.convert")]
     done = []
-    monkeypatch.setattr(command, "_into_workdir", lambda sources, out, flags: done.append(("in", len(sources))))
+    monkeypatch.setattr(command, "_into_workdir", lambda sources, *_: done.append(("in", len(sources))))
     monkeypatch.setattr(command, "_export", lambda workdir, out, to: done.append((to, 1)))
     monkeypatch.setattr(command.Workdir, "open", lambda path: path)
     for words in lines:

@@ -69,6 +69,16 @@ def test_the_hosts_shares_are_the_global_batch_in_its_order(examples, count):
             np.testing.assert_array_equal(found, whole)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_padding_repeats_the_last_example_of_the_batch(examples, count):
+    make, size = examples
+    batches = {number: leaves(make(Host()).batch(number, 6)) for number in (0, size // 6)}
+    for number, real in batches.items():
+        parts = [make(Host(index, count)).batch(number, 6, 8) for index in range(count)]
+        for found, expected in zip(concatenate(parts), real, strict=True):
+            np.testing.assert_array_equal(found, expected[[0, 1, 2, 3, 4, 5, 5, 5]])
+
+
 def follow(make, count: int, states: list[dict], batches: int) -> tuple[list[list[int]], list[dict]]:
     """Example numbers of each of the next batches of `count` hosts, in global order, and the states after them."""
     hosts = [make(Host(index, count)) for index in range(count)]
@@ -106,6 +116,8 @@ def test_every_epoch_has_each_example_once_whatever_the_hosts(examples, counts):
 def test_a_batch_that_does_not_divide_is_an_error():
     with pytest.raises(ValueError, match="a batch of 10 does not divide over 4 hosts"):
         Examples(9, lambda number, rng: np.int64(number), 0, Host(1, 4)).batch(0, 10)
+    with pytest.raises(ValueError, match="a batch of 10 does not divide over 4 hosts"):
+        Examples(9, lambda number, rng: np.int64(number), 0, Host(1, 4)).batch(0, 8, 10)
 
 
 def test_ict_makes_the_share_of_its_host(data, new_run, monkeypatch):

@@ -148,6 +148,10 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         {"asset:wiki-leads": "asset:mini", "8000": "60", "1000": "20", "runs/tagger": "runs/silver"},
         TAGGER,
     ),
+    "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki-conll TAGGER=runs/conll": Run(
+        "salient spans by bert:", {"runs/conll": "runs/tagger"}, f'ARGS="{SMALL_BUILD}"'
+    ),
+    "python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki-conll": Named(),
     "make retag CORPUS=corpora/enwiki TAGGER=runs/tagger OUT=corpora/enwiki-bert": Run("corpora/enwiki-bert"),
     "python -m realm_jax.run --config=experiments/nano.py --corpus=corpora/enwiki-bert --corpus.block_len_tokens=288": Run(
         "next: ", more="--workdir=runs/enwiki-bert"

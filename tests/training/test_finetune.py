@@ -537,11 +537,9 @@ def test_other_settings_than_those_it_was_begun_with_are_refused(trained, run, b
 
 
 def test_before_anything_is_made_settings_may_be_mended(begin, questions):
-    with pytest.raises(ConfigError, match="batch_size=6 does not divide over 8 devices: pass --finetune.batch_size=8"):
-        train(begin("mended", batch_size=6), *questions)
-    begin("mended", batch_size=8)
     with pytest.raises(ConfigError, match="no training question has an answer"):
-        train(begin("mended"), [Question("1", "who?")], questions[1])
+        train(begin("mended", batch_size=16), [Question("1", "who?")], questions[1])
+    begin("mended", batch_size=8)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +16,9 @@ from safetensors.numpy import save_file
 
 from realm_jax import cli
 from realm_jax.config import ConfigError, PretrainConfig
-from realm_jax.data import conll, wordpiece
+from realm_jax.data import assets, conll, wordpiece
 from realm_jax.data.bio import label_set
+from realm_jax.data.build import __main__ as build_command
 from realm_jax.data.conll import LabelledSentence
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds
@@ -32,6 +34,7 @@ from realm_jax.training.tag_task import TagTask, _label_ids
 from realm_jax.training.tagger_folder import TaggerFolder, fingerprint
 from realm_jax.workdir import read_json
 
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PEOPLE = ["Anna", "Bela", "Carlo", "Dora", "Emil", "Fanny", "Gustav", "Hanna"]
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Delhi", "Quito"]
 FLAGS = ["--epochs=6", "--batch_size=16", "--learning_rate=3e-3", "--dropout=0", "--log_every=5"]
@@ -190,6 +193,79 @@ def test_pre_training_runs_on_its_spans(trained, new_run, tmp_path, capsys):
             file.unlink()
     run.knowledge_folder.rmtree()
     assert prepare(run).text.hash == corpus.hash
+
+
+@pytest.fixture
+def build(trained, new_run, tmp_path, monkeypatch):
+    """`build("--out=…", …)`: the build of a text of many shards, in this process."""
+    monkeypatch.setattr(build_command, "MIB", 8_000)  # bytes of a shard
+    source, vocabulary = tmp_path / "texts.jsonl", new_run().tokenizer_file
+    source.write_text("\n".join(assets.fetch(assets.MINI_CORPUS).read_text().splitlines()[:80]))
+    given = [f"--source={source}", f"--tokenizer={vocabulary}", "--block_len_tokens=48", "--workers=1", "--shard_mb=1"]
+    return lambda *flags: build_command.main([*given, *flags])
+
+
+def files(folder) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_one_command_builds_and_tags_as_two_do(trained, build, tmp_path, capsys, monkeypatch):
+    flag, one, two = f"--tagger={trained[0].path}", tmp_path / "one", tmp_path / "two"
+    build(f"--out={tmp_path / 'plain'}")
+    retag.main([str(tmp_path / "plain"), flag, f"--out={two}"])
+    tag_documents, calls = SentenceTagger.documents, []
+
+    def dies(self, documents):
+        calls.append(documents)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return tag_documents(self, documents)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SentenceTagger, "documents", dies)
+        build(f"--out={one}", flag)
+    kept = {f: f.stat().st_mtime_ns for f in [*tmp_path.glob("one-rules/*/*"), *tmp_path.glob("one/segment-00000/*")]}
+    build(f"--out={one}", flag)
+    assert len(kept) > 20 and {file: file.stat().st_mtime_ns for file in kept} == kept
+    ours, theirs = files(one), files(two)
+    manifests = [json.loads(of.pop("manifest.json")) for of in (ours, theirs)]
+    assert ours == theirs and len(Corpus.open(one).segments) > 2
+    for manifest in manifests:
+        del manifest["build"]["seconds"], manifest["build"]["worker_seconds"]
+    assert manifests[0] == manifests[1] and manifests[0]["tagger"] == trained[0].name
+    assert files(one) != files(tmp_path / "plain") and Corpus.open(one).manifest["segments"][0]["num_spans"]
+
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "one-rules")
+    build(f"--out={one}", flag)  # finished: nothing is made again
+    assert (
+        not (tmp_path / "one-rules").exists()
+        and f"next: python -m realm_jax.data.show {one}" in capsys.readouterr().out
+    )
+    with pytest.raises(ConfigError, match=f"one: was built with tagger '{trained[0].name}', now it is 'rules': pass"):
+        build(f"--out={one}")
+
+
+def test_what_cannot_be_tagged_is_not_built(trained, build, tmp_path):
+    with pytest.raises(ConfigError, match=r"none has no trained tagger: run python -m realm_jax.training.tag --out="):
+        build(f"--out={tmp_path / 'out'}", f"--tagger={tmp_path / 'none'}")
+    with pytest.raises(ConfigError, match="needs a local --out: build there, then copy the folder"):
+        build("--out=gs://bucket/out", f"--tagger={trained[0].path}")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match="mine: is not an empty folder: pass another --out"):
+        build(f"--out={tmp_path / 'mine'}", f"--tagger={trained[0].path}")
+    assert not list(tmp_path.glob("*-rules")) and not (tmp_path / "out").exists()
+
+
+def test_make_passes_a_tagger_only_where_it_is_given():
+    def made(*words) -> str:
+        command = ["make", "--dry-run", "--old-file=setup", *words]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+    assert "--tagger=runs/mine" in made("corpus", "SOURCE=s", "TAGGER=runs/mine")
+    assert "--tagger" not in made("corpus", "SOURCE=s")
+    assert "--tagger=runs/tagger" in made("retag", "CORPUS=c") and "--out=runs/tagger" in made("tagger")
 
 
 def test_retagging_by_name(new_run, tmp_path):

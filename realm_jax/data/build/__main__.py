@@ -2,18 +2,21 @@
 
 python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
 
-Run again, it goes on where it was. The result is a corpus that `--corpus=OUT` of the other commands takes.
+Run again, it goes on where it was. The result is a corpus that `--corpus=OUT` of the other commands takes. With
+`--tagger=FOLDER` of a trained tagger it is built with the rules, as OUT-rules, and then tagged anew, as by
+realm_jax.training.retag: both share the texts by hard links.
 """
 
 import dataclasses
 import os
+import pathlib
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from realm_jax import cli
-from realm_jax.buckets import check_reach
+from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
 from realm_jax.data.build.source import FormatName
@@ -40,7 +43,7 @@ class _Flags:
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens."""
     tagger: str = "rules"
-    """Salient spans by `rules` or spacy:PIPELINE; a trained tagger runs afterwards: realm_jax.training.retag."""
+    """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of realm_jax.training.tag)."""
     shard_mb: int = 64
     """MiB of plain text that make a shard, the unit of work."""
     runner: RunnerName = "direct"
@@ -58,21 +61,40 @@ def main(argv: list[str] | None = None) -> None:
     flags = tyro.cli(_Flags, description=__doc__, args=argv)
     if flags.shard_mb < 1 or not 16 <= flags.block_len_tokens <= 512 or flags.workers < 0:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
-    check_reach(flags.out)
     from realm_jax.data import assets, wordpiece
     from realm_jax.data.build import estimate, plan, shards, source
+    from realm_jax.data.retag import check_unfinished
+    from realm_jax.training import retagging
 
+    by_bert = retagging.is_folder(flags.tagger)
+    tagger = _trained(flags) if by_bert else flags.tagger
+    check_reach(flags.out)
     found = source.find(flags.source, flags.format, flags.data_dir)
     tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
-    job = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, flags.tagger)
+    whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger)
+    job = dataclasses.replace(whole, out=f"{flags.out.rstrip('/')}-rules", tagger="rules") if by_bert else whole
     workers = flags.workers or os.cpu_count() or 1
     if flags.dry_run:
         print(estimate.estimate(job, flags.shard_mb * MIB, workers))
         return
-    manifest = plan.check_finished(job, flags.shard_mb * MIB)
-    if manifest is None:
+    manifest = plan.check_finished(whole, flags.shard_mb * MIB)
+    if manifest is None and by_bert:
+        check_unfinished(pathlib.Path(flags.out), {"tagger": tagger})  # before hours of work
+        if plan.check_finished(job, flags.shard_mb * MIB) is None:
+            _build(job, flags, workers)
+        manifest = retagging.retag_folder(job.out, flags.out, flags.tagger).manifest
+    elif manifest is None:
         manifest = _build(job, flags, workers)
     print(summary(manifest, flags.out))
+
+
+def _trained(flags: _Flags) -> str:
+    """The name of a trained tagger. Raises ConfigError if there is none, or no folder that it can write to."""
+    from realm_jax.training.tagger_folder import TaggerFolder
+
+    if is_remote(flags.out):
+        raise ConfigError(f"--tagger={flags.tagger} needs a local --out: build there, then copy the folder")
+    return TaggerFolder.open(flags.tagger).name
 
 
 def _build(job: "Job", flags: _Flags, workers: int) -> dict:

@@ -49,7 +49,8 @@ def check_finished(job: Job, part_bytes: int) -> dict | None:
     if not file.exists():
         return None
     manifest = read_json(file)
-    _check(manifest.get("build", {}).get("plan", {}), identity(job, part_bytes), job.out)
+    built = manifest.get("build", {}).get("plan", {})
+    _check(built | {"tagger": manifest.get("tagger")}, identity(job, part_bytes), job.out)  # it may be retagged
     return manifest
 
 
