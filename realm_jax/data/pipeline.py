@@ -122,6 +122,10 @@ class MaskedSentences:
             f"skipped {self._column}: {dict(self.skipped)}"
         )
 
+    def rows_of(self, number: SupportsIndex) -> range:
+        """The places in `rows` of which an example draws one."""
+        return range(self._limits[number], self._limits[number + 1])
+
     def locate(self, place: SupportsIndex) -> tuple[Segment, np.void, np.void, np.void | None]:
         """(segment, block row, sentence row, span row) of a place in `rows`."""
         ordinal = self.rows[place]
@@ -142,8 +146,8 @@ class MaskedSentences:
     def example(self, number: SupportsIndex, rng: np.random.Generator) -> MaskedQueries:
         """One masked sentence: one of the example's rows, drawn uniformly by `rng`, as are random masks."""
         config = self.config
-        place = rng.integers(self._limits[number], self._limits[number + 1])  # one row takes no draw
-        segment, block, sentence, span = self.locate(place)
+        rows = self.rows_of(number)
+        segment, block, sentence, span = self.locate(rng.integers(rows.start, rows.stop))  # one row takes no draw
         start = int(block["token_start"])
         tokens = segment.tokens[start + int(sentence["token_start"]) : start + int(sentence["token_limit"])]
         visible = min(len(tokens), config.query_len_tokens - 2)
