@@ -74,7 +74,7 @@ def run(workdir: pathlib.Path, flags: argparse.Namespace, sampling: str) -> None
 
 
 def shares(workdir: Workdir, sampling: str) -> dict[str, float]:
-    """Expected share of the examples whose sentence has 1, 2, … spans, of all that are in its corpus."""
+    """Expected share of an epoch's examples whose sentence has 1, 2, … salient spans."""
     data, config = open_prepared(workdir), workdir.config
     policy = dataclasses.replace(config.pretrain, sampling=sampling)
     sentences = MaskedSentences(data.text, data.special, policy, config.corpus.heldout_fraction)
