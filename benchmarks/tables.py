@@ -91,6 +91,32 @@ def _of_nano(difference: dict) -> str:
     )
 
 
+def _sampling(values: dict) -> str:
+    rows = {
+        "plain recall@1": "plain_recall@1",
+        "hard recall@1": "hard_recall@1",
+        "answer among the candidates": "answer_retrieved",
+        "retrieval utility": "utility",
+        "loss, retrieved blocks": "loss_retrieved",
+        "loss, random blocks": "loss_random",
+        "loss, null block": "loss_null",
+    }
+    lines = ["**What an epoch has once** (`experiments/nano.py`, after REALM; mean ± half the 95% interval)", ""]
+    lines += ["| held-out sentences | each span | each block | block − span | n |", "|---|---:|---:|---:|---:|"]
+    for label, key in rows.items():
+        span, block = (values["states"][arm][key] for arm in ("span", "block"))
+        paired = values["block_minus_span"][key]
+        cells = [f"{c['mean']:.3f} ±{c['half_width']:.3f}" for c in (span, block)]
+        cells += [f"{paired['mean']:+.3f} ±{paired['half_width']:.3f}", str(paired["n"])]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    spread = values["examples_by_spans_of_their_sentence"]
+    counts = list(spread["span"])
+    lines += ["", "| spans of an example's sentence | " + " | ".join(counts) + " |", "|---|" + "---:|" * len(counts)]
+    for sampling, of in spread.items():
+        lines.append(f"| each {sampling} once | " + " | ".join(f"{100 * of[c]:.1f}%" for c in counts) + " |")
+    return "\n".join(lines)
+
+
 def _squad(values: dict) -> str:
     ks = ("recall@1", "recall@5", "recall@20")
     lines = [
@@ -229,6 +255,7 @@ def _index_update(values: dict) -> str:
 
 RENDERERS = {
     "nano": _nano,
+    "sampling": _sampling,
     "squad_recall": _squad,
     "squad_answers": _answers,
     "squad_more_steps": _answers,

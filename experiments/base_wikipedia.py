@@ -28,6 +28,7 @@ def get_config() -> Config:
             query_len_tokens=96,
             max_masks=10,
             learning_rate=3e-5,
+            sampling="block",
             index_refresh_every=500,
         ),
         index=IndexConfig(device="accelerator", dtype="bfloat16", embed_batch_tokens=131_072),

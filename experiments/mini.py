@@ -35,6 +35,7 @@ def get_config() -> Config:
             learning_rate=1e-3,
             retriever_learning_rate=1e-5,
             answer_elsewhere=True,
+            sampling="span",
             index_refresh_every=30,
             checkpoint_every=60,
             eval_examples=64,

@@ -37,6 +37,7 @@ def get_config() -> Config:
             learning_rate=1e-4,
             retriever_learning_rate=3e-5,
             answer_elsewhere=True,
+            sampling="span",
             index_refresh_every=100,
             retriever_warmup_steps=200,
             checkpoint_every=100,

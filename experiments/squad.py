@@ -38,6 +38,7 @@ def get_config() -> Config:
             query_len_tokens=48,
             learning_rate=1e-4,
             retriever_learning_rate=3e-5,
+            sampling="span",
             index_refresh_every=50,
             retriever_warmup_steps=200,
             eval_examples=256,

@@ -27,6 +27,7 @@ def get_config() -> Config:
             query_len_tokens=96,
             max_masks=10,
             learning_rate=3e-5,
+            sampling="span",
             index_refresh_every=1000,
         ),
         finetune=FinetuneConfig(batch_size=16, learning_rate=1e-5, retriever_label="wordpieces"),

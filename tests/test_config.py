@@ -22,6 +22,13 @@ BAD = [
     ("pretrain", {"num_candidates": 1}, "at least 2"),
     ("pretrain", {"answer_elsewhere": True, "masking": "span"}, "needs pretrain.masking=salient"),
     ("pretrain", {"retriever_update_every": 3, "index_refresh_every": 100}, "must be a multiple of"),
+    ("pretrain", {"retriever_update_every": 5, "retriever_warmup_steps": 3}, "--pretrain.retriever_warmup_steps=5$"),
+    ("pretrain", {"retriever_warmup_steps": -1}, "pretrain.retriever_warmup_steps must be >= 0"),
+    ("ict", {"learning_rate": -1e-4}, "ict.learning_rate must be >= 0"),
+    ("pretrain", {"learning_rate": -1e-4}, "pretrain.learning_rate must be >= 0"),
+    ("pretrain", {"retriever_learning_rate": -1e-4}, "pretrain.retriever_learning_rate must be >= 0"),
+    ("finetune", {"learning_rate": float("nan")}, "finetune.learning_rate must be >= 0"),
+    ("finetune", {"retriever_learning_rate": -1e-4}, "finetune.retriever_learning_rate must be >= 0"),
     ("pretrain", {"query_len_tokens": 400}, "exceeds model.max_positions = 512"),
     ("index", {"max_age_policy": "stop"}, "max_age_policy=stop needs index.max_age_steps > 0"),
     ("index", {"max_age_policy": "pause", "max_age_steps": 10}, "nobody builds"),
@@ -47,7 +54,7 @@ def test_defaults_are_the_papers():
         3e-5,
     )
     assert (pretrain.query_len_tokens, base.corpus.block_len_tokens, base.joint_len_tokens) == (96, 288, 384)
-    assert pretrain.index_refresh_every == 500
+    assert pretrain.index_refresh_every == 500 and pretrain.sampling == "block"
 
 
 @pytest.mark.parametrize(("section", "values", "message"), BAD)

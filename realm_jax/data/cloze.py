@@ -37,6 +37,7 @@ def questions(run: RunData, config: Config, split: str, most: int | None = None)
     settings = dataclasses.replace(
         config.pretrain,
         masking="salient",
+        sampling="span",
         answer_elsewhere=False,
         query_len_tokens=config.finetune.question_len_tokens,
     )

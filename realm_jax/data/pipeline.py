@@ -1,7 +1,8 @@
 """Training examples: which masked sentences there are, in which order, and how they become batches.
 
-Eligible (sentence, span) pairs are found once, by memory map; example i of the endless shuffled sequence is a pure
-function of (seed, i) through grain, so the data position of a run is one integer and any batch can be made again.
+Eligible (sentence, span) pairs are found once, by memory map, and grouped: an example is a block, a sentence or a span.
+Example i of the endless shuffled sequence, the span that it draws included, is a pure function of (seed, i) through
+grain, so the data position of a run is one integer and any batch can be made again.
 That order knows no hosts: of each global batch a host makes its own contiguous share, so a run may go on with another
 number of them and still see every example once an epoch.
 Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the candidates are known.
@@ -28,9 +29,12 @@ ALONE = Host()
 class MaskedSentences:
     """The sentences of a text that can be masked, held out or not.
 
+    `len` and the numbers of `example` count what `pretrain.sampling` says: blocks, sentences or spans. Every other
+    method takes a place in `rows`, which is an example's number where sampling is `span`.
+
     Args:
         corpus: the pre-training text X.
-        config: masking policy and lengths.
+        config: policies of masking and sampling, and lengths.
         heldout: take the held-out articles instead of the others.
 
     Raises:
@@ -48,9 +52,10 @@ class MaskedSentences:
     ):
         self.corpus, self.config = corpus, config
         self.skipped: Counter = Counter()
-        """Pairs that give no example, by reason."""
+        """Spans (or sentences) that cannot be masked, by reason."""
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
+        self._example = self._column[:-1] if config.sampling == "span" else config.sampling
         chosen, live = corpus.heldout(heldout_fraction) == heldout, corpus.live
         rows, self._starts = [], []
         start = 0
@@ -60,22 +65,23 @@ class MaskedSentences:
             rows.append(np.flatnonzero(keep) + start)
             start += len(keep)
         self.rows = np.concatenate(rows)
-        """int64 [examples]: ordinals over all segments of the spans (or sentences) that give an example."""
+        """int64 [rows]: ordinals over all segments of the spans (or sentences) that can be masked."""
         if not len(self.rows):
             part = "held-out" if heldout else "training"
             raise ConfigError(
                 f"{corpus.folder}: no {part} sentence can be masked (skipped: {dict(self.skipped)}): use a larger "
                 "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
             )
-        blocks = np.concatenate([s.spans["block"].astype(np.int64) + s.first_block for s in corpus.segments])
         if config.answer_elsewhere:
+            blocks = np.concatenate([_block_ordinals(segment, "spans") for segment in corpus.segments])
             self._prefer(_recurs(corpus, corpus.record_of_block[blocks]), "answer in no other article")
+        self._limits = self._group()
+        """[examples + 1]: an example draws from the rows between its limit and the next."""
 
     def _eligible(self, segment: Segment, chosen: np.ndarray, live: np.ndarray) -> np.ndarray:
         """bool per span (or sentence) of the segment; counts the others by their first reason."""
         table = getattr(segment, self._column)
-        block = table["block"]
-        ordinal = segment.first_block + block.astype(np.int64)
+        block, ordinal = table["block"], _block_ordinals(segment, self._column)
         reasons = {"other part (held out or not)": ~chosen[ordinal], "deleted": ~live[ordinal]}
         if self._column == "spans":
             sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
@@ -96,12 +102,33 @@ class MaskedSentences:
         else:
             print(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used", flush=True)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def _group(self) -> np.ndarray | range:
+        """Where each example's rows start, and the end. A block's rows are neighbours, and so are a sentence's."""
+        if f"{self._example}s" == self._column:
+            return range(len(self.rows) + 1)
+        segments = self.corpus.segments
+        groups = np.concatenate([_block_ordinals(segment, self._column) for segment in segments])[self.rows]
+        if self._example == "sentence":
+            groups = groups << 32 | np.concatenate([segment.spans["sentence"] for segment in segments])[self.rows]
+        return np.append(np.flatnonzero(np.diff(groups, prepend=-1)), len(groups))
 
-    def locate(self, number: SupportsIndex) -> tuple[Segment, np.void, np.void, np.void | None]:
-        """(segment, block row, sentence row, span row) of an example."""
-        ordinal = self.rows[number]
+    def __len__(self) -> int:
+        return len(self._limits) - 1
+
+    def summary(self) -> str:
+        """How many examples there are, what each of them is, and what gives none."""
+        return (
+            f"{len(self):,} examples, each a {self._example} ({len(self.rows):,} {self._column}); "
+            f"skipped {self._column}: {dict(self.skipped)}"
+        )
+
+    def rows_of(self, number: SupportsIndex) -> range:
+        """The places in `rows` of which an example draws one."""
+        return range(self._limits[number], self._limits[number + 1])
+
+    def locate(self, place: SupportsIndex) -> tuple[Segment, np.void, np.void, np.void | None]:
+        """(segment, block row, sentence row, span row) of a place in `rows`."""
+        ordinal = self.rows[place]
         at = int(np.searchsorted(self._starts, ordinal, side="right")) - 1
         segment = self.corpus.segments[at]
         row = getattr(segment, self._column)[int(ordinal) - self._starts[at]]
@@ -110,16 +137,17 @@ class MaskedSentences:
             return segment, block, row, None
         return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
 
-    def answer(self, number: SupportsIndex) -> np.ndarray:
-        """uint16: the wordpieces of an example's salient span."""
-        segment, block, _, span = self.locate(number)
+    def answer(self, place: SupportsIndex) -> np.ndarray:
+        """uint16: the wordpieces of the salient span at a place in `rows`."""
+        segment, block, _, span = self.locate(place)
         start = int(block["token_start"])
         return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
 
     def example(self, number: SupportsIndex, rng: np.random.Generator) -> MaskedQueries:
-        """One masked sentence; the span is fixed by `number`, random masks come from `rng`."""
+        """One masked sentence: one of the example's rows, drawn uniformly by `rng`, as are random masks."""
         config = self.config
-        segment, block, sentence, span = self.locate(number)
+        rows = self.rows_of(number)
+        segment, block, sentence, span = self.locate(rng.integers(rows.start, rows.stop))  # one row takes no draw
         start = int(block["token_start"])
         tokens = segment.tokens[start + int(sentence["token_start"]) : start + int(sentence["token_limit"])]
         visible = min(len(tokens), config.query_len_tokens - 2)
@@ -137,8 +165,8 @@ class MaskedSentences:
         return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
 
     def one_per_sentence(self, count: int, seed: int) -> np.ndarray:
-        """Up to `count` example numbers in a shuffled order, at most one of each sentence."""
-        order = np.random.default_rng(seed).permutation(len(self))
+        """Up to `count` places in `rows` in a shuffled order, at most one of each sentence."""
+        order = np.random.default_rng(seed).permutation(len(self.rows))
         if self._column == "sentences":
             return order[:count]
         seen, chosen = set(), []
@@ -151,6 +179,11 @@ class MaskedSentences:
             if len(chosen) == count:
                 break
         return np.array(chosen)
+
+
+def _block_ordinals(segment: Segment, column: str) -> np.ndarray:
+    """int64: block, over all segments, of each row of a segment's spans or sentences."""
+    return getattr(segment, column)["block"].astype(np.int64) + segment.first_block
 
 
 def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class HeldoutSet:
 
 def heldout_set(config: Config, data: RunData) -> HeldoutSet:
     """The held-out examples of a run. Raises ConfigError if no held-out sentence can be masked."""
-    policy = dataclasses.replace(config.pretrain, masking="salient", answer_elsewhere=False)
+    policy = dataclasses.replace(config.pretrain, masking="salient", sampling="span", answer_elsewhere=False)
     sentences = MaskedSentences(data.text, data.special, policy, config.corpus.heldout_fraction, heldout=True)
     numbers = sentences.one_per_sentence(config.pretrain.recall_examples, config.seed)
     rng = np.random.default_rng(config.seed)
@@ -66,7 +66,8 @@ def evaluate(
     Returns:
         one value per example for `answer_retrieved` and `answer_random` (answer in a candidate's body),
         `plain_recall@k`, `hard_recall@k`, and for the first `pretrain.eval_examples`: `loss_*` (nats per wordpiece) and
-        `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings.
+        `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings. Where
+        `pretrain.null_block` is off, an example without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
     search, embeddings = exact_index(config, knowledge, params["embedder"], name)

@@ -37,7 +37,7 @@ class Probe:
 
 def make_probe(corpus: Corpus, special: SpecialIds, config: Config, count: int) -> Probe | None:
     """Up to `count` held-out sentences with a salient span, from blocks of several sentences; None if there is none."""
-    policy = dataclasses.replace(config.pretrain, masking="salient", answer_elsewhere=False)
+    policy = dataclasses.replace(config.pretrain, masking="salient", sampling="span", answer_elsewhere=False)
     try:
         sentences = MaskedSentences(corpus, special, policy, config.corpus.heldout_fraction, heldout=True)
     except ConfigError:

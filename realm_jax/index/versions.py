@@ -152,10 +152,11 @@ class IndexStore:
                 continue
         return sorted(found, key=lambda version: version.order)
 
-    def latest(self) -> Version | None:
-        """The newest version, or None if there is none yet."""
+    def latest(self, up_to: int | None = None) -> Version | None:
+        """The newest version of a step up to `up_to`, else the newest of all; None if there is none yet."""
         versions = self.versions()
-        return versions[-1] if versions else None
+        within = [version for version in versions if up_to is None or version.step <= up_to] or versions
+        return within[-1] if within else None
 
     def pin(self, version: Version) -> bool:
         """Keeps a version from `prune` while this process lives, for a day at most: pin again to renew.
@@ -170,9 +171,9 @@ class IndexStore:
         self.unpin(version)
         return False
 
-    def pin_latest(self) -> Version | None:
-        """The newest version, pinned; None if there is none yet."""
-        while (version := self.latest()) is not None and not self.pin(version):
+    def pin_latest(self, up_to: int | None = None) -> Version | None:
+        """As `latest`, pinned."""
+        while (version := self.latest(up_to)) is not None and not self.pin(version):
             continue  # pruned since we saw it
         return version
 

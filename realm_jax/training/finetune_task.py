@@ -146,7 +146,8 @@ class FinetuneTask(Task):
         corpus, first = self._data.knowledge, state.get("position", 0)
         index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
         if self._config.finetune.train_retriever == "both":
-            index = CurrentIndex(self._store, corpus, self._config, first, exact=True)
+            own_every = self._config.finetune.index_refresh_every if self._build_inline else 0
+            index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
@@ -201,9 +202,7 @@ class FinetuneTask(Task):
 
     def saves_at(self, step: int) -> bool:
         """At evaluations, and where the index is due."""
-        settings = self._config.finetune
-        refresh = settings.train_retriever == "both" and step % settings.index_refresh_every == 0
-        return step % self._eval_every == 0 or refresh
+        return step % self._eval_every == 0 or self._refreshes_at(step)
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
         """Exact match on the development questions; keeps the parameters if none before were as good."""
@@ -214,12 +213,18 @@ class FinetuneTask(Task):
         self._best.add(step, host, exact_match)
         return {"dev_exact_match": exact_match}
 
-    def after_save(self, step: int, params: Any) -> None:
-        """Builds the index where this process is its own builder."""
+    def builds_index_at(self, step: int) -> bool:
+        """Where the index is due and this process is its own builder."""
+        return self._build_inline is not None and self._refreshes_at(step)
+
+    def build_index(self, step: int, params: Any) -> None:
+        """Embeds the knowledge corpus with the block tower of `params`."""
+        if self._store.latest(step).step != step:
+            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+
+    def _refreshes_at(self, step: int) -> bool:
         settings = self._config.finetune
-        refresh = settings.train_retriever == "both" and step and step % settings.index_refresh_every == 0
-        if self._build_inline and refresh:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params))["embedder"])
+        return settings.train_retriever == "both" and step > 0 and step % settings.index_refresh_every == 0
 
     def is_over(self, step: int) -> bool:
         """Whether the last `patience` evaluations brought nothing."""

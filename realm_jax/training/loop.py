@@ -87,8 +87,17 @@ class Task:
         del step, params
         return {}
 
-    def after_save(self, step: int, params: Any) -> None:
-        """Called with the replicated parameters when the checkpoint of `step` is under way. On the first host only."""
+    def builds_index_at(self, step: int) -> bool:
+        """Whether `build_index` is due after `step` steps."""
+        del step
+        return False
+
+    def build_index(self, step: int, params: Any) -> None:
+        """Builds an index version of the replicated parameters inside the trainer, unless it is there.
+
+        Called once the checkpoint of `step` is on disk, and again after a restart from it. On the first host only.
+        """
+        raise NotImplementedError
 
     def is_over(self, step: int) -> bool:
         """Whether training ends early, after `step` steps; asked where a checkpoint is due, on the first host."""
@@ -117,6 +126,8 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         try:
             if is_new:
                 _save(task, checkpoints, 0, state, stream)
+            else:  # the stream has loaded the version before it, which this one may prune
+                _build_index(task, checkpoints, step, state)
             window = _Window(step)
             is_over = hosts.from_first(task.is_over(step))
             while step < task.steps and not is_over:
@@ -167,7 +178,13 @@ def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.Train
     if hosts.is_first():
         single = parallel.unreplicate(state)
         checkpoints.save(step, single.params, single.opt_state, stream_state)
-        task.after_save(step, state.params)
+    _build_index(task, checkpoints, step, state)
+
+
+def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState) -> None:
+    if hosts.is_first() and task.builds_index_at(step):
+        checkpoints.wait()  # a restart from an earlier one would need versions that this build may prune
+        task.build_index(step, state.params)
 
 
 class _Window:

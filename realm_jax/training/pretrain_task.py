@@ -30,7 +30,7 @@ class PretrainTask(Task):
 
     Args:
         build_inline: (step, host embedder parameters) -> None: builds an index version inside the trainer; None where a
-            builder process does it.
+            builder process does it, or nobody.
     """
 
     name = "pretrain"
@@ -48,7 +48,7 @@ class PretrainTask(Task):
         self._build_inline = build_inline
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
-        print(f"pretrain: {len(self._sentences):,} examples; skipped {dict(self._sentences.skipped)}", flush=True)
+        print(f"pretrain: {self._sentences.summary()}", flush=True)
 
     def init(self) -> dict:
         """The first weights that it was given: embedder and encoder."""
@@ -58,7 +58,7 @@ class PretrainTask(Task):
         """BERT's AdamW, with the retriever's own rate, period and start."""
         config = self._config.pretrain
         retriever = retriever_optimizer(
-            config.retriever_learning_rate or config.learning_rate,
+            config.learning_rate if config.retriever_learning_rate is None else config.retriever_learning_rate,
             config.steps,
             update_every=config.retriever_update_every,
             off_steps=config.retriever_warmup_steps,
@@ -74,7 +74,9 @@ class PretrainTask(Task):
         """Masked sentences with what the newest index version finds for them."""
         examples = Examples(len(self._sentences), self._sentences.example, self.seed, hosts.this())
         size = self._config.pretrain.batch_size
-        index = CurrentIndex(self._store, self._data.knowledge, self._config, state.get("position", 0))
+        own_every = self._config.pretrain.index_refresh_every if self._build_inline else 0
+        first = state.get("position", 0)
+        index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=own_every)
         return RetrievalStream(
             lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
         )
@@ -94,49 +96,64 @@ class PretrainTask(Task):
 
     def saves_at(self, step: int) -> bool:
         """At checkpoints, and where the index is due."""
-        refresh = self._config.pretrain.index_refresh_every
-        return step % self._config.pretrain.checkpoint_every == 0 or bool(refresh and step % refresh == 0)
+        return step % self._config.pretrain.checkpoint_every == 0 or self._refreshes_at(step)
 
-    def after_save(self, step: int, params: Any) -> None:
-        """Builds the index where this process is its own builder."""
+    def builds_index_at(self, step: int) -> bool:
+        """Where the index is due and this process is its own builder."""
+        return self._build_inline is not None and self._refreshes_at(step)
+
+    def build_index(self, step: int, params: Any) -> None:
+        """Embeds the knowledge corpus with the embedder of `params`."""
+        if self._store.latest(step).step != step:
+            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+
+    def _refreshes_at(self, step: int) -> bool:
         refresh = self._config.pretrain.index_refresh_every
-        if self._build_inline and step and refresh and step % refresh == 0:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params))["embedder"])
+        return bool(step and refresh) and step % refresh == 0
 
 
 def realm_loss(
     config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, dict]:
-    """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`."""
+    """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`.
+
+    Without the null block, a query that has no candidate counts in `without_candidates` alone.
+    """
     scores, logp, best = candidate_likelihoods(config, params, batch, rng)
     prior = log_prior(config, scores, batch)
+    counts = candidates_of(config, batch).any(-1)
+    weights = batch.mask_weights * counts[:, None]
     form = marginal.token_marginal if config.pretrain.marginal == "token" else marginal.sequence_marginal
-    total, count = form(prior, logp, batch.mask_weights)
-    weights, predictions = batch.mask_weights, batch.mask_weights.sum()
-    prior_p = jnp.exp(prior)
-    queries = jnp.float32(prior.shape[0])
-    return (
-        total,
-        count,
-        {
-            # Expected over p(z|x): the marginal's own argmax would need all candidates' full distributions.
-            "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, best.astype(jnp.float32)) * weights).sum(), predictions),
-            "null_accuracy": ((best[:, 0] * weights).sum(), predictions),
-            "null_loss": (-(logp[:, 0] * weights).sum(), predictions),
-            "utility": marginal.retrieval_utility(prior, logp, weights),
-            "null_share": (prior_p[:, 0].sum(), queries),
-            "top_share": (prior_p.max(-1).sum(), queries),
-            "tokens": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
-        },
-    )
+    total, count = form(prior, logp, weights)
+    prior_p, predictions, queries = jnp.exp(prior), weights.sum(), counts.sum().astype(jnp.float32)
+    metrics = {
+        # Expected over p(z|x): the marginal's own argmax would need all candidates' full distributions.
+        "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, best.astype(jnp.float32)) * weights).sum(), predictions),
+        "null_accuracy": ((best[:, 0] * weights).sum(), predictions),
+        "null_loss": (-(logp[:, 0] * weights).sum(), predictions),
+        "utility": marginal.retrieval_utility(prior, logp, weights),
+        "null_share": ((prior_p[:, 0] * counts).sum(), queries),
+        "top_share": ((prior_p.max(-1) * counts).sum(), queries),
+        "tokens": ((batch.joint.mask.sum() + batch.null_joint.mask.sum()).astype(jnp.float32), 1.0),
+    }
+    if not config.pretrain.null_block:
+        metrics["without_candidates"] = ((~counts).sum().astype(jnp.float32), jnp.float32(len(counts)))
+    return total, count, metrics
 
 
 def log_prior(config: Config, scores: jax.Array, batch: PretrainBatch) -> jax.Array:
-    """log p(z|x) [batch, candidates] over the candidates that exist, and the null block if the config has one."""
-    is_candidate = batch.candidate_mask
-    if not config.pretrain.null_block:
-        is_candidate = is_candidate.at[:, 0].set(False)
-    return marginal.log_prior(scores, is_candidate)
+    """log p(z|x) [batch, candidates] over `candidates_of`; a query that has none reads the null block alone."""
+    exists = candidates_of(config, batch)
+    return marginal.log_prior(scores, exists | (_is_null(batch) & ~exists.any(-1, keepdims=True)))
+
+
+def candidates_of(config: Config, batch: PretrainBatch) -> jax.Array:
+    """bool [batch, candidates]: the blocks that were found, and the null block if the config has one."""
+    return batch.candidate_mask if config.pretrain.null_block else batch.candidate_mask & ~_is_null(batch)
+
+
+def _is_null(batch: PretrainBatch) -> jax.Array:
+    return jnp.arange(batch.candidate_mask.shape[-1]) == 0
 
 
 def candidate_likelihoods(

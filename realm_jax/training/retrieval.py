@@ -47,23 +47,43 @@ class LoadedIndex:
 class CurrentIndex:
     """The newest index version, loaded by a background thread while the trainer goes on with the one before.
 
+    A version that the trainer itself builds is in use from the very next step on, for which `adopt` waits: the version
+    of a step is then a function of that step, also after a restart.
+
     The trainer keeps to the blocks of the corpus that it opened (see `Version.live_blocks`): batches name no others.
     """
 
-    def __init__(self, store: IndexStore, corpus: Corpus, config: Config, first_step: int, *, exact: bool = False):
-        """`exact` searches exactly, whatever search the versions were built for."""
+    def __init__(
+        self,
+        store: IndexStore,
+        corpus: Corpus,
+        config: Config,
+        first_step: int,
+        *,
+        exact: bool = False,
+        own_every: int = 0,
+    ):
+        """Loads the first version, and records its use from `first_step` on.
+
+        Args:
+            exact: search exactly, whatever search the versions were built for.
+            own_every: steps between versions that this trainer builds itself; 0 where a builder does, or nobody.
+        """
         self._store, self._corpus, self._config = store, corpus, config
         self._kind = "exact" if exact else config.index.search
         self._ready: LoadedIndex | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
-        self._closed = False
+        self._look, self._closed = threading.Event(), False
         self._host, self._ballot = hosts.this(), hosts.Ballot()
         self._first_hosts = 0
         """Mark of the version that the first host has loaded."""
         self.waited_s = 0.0
         """Seconds that `adopt` waited for a version."""
-        self.loaded = self._load(common_version(store))
+        self._own_every = own_every
+        self._up_to = self._newest_for(first_step)
+        """No version of a later step is taken: a restart may find one that it has yet to reach."""
+        self.loaded = self._load(common_version(store, self._up_to))
         self._record(first_step)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -72,28 +92,42 @@ class CurrentIndex:
         """Switches to a newer version if one is loaded, and enforces the age limit. True if it switched.
 
         Raises:
-            RunError: the version is past `index.max_age_steps` and the policy is `stop`, or `pause` met its deadline.
+            RunError: the version is past `index.max_age_steps` and the policy is `stop`, or a wait met its deadline.
         """
         config = self._config.index
+        self._up_to = self._newest_for(trainer_step)
+        oldest = self._up_to or 0
+        if config.max_age_policy == "pause":
+            oldest = max(oldest, trainer_step - config.max_age_steps)
         switched = self._switch(trainer_step)
+        if self.loaded.version.step < oldest:
+            self._wait_for(oldest, trainer_step)
+            switched = True
         age = trainer_step - self.loaded.version.step
         if not config.max_age_steps or age <= config.max_age_steps:
             return switched
         message = f"the index is {age} steps old at step {trainer_step} (limit {config.max_age_steps})"
         if config.max_age_policy == "stop":
             raise RunError(f"{message}: start the builder and rerun this command")
-        if config.max_age_policy == "warn":
-            logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
-            return switched
-        started = time.monotonic()
-        deadline = started + config.wait_timeout_s
-        while trainer_step - self.loaded.version.step > config.max_age_steps:
+        logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
+        return switched
+
+    def _newest_for(self, trainer_step: int) -> int | None:
+        """Step of the newest version that `trainer_step` may use; None, without limit, where a builder makes them."""
+        return max(0, trainer_step - 1) // self._own_every * self._own_every if self._own_every else None
+
+    def _wait_for(self, oldest: int, trainer_step: int) -> None:
+        """Until a version of step `oldest` or later is in use."""
+        started, timeout_s = time.monotonic(), self._config.index.wait_timeout_s
+        while self.loaded.version.step < oldest:
+            self._look.set()
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._error, timeout=POLL_S)
-            if not self._switch(trainer_step) and time.monotonic() >= deadline:
-                raise RunError(f"{message} and no newer one came in {config.wait_timeout_s:.0f} s: start the builder")
+            if not self._switch(trainer_step) and time.monotonic() >= started + timeout_s:
+                fix = "raise --index.wait_timeout_s" if self._own_every else "start the builder"
+                age = f"the index is {trainer_step - self.loaded.version.step} steps old at step {trainer_step}"
+                raise RunError(f"{age} and no newer one came in {timeout_s:.0f} s: {fix}")
         self.waited_s += time.monotonic() - started
-        return True
 
     def _switch(self, trainer_step: int) -> bool:
         with self._changed:
@@ -146,7 +180,8 @@ class CurrentIndex:
                     self._error = error
                     self._changed.notify_all()
                 return
-            time.sleep(POLL_S)
+            self._look.wait(POLL_S)
+            self._look.clear()
 
     def _next(self, known: Version) -> Version | None:
         """What to load after `known`: the newest version; where several hosts train, the one that the first has."""
@@ -154,7 +189,7 @@ class CurrentIndex:
             return None if self._first_hosts in (0, _mark(known)) else _marked(self._store, self._first_hosts)
         if self._host.count > 1 and self._ready:  # the others are loading it
             return None
-        newest = self._store.latest()  # also of the same step: `index.update`
+        newest = self._store.latest(self._up_to)  # also of the same step: `index.update`
         return newest if newest is not None and newest.order > known.order else None
 
     def metrics(self, trainer_step: int) -> dict[str, float]:
@@ -171,15 +206,16 @@ class CurrentIndex:
     def close(self) -> None:
         """Stops looking for versions and gives up the pins."""
         self._closed = True
+        self._look.set()
         self._thread.join(timeout=10 * POLL_S)
         for index in (self.loaded, self._ready):
             if index is not None:
                 self._store.unpin(index.version)
 
 
-def common_version(store: IndexStore) -> Version:
-    """The newest version that the first host sees, pinned, on all hosts. Raises ConfigError if there is none."""
-    version = store.pin_latest() if hosts.is_first() else None
+def common_version(store: IndexStore, up_to: int | None = None) -> Version:
+    """What `IndexStore.latest` is on the first host, pinned, on all hosts. Raises ConfigError if there is none."""
+    version = store.pin_latest(up_to) if hosts.is_first() else None
     mark = hosts.from_first(_mark(version) if version else 0)
     if not hosts.is_first() and mark:
         version = _marked(store, mark)

@@ -67,6 +67,8 @@ class TagConfig:
                 raise ConfigError(f"{name} must be at least 1: pass --{name}=1 or more")
         if self.max_len_tokens < 8:
             raise ConfigError("max_len_tokens must be at least 8: pass --max_len_tokens=128")
+        if not self.learning_rate >= 0:
+            raise ConfigError("learning_rate must be >= 0: pass --learning_rate=5e-4")
         for name in ("dropout", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in [0, 1): pass --{name}=0.1")

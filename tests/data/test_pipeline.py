@@ -21,7 +21,7 @@ def data(tiny_run):
 
 
 def sentences(data, tiny_run, heldout_fraction=HELDOUT, *, heldout=False, **policy):
-    policy = dataclasses.replace(tiny_run.config.pretrain, **policy)
+    policy = dataclasses.replace(tiny_run.config.pretrain, **{"sampling": "span", **policy})
     return MaskedSentences(data.text, data.special, policy, heldout_fraction, heldout=heldout)
 
 

@@ -432,6 +432,23 @@ def test_a_killed_run_ends_with_the_same_bits(trained, begin, questions, monkeyp
     ]
 
 
+def test_a_kill_before_an_index_version_changes_nothing(trained, begin, questions, monkeypatch):
+    """The blocks of the batch in flight have the embeddings of the version before, which a restart must find."""
+    finetuning = begin("killed both", train_retriever="both")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(FinetuneTask, "build_index", _killed)
+        train(finetuning, *questions)
+    train(finetuning, *questions)
+    unbroken = trained["both"]
+    jax.tree.map(np.testing.assert_array_equal, last_params(finetuning), last_params(unbroken))
+    versions = [[v.step for v in IndexStore(f.folder / "index").versions()] for f in (finetuning, unbroken)]
+    assert versions == [[0, 3], [0, 3]]
+
+
+def _killed(*arguments):
+    raise Killed
+
+
 def test_what_is_done_is_not_done_again(trained, questions, capsys):
     before = (trained["query"].folder / "metrics.jsonl").read_bytes()
     train(trained["query"], *questions)

@@ -17,7 +17,7 @@ from realm_jax.training import phases, retrieval
 from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.types import Host
 
-HOSTS, STEPS, VERSIONS = 3, 150, 4
+HOSTS, STEPS, EVERY = 3, 150, 30
 
 
 class Threads:
@@ -72,7 +72,8 @@ def threads(monkeypatch):
     return made
 
 
-def test_all_hosts_switch_at_the_same_steps(new_run, threads, monkeypatch):
+@pytest.mark.parametrize("own_every", [0, EVERY], ids=["a builder's versions", "the trainer's own"])
+def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
     workdir = new_run()
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
@@ -96,7 +97,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, monkeypatch):
         threads.enter(number)
         rng = np.random.default_rng(number)
         try:
-            index = CurrentIndex(store, data.knowledge, workdir.config, 0)
+            index = CurrentIndex(store, data.knowledge, workdir.config, 0, own_every=own_every)
             load = index._load
 
             def load_slowly(version):
@@ -107,7 +108,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, monkeypatch):
             for step in range(1, STEPS + 1):
                 index.adopt(step)
                 used[number].append(index.loaded.version.step)
-                if number == 0 and step % (STEPS // (VERSIONS + 1)) == 0 and step < STEPS:
+                if number == 0 and step % EVERY == 0 and step < STEPS:
                     publish(step)
                 time.sleep(0.02)
             index.close()
@@ -123,5 +124,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, monkeypatch):
     assert not failures
     assert used[0] == used[1] == used[2] and len(used[0]) == STEPS
     assert len(set(used[0])) >= 3, "versions were adopted"
+    if own_every:
+        assert used[0] == [(step - 1) // EVERY * EVERY for step in range(1, STEPS + 1)]
     events = [event for event in store.history() if event["event"] == "adopted"]
     assert [event["step"] for event in events] == sorted(set(used[0])), "the first host alone writes the history"

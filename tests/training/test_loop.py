@@ -64,9 +64,6 @@ class LinearTask(loop.Task):
     def saves_at(self, step):
         return step % 3 == 0
 
-    def after_save(self, step, params):
-        pass
-
 
 def crash():
     raise Break

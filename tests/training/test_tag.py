@@ -28,9 +28,9 @@ from realm_jax.data.salient import find_dates
 from realm_jax.data.words import split_words
 from realm_jax.models.names import names
 from realm_jax.models.shapes import shapes
-from realm_jax.training import retag, sentence_tagger, tag
+from realm_jax.training import loop, retag, sentence_tagger, tag
 from realm_jax.training.sentence_tagger import SentenceTagger
-from realm_jax.training.tag_task import TagTask, _label_ids
+from realm_jax.training.tag_task import _label_ids
 from realm_jax.training.tagger_folder import TaggerFolder, fingerprint
 from realm_jax.workdir import read_json
 
@@ -117,13 +117,15 @@ def test_it_learns_what_the_labels_say(trained, capsys):
 
 def test_a_broken_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
     whole, flags = trained
+    save = loop._save
 
-    def dies(self, step, params):
+    def dies(task, checkpoints, step, state, stream):
+        save(task, checkpoints, step, state, stream)
         if step == 30:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TagTask, "after_save", dies)
+        patch.setattr(loop, "_save", dies)
         tag.main([*flags, f"--out={tmp_path / 'broken'}"])
     with pytest.raises(ConfigError, match="has no trained tagger: run python -m realm_jax.training.tag --out="):
         TaggerFolder.open(tmp_path / "broken")

@@ -1,0 +1,185 @@
+"""Versions that the trainer builds itself: which one it uses is a function of the step, also after a restart."""
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from realm_jax import parallel
+from realm_jax.config import to_json
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.build_version import build_version
+from realm_jax.index.versions import IndexStore
+from realm_jax.training import phases, pretrain
+from realm_jax.training.pretrain_task import PretrainTask
+from realm_jax.training.retrieval import CurrentIndex
+from realm_jax.workdir import Workdir, write_json
+
+STEPS, EVERY, RUNS = 5, 2, 5
+SETTINGS = {
+    "pretrain": {"steps": STEPS, "index_refresh_every": EVERY, "checkpoint_every": 3, "log_every": 1},
+    "index": {"keep_versions": 1},
+}
+HISTORY = [(0, 0), (3, 2), (5, 4)]
+"""(step of the trainer, version adopted): each from the step after the one that built it."""
+
+
+class Killed(Exception):
+    """Stands for a crash."""
+
+
+def adopted(workdir) -> list[tuple[int, int]]:
+    events = IndexStore(workdir.index_folder).history()
+    return [(event["trainer_step"], event["step"]) for event in events if event["event"] == "adopted"]
+
+
+def result(workdir) -> tuple:
+    """The last parameters, and of each step the loss and the version that was used."""
+    lines = (workdir.phase("pretrain") / "metrics.jsonl").read_text().splitlines()
+    records = [(line["step"], line["loss"], line["index_step"]) for line in map(json.loads, lines)]
+    return phases.last_params(workdir, "pretrain", phases.first_params(workdir)), records
+
+
+def assert_same(found: tuple, expected: tuple) -> None:
+    jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
+    assert found[1] == expected[1]
+
+
+def train(workdir) -> None:
+    pretrain.train(workdir, open_prepared(workdir))
+
+
+@pytest.fixture
+def slow_loads(monkeypatch):
+    """Loading a version takes one time or another."""
+    load, rng = CurrentIndex._load, np.random.default_rng(0)
+
+    def slowly(self, version):
+        time.sleep(rng.uniform(0, 0.3))
+        return load(self, version)
+
+    monkeypatch.setattr(CurrentIndex, "_load", slowly)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once():
+    """All runs are the same program."""
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    with pytest.MonkeyPatch.context() as patch:
+        parallel.set_up_compilation_cache()
+        patch.setattr(parallel, "set_up_compilation_cache", lambda: None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        yield
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_run, copy_run, tmp_path_factory):
+    """The workdir of a run that nothing disturbed."""
+    copied = copy_run(tiny_run, tmp_path_factory.mktemp("own") / "run")
+    changed = {name: dataclasses.replace(getattr(tiny_run.config, name), **values) for name, values in SETTINGS.items()}
+    workdir = Workdir(copied.path, dataclasses.replace(tiny_run.config, **changed))
+    write_json(workdir.config_file, to_json(workdir.config))
+    train(workdir)
+    return workdir
+
+
+def test_a_version_is_in_use_from_the_next_step_on(unbroken):
+    assert adopted(unbroken) == HISTORY
+    assert [version for _, _, version in result(unbroken)[1]] == [0, 0, 2, 2, 4]
+
+
+@pytest.mark.slow
+def test_five_runs_are_one(unbroken, new_run, slow_loads):
+    for number in range(1, RUNS):
+        run = new_run(f"run-{number}", **SETTINGS)
+        train(run)
+        assert adopted(run) == HISTORY
+        assert_same(result(run), result(unbroken))
+
+
+def test_a_kill_between_a_checkpoint_and_its_version_changes_nothing(unbroken, new_run, monkeypatch):
+    run, build, step = new_run(**SETTINGS), PretrainTask.build_index, 4
+
+    def killed(self, at, params):
+        if at == step:
+            raise Killed
+        build(self, at, params)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PretrainTask, "build_index", killed)
+        train(run)
+    assert IndexStore(run.index_folder).latest().step == step - EVERY
+    train(run)
+    assert_same(result(run), result(unbroken))
+    before, after = ([event for event in HISTORY if (event[0] > step) == later] for later in (False, True))
+    assert adopted(run) == [*before, (step, step - EVERY), *after]
+
+
+def test_a_kill_after_a_version_changes_nothing(unbroken, new_run, monkeypatch, slow_loads):
+    """Before step 5, which would be the first to use it."""
+    run, adopt, step = new_run(**SETTINGS), CurrentIndex.adopt, 5
+
+    def killed(self, at):
+        if at == step:
+            raise Killed
+        return adopt(self, at)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(CurrentIndex, "adopt", killed)
+        train(run)
+    train(run)
+    assert_same(result(run), result(unbroken))
+
+
+@pytest.fixture
+def store(new_run):
+    """A run with versions of steps 0, 4 and 8 of the same weights, and a function that publishes another."""
+    run = new_run()
+    data, store = open_prepared(run), IndexStore(run.index_folder)
+    params = phases.first_params(run)["embedder"]
+    build_version(run.config, data.knowledge, data.special, store, 0, params, embedded_by={})
+    first = store.latest()
+
+    def publish(step):
+        with store.begin(step) as draft:
+            for name in first.manifest["files"]:
+                os.makedirs((draft.folder / name).parent, exist_ok=True)
+                shutil.copy(first.folder / name, draft.folder / name)
+            draft.publish(
+                {k: v for k, v in first.manifest.items() if k not in ("files", "step", "started", "finished")}
+            )
+
+    publish(4)
+    publish(8)
+    return store, data.knowledge, run.config, publish
+
+
+def test_no_version_of_a_later_step_is_used(store):
+    index = CurrentIndex(*store[:3], 4, own_every=4)
+    used = [index.loaded.version.step]
+    for step in range(5, 12):
+        index.adopt(step)
+        used.append(index.loaded.version.step)
+    index.close()
+    assert used == [0, 4, 4, 4, 4, 8, 8, 8]
+
+
+def test_other_knowledge_is_used_under_the_same_step(store):
+    """What `index.update` publishes meanwhile is not waited for, and brings no later version with it."""
+    versions, *_, publish = store
+    index = CurrentIndex(*store[:3], 6, own_every=4)
+    before = index.loaded.version
+    publish(4)
+    deadline = time.monotonic() + 30
+    while not index.adopt(7):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert index.loaded.version.step == 4 and index.loaded.version.order > before.order
+    index.close()
+    assert versions.latest().step == 8
