@@ -38,7 +38,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all oracle docs dist clean
+.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all mutants oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -131,6 +131,9 @@ test-slow: setup oracle chromium ## only the slow tests
 
 test-all: setup oracle chromium ## all tests
 	$(PYTEST)
+
+mutants: setup ## plant mistakes in the mathematics, one at a time, and see that the tests notice each
+	$(PY) -m tests.mutants
 
 oracle: .venv-oracle/.installed ## make .venv-oracle: torch, TensorFlow and the last REALM classes, to be compared with
 

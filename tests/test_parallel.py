@@ -23,6 +23,8 @@ RELATIVE_ERROR = 1e-5
 ZERO = 2e-6
 """A gradient of a smaller norm may be rounding alone."""
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tiny(*, shared=True, **pretrain) -> config_lib.Config:
     model = config_lib.ModelConfig(
@@ -164,14 +166,6 @@ def assert_same(ours, expected):
             assert ours[1][name][0] == pair[0]
         else:
             np.testing.assert_allclose(np.divide(*ours[1][name]), np.divide(*pair), rtol=1e-4, err_msg=name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """The models are so small that compiling is all the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

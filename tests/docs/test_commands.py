@@ -203,6 +203,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "jupyter execute --inplace notebooks/01_quick_start.ipynb": Elsewhere("tests/notebooks/test_execution.py"),
     # for those who change it
     "make test-all": Rendered("-m pytest", by="-n "),
+    "make mutants": Rendered("-m tests.mutants", by="-n "),
     "make dist": Rendered("twine check", by="-n "),
     "make test": Rendered("-m 'not slow'", by="-n "),
     "make test WORKERS=4": Rendered("--numprocesses=4", by="-n "),

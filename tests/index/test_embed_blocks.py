@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ def test_rows_are_those_of_single_blocks(tiny_run, corpus, params, one_by_one, b
     assert calls[-1] == (corpus.num_blocks, corpus.num_blocks)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert (len(calls) > 20) == (batch_tokens == 512)
+
+
+def test_blocks_are_embedded_by_their_own_tower(tiny_run, corpus, params, one_by_one):
+    other = jax.tree.map(lambda x: x + 1.0, params["shared"])
+    found = embed_all(tiny_run.config, {"query": other, "block": params["shared"]}, corpus, batch_tokens=1 << 20)
+    np.testing.assert_allclose(found, one_by_one, atol=2e-5)
 
 
 @pytest.mark.parametrize("first", [0, 3, 100])

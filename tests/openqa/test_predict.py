@@ -29,6 +29,8 @@ QUESTIONS = [
     Question("5", "a party", ("(", "don.t"), is_regex=True),
 ]
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def make_config(vocab_size: int) -> config_lib.Config:
     model = config_lib.ModelConfig(
@@ -138,13 +140,6 @@ def embed(model):
 @functools.cache
 def read(model):
     return jax.jit(lambda params, joint, mask: reader.span_scores(model, params, joint, mask, WIDTH))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -46,13 +46,7 @@ RELATIVE_ERROR = 1e-5
 ZERO = 2e-6
 """A gradient of a smaller norm may be rounding alone."""
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """The models are so small that compiling is all the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def noisy(params, seed, size=0.1):

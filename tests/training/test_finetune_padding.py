@@ -22,12 +22,7 @@ from realm_jax.workdir import read_json
 QUESTIONS = 20
 EASY = [("river", "lake", "the"), ("of the", "north"), ("It is", "in"), ("was", "18")]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,7 @@ from realm_jax.training.pretrain_task import realm_loss
 BATCH, ALONE = 6, 2
 """Queries, and which of them has no candidate."""
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """The models are so small that compiling is all the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
