@@ -34,6 +34,11 @@ def gelu(config: ModelConfig, x: Array) -> Array:
     return jax.nn.gelu(x, approximate=config.gelu == "tanh")
 
 
+def at_least_float32(x: Array) -> Array:
+    """x, of any shape, in float32 where its own type is narrower: softmax and scores are not computed in bfloat16."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class Embeddings(nn.Module):
     """Word, position and segment embeddings, normalised."""
 
@@ -76,7 +81,7 @@ class Attention(nn.Module):
         key = _dense(config.hidden_size, config, "key")(x).reshape(heads)
         value = _dense(config.hidden_size, config, "value")(x).reshape(heads)
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * heads[-1] ** -0.5
-        probabilities = jax.nn.softmax(scores.astype(jnp.float32) + bias, axis=-1).astype(x.dtype)
+        probabilities = jax.nn.softmax(at_least_float32(scores) + bias, axis=-1).astype(x.dtype)
         probabilities = nn.Dropout(config.dropout)(probabilities, deterministic)
         context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, value).reshape(x.shape)
         return _dense(config.hidden_size, config, "output")(context)
@@ -147,7 +152,7 @@ class MlmHead(nn.Module):
         x = gelu(config, _dense(config.hidden_size, config, "transform")(hidden))
         x = _norm(config, "norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        return (x @ word_table.T.astype(x.dtype)).astype(jnp.float32) + bias
+        return at_least_float32(x @ word_table.T.astype(x.dtype)) + bias
 
 
 def gather_positions(

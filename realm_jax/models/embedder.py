@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from realm_jax.config import ModelConfig
-from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert
+from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert, at_least_float32
 from realm_jax.types import Tokens
 
 Side = Literal["query", "block"]
@@ -40,7 +40,7 @@ class Embedder(nn.Module):
         projection = nn.Dense(config.projection_dim, kernel_init=nn.initializers.orthogonal(), name="projection")
         gain = nn.initializers.constant(config.projection_gain)
         norm = nn.LayerNorm(epsilon=LAYER_NORM_EPS, scale_init=gain, name="projection_norm")
-        embedding = norm(projection(pooled).astype(jnp.float32))
+        embedding = norm(at_least_float32(projection(pooled)))
         return nn.Dropout(config.dropout)(embedding, deterministic)
 
 
