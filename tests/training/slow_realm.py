@@ -199,9 +199,15 @@ def rewards(score, p_y, settings) -> dict[int, float]:
 
 
 def objective(queries, params, settings) -> dict[str, tuple[float, int]]:
-    """The loss of a batch and what is measured beside it, by name: (sum, count), over wordpieces or over queries."""
+    """The loss of a batch and what is measured beside it, by name: (sum, count), over wordpieces or over queries.
+
+    Without the null block, a query for which nothing was found has no p(y | x): it is counted, and nothing else.
+    """
     terms = {name: [] for name in ("loss", "accuracy", "null_accuracy", "null_loss", "utility")}
     terms |= {"null_share": [], "top_share": []}
+    if not settings.null_block:
+        terms["without_candidates"] = [query.candidates.keys() == {0} for query in queries]
+        queries = [query for query in queries if query.candidates.keys() != {0}]
     for query in queries:
         score, predicted = scores(query, params, settings), predictions(query, params, settings)
         p_z, p_y = prior(score, settings), likelihoods(query, predicted)
