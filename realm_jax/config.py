@@ -118,7 +118,6 @@ class IctConfig:
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.steps >= 0 and self.batch_size > 1, "ict.steps must be >= 0 and ict.batch_size > 1")
-        _require(self.learning_rate >= 0, "ict.learning_rate must be >= 0")
         _require(0 <= self.sentence_removal_rate <= 1, "ict.sentence_removal_rate must lie in [0, 1]")
         _require(self.checkpoint_every > 0, "ict.checkpoint_every must be positive")
 
@@ -146,11 +145,9 @@ class PretrainConfig:
     masking: Literal["salient", "uniform", "span"] = "salient"
     """What is masked: a salient span, uniformly drawn wordpieces, or a random span (Table 2)."""
     sampling: Literal["block", "sentence", "span"] = "block"
-    """What an epoch has once: each block, of whose spans one is drawn (released code), each sentence likewise, or each
-    span. Random masks draw a sentence of the block."""
+    """What an epoch has once: each block, of whose spans one is drawn (released code), each sentence, or each span."""
     null_block: bool = True
-    """False leaves the null block out of the loss, so that a query must use some block (it is still measured); a query
-    that no block was found for then has weight 0, and the metric `without_candidates` is the share of such."""
+    """False leaves the null block out of the loss (it is still measured); a query without any block has weight 0."""
     ban_source_block: bool = True
     """Keep a query's own block out of its candidates (§3.4: trivial retrieval)."""
     answer_elsewhere: bool = False
@@ -177,18 +174,10 @@ class PretrainConfig:
         _require(self.steps > 0 and self.batch_size > 0, "pretrain.steps and pretrain.batch_size must be positive")
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
         _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
-        _check_rates("pretrain", self.learning_rate, self.retriever_learning_rate)
         _require(self.retriever_update_every >= 1, "pretrain.retriever_update_every must be at least 1")
-        _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
-        warmup, every = self.retriever_warmup_steps, self.retriever_update_every
-        aligned = -(-warmup // every) * every
-        _require(
-            warmup == aligned,
-            "pretrain.retriever_warmup_steps must be a multiple of pretrain.retriever_update_every, so that the "
-            f"retriever moves where an index is due: pass --pretrain.retriever_warmup_steps={aligned}",
-        )
         _require(self.max_masks >= 1, "pretrain.max_masks must be at least 1")
         _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
+        _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
         _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
         _require(
             not (self.answer_elsewhere and self.masking != "salient"),
@@ -203,8 +192,7 @@ class IndexConfig:
     search: Literal["scann", "exact", "lsh"] = "scann"
     """ScaNN on the host, exact search on the devices, or sign random projections (for study)."""
     device: Literal["cpu", "accelerator", "inline"] = "cpu"
-    """Where the builder embeds: host CPU, its own accelerator, or inside the trainer, which pauses for it and uses each
-    version from the next step on."""
+    """Where the builder embeds: host CPU, its own accelerator, or inside the trainer, which pauses for it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Stored type of block embeddings."""
     embed_batch_tokens: int = 16384
@@ -292,7 +280,6 @@ class FinetuneConfig:
             0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]"
         )
         _require(self.inference_blocks > 0, "finetune.inference_blocks must be positive")
-        _check_rates("finetune", self.learning_rate, self.retriever_learning_rate)
         _require(self.question_len_tokens >= 8, "finetune.question_len_tokens must be at least 8")
         _require(self.max_span_width > 0, "finetune.max_span_width must be positive")
         _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
@@ -358,11 +345,15 @@ class Config:
             "else the trainer would wait for a version that nobody builds",
         )
         period = self.pretrain.retriever_update_every
-        _require(
-            period == 1 or self.pretrain.index_refresh_every % period == 0,
-            "pretrain.index_refresh_every must be a multiple of pretrain.retriever_update_every, "
-            "so that a new index has the retriever's newest weights",
-        )
+        for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
+            aligned = -(-getattr(self.pretrain, name) // period) * period
+            _require(
+                getattr(self.pretrain, name) == aligned,
+                f"pretrain.{name} must be a multiple of {period}, pretrain.retriever_update_every: "
+                f"pass --pretrain.{name}={aligned}",
+            )
+        for name, value in _flat(to_json(self)).items():
+            _require(not name.endswith("learning_rate") or value is None or value >= 0, f"{name} must be >= 0")
         return self
 
 
@@ -395,14 +386,6 @@ def _flat(values: dict, prefix: str = "") -> dict:
     for key, value in values.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat
-
-
-def _check_rates(section: str, rate: float, retriever_rate: float | None) -> None:
-    _require(rate >= 0, f"{section}.learning_rate must be >= 0")
-    _require(
-        retriever_rate is None or retriever_rate >= 0,
-        f"{section}.retriever_learning_rate must be >= 0; leave it out for {section}.learning_rate",
-    )
 
 
 def _require(condition: bool, message: str) -> None:

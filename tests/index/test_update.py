@@ -341,7 +341,8 @@ def test_deleted_texts_train_and_probe_nothing(indexed):
     data, config = open_prepared(workdir), workdir.config
 
     def sources(knowledge):
-        masked = MaskedSentences(knowledge, data.special, config.pretrain, 0.2)
+        every_span = dataclasses.replace(config.pretrain, sampling="span")
+        masked = MaskedSentences(knowledge, data.special, every_span, 0.2)
         places = [masked.locate(i)[0].first_block + int(masked.locate(i)[3]["block"]) for i in range(len(masked))]
         return set(places), set(IctExamples(knowledge, data.special, 0.2, 24, 0.9).blocks.tolist())
 
