@@ -1,8 +1,7 @@
 """Forward values, losses and gradients of small REALM models against those of an independent implementation.
 
-The golden files hold the weights, inputs and outputs of random models in another framework; the weights come in
-through `realm_jax.convert`, and the models' own code runs. Their joint inputs have no null block, so the parts are
-composed here as the training step does.
+The golden files (`make_golden_models.py`) hold the weights, inputs and outputs of random models of another framework;
+the weights come in through `realm_jax.convert`, and the training tasks' own losses run.
 """
 
 import functools
@@ -13,19 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from realm_jax.config import ModelConfig
+from realm_jax import parallel
+from realm_jax.config import Config, FinetuneConfig, ModelConfig
 from realm_jax.convert import parts
 from realm_jax.convert.model_config import model_config
 from realm_jax.convert.sources import open_source
 from realm_jax.data.pipeline import mask_slots
-from realm_jax.losses import marginal, openqa
+from realm_jax.losses import openqa
 from realm_jax.models import embedder, knowledge_encoder, names, reader
-from realm_jax.types import Tokens, register_pytrees
+from realm_jax.openqa.inputs import body_mask
+from realm_jax.openqa.predict import span_reader
+from realm_jax.training.finetune_task import finetune_loss
+from realm_jax.training.pretrain_task import candidate_likelihoods, realm_loss
+from realm_jax.types import FinetuneBatch, PretrainBatch, Tokens, register_pytrees
 
-FOLDER = pathlib.Path(__file__).parents[2].parent / "shared" / "parity"
-
-pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="no golden models at ../shared/parity")
-
+GOLDEN = pathlib.Path(__file__).parent / "golden_models"
+SCRIPT = GOLDEN.with_name("make_golden_models.py")
 VALUE_ERROR = 2e-5
 GRADIENT_ERROR = 1e-4
 MAX_SPAN_WIDTH = 5
@@ -35,7 +37,7 @@ ZERO = 1e-6
 
 def load(folder: str, kind: str, root: str = "") -> dict:
     """A golden model's parameters."""
-    models = parts.find_models(open_source(str(FOLDER / folder)))
+    models = parts.find_models(open_source(str(GOLDEN / folder)))
     model = next(m for m in models if m.kind == kind and m.root == root)
     config, _ = model_config([model], ModelConfig())
     return jax.tree.map(jnp.asarray, parts.read(model, kind, config, kind)[0])
@@ -43,68 +45,80 @@ def load(folder: str, kind: str, root: str = "") -> dict:
 
 @pytest.fixture(scope="module")
 def config():
-    models = [m for f in ("embedder", "reader") for m in parts.find_models(open_source(str(FOLDER / f)))]
-    config, notices = model_config(models, ModelConfig(dropout=0.0))
-    assert (config.gelu, config.pooling) == ("tanh", "cls")
+    models = [m for f in ("knowledge_encoder", "openqa") for m in parts.find_models(open_source(str(GOLDEN / f)))]
+    model, notices = model_config(models, ModelConfig(dropout=0.0))
+    assert (model.gelu, model.pooling) == ("tanh", "cls")
     assert len(notices) == 2 and all("pad_token_id 1" in notice for notice in notices)
-    return config
+    return Config(model=model, finetune=FinetuneConfig(max_span_width=MAX_SPAN_WIDTH))
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return dict(np.load(FOLDER / "io.npz"))
+    return dict(np.load(GOLDEN / "io.npz"))
 
 
 @pytest.fixture(scope="module")
-def params():
-    """Of the scorer and of the knowledge encoder."""
+def pretrained():
+    """Parameters of the scorer and of the knowledge encoder."""
     tower = load("scorer", "embedder", "embedder.")
     return {"embedder": {"shared": tower}, "encoder": load("knowledge_encoder", "encoder")}
 
 
-def named(tree, part, config) -> dict[str, np.ndarray]:
-    """Our tree's leaves by their names and in their layout."""
-    leaves = names.flatten(tree)
-    table = names.names(part, config.num_layers, pooler=True)
-    assert {name.ours for name in table} == leaves.keys()
-    return {name.torch: names.from_torch(name, np.asarray(leaves[name.ours])) for name in table}
+@pytest.fixture(scope="module")
+def finetuned():
+    """Parameters of the whole question-answering model."""
+    return {
+        "embedder": {"query": load("openqa", "embedder", "embedder.")},
+        "reader": load("openqa", "reader", "reader."),
+    }
 
 
-def tokens(golden, name, types=None) -> Tokens:
-    ids, mask = jnp.asarray(golden[f"{name}_ids"], jnp.int32), jnp.asarray(golden[f"{name}_mask"], bool)
-    return Tokens(ids, mask, jnp.zeros_like(ids) if types is None else jnp.asarray(golden[types], jnp.int32))
+def tokens(golden, name) -> Tokens:
+    ids, mask, types = (golden[f"{name}_{array}"] for array in ("ids", "mask", "types"))
+    return Tokens(ids.astype(np.int32), mask.astype(bool), types.astype(np.int32))
 
 
 @pytest.fixture(scope="module")
-def inputs(golden):
-    """(query, blocks, joint, positions, targets, weights, slots), the predictions padded to a common number."""
+def pretrain_batch(golden) -> PretrainBatch:
+    """The null block stands apart and the predictions are padded to a common number, as our stream has them."""
     register_pytrees()
-    mask = golden["mlm_mask"]
-    masks = int(mask.sum(1).max())
-    positions = np.zeros((len(mask), masks), np.int32)
+    mask, query, joint = golden["mlm_mask"], tokens(golden, "query"), tokens(golden, "joint")
+    positions = np.zeros((len(mask), mask.sum(1).max()), np.int32)
     weights = np.zeros(positions.shape, np.float32)
     for b, row in enumerate(mask):
         places = np.flatnonzero(row)
         positions[b, : len(places)], weights[b, : len(places)] = places, 1
-    targets = np.take_along_axis(golden["labels"], positions, 1).astype(np.int32)
-    predictions = [jnp.asarray(x) for x in (positions, targets, weights, mask_slots(weights, 1))]
-    blocks, joint = tokens(golden, "block", "block_types"), tokens(golden, "joint", "joint_types")
-    return tokens(golden, "query"), blocks, joint, *predictions
+    return PretrainBatch(
+        query=query,
+        blocks=jax.tree.map(lambda x: x[:, 1:], tokens(golden, "block")),
+        joint=jax.tree.map(lambda x: x[:, 1:], joint),
+        null_joint=jax.tree.map(lambda x: x[:, 0, : query.ids.shape[1] + 1], joint),
+        candidate_mask=np.ones(joint.ids.shape[:2], bool),
+        mask_positions=positions,
+        mask_targets=np.take_along_axis(golden["labels"], positions, 1).astype(np.int32),
+        mask_weights=weights,
+        mask_slots=mask_slots(weights, 1),
+    )
 
 
-def scores_of(config, params, query, blocks):
-    query_emb = embedder.embed(config, params["embedder"], "query", query)
-    block_emb = embedder.embed(config, params["embedder"], "block", blocks)
-    return embedder.retrieval_scores(query_emb, block_emb)
-
-
-def loss_of(config, params, inputs):
-    query, blocks, joint, positions, targets, weights, slots = inputs
-    scores = scores_of(config, params, query, blocks)
-    states = knowledge_encoder.candidate_states(config, params["encoder"], joint, positions)
-    logp, _ = knowledge_encoder.token_logp(config, params["encoder"], states, targets, slots)
-    total, count = marginal.token_marginal(marginal.log_prior(scores, jnp.ones(scores.shape, bool)), logp, weights)
-    return total / count
+@pytest.fixture(scope="module")
+def finetune_batch(golden) -> FinetuneBatch:
+    register_pytrees()
+    joint = tokens(golden, "read")
+    blocks, length = joint.ids.shape[1:]
+    starts, ends = (golden[name][:, :blocks] for name in ("starts", "ends"))
+    correct = openqa.correct_spans(*reader.spans(length, MAX_SPAN_WIDTH), starts, ends)
+    np.testing.assert_array_equal(body_mask(joint), golden["body_mask"])
+    return FinetuneBatch(
+        query=tokens(golden, "question"),
+        beam_emb=open_source(str(GOLDEN / "openqa")).tensors["block_emb"][golden["beam"]],
+        beam_mask=np.ones(golden["beam"].shape, bool),
+        beam_correct=golden["has_answers"],
+        blocks=None,
+        joint=joint,
+        body_mask=body_mask(joint),
+        correct_spans=correct,
+    )
 
 
 def assert_close(ours, theirs, what):
@@ -114,9 +128,18 @@ def assert_close(ours, theirs, what):
     assert error < VALUE_ERROR, what
 
 
-def check_gradients(ours: dict[str, np.ndarray], golden, prefixes: tuple[str, ...], num_zero: int):
-    """Every gradient under the prefixes, by norm; those that are zero in exact arithmetic only have to be small."""
-    theirs = {name: value for name, value in golden.items() if name.startswith(prefixes)}
+def check_gradients(trees: dict, golden, config, num_zero: int):
+    """Every gradient, by norm; those that are zero in exact arithmetic only have to be small.
+
+    Args:
+        trees: (part, what the golden names begin with) -> gradients.
+    """
+    ours = {}
+    for (part, prefix), tree in trees.items():
+        leaves, table = names.flatten(tree), names.names(part, config.model.num_layers, pooler=True)
+        assert {name.ours for name in table} == leaves.keys()
+        ours |= {prefix + name.torch: names.from_torch(name, np.asarray(leaves[name.ours])) for name in table}
+    theirs = {name: value for name, value in golden.items() if name.startswith(tuple(prefix for _, prefix in trees))}
     assert ours.keys() == theirs.keys()
     errors = {}
     for name, their_gradient in theirs.items():
@@ -132,81 +155,81 @@ def check_gradients(ours: dict[str, np.ndarray], golden, prefixes: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("folder", "root", "key"),
-    [("embedder", "", "query_emb"), ("openqa", "embedder.", "openqa_query_emb")],
+    ("folder", "root", "queries", "key"),
+    [("embedder", "", "query", "query_emb"), ("openqa", "embedder.", "question", "openqa_query_emb")],
 )
-def test_query_embeddings(config, golden, inputs, folder, root, key):
-    tower = load(folder, "embedder", root)
-    ours = jax.jit(lambda tower, query: embedder.embed(config, {"shared": tower}, "query", query))(tower, inputs[0])
+def test_query_embeddings(config, golden, folder, root, queries, key):
+    tower = {"shared": load(folder, "embedder", root)}
+    ours = jax.jit(functools.partial(embedder.embed, config.model, tower, "query"))(tokens(golden, queries))
     assert_close(ours, golden[key], key)
 
 
-def test_retrieval_scores(config, params, golden, inputs):
-    scores = jax.jit(functools.partial(scores_of, config))(params, inputs[0], inputs[1])
+def test_logits_at_masked_positions(config, pretrained, golden, pretrain_batch):
+    joint = tokens(golden, "joint")
+    encoder = {"params": pretrained["encoder"]}
+    flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), joint)
+    positions = np.repeat(pretrain_batch.mask_positions, joint.ids.shape[1], axis=0)
+    logits = jax.jit(knowledge_encoder.KnowledgeEncoder(config.model).apply)(encoder, flat, positions)
+    by_prediction = logits.reshape(*joint.ids.shape[:2], *logits.shape[1:]).swapaxes(1, 2)
+    assert_close(by_prediction[pretrain_batch.mask_weights > 0], golden["mlm_logits"], "mlm_logits")
+
+
+def test_pretraining(config, pretrained, golden, pretrain_batch):
+    def loss(params, batch):
+        total, count, _ = realm_loss(config, params, batch, None)
+        scores, _, _ = candidate_likelihoods(config, params, batch, None)
+        return total / count, scores
+
+    (value, scores), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(pretrained, pretrain_batch)
     assert_close(scores, golden["relevance"], "relevance")
-
-
-def test_logits_at_masked_positions(config, params, golden, inputs):
-    _, _, joint, positions, _, weights, _ = inputs
-    batch, candidates, length = joint.ids.shape
-    states = jax.jit(functools.partial(knowledge_encoder.candidate_states, config))(params["encoder"], joint, positions)
-    encoder = knowledge_encoder.KnowledgeEncoder(config)
-    logits = encoder.apply({"params": params["encoder"]}, states.reshape(-1, states.shape[-1]), method="head")
-    logits = np.asarray(logits).reshape(*states.shape[:-1], -1)
-    theirs = golden["mlm_logits"].reshape(batch, candidates, length, -1)
-    for b, j in np.argwhere(np.asarray(weights)):
-        assert_close(logits[b, :, j], theirs[b, :, positions[b, j]], f"mlm_logits of query {b}, prediction {j}")
-
-
-def test_loss(config, params, golden, inputs):
-    assert_close(jax.jit(functools.partial(loss_of, config))(params, inputs), golden["mlm_loss"], "mlm_loss")
-
-
-def test_gradients_of_both_models(config, params, golden, inputs):
-    gradients = jax.jit(jax.grad(lambda params: loss_of(config, params, inputs)))(params)
-    sides = {
-        "grad/scorer/embedder.": named(gradients["embedder"]["shared"], "embedder", config),
-        "grad/knowledge_encoder/": named(gradients["encoder"], "encoder", config),
+    assert_close(value, golden["mlm_loss"], "mlm_loss")
+    trees = {
+        ("embedder", "grad/scorer/embedder."): gradient["embedder"]["shared"],
+        ("encoder", "grad/knowledge_encoder/"): gradient["encoder"],
     }
-    ours = {prefix + name: value for prefix, side in sides.items() for name, value in side.items()}
-    check_gradients(ours, golden, tuple(sides), num_zero=4)
+    check_gradients(trees, golden, config, num_zero=4)  # the keys' biases
 
 
-def reader_inputs(golden):
-    """(joint tokens [1, blocks, tokens], block mask, retrieval scores [1, blocks], correct spans)."""
-    block_mask = jnp.asarray(golden["reader_block_mask"])[None]
-    joint = jax.tree.map(lambda x: x[:1], tokens(golden, "joint", "joint_types"))
-    starts, ends = reader.spans(block_mask.shape[-1], MAX_SPAN_WIDTH)
-    answers = (jnp.asarray(golden[f"reader_{name}"])[None] for name in ("starts", "ends"))
-    correct = openqa.correct_spans(jnp.asarray(starts), jnp.asarray(ends), *answers)
-    return joint, block_mask, jnp.asarray(golden["reader_relevance"])[None], correct
+def test_fine_tuning(config, finetuned, golden, finetune_batch):
+    def loss(params, batch):
+        total, _, metrics = finetune_loss(config, params, batch, None)
+        return total, metrics
+
+    (_, metrics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(finetuned, finetune_batch)
+    for name in ("retriever_loss", "reader_loss"):
+        total, count = metrics[name]
+        assert_close(total, golden[name].sum(), name)
+        assert count == (golden[name] > 0).sum()
+    trees = {
+        ("embedder", "grad/openqa/embedder."): gradient["embedder"]["query"],
+        ("reader", "grad/openqa/reader."): gradient["reader"],
+    }
+    check_gradients(trees, golden, config, num_zero=6)  # those, and what moves all spans' scores alike
 
 
-def reader_losses(config, params, inputs, has_answer):
-    joint, block_mask, retrieval_scores, correct = inputs
-    scores = reader.span_scores(config, params, joint, block_mask, MAX_SPAN_WIDTH)
-    retriever_loss = openqa.marginal_loss(retrieval_scores, has_answer)
-    return retriever_loss.sum(), openqa.reader_loss(scores, retrieval_scores, correct).sum(), scores
+def test_predicted_spans(config, finetuned, golden, finetune_batch):
+    batch = finetune_batch
+    questions, blocks = batch.joint.ids.shape[:2]
+    scores = np.einsum("qd,qkd->qk", golden["openqa_query_emb"], batch.beam_emb)[:, :blocks]
+    read = span_reader(config.model, MAX_SPAN_WIDTH)
+    pairs = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), (batch.joint, batch.body_mask, scores))
+    out = jax.device_get(read(parallel.replicate(finetuned["reader"]), *parallel.shard(pairs)))
+    best, first, last, _ = (x.reshape(questions, blocks) for x in out)
+    block = best.argmax(1)
+    predicted = np.stack([block, first[np.arange(questions), block], last[np.arange(questions), block]], axis=1)
+    np.testing.assert_array_equal(predicted, golden["predicted"])
 
 
-def test_reader(config, golden):
-    params = load("reader", "reader")
-    inputs = reader_inputs(golden)
-    has_answer = jnp.asarray(golden["reader_has_answers"])[None]
-    np.testing.assert_array_equal(inputs[-1][0], golden["reader_reader_correct"])
-
-    def loss(params):
-        retriever_loss, reader_loss, scores = reader_losses(config, params, inputs, has_answer)
-        return retriever_loss + reader_loss, (retriever_loss, reader_loss, scores)
-
-    (total, (retriever_loss, reader_loss, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    assert_close(retriever_loss, golden["reader_retriever_loss"], "retriever loss")
-    assert_close(reader_loss, golden["reader_reader_loss"], "reader loss")
-    assert_close(total, golden["reader_loss"], "loss")
-    with_retrieval = np.asarray(scores[0] + inputs[2][0][:, None])
-    block, span = np.unravel_index(with_retrieval.argmax(), with_retrieval.shape)
-    starts, ends = reader.spans(inputs[1].shape[-1], MAX_SPAN_WIDTH)
-    assert (block, span) == (golden["reader_block_idx"], golden["reader_candidate"])
-    assert (starts[span], ends[span]) == (golden["reader_start_pos"], golden["reader_end_pos"])
-    ours = {f"grad/reader/{name}": value for name, value in named(gradient, "reader", config).items()}
-    check_gradients(ours, golden, ("grad/reader/",), num_zero=4)
+@pytest.mark.slow
+def test_golden_models_are_what_the_script_writes(tmp_path, golden, oracle):
+    oracle(SCRIPT.read_text(), tmp_path)
+    assert {x.relative_to(tmp_path) for x in tmp_path.rglob("*")} == {x.relative_to(GOLDEN) for x in GOLDEN.rglob("*")}
+    for folder in sorted(file.parent.name for file in GOLDEN.glob("*/config.json")):
+        new, old = (open_source(str(root / folder)) for root in (tmp_path, GOLDEN))
+        assert new.config == old.config and new.tensors.keys() == old.tensors.keys()
+        for name, tensor in new.tensors.items():
+            np.testing.assert_array_equal(tensor, old.tensors[name], err_msg=f"{folder}: {name}")
+    new = np.load(tmp_path / "io.npz")
+    assert set(new.files) == golden.keys()
+    for name, old in golden.items():
+        np.testing.assert_allclose(new[name], old, rtol=1e-5, atol=1e-6, err_msg=name)
