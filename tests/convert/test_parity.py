@@ -118,6 +118,7 @@ def finetune_batch(golden) -> FinetuneBatch:
         joint=joint,
         body_mask=body_mask(joint),
         correct_spans=correct,
+        weight=np.ones(len(golden["beam"]), np.float32),
     )
 
 
