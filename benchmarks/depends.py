@@ -44,6 +44,13 @@ TAGGING = (
     *_under("training", "sentence_tagger tag_task"),
 )
 
+NANO = (
+    *PRETRAINING,
+    *_under("index", "probe"),
+    *_under("eval", "heldout"),
+    *_under("scores", "recall"),
+    "experiments/nano.py",
+)
 PATHS = {
     "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py"),
     "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
@@ -61,14 +68,9 @@ PATHS = {
     ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
-    "nano": (
-        *PRETRAINING,
-        *_under("index", "probe"),
-        *_under("eval", "heldout"),
-        *_under("scores", "recall"),
-        "experiments/nano.py",
-    ),
+    "nano": NANO,
     "pretrain_step": (*STEP, *_under("data", "pipeline"), *_under("training", "pretrain_task")),
+    "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),
