@@ -167,7 +167,8 @@ def fine_tuning(folder: pathlib.Path, rng: np.random.Generator) -> dict:
         return found[-1][1:]
 
     model = RealmForOpenQA(CONFIG, search)
-    model.block_emb = torch.tensor(0.2 * rng.normal(size=model.block_emb.shape), dtype=torch.float32)
+    # large enough to move the best span, small enough to leave it to the reader
+    model.block_emb = torch.tensor(0.6 * rng.normal(size=model.block_emb.shape), dtype=torch.float32)
     model = saved(model, folder / "openqa", rng, pickled=True)
     model.training = True  # of its own flag alone: the beam is searcher_beam_size long
     questions = [tokenizer(question, return_tensors="pt") for question in QUESTIONS]

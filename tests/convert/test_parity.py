@@ -175,7 +175,7 @@ def test_logits_at_masked_positions(config, pretrained, golden, pretrain_batch):
     assert_close(by_prediction[pretrain_batch.mask_weights > 0], golden["mlm_logits"], "mlm_logits")
 
 
-def test_pretraining(config, pretrained, golden, pretrain_batch):
+def test_pretraining_scores_loss_and_gradients(config, pretrained, golden, pretrain_batch):
     def loss(params, batch):
         total, count, _ = realm_loss(config, params, batch, None)
         scores, _, _ = candidate_likelihoods(config, params, batch, None)
@@ -191,7 +191,7 @@ def test_pretraining(config, pretrained, golden, pretrain_batch):
     check_gradients(trees, golden, config, num_zero=4)  # the keys' biases
 
 
-def test_fine_tuning(config, finetuned, golden, finetune_batch):
+def test_fine_tuning_losses_and_gradients(config, finetuned, golden, finetune_batch):
     def loss(params, batch):
         total, _, metrics = finetune_loss(config, params, batch, None)
         return total, metrics
