@@ -79,9 +79,9 @@ def copy(root: pathlib.Path) -> pathlib.Path:
 def pytest(root: pathlib.Path, tests: list[str], *flags: str) -> tuple[bool, str]:
     """(whether all passed, lines of `watch` for those that failed, or pytest's last words where there are none)."""
     report = root / "report"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.watch", *flags]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.watch"]
     result = subprocess.run(
-        [*command, *(f"tests/{test}" for test in tests)],
+        [*command, "-m", "not slow", *flags, *(f"tests/{test}" for test in tests)],
         cwd=root,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},

@@ -22,7 +22,7 @@ class Fault:
     """Stands there once."""
     new: str
     tests: str
-    """Files or node ids below `tests/`, with a space between."""
+    """Files or node ids of the fast tier below `tests/`, with a space between."""
 
     @property
     def where(self) -> str:

@@ -33,7 +33,7 @@ LOSSES = [
         "token_marginal",
         "(logp * mask_weights).sum()",
         "logp.sum()",
-        "losses/test_marginal.py",
+        "losses/test_marginal.py::test_loss_is_the_slow_sum",
     ),
     Fault(
         "the expected log-likelihood in place of the marginal",
@@ -41,7 +41,7 @@ LOSSES = [
         "sequence_marginal",
         "jax.nn.logsumexp(prior_logp + span_logp, axis=1)",
         "(jnp.where(prior_logp > -1e30, jnp.exp(prior_logp), 0.0) * span_logp).sum(1)",
-        "losses/test_marginal.py",
+        "losses/test_marginal.py::test_golden_loss_and_gradient",
     ),
     Fault(
         "missing candidates have a share of the prior",
@@ -49,7 +49,7 @@ LOSSES = [
         "log_prior",
         "jnp.where(candidate_mask, scores, -jnp.inf)",
         "scores",
-        "losses/test_marginal.py",
+        "losses/test_marginal.py::test_loss_is_the_slow_sum",
     ),
     Fault(
         "retrieval utility against the last candidate, not the null block",
@@ -57,7 +57,7 @@ LOSSES = [
         "retrieval_utility",
         "token_logp[:, 0]",
         "token_logp[:, -1]",
-        "losses/test_marginal.py",
+        "losses/test_marginal.py::test_golden_prior_and_utility",
     ),
     Fault(
         "ICT's labels shifted by one",
@@ -65,7 +65,7 @@ LOSSES = [
         "in_batch_softmax",
         "first_label + jnp.arange(query_emb.shape[0])",
         "(first_label + 1 + jnp.arange(query_emb.shape[0])) % all_block_emb.shape[0]",
-        "losses/test_ict_loss.py",
+        "losses/test_ict_loss.py::test_is_the_slow_cross_entropy",
     ),
     Fault(
         "ICT's labels count from the device's own first block",
@@ -81,7 +81,7 @@ LOSSES = [
         "null_softmax",
         "jnp.where(jnp.arange(scores.shape[1])[None, :] == own[:, None], -jnp.inf, scores)",
         "scores",
-        "losses/test_null_softmax.py",
+        "losses/test_null_softmax.py::test_null_block_competes_with_all_but_the_own_block",
     ),
     Fault(
         "retrieval score left out of the span scores, in training",
@@ -116,7 +116,7 @@ OBJECTIVE = [
         "realm_loss",
         'config.pretrain.marginal == "token"',
         'config.pretrain.marginal != "token"',
-        "training/test_objective.py",
+        "training/test_objective.py::test_loss_and_metrics_are_the_definitions",
     ),
     Fault(
         "null_block=False leaves the null block in",
@@ -124,7 +124,7 @@ OBJECTIVE = [
         "candidates_of",
         "if config.pretrain.null_block else",
         "if True else",
-        "training/test_objective.py",
+        "training/test_objective.py::test_loss_and_metrics_are_the_definitions",
     ),
     Fault(
         "the null block is embedded by the query tower",
@@ -132,7 +132,7 @@ OBJECTIVE = [
         "candidate_likelihoods",
         '"block", embedder.null_block(batch.query)',
         '"query", embedder.null_block(batch.query)',
-        "training/test_objective.py",
+        "training/test_objective.py::test_loss_and_metrics_are_the_definitions",
     ),
     Fault(
         "query and block tower exchanged",
@@ -140,7 +140,7 @@ OBJECTIVE = [
         "tower",
         "params[side]",
         'params["block" if side == "query" else "query"]',
-        "training/test_objective.py",
+        "training/test_objective.py::test_loss_and_metrics_are_the_definitions",
     ),
     Fault(
         "no gradient into the candidates",
@@ -148,7 +148,7 @@ OBJECTIVE = [
         "candidate_likelihoods",
         'embedder.embed(model, retriever, "block", batch.blocks, rngs[1])',
         'jax.lax.stop_gradient(embedder.embed(model, retriever, "block", batch.blocks, rngs[1]))',
-        "training/test_objective.py",
+        "training/test_objective.py::test_gradient_in_the_parameters",
     ),
     Fault(
         "no gradient into the query's embedding",
@@ -164,7 +164,7 @@ OBJECTIVE = [
         "retrieval_scores",
         'jnp.einsum("bd,bkd->bk", query_emb, block_emb)',
         'jnp.einsum("bd,bkd->bk", query_emb, block_emb) * block_emb.shape[-1] ** -0.5',
-        "models/test_embedder.py",
+        "models/test_embedder.py::test_scores_are_plain_inner_products",
     ),
     Fault(
         "dropout never on in REALM training",
@@ -191,7 +191,7 @@ MODELS = [
         "",
         "LAYER_NORM_EPS = 1e-12",
         "LAYER_NORM_EPS = 1e-3",
-        "models/test_bert.py",
+        "models/test_bert.py::test_is_the_slow_bert_on_the_tokens_that_are_not_padding",
     ),
     Fault(
         "the reader's LayerNorm epsilon",
@@ -199,16 +199,23 @@ MODELS = [
         "",
         "SPAN_NORM_EPS = 1e-3",
         "SPAN_NORM_EPS = 1e-12",
-        "convert/test_parity.py",
+        "convert/test_parity.py::test_fine_tuning_losses_and_gradients",
     ),
-    Fault("the other GELU", "models/bert.py", "gelu", '== "tanh"', '!= "tanh"', "models/test_bert.py"),
+    Fault(
+        "the other GELU",
+        "models/bert.py",
+        "gelu",
+        '== "tanh"',
+        '!= "tanh"',
+        "models/test_bert.py::test_is_the_slow_bert_on_the_tokens_that_are_not_padding",
+    ),
     Fault(
         "the MLM head does not train the table that it is tied to",
         "models/knowledge_encoder.py",
         "KnowledgeEncoder.head",
         "self.bert.embeddings.word.embedding",
         "jax.lax.stop_gradient(self.bert.embeddings.word.embedding)",
-        "convert/test_parity.py",
+        "convert/test_parity.py::test_pretraining_scores_loss_and_gradients",
     ),
     Fault(
         "mean pooling is a sum",
@@ -216,7 +223,7 @@ MODELS = [
         "Embedder.__call__",
         "(hidden * weights).sum(1) / weights.sum(1)",
         "(hidden * weights).sum(1)",
-        "models/test_embedder.py",
+        "models/test_embedder.py::test_embedding_is_the_normalised_projection_of_the_pooled_states",
     ),
     Fault(
         "padding is attended to",
@@ -224,7 +231,7 @@ MODELS = [
         "Bert.__call__",
         "jnp.where(tokens.mask[:, None, None, :], 0.0, MASKED_SCORE)",
         "jnp.zeros((x.shape[0], 1, 1, x.shape[1]))",
-        "models/test_bert.py",
+        "models/test_bert.py::test_is_the_slow_bert_on_the_tokens_that_are_not_padding",
     ),
     Fault(
         "spans are one wordpiece wider than allowed",
@@ -232,7 +239,7 @@ MODELS = [
         "spans",
         "for width in range(min(max_width, length))",
         "for width in range(min(max_width + 1, length))",
-        "openqa/test_inputs.py",
+        "openqa/test_inputs.py::test_number_of_spans",
     ),
     Fault(
         "a span's first and last halves exchanged",
@@ -240,7 +247,7 @@ MODELS = [
         "SpanScorer.__call__",
         "both[..., :width], both[..., width:]",
         "both[..., width:], both[..., :width]",
-        "convert/test_parity.py",
+        "convert/test_parity.py::test_fine_tuning_losses_and_gradients",
     ),
     Fault(
         "a slot too few for the predictions",
@@ -248,7 +255,7 @@ MODELS = [
         "mask_slots",
         "np.flatnonzero(share)",
         "np.flatnonzero(share)[:-1]",
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_mask_slots_list_the_real_predictions_of_each_device",
     ),
     Fault(
         "torch's kernels are not turned",
@@ -256,7 +263,7 @@ MODELS = [
         "from_torch",
         "array.T if name.is_kernel else array",
         "array.T if name.is_kernel and array.shape[0] != array.shape[1] else array",
-        "models/test_pretrained.py",
+        "models/test_pretrained.py::test_whole_checkpoint_fills_both_models",
     ),
 ]
 
@@ -267,7 +274,7 @@ UPDATES = [
         "schedule",
         "(count + 1) * every - 1",
         "(count + 1) * every",
-        "training/test_optimizer.py",
+        "training/test_optimizer.py::test_warm_up_overrides_a_decay_from_step_zero",
     ),
     Fault(
         "decay begins after the warm-up",
@@ -275,7 +282,7 @@ UPDATES = [
         "schedule",
         "1.0 - (first + since) / steps",
         "1.0 - (first + since - warmup) / (steps - warmup)",
-        "training/test_optimizer.py",
+        "training/test_optimizer.py::test_warm_up_overrides_a_decay_from_step_zero",
     ),
     Fault(
         "Adam with bias correction",
@@ -283,7 +290,7 @@ UPDATES = [
         "_moments",
         "m / (jnp.sqrt(v) + EPSILON), m, v)",
         "m / (1 - BETA1) / (jnp.sqrt(v / (1 - BETA2)) + EPSILON), m, v)",
-        "training/test_optimizer.py",
+        "training/test_optimizer.py::test_one_step_without_bias_correction",
     ),
     Fault(
         "weight decay on LayerNorms and biases",
@@ -291,7 +298,7 @@ UPDATES = [
         "_is_matrix",
         'path[-1].key not in ("scale", "bias")',
         "True",
-        "training/test_optimizer.py",
+        "training/test_optimizer.py::test_weight_decay_leaves_norms_and_biases_alone",
     ),
     Fault(
         "the retriever's accumulation ignored",
@@ -299,7 +306,7 @@ UPDATES = [
         "PretrainTask.optimizer",
         "update_every=config.retriever_update_every",
         "update_every=1",
-        "training/test_pretrain_updates.py",
+        "training/test_pretrain_updates.py::test_the_retriever_moves_every_nth_step_by_the_mean_of_n_gradients",
     ),
     Fault(
         "the retriever's own rate ignored",
@@ -307,7 +314,7 @@ UPDATES = [
         "PretrainTask.optimizer",
         "if config.retriever_learning_rate is None else config.retriever_learning_rate",
         "if True else config.retriever_learning_rate",
-        "training/test_pretrain_updates.py",
+        "training/test_pretrain_updates.py::test_the_retriever_learns_at_its_own_rate",
     ),
     Fault(
         "the retriever's warm-up ignored",
@@ -315,7 +322,7 @@ UPDATES = [
         "PretrainTask.optimizer",
         "off_steps=config.retriever_warmup_steps",
         "off_steps=0",
-        "training/test_pretrain_updates.py",
+        "training/test_pretrain_updates.py::test_the_retrievers_own_warm_up_begins_when_it_starts_to_learn",
     ),
     Fault(
         "a resumed run goes on one batch later",
@@ -331,7 +338,7 @@ UPDATES = [
         "Batches.state",
         '{"position": self._taken}',
         '{"position": self._taken - 1}',
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_batches_state_is_that_of_the_last_batch_taken",
     ),
     Fault(
         "the last checkpoint is taken for the best",
@@ -350,7 +357,7 @@ DATA = [
         "PretrainTask._propose",
         "if not self._config.pretrain.ban_source_block:",
         "if True:",
-        "training/test_own_block.py",
+        "training/test_own_block.py::test_the_own_block_is_taken_out_of_what_was_found",
     ),
     Fault(
         "the title is in the encoder's input",
@@ -358,7 +365,7 @@ DATA = [
         "joint_tokens",
         "(blocks.types * blocks.mask).sum(-1)[..., None]",
         "(blocks.mask.sum(-1) - 1)[..., None]",
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_joint_tokens_row_by_row",
     ),
     Fault(
         "one segment id for query and block",
@@ -366,7 +373,7 @@ DATA = [
         "joint_tokens",
         "(mask & ~in_query).astype(np.int32)",
         "np.zeros(mask.shape, np.int32)",
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_joint_tokens_row_by_row",
     ),
     Fault(
         "mask positions forget [CLS]",
@@ -374,7 +381,7 @@ DATA = [
         "masked_query",
         "predicted + 1",
         "predicted",
-        "data/test_masking.py",
+        "data/test_masking.py::test_masked_query_by_hand",
     ),
     Fault(
         "the rest of a long span stays readable",
@@ -382,7 +389,7 @@ DATA = [
         "masked_query",
         "body[masked] = ids.mask",
         "body[predicted] = ids.mask",
-        "data/test_masking.py",
+        "data/test_masking.py::test_long_span_is_masked_whole_and_predicted_in_part",
     ),
     Fault(
         "a salient span is cut in silence where the query ends",
@@ -390,7 +397,7 @@ DATA = [
         "masked_query",
         "if len(masked) == 0 or masked[-1] >= len(body):",
         "masked = np.asarray(masked)[np.asarray(masked) < len(body)]\n    if len(masked) == 0:",
-        "data/test_masking.py",
+        "data/test_masking.py::test_positions_outside_the_query_raise",
     ),
     Fault(
         "a span that ends where the query is full is taken",
@@ -406,7 +413,7 @@ DATA = [
         "MaskedSentences._eligible",
         "~chosen[ordinal]",
         "chosen[ordinal] & False",
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_examples_are_the_spans_of_one_part_that_fit",
     ),
     Fault(
         "held-out articles are trained on, in ICT",
@@ -414,7 +421,7 @@ DATA = [
         "IctExamples.__init__",
         "several & ~heldout & live)",
         "several & live)",
-        "data/test_ict.py",
+        "data/test_ict.py::test_blocks_held_out_or_of_one_sentence_give_no_example",
     ),
     Fault(
         "ICT removes the sentence in 10% instead of 90%",
@@ -422,7 +429,7 @@ DATA = [
         "IctExamples.example",
         "rng.random() < self._removal_rate",
         "rng.random() > self._removal_rate",
-        "data/test_ict.py",
+        "data/test_ict.py::test_sentence_and_rest_make_up_the_block",
     ),
     Fault(
         "every batch is the first",
@@ -430,7 +437,7 @@ DATA = [
         "Examples.batch",
         "number * batch_size, (number + 1) * batch_size - 1",
         "0, batch_size - 1",
-        "data/test_pipeline.py",
+        "data/test_pipeline.py::test_a_batch_is_a_function_of_seed_and_number",
     ),
     Fault(
         "blocks one wordpiece too long",
@@ -438,7 +445,7 @@ DATA = [
         "pack",
         "used + length > room",
         "used + length > room + 1",
-        "data/test_blocks.py",
+        "data/test_blocks.py::test_pack_equals_slow_pack",
     ),
     Fault(
         "no date on the 31st",
@@ -446,7 +453,7 @@ DATA = [
         "",
         r'_DAY = r"(?:3[01]|',
         r'_DAY = r"(?:30|',
-        "data/test_dates.py",
+        "data/test_dates.py::test_every_day_of_every_month",
     ),
     Fault(
         "no ISO date on the 31st",
@@ -454,7 +461,7 @@ DATA = [
         "",
         r"(?:0[1-9]|[12]\d|3[01])",
         r"(?:0[1-9]|[12]\d|30)",
-        "data/test_dates.py",
+        "data/test_dates.py::test_every_day_of_every_month",
     ),
     Fault(
         "another tenth of the questions is for development",
@@ -462,7 +469,7 @@ DATA = [
         "is_dev",
         "% 100_000 % 10 == 0",
         "% 100_000 % 10 == 1",
-        "data/test_datasets.py",
+        "data/test_datasets.py::test_the_hash_rule_is_farmhash",
     ),
 ]
 
@@ -473,7 +480,7 @@ SAMPLING = [
         "MaskedSentences.example",
         "rng.integers(rows.start, rows.stop)",
         "rows.start",
-        "data/test_sampling.py",
+        "data/test_sampling.py::test_the_spans_of_a_group_are_drawn_alike",
     ),
     Fault(
         "a query without a candidate counts",
@@ -481,7 +488,7 @@ SAMPLING = [
         "realm_loss",
         "batch.mask_weights * counts[:, None]",
         "batch.mask_weights",
-        "training/test_without_candidates.py",
+        "training/test_without_candidates.py::test_such_a_query_is_as_if_it_were_not_there",
     ),
     Fault(
         "rows of padding count in fine-tuning",
@@ -489,7 +496,7 @@ SAMPLING = [
         "finetune_loss",
         "marginal_loss(beam_scores, batch.beam_correct) * batch.weight",
         "marginal_loss(beam_scores, batch.beam_correct)",
-        "training/test_finetune_padding.py",
+        "training/test_finetune_padding.py::test_whatever_stands_in_a_row_of_weight_0_counts_for_nothing",
     ),
     Fault(
         "small sets get as few epochs as large ones",
@@ -497,7 +504,7 @@ SAMPLING = [
         "",
         '"wq": 20',
         '"wq": 2',
-        "training/test_presets.py",
+        "training/test_presets.py::test_epochs_are_those_of_the_dataset",
     ),
 ]
 
@@ -508,7 +515,7 @@ INDEX = [
         "best",
         "(ids, -scores)",
         "(ids, scores)",
-        "index/test_exact.py index/test_search.py",
+        "index/test_exact.py::test_matches_a_sort_with_ties_and_tombstones",
     ),
     Fault(
         "ScaNN's blocks in reversed order",
@@ -516,7 +523,7 @@ INDEX = [
         "ScannSearch._search",
         "return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
         "return tuple(x[:, ::-1] for x in best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
-        "index/test_scann.py",
+        "index/test_scann.py::test_exhaustive_tree_finds_what_exact_finds",
     ),
     Fault(
         "ScaNN returns deleted blocks",
@@ -524,7 +531,7 @@ INDEX = [
         "ScannSearch._search",
         "np.where(self._live[ids], ids, -1)",
         "ids",
-        "index/test_scann.py",
+        "index/test_scann.py::test_blocks_since_the_build_are_found_exactly",
     ),
     Fault(
         "exact search returns deleted blocks",
@@ -532,7 +539,7 @@ INDEX = [
         "ExactSearch.__init__",
         "parallel.shard_rows(live)",
         "parallel.shard_rows(np.ones_like(live))",
-        "index/test_exact.py",
+        "index/test_exact.py::test_matches_a_sort_with_ties_and_tombstones",
     ),
     Fault(
         "a device's blocks are numbered from 0",
@@ -540,7 +547,7 @@ INDEX = [
         "ExactSearch.search",
         "ids + offsets",
         "ids",
-        "index/test_exact.py",
+        "index/test_exact.py::test_matches_a_sort_with_ties_and_tombstones",
     ),
     Fault(
         "embeddings are written to other blocks' rows",
@@ -548,7 +555,7 @@ INDEX = [
         "embed_corpus",
         "out[rows] = ",
         "out[np.sort(rows)] = ",
-        "index/test_embed_blocks.py",
+        "index/test_embed_blocks.py::test_rows_are_those_of_single_blocks",
     ),
     Fault(
         "blocks are embedded by the query tower",
@@ -556,7 +563,7 @@ INDEX = [
         "embed_corpus",
         'TowerEmbedder(config, params, "block")',
         'TowerEmbedder(config, params, "query")',
-        "index/test_embed_blocks.py",
+        "index/test_embed_blocks.py::test_blocks_are_embedded_by_their_own_tower",
     ),
 ]
 
@@ -567,7 +574,7 @@ SCORES = [
         "normalize",
         '_ARTICLES.sub(" ", text)',
         "text",
-        "scores/test_answers.py",
+        "scores/test_answers.py::test_normal_forms",
     ),
     Fault(
         "accents are taken out of answers",
@@ -575,7 +582,7 @@ SCORES = [
         "normalize",
         'unicodedata.normalize("NFD", answer)',
         'unicodedata.normalize("NFD", answer).encode("ascii", "ignore").decode()',
-        "scores/test_answers.py",
+        "scores/test_answers.py::test_normal_forms",
     ),
     Fault(
         "an expression must match the whole answer",
@@ -583,7 +590,7 @@ SCORES = [
         "regex_match",
         "compiled.match(",
         "compiled.fullmatch(",
-        "scores/test_answers.py",
+        "scores/test_answers.py::test_patterns_match_from_the_start",
     ),
     Fault(
         "recall@k of passages counts blocks",
@@ -591,7 +598,7 @@ SCORES = [
         "_PassageRecall.__call__",
         "recall.first_distinct(passages, max(self._ks))",
         "passages",
-        "eval/test_eval_retrieval.py",
+        "eval/test_eval_retrieval.py::test_recall_of_the_first_weights_against_loops",
     ),
     Fault(
         "recall looks at one block too few",
@@ -599,7 +606,7 @@ SCORES = [
         "hits",
         "found[:, :k]",
         "found[:, : k - 1]",
-        "scores/test_recall.py",
+        "scores/test_recall.py::test_hits_count_the_first_k",
     ),
     Fault(
         "BM25's worst block first",
@@ -607,7 +614,7 @@ SCORES = [
         "bm25",
         "np.where(scores > 0, found, -1).astype(np.int32)",
         "np.where(scores > 0, found, -1).astype(np.int32)[:, ::-1]",
-        "eval/test_eval_retrieval.py",
+        "eval/test_eval_retrieval.py::test_bm25_finds_the_passage_of_a_sentence",
     ),
     Fault(
         "answers of the greatest width are no labels",
@@ -615,7 +622,7 @@ SCORES = [
         "AnswerFinder.spans",
         "len(wanted) <= max_width",
         "len(wanted) < max_width",
-        "openqa/test_labels.py",
+        "openqa/test_labels.py::test_spans",
     ),
     Fault(
         "an answer's first wordpiece is counted from the question's end",
