@@ -23,6 +23,9 @@ from realm_jax.training.pretrain_task import PretrainTask, candidate_likelihoods
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
+"""Of a program that an earlier test may have compiled otherwise; dropout moves everything by far more."""
+
 
 def with_dropout(config, rate=0.3):
     return dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=rate))
@@ -130,7 +133,7 @@ def test_blocks_and_queries_are_embedded_without_dropout(run):
     tokens = data.knowledge.embedder_tokens(np.arange(16), run.config.corpus.block_len_tokens)
     for side in ("query", "block"):
         ours, plain = (TowerEmbedder(c, params, side)(tokens) for c in (with_dropout(run.config), run.config))
-        np.testing.assert_array_equal(ours, plain)
+        np.testing.assert_allclose(ours, plain, **ROUNDING)
 
 
 def test_held_out_sentences_are_judged_without_dropout(run):
@@ -140,7 +143,7 @@ def test_held_out_sentences_are_judged_without_dropout(run):
     heldout = heldout_set(config, data)
     ours, plain = (evaluate(c, data, heldout, params, "x")[0] for c in (with_dropout(config), config))
     for name, values in plain.items():
-        np.testing.assert_array_equal(ours[name], values, err_msg=name)
+        np.testing.assert_allclose(ours[name], values, err_msg=name, **ROUNDING)
 
 
 def test_questions_are_answered_without_dropout(run):
@@ -152,4 +155,7 @@ def test_questions_are_answered_without_dropout(run):
         Answerer(config, data, params, index).answer(questions, num_blocks=2, depth=2, name="x")
         for config in (with_dropout(finetuning.config), finetuning.config)
     )
-    assert [p.answer for p in plain] and ours == plain
+    assert [p.answer for p in ours] == [p.answer for p in plain]
+    for name in ("probability", "retrieval_scores"):
+        values = [[getattr(p, name) for p in predictions] for predictions in (ours, plain)]
+        np.testing.assert_allclose(*values, **ROUNDING)
