@@ -445,7 +445,7 @@ DATA = [
         "pack",
         "used + length > room",
         "used + length > room + 1",
-        "data/test_blocks.py::test_pack_equals_slow_pack",
+        "data/test_blocks.py::test_pack_golden",
     ),
     Fault(
         "no date on the 31st",
