@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, published
+from realm_jax.data import assets, markdown, published
 from realm_jax.types import Record
 
 FIELDS = ("id", "title", "text")
@@ -68,28 +68,14 @@ def squad_paragraphs(examples: Iterable[dict]) -> list[Record]:
     ]
 
 
-def parse_markdown(text: str) -> tuple[str | None, str]:
-    """(first heading or None, the rest as plain text): code, comments, images and markup are dropped."""
-    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)  # front matter
-    text = re.sub(r"^(```|~~~).*?^\1[^\n]*$|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
-    heading = re.search(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", text, flags=re.MULTILINE)
-    if heading:
-        text = text[: heading.start()] + text[heading.end() :]
-    return heading and _strip_inline(heading.group(1)), _strip_inline(text)
-
-
 def unwrap(text: str) -> str:
     """Joins the lines of hard-wrapped prose, so that a line break ends a sentence as `blocks` takes it."""
-    lines: list[str] = []
+    pieces: list[str] = []
     goes_on = False
-    for line in text.splitlines():
-        line = line.strip()
-        if goes_on and line:
-            lines[-1] += " " + line
-        else:
-            lines.append(line)
+    for line in map(str.strip, text.splitlines()):
+        pieces += [" " if goes_on else "\n", line] if line else []
         goes_on = len(line) >= WRAPPED_LINE_LEN and line[-1] not in ".!?:;"
-    return "\n".join(line for line in lines if line)
+    return "".join(pieces[1:])
 
 
 def _wiki_leads() -> Source:
@@ -173,8 +159,9 @@ def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
                 text = path.read_text(encoding="utf-8-sig")
             except ValueError as error:
                 raise ConfigError(f"{path}: is not UTF-8 ({error}): convert it") from error
-            title, text = parse_markdown(text) if path.suffix.lower() == ".md" else (None, text)
-            yield Record(path.relative_to(folder).as_posix(), title or path.stem, unwrap(text), str(path))
+            is_markdown = path.suffix.lower() == ".md"
+            title, text = markdown.parse(text) if is_markdown else (None, unwrap(text))
+            yield Record(path.relative_to(folder).as_posix(), title or path.stem, text, str(path))
 
     return Source(description, digest.hexdigest(), len(paths), records)
 
@@ -189,12 +176,3 @@ def _squad() -> Source:
 
 def _decode(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _strip_inline(text: str) -> str:
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)  # images
-    text = re.sub(r"\[([^\]]*)\](\([^)]*\)|\[[^\]]*\])", r"\1", text)  # links
-    text = re.sub(r"</?[A-Za-z][^>\n]*>", "", text)
-    text = re.sub(r"^[ \t]*(#{1,6}|[-*+]|\d+\.|>)[ \t]+", "\n", text, flags=re.MULTILINE)  # headings, lists, quotes
-    text = re.sub(r"(\*\*|__|`)(.+?)\1", r"\2", text)
-    return re.sub(r"(?<!\w)([*_])(\S.*?)\1(?!\w)", r"\2", text).strip()

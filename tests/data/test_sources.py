@@ -5,6 +5,8 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets, sources
@@ -96,28 +98,31 @@ def test_an_unknown_source_names_the_known_ones(spec):
         sources.read(spec)
 
 
-def test_markdown_is_stripped():
-    text = (
-        "---\nlayout: x\n---\n# Title #\n\nA **bold** `word`, snake_case_name and 2 * 3 * 4.\n\n"
-        "```python\ncode = 1\n```\n<!-- no -->\n## Part\n- one\n- two\n\n> quoted ![i](i.png)\n"
-    )
-    title, body = sources.parse_markdown(text)
-    assert title == "Title"
-    assert sources.unwrap(body).splitlines() == [
-        "A bold word, snake_case_name and 2 * 3 * 4.",
-        "Part",
-        "one",
-        "two",
-        "quoted",
-    ]
-    assert sources.parse_markdown("no heading") == (None, "no heading")
-
-
 def test_wrapped_lines_are_joined():
     long = "This line of prose is longer than forty characters and goes"
-    assert sources.unwrap(f"{long}\non here. \n\nshort item\nother item\n{long}.\nNext") == "\n".join(
-        [f"{long} on here.", "short item", "other item", f"{long}.", "Next"]
+    text = f"\n{long}\non here. \n\nshort item\nother item\n{long}.\nNext\n{long}\n\n{long}\n"
+    assert sources.unwrap(text).splitlines() == [
+        f"{long} on here.",
+        "short item",
+        "other item",
+        f"{long}.",
+        "Next",
+        long,
+        long,
+    ]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "word " * 9, "end. ", "é日", "\n", "\n\n", "\r\n", " ", "\x0c", "\u2028"])).map(
+        "".join
     )
+)
+def test_joining_lines_loses_nothing(text):
+    assert sources.unwrap(text).split() == text.split()
+
+
+def test_joining_lines_takes_linear_time(linear_time):
+    linear_time(sources.unwrap, "This line of prose is longer than forty characters and goes\n", 500_000)
 
 
 def test_squad_paragraphs_are_distinct_and_in_order_of_article():

@@ -1,0 +1,160 @@
+"""Markdown as plain text: CommonMark with tables and strikethrough, and what a reader of the page would see of it.
+
+Each paragraph, heading, list item and row of a table is one line; a hard break starts another. Dropped are fenced code,
+images, comments, scripts, tags, definitions of links and front matter. Kept are inline code, indented text (prose more
+often than code), the text of links, of footnotes and of HTML, and whatever is opened and never closed. Time is linear:
+paragraphs are parsed a piece at a time and nesting is bounded, beyond that the text stays as it is written.
+"""
+
+import html
+import re
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.token import Token
+
+DEEPEST = 16
+"""Levels of quotes and lists within each other that are told apart: a quote has one, a list two."""
+PIECE_LEN = (
+    4_000  # characters of a paragraph that are parsed at once: the parser takes quadratic time for a few markups
+)
+CELLS = " | "
+
+_FRONT_MATTER = re.compile(
+    r"\A(---|\+\+\+)[ \t]*\n(?=[\w\"'.-]+[ \t]*[:=]|#).*?\n(\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL
+)
+_FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\[\]\s]+\]:", re.MULTILINE)
+_SPEAKER = re.compile(
+    r"^( {0,3})(?=\[[^\[\]\n]+\]:[ \t]+[\w'’-]+[.,!?]?[ \t]*$)", re.MULTILINE
+)  # `[Ada]: Yes.`: no link
+_FOOTNOTE_MARK = re.compile(r"\[\^[^\[\]\s]{1,99}\]")
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)|<[?!][A-Za-z\[][^<>]*>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?([A-Za-z][\w-]*)[^<>]*>")
+_SPACES = re.compile(r"[ \t]{2,}")
+_PHRASING = frozenset("a abbr b cite code del em font i ins kbd mark q s samp small span strong sub sup u var".split())
+
+
+def parse(text: str) -> tuple[str | None, str]:
+    """(first heading that is not within something else, or None; the rest, a line for each of its parts)."""
+    environment: dict = {}
+    text = _FOOTNOTE.sub("\n", _FRONT_MATTER.sub("", text, count=1))
+    tokens = _PARSER.parse(_SPEAKER.sub(r"\1\\", text), environment)
+    title: str | None = None
+    lines: list[str] = []
+    cells: list[str] = []
+    numbers: list[str] = []  # of list items that have no text yet
+    counted = _counting_lists(tokens)
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.type == "inline":
+            shown = _shown(token.content, environment)
+            if before.type in ("th_open", "td_open"):
+                cells += [shown] * bool(shown)
+            elif title is None and before.type == "heading_open" and not before.level and "\n" not in token.content:
+                title = shown or None
+            else:
+                lines.append(" ".join([*numbers, shown]))
+                numbers = []
+        elif token.type == "tr_close":
+            lines.append(CELLS.join(cells))
+            cells = []
+        elif token.type == "list_item_open" and token.info and id(token) not in counted:
+            numbers.append(token.info + token.markup)
+        elif token.type == "list_item_close" and numbers:
+            lines.append(" ".join(numbers))
+            numbers = []
+        elif token.type == "html_block":
+            lines.append(_html(token.content))
+        elif token.type == "fence" and not _is_closed(token):
+            lines.append(token.content)
+    stripped = (_SPACES.sub(" ", line).strip() for part in lines for line in part.split("\n"))
+    return title, "\n".join(line for line in stripped if line)
+
+
+def _counting_lists(tokens: list[Token]) -> set[int]:
+    """Ids of the items whose numbers only count them: of lists of two or more that begin with 0 or 1.
+
+    Any other number at the start of a line belongs to the text: `1945. She came from …`.
+    """
+    found: set[int] = set()
+    open_lists: list[list[Token]] = []
+    for token in tokens:
+        if token.type == "ordered_list_open":
+            open_lists.append([])
+        elif token.type == "list_item_open" and token.info:
+            open_lists[-1].append(token)
+        elif token.type == "ordered_list_close":
+            items = open_lists.pop()
+            found |= {id(item) for item in items} if len(items) > 1 and int(items[0].info) < 2 else set()
+    return found
+
+
+def _shown(content: str, environment: dict) -> str:
+    """The plain text of a paragraph, a heading or a cell."""
+    shown, start = [], 0
+    while start < len(content):
+        limit = min(start + PIECE_LEN, len(content))
+        if limit < len(content):
+            space = max(content.rfind(" ", start, limit), content.rfind("\n", start, limit))
+            limit = space + 1 if space > start else limit
+        tokens: list[Token] = []
+        _PARSER.inline.parse(content[start:limit], _PARSER, environment, tokens)
+        shown += map(_shown_token, tokens)
+        if content[limit - 1] in " \n":  # the parser drops a space at the end
+            shown.append(" ")
+        start = limit
+    return "".join(shown).strip()
+
+
+def _shown_token(token: Token) -> str:
+    if token.type == "text":
+        return _FOOTNOTE_MARK.sub("", token.content)
+    if token.type in ("text_special", "code_inline"):
+        return token.content
+    if token.type == "html_inline":
+        tag = _TAG.match(token.content)
+        return "\n" if tag and tag[1].lower() == "br" else ""
+    return {"softbreak": " ", "hardbreak": "\n"}.get(token.type, "")
+
+
+def _html(content: str) -> str:
+    """The text of a block of HTML: a line break is a space, and tags of blocks break lines."""
+    paragraphs = _UNSEEN.sub("", _without_comments(content)).split("\n\n")
+    content = "\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    content = _TAG.sub(lambda tag: "" if tag[1].lower() in _PHRASING else "\n", content)
+    return html.unescape(content)
+
+
+def _without_comments(content: str) -> str:
+    """Without what stands between `<!--` and `-->`; a comment that is never closed stays."""
+    *closed, rest = content.split("-->")
+    return "".join(piece.partition("<!--")[0] for piece in closed) + rest.replace("<!--", "")
+
+
+def _is_closed(fence: Token) -> bool:
+    """Whether a block of code ends with its fence, not with all that follows."""
+    first, limit = fence.map
+    num_lines = fence.content.count("\n") + (fence.content[-1:] not in ("", "\n"))
+    return num_lines < limit - first - 1
+
+
+def _too_deep(state: StateBlock, start: int, limit: int, silent: bool) -> bool:
+    """A rule of the parser: what is nested too deeply is one paragraph. The parser itself would drop it."""
+    if silent or state.level < DEEPEST:
+        return False
+    state.line = limit
+    state.push("paragraph_open", "p", 1)
+    token = state.push("inline", "", 0)
+    token.content = state.getLines(start, limit, state.blkIndent, False).strip()
+    token.children = []
+    state.push("paragraph_close", "p", -1)
+    return True
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"maxNesting": 2 * DEEPEST})
+    parser.enable(["table", "strikethrough"]).disable(["inline", "code"])  # `_shown` parses inlines
+    parser.block.ruler.before("table", "too_deep", _too_deep)
+    return parser
+
+
+_PARSER = _parser()
