@@ -1,12 +1,15 @@
 """From records to blocks: sentences, greedy packing, wordpieces and aligned salient spans (Lee et al. 2019, §4.1).
 
 A block is a run of whole sentences of one record, joined by single spaces, of at most `block_len_tokens`
-wordpieces counted as `[CLS] title [SEP] body [SEP]`. Everything here is a pure function of its arguments: files are
-read in `sources` and written in `corpus`; what a salient span is, is the business of the tagger passed in.
+wordpieces counted as `[CLS] title [SEP] body [SEP]`. A sentence longer than that comes in pieces (`pieces`), each of
+which is a sentence from then on, for the tagger too. A block's wordpieces are always those of its text. Everything here
+is a pure function of its arguments: files are read in `sources` and written in `corpus`; what a salient span is, is the
+business of the tagger passed in.
 """
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +18,26 @@ from typing import Any, Literal
 import sentencex
 
 from realm_jax.config import ConfigError
+from realm_jax.data.pieces import Piece, head, split
 from realm_jax.types import Record, Span
 
 NUM_SPECIALS = 3  # [CLS], and [SEP] after the title and after the body
 MIN_BODY_TOKENS = 8  # a title that leaves less room than this is an error of the input
 LANGUAGE = "en"
+SPLIT = "split_sentences"
+LOST = "lost_wordpieces"
 DROPS = (
     "empty_records",
     "titles_too_long",
     "empty_sentences",
-    "truncated_blocks",
+    "truncated_blocks",  # whole records
     "misaligned_spans",
     "spans_beyond_limit",
+    "spans_across_cuts",  # of a source with spans of its own
+    SPLIT,  # longer than a block; nothing of them is lost
+    LOST,  # of the bodies, by titles_too_long and truncated_blocks
 )
+"""What `cut` counts."""
 
 Tagger = Callable[[list[str], str], list[list[Span]]]
 """(sentences of a record, its title) -> spans of each sentence, in characters of that sentence."""
@@ -41,7 +51,7 @@ class CutBlock:
     hash: int
     """First 8 bytes of the SHA-1 of `title <sep> body`: blocks with equal text have equal hashes."""
     tokens: list[int] = field(default_factory=list)
-    """Wordpieces of the body, cut to the block's room."""
+    """Wordpieces of the text."""
     sentences: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(byte start, byte limit, token start, token limit) within the block."""
     spans: list[tuple[int, int, int, int, int, str, int]] = field(default_factory=list)
@@ -74,7 +84,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int) -> list[tuple[int, int]]:
     """Ranges [first, limit) of sentences that form the blocks; lengths are in wordpieces.
 
-    Greedy: a block takes the next sentence while it fits. A sentence that fits in no block is a block of its own.
+    Greedy: a block takes the next sentence while it fits. One that fits in no block (`cut` has none) stands alone.
     """
     room = block_len_tokens - NUM_SPECIALS - title_len
     ranges: list[tuple[int, int]] = []
@@ -104,44 +114,43 @@ def cut(
     Args:
         tokenizer: a tokenizers.Tokenizer without truncation and padding.
         counts: gains the reasons in `DROPS`.
-        whole: a record is one block, whatever its length.
+        whole: a record is one block, cut where it is longer.
         long_titles: what becomes of a record whose title leaves no room for a body.
 
     Raises:
         ConfigError: such a title is refused, or a whole record has no text.
     """
-    bounds = [split_sentences(r.text) if r.sentences is None else r.sentences for r in records]
-    sentences = [[r.text[a:b] for a, b in of_record] for r, of_record in zip(records, bounds, strict=True)]
-    flat = [r.title for r in records] + [sentence for of_record in sentences for sentence in of_record]
-    encodings = iter(tokenizer.encode_batch(flat, add_special_tokens=False))
-    title_tokens = [next(encodings).ids for _ in records]
-    for record, title, places, of_record in zip(records, title_tokens, bounds, sentences, strict=True):
-        pairs = [(sentence, next(encodings)) for sentence in of_record]
-        if block_len_tokens - NUM_SPECIALS - len(title) < MIN_BODY_TOKENS:
+    titles, sentences = _tokenised(records, tokenizer)
+    for record, title, of_record in zip(records, titles, sentences, strict=True):
+        room = block_len_tokens - NUM_SPECIALS - len(title)
+        if room < MIN_BODY_TOKENS:
             if long_titles == "drop":
                 counts["titles_too_long"] += 1
+                counts[LOST] += _length(of_record)
                 continue
             raise ConfigError(
                 f"{record.where or record.id}: the title of record {record.id!r} has {len(title)} wordpieces, which "
                 f"fills a block of {block_len_tokens}: shorten it or raise --corpus.block_len_tokens"
             )
-        full = [(sentence, encoding) for sentence, encoding in pairs if len(encoding)]
-        counts["empty_sentences"] += len(pairs) - len(full)
+        full = [sentence for sentence in of_record if len(sentence.encoding)]
+        counts["empty_sentences"] += len(of_record) - len(full)
         counts["empty_records"] += not full
-        if record.sentences is not None:
-            kept = [place for place, (_, encoding) in zip(places, pairs, strict=True) if len(encoding)]
-            tags = [_within(record.spans, *place) for place in kept]
-        else:
-            tags = tag([sentence for sentence, _ in full], record.title) if full else []
-        tagged = [(*pair, spans) for pair, spans in zip(full, tags, strict=True)]
-        room = block_len_tokens - NUM_SPECIALS - len(title)
-        ranges = pack([len(encoding) for _, encoding in full], len(title), block_len_tokens)
         if whole:
             if not full:
                 raise ConfigError(f"{record.where or record.id}: has no text, and is to be a block: correct it")
-            ranges = [(0, len(full))]
-        blocks = [_block(record.title, tagged[first:limit], room, counts) for first, limit in ranges]
-        yield CutRecord(record, title, blocks)
+            parts = _first_block(record.text, full, room, tokenizer, counts)
+            ranges = [(0, len(parts))]
+        else:
+            parts = [part for sentence in full for part in split(record.text, sentence, room, tokenizer)]
+            counts[SPLIT] += sum(len(sentence.encoding) > room for sentence in full)
+            ranges = pack([len(part.encoding) for part in parts], len(title), block_len_tokens)
+        texts = [record.text[part.start : part.limit] for part in parts]
+        if record.sentences is not None:
+            tags = _given_spans(record.spans, full, parts, counts)
+        else:
+            tags = tag(texts, record.title) if texts else []
+        tagged = [(text, part.encoding, spans) for text, part, spans in zip(texts, parts, tags, strict=True)]
+        yield CutRecord(record, title, [_block(record.title, tagged[a:b], room, counts) for a, b in ranges])
 
 
 def hash64(text: str) -> int:
@@ -149,9 +158,48 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.sha1(text.encode()).digest()[:8], "big")
 
 
-def _within(spans: Sequence[Span], start: int, limit: int) -> list[Span]:
-    """The spans inside a sentence, in its characters."""
-    return [Span(s.start - start, s.limit - start, s.type) for s in spans if start <= s.start and s.limit <= limit]
+def _tokenised(records: Sequence[Record], tokenizer: Any) -> tuple[list[list[int]], list[list[Piece]]]:
+    """(wordpieces of the titles, sentences of the texts)."""
+    bounds = [split_sentences(r.text) if r.sentences is None else r.sentences for r in records]
+    texts = [r.text[a:b] for r, of_record in zip(records, bounds, strict=True) for a, b in of_record]
+    titles = [encoding.ids for encoding in tokenizer.encode_batch([r.title for r in records], add_special_tokens=False)]
+    encodings = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
+    return titles, [[Piece(*place, next(encodings)) for place in of_record] for of_record in bounds]
+
+
+def _length(parts: Sequence[Piece]) -> int:
+    """Wordpieces."""
+    return sum(len(part.encoding) for part in parts)
+
+
+def _first_block(text: str, sentences: list[Piece], room: int, tokenizer: Any, counts: Counter) -> list[Piece]:
+    """What one block holds of a record; counts the rest."""
+    parts: list[Piece] = []
+    for sentence in sentences:
+        left = room - _length(parts)
+        if len(sentence.encoding) > left:
+            parts += head(text, sentence, left, tokenizer)
+            counts["truncated_blocks"] += 1
+            break
+        parts.append(sentence)
+    counts[LOST] += _length(sentences) - _length(parts)
+    return parts
+
+
+def _given_spans(
+    spans: Sequence[Span], sentences: list[Piece], parts: list[Piece], counts: Counter
+) -> list[list[Span]]:
+    """The source's own spans of each part of a record, in characters of the part; counts those that a cut divides."""
+    spans = sorted(spans, key=lambda span: span.start)
+    starts = [span.start for span in spans]
+
+    def within(part: Piece) -> list[Span]:
+        near = spans[bisect_left(starts, part.start) : bisect_left(starts, part.limit)]
+        return [Span(s.start - part.start, s.limit - part.start, s.type) for s in near if s.limit <= part.limit]
+
+    found = [within(part) for part in parts]
+    counts["spans_across_cuts"] += sum(len(within(sentence)) for sentence in sentences) - sum(map(len, found))
+    return found
 
 
 def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, counts: Counter) -> CutBlock:
@@ -162,12 +210,10 @@ def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, cou
         token = len(block.tokens)
         block.tokens += encoding.ids
         num_bytes = len(sentence.encode())
-        block.sentences.append((byte, byte + num_bytes, token, min(len(block.tokens), room)))
+        block.sentences.append((byte, byte + num_bytes, token, len(block.tokens)))
         placed = place_spans(sentence, encoding, spans, byte=byte, token=token, room=room, counts=counts)
         block.spans += [(ordinal, *row) for row in placed]
         byte += num_bytes + 1  # the joining space
-    counts["truncated_blocks"] += len(block.tokens) > room
-    del block.tokens[room:]
     return block
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks
+from realm_jax.data import blocks, pieces, salient
 from realm_jax.types import Record, Span
 
 
@@ -27,15 +27,22 @@ def char_tokenizer() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def cut(text: str, *, title: str = "t", block_len_tokens: int = 64, spans=()) -> tuple[blocks.CutRecord, Counter]:
+def encode(text: str) -> list[int]:
+    return char_tokenizer().encode(text, add_special_tokens=False).ids
+
+
+def cut(
+    text: str, *, title: str = "t", block_len_tokens: int = 64, spans=(), record=None, **others
+) -> tuple[blocks.CutRecord | None, Counter]:
+    """The record's blocks and what was counted; `spans` are (number of the sentence, span)."""
     counts = Counter(dict.fromkeys(blocks.DROPS, 0))
 
     def tag(sentences, title):
         return [[span for s, span in spans if s == i] for i in range(len(sentences))]
 
-    records = [Record("id", title, text, "file:1")]
-    made = blocks.cut(records, tokenizer=char_tokenizer(), tag=tag, block_len_tokens=block_len_tokens, counts=counts)
-    return next(made), counts
+    records = [record or Record("id", title, text, "file:1")]
+    arguments = {"tokenizer": char_tokenizer(), "tag": tag, "block_len_tokens": block_len_tokens, "counts": counts}
+    return next(blocks.cut(records, **(arguments | others)), None), counts
 
 
 def slow_pack(lengths, title_len, limit):
@@ -108,15 +115,11 @@ def test_block_holds_joined_sentences_and_their_offsets():
     assert not any(counts.values())
 
 
-def slow_blocks(title: str, text: str, limit: int) -> list[list[str]]:
+def slow_blocks(title: str, sentences: list[str], limit: int) -> list[list[str]]:
     """Sentences of each block: at every sentence the block so far is tokenised anew, with the sentence and without."""
-    tokenizer, blocks_, current = char_tokenizer(), [], []
-    for start, end in blocks.split_sentences(text):
-        sentence = text[start:end]
-        if not tokenizer.encode(sentence, add_special_tokens=False).ids:
-            continue
-        parts = [title, *current, sentence]
-        together = 3 + sum(len(tokenizer.encode(part, add_special_tokens=False).ids) for part in parts)
+    blocks_, current = [], []
+    for sentence in sentences:
+        together = 3 + sum(len(encode(part)) for part in [title, *current, sentence])
         if current and together > limit:
             blocks_.append(current)
             current = []
@@ -132,22 +135,84 @@ ARTICLES = st.lists(
 ).map(lambda runs: "".join(" ".join(words) + end for words, end in runs))
 
 
-@settings(deadline=None, max_examples=2000)
+def sentences_of(block: blocks.CutBlock) -> list[str]:
+    body = block.text.encode()
+    return [body[a:b].decode() for a, b, _, _ in block.sentences]
+
+
+@settings(deadline=None, max_examples=400)
 @given(ARTICLES, st.sampled_from(["t", "Élan vital", "日本"]), st.integers(24, 64))
 def test_blocks_of_random_articles(text, title, limit):
     record, counts = cut(text, title=title, block_len_tokens=limit)
-    title_len = len(record.title_tokens)
-    found = []
-    for block in record.blocks:
-        body = block.text.encode()
-        sentences = [body[a:b].decode() for a, b, _, _ in block.sentences]
+    room = limit - 3 - len(record.title_tokens)
+    found = [sentences_of(block) for block in record.blocks]
+    for block, sentences in zip(record.blocks, found, strict=True):
         assert " ".join(sentences) == block.text
-        assert len(block.tokens) + 3 + title_len <= limit
-        found.append(sentences)
-    assert found == slow_blocks(title, text, limit)  # every sentence once, in order
-    whole = [len(char_tokenizer().encode(b.text, add_special_tokens=False).ids) + 3 + title_len for b in record.blocks]
-    too_long = [n for n, length in enumerate(whole) if length > limit]
-    assert all(len(found[n]) == 1 for n in too_long) and counts["truncated_blocks"] == len(too_long)
+        assert block.tokens == encode(block.text) and len(block.tokens) <= room
+        assert [block.tokens[a:b] for _, _, a, b in block.sentences] == [encode(sentence) for sentence in sentences]
+    came = [text[a:b] for a, b in blocks.split_sentences(text) if encode(text[a:b])]
+    parts = [sentence for sentences in found for sentence in sentences]
+    assert found == slow_blocks(title, parts, limit)
+    rest = iter(parts)  # every sentence once, in order, in as many parts as it takes
+    for sentence in came:
+        taken = next(rest)
+        assert len(encode(sentence)) > room or taken == sentence
+        while len("".join(taken.split())) < len("".join(sentence.split())):
+            taken += " " + next(rest)
+        assert "".join(taken.split()) == "".join(sentence.split())
+    assert counts["split_sentences"] == sum(len(encode(sentence)) > room for sentence in came)
+    assert sum(len(block.tokens) for block in record.blocks) == sum(len(encode(sentence)) for sentence in came)
+    assert counts["lost_wordpieces"] == counts["truncated_blocks"] == 0
+
+
+@settings(deadline=None)
+@given(ARTICLES.filter(encode), st.sampled_from(["t", "a" * 14]), st.booleans())
+def test_what_is_lost_is_counted_in_wordpieces(text, title, whole):
+    record, counts = cut(text, title=title, block_len_tokens=24, whole=whole, long_titles="drop")
+    kept = [block for block in record.blocks] if record else []
+    came = sum(len(encode(text[a:b])) for a, b in blocks.split_sentences(text))
+    assert sum(len(block.tokens) for block in kept) + counts["lost_wordpieces"] == came
+    assert counts["titles_too_long"] == (len(title) == 14) == (not kept)
+    if whole and kept:
+        (block,) = kept
+        assert block.tokens == encode(block.text) and 0 < len(block.tokens) <= 20
+        assert counts["truncated_blocks"] == (counts["lost_wordpieces"] > 0) == (came > 20)
+        assert "".join(text.split()).startswith("".join(block.text.split()))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("abc def ghi", ["abc def ghi"]),
+        ("abc defg hij klmno", ["abc defg hij", "klmno"]),  # exactly 10
+        ("abcdefghi j,k", ["abcdefghi", "j,k"]),  # at the space near the 10th, though a word ends there, too
+        ("abc defghijkl", ["abc", "defghijkl"]),  # no space near the 10th: between words all the same
+        ("ab,cdefghijkl", ["ab,", "cdefghijkl"]),
+        ("日本語の文章は空白がない。長い", ["日本語の文章は空白がない", "。長い"]),
+        ("abcdefghijklmnopqrstuvw xyz", ["abcdefghij", "klmnopqrst", "uvw xyz"]),
+        ("a bcdefghijklmnopqr", ["a", "bcdefghijk", "lmnopqr"]),
+        ("\u200bab\u200bcdefghijkl m", ["\u200bab\u200bcdefghij", "kl m"]),
+    ],
+)
+def test_a_long_sentence_is_cut_at_a_space_or_between_words_or_in_a_word(text, parts):
+    tokenizer = char_tokenizer()
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    found = pieces.split("__" + text, pieces.Piece(2, 2 + len(text), encoding), 10, tokenizer)
+    assert [("__" + text)[a:b] for a, b, _ in found] == parts
+    assert [piece.encoding.ids for piece in found] == [encode(part) for part in parts]
+
+
+def test_words_that_change_where_they_are_cut_still_fit():
+    """Behind a cut, `##xy…` is a word: of more wordpieces than within it."""
+    vocabulary = {piece: i for i, piece in enumerate(["[UNK]", "a", "x", "y", "##xyxy", "##x", "##y", "##a"])}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    text = "a" * 8 + "xyxy" * 9
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    found = pieces.split(text, pieces.Piece(0, len(text), encoding), 8, tokenizer)
+    assert "".join(text[a:b] for a, b, _ in found) == text and len(found) > 2
+    for a, b, part in found:
+        assert part.ids == tokenizer.encode(text[a:b], add_special_tokens=False).ids and len(part.ids) <= 8
 
 
 def test_spans_are_aligned_or_counted():
@@ -161,13 +226,39 @@ def test_spans_are_aligned_or_counted():
     assert [span[0] for span in block.spans] == [0, 1, 1]
 
 
-def test_over_long_sentence_is_its_own_block_and_truncated():
-    spans = [(1, Span(0, 4, "ENTITY")), (1, Span(40, 44, "ENTITY"))]
+def test_a_long_sentence_gives_several_blocks_and_spans_stay_with_their_words():
+    spans = [(1, Span(0, 4, "ENTITY")), (2, Span(10, 14, "DATE"))]
     record, counts = cut("Short one. " + "abcd " * 20 + ". Tail here.", block_len_tokens=32, spans=spans)
-    assert [len(block.tokens) for block in record.blocks] == [9, 28, 9]
-    assert [b.text.split()[0] for b in record.blocks] == ["Short", "abcd", "Tail"]
-    assert record.blocks[1].sentences[0][3] == 28
-    assert counts["truncated_blocks"] == 1 and counts["spans_beyond_limit"] == 1 and len(record.blocks[1].spans) == 1
+    assert [len(block.tokens) for block in record.blocks] == [9, 28, 28, 25, 9]
+    assert [block.text for block in record.blocks][2:] == [" ".join(["abcd"] * 7), "abcd " * 6 + ".", "Tail here."]
+    assert [len(block.spans) for block in record.blocks] == [0, 1, 1, 0, 0]
+    _, a, b, first, limit, kind, _ = record.blocks[2].spans[0]
+    assert (record.blocks[2].text[a:b], first, limit, kind) == ("abcd", 8, 12, "DATE")
+    assert counts["split_sentences"] == 1 and counts["lost_wordpieces"] == 0
+
+
+def test_spans_that_a_source_gives_keep_their_place_or_are_counted():
+    text = "é " + "abcd " * 12
+    spans = (Span(2, 6, "FIRST"), Span(32, 41, "ACROSS"), Span(37, 41, "SECOND"), Span(57, 61, "THIRD"))
+    given_ = Record("id", "t", text, "", ((0, 61),), spans)
+    record, counts = cut("", record=given_, block_len_tokens=34)
+    assert [block.text for block in record.blocks] == ["é " + "abcd " * 6 + "abcd", "abcd " * 4 + "abcd"]
+    found = [(n, b.text.encode()[a:c].decode(), b.tokens[i:j], kind) for n, b in enumerate(record.blocks)
+             for _, a, c, i, j, kind, _ in b.spans]  # fmt: skip
+    assert found == [(n, "abcd", encode("abcd"), kind) for n, kind in ((0, "FIRST"), (1, "SECOND"), (1, "THIRD"))]
+    assert counts["spans_across_cuts"] == 1 and counts["misaligned_spans"] == counts["spans_beyond_limit"] == 0
+
+
+def test_a_whole_record_is_cut_text_and_wordpieces_alike():
+    record, counts = cut("Short one. " + "abcd " * 20 + "Tail here.", block_len_tokens=32, whole=True)
+    (block,) = record.blocks
+    assert block.text == "Short one. abcd abcd abcd abcd" and block.tokens == encode(block.text)
+    assert (counts["truncated_blocks"], counts["lost_wordpieces"]) == (1, 16 * 4 + 9)
+
+
+@pytest.mark.parametrize("piece", ["abcd ", "a", "日", "a.", "“a” (", "1940 ", "A. "])
+def test_an_endless_text_takes_linear_time(linear_time, piece):
+    linear_time(lambda text: cut(text, tag=salient.tag_by_rules), piece, 20_000)
 
 
 def test_title_that_fills_the_block_is_an_error():
