@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from realm_jax.data.blocks import NUM_SPECIALS
+from realm_jax.data import losses
+from realm_jax.data.blocks import LOST, NUM_SPECIALS, SPLIT
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.segment import Segment
 
+NOT_LEFT_OUT = frozenset((SPLIT, LOST, losses.BYTES_READ, losses.BYTES_LOST))  # counts that are no reasons
 PART_BLOCKS = 1 << 18  # blocks counted together
 SORTED_SPANS = 1 << 24  # spans whose texts are sorted together: 128 MiB
 TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys far apart
@@ -99,12 +101,17 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
 
 def dropped(manifest: dict) -> list[tuple[str, str, int]]:
     """(when, reason, how many) of what a manifest says was left out: on reading the source and on cutting."""
-    reading = manifest.get("build", {}).get("counts", {})
-    cutting = Counter()
+    stages = {"reading": manifest.get("build", {}).get("counts", {}), "cutting": cutting_counts(manifest)}
+    rows = [(when, reason, number) for when, counts in stages.items() for reason, number in counts.items()]
+    return [(when, reason.replace("_", " "), number) for when, reason, number in rows if reason not in NOT_LEFT_OUT]
+
+
+def cutting_counts(manifest: dict) -> Counter:
+    """`blocks.DROPS` of all segments."""
+    counts = Counter()
     for entry in manifest["segments"]:
-        cutting.update(entry["counts"])
-    rows = [("reading", reason, number) for reason, number in reading.items()]
-    return rows + [("cutting", reason.replace("_", " "), number) for reason, number in cutting.items()]
+        counts.update(entry["counts"])
+    return counts
 
 
 def _parts(segment: Segment) -> Iterator[tuple[np.ndarray, np.ndarray]]:

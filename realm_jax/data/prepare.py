@@ -7,7 +7,7 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, corpus, salient, sources, wordpiece
+from realm_jax.data import assets, built, corpus, losses, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds
 from realm_jax.progress import Progress
@@ -116,5 +116,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     print(
         f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
         f"{segment['num_spans']:,} salient spans from {description['source']}; {segment['counts']}",
+        *losses.lines(made.manifest),
+        sep="\n",
         flush=True,
     )

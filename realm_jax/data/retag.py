@@ -28,6 +28,8 @@ CHUNK_SENTENCES = 8192
 STATE = "retag.json"  # of a corpus that is not finished
 NEW = ("blocks", "spans")
 """Columns that differ: where a block's spans lie, and the spans."""
+OF_SPANS = ("misaligned_spans", "spans_beyond_limit", "spans_across_cuts")
+"""Counts that start anew."""
 
 Document = tuple[list[str], str]
 """(its sentences, its title)"""
@@ -117,7 +119,7 @@ class _SegmentMaker:
     def __init__(self, segment: Segment, entry: dict, tokenizer: Any, room: int):
         self._segment, self._entry = segment, entry
         self._tokenizer, self._room = tokenizer, room
-        self._counts = Counter(entry["counts"] | {"misaligned_spans": 0, "spans_beyond_limit": 0})
+        self._counts = Counter(entry["counts"] | dict.fromkeys(OF_SPANS, 0))
         self._types: dict[str, int] = {}
 
     def make(self, folder: pathlib.Path, tag: DocumentsTagger, progress: Callable[[int], None]) -> dict:

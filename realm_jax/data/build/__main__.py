@@ -115,7 +115,8 @@ def _build(job: "Job", flags: _Flags, workers: int) -> dict:
 
 def summary(manifest: dict, out: str) -> str:
     """What was made, what was dropped and why, and the next commands."""
-    from realm_jax.data import census
+    from realm_jax.data import census, losses
+    from realm_jax.data.blocks import SPLIT
 
     totals = {
         key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")
@@ -126,6 +127,9 @@ def summary(manifest: dict, out: str) -> str:
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
     lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
+    split = census.cutting_counts(manifest)[SPLIT]
+    lines += [f"  sentences longer than a block, in pieces: {split:,}"] if split else []
+    lines += [f"  {line}" for line in losses.lines(manifest)]
     length = manifest["block_len_tokens"]
     lines += [
         f"next: python -m realm_jax.data.show {out}",

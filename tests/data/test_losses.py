@@ -1,0 +1,64 @@
+"""What is lost is told as a share, of wordpieces or bytes or records, with a warning above 1%."""
+
+from collections import Counter
+
+import pytest
+
+from realm_jax.data import corpus, losses, show
+from realm_jax.types import Record
+from tests.data.test_corpus import tokenizer
+
+
+def segment(lost: int, kept: int) -> dict:
+    return {"counts": {"lost_wordpieces": lost, "titles_too_long": 1}, "bytes": {"tokens": 2 * kept}}
+
+
+def test_a_share_of_the_wordpieces_of_all_segments():
+    older = {"counts": {"truncated_blocks": 5}, "bytes": {"tokens": 100}}  # does not say how much
+    (loss,) = losses.losses({"segments": [segment(1, 100), older, segment(2, 197)]})
+    assert (loss.stage, loss.unit, loss.lost, loss.came) == ("cutting", "wordpieces", 3, 300)
+    assert losses.losses({"segments": [older]}) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "line"),
+    [
+        (0, "lost on cutting: 0 of 1,000 wordpieces (0%)"),
+        (10, "lost on cutting: 10 of 1,000 wordpieces (1%)"),
+        (11, "warning: lost on cutting: 11 of 1,000 wordpieces (1.1%)"),
+    ],
+)
+def test_more_than_a_percent_is_a_warning(lost, line):
+    assert losses.lines({"segments": [segment(lost, 1000 - lost)]}) == [line]
+
+
+def test_reading_tells_bytes_or_else_records():
+    counts = Counter({"bytes read": 400, "redirect": 3})
+    losses.lose(counts, "malformed XML", 100)
+    assert counts["malformed XML"] == 1
+    of_pages = {"segments": [], "build": {"counts": counts}}
+    assert losses.lines(of_pages) == ["warning: lost on reading: 100 of 400 bytes (25%)"]
+    of_lines = {"records": 200, "not JSON": 1, "without id": 1, "without text": 50}
+    of_lines = {"segments": [], "build": {"counts": of_lines}}
+    assert losses.lines(of_lines) == ["lost on reading: 2 of 200 records (1%)"]
+
+
+def test_a_corpus_tells_what_it_lost_and_what_it_cut(tmp_path, capsys):
+    description = {"source": "s", "fingerprint": "f", "tagger": "none"}
+    arguments = {"tokenizer": tokenizer(), "tag": lambda sentences, title: [[] for _ in sentences]}
+    folder = tmp_path / "corpus"
+    corpus.create(folder, tokenizer=tokenizer(), block_len_tokens=40, description=description)
+    texts = ["word " * 100, "One. Two."]
+    records = [Record(str(i), "t", text) for i, text in enumerate(texts)]
+    corpus.append(records[:1], folder, **arguments)
+    show.main([str(folder)])
+    printed = capsys.readouterr().out
+    assert "sentences cut into pieces: 1" in printed and "lost on cutting: 0 wordpieces, 0.0%" in printed
+    corpus.append([Record("2", "t", texts[0])], folder, whole_records=True, **arguments)
+    (loss,) = losses.losses(corpus.Corpus.open(folder).manifest)
+    came = 2 * len(tokenizer().encode(texts[0], add_special_tokens=False).ids)
+    assert loss.came == came and 0.3 < loss.share < 0.5
+    show.main([str(folder)])
+    printed = capsys.readouterr().out
+    assert f"warning: lost on cutting: {loss.lost:,} of {came:,} wordpieces" in printed
+    assert "left out on cutting: truncated blocks: 1" in printed and "left out on cutting: lost" not in printed
