@@ -8,6 +8,7 @@ from collections import Counter
 from etils import epath
 
 from realm_jax.data.build.shards import Job, build_records
+from realm_jax.data.census import NOT_LEFT_OUT
 from realm_jax.data.segment import SegmentWriter
 from realm_jax.progress import clock
 
@@ -43,7 +44,9 @@ def estimate(job: Job, part_bytes: int, workers: int) -> str:
     blocks = int(writer.sizes["blocks"] * times)
     is_spilled = most is not None and len(planned) <= SAMPLE_PARTS
     unpack_hours = unpacked_s * total / max(1, sum(part.input_bytes for part in planned)) / 3600 if is_spilled else 0.0
-    dropped = ", ".join(f"{reason} {int(count * times):,}" for reason, count in counts.most_common(8))
+    dropped = ", ".join(
+        f"{reason} {int(count * times):,}" for reason, count in counts.most_common(8) if reason not in NOT_LEFT_OUT
+    )
     spill = disk * times * SPILL_SHARE if is_spilled else 0
     shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in stages.items())
     first = f" after {clock(3600 * unpack_hours)} of unpacking by one process" if unpack_hours else ""

@@ -12,26 +12,27 @@ from collections import Counter
 from collections.abc import Iterator
 from xml.etree.ElementTree import ParseError
 
-import mwparserfromhell
 import mwxml
 from etils import epath
 from mwxml.errors import MalformedXML
 
 from realm_jax.config import ConfigError
-from realm_jax.data.build import parts
+from realm_jax.data.build import bounded, parts
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.build.wikitext import plain_text
+from realm_jax.data.losses import BYTES_READ, lose
 from realm_jax.types import Record
 
 PAGE_START, PAGE_END = b"<page>", b"</page>"
 LONGEST_PAGE = 2 << 20  # bytes: MediaWiki saves no longer one
 FILE_NAMESPACE, CATEGORY_NAMESPACE = 6, 14
 LIST_TITLE = re.compile(r"(lists? of|index of|outline of) ", re.IGNORECASE)
+TEMPLATE = re.compile(r"\{\{\s*+(\w[\w -]*+)\s*+[|}]")  # its name
 DISAMBIGUATION = re.compile(
-    r"\{\{\s*(?:[\w ]*disambig[\w ]*|dab|hndis|geodis|mathdab|numberdis|letter-?number[\w -]*|surname|given name"
-    r"|set index[\w ]*|sia|shipindex|mountainindex|roadindex|begriffsklärung|homonymie|desambiguación)\s*[|}]",
+    r"[\w ]*?disambig[\w ]*|dab|hndis|geodis|mathdab|numberdis|letter-?number[\w -]*|surname|given name"
+    r"|set index[\w ]*|sia|shipindex|mountainindex|roadindex|begriffsklärung|homonymie|desambiguación",
     re.IGNORECASE,
 )
+LONGEST_NAME = 255  # characters of a title
 REDIRECT = re.compile(r"\s*#\s*redirect", re.IGNORECASE)
 HEADER_BYTES, HEADER_STEP = 1 << 16, 1 << 10
 
@@ -107,7 +108,7 @@ def header(file: epath.Path) -> str:
 
 def hidden_prefixes(text: str) -> list[str]:
     """The wiki's own names of the namespaces of files and categories, lower-cased, from a dump's header."""
-    found = re.findall(r'<namespace key="(-?\d+)"[^>]*>([^<]*)</namespace>', text)
+    found = re.findall(r'<namespace key="(-?\d{1,9})"[^<>]*>([^<]*)</namespace>', text)
     return [html.unescape(name).lower() for key, name in found if int(key) in (FILE_NAMESPACE, CATEGORY_NAMESPACE)]
 
 
@@ -115,20 +116,21 @@ def pages(part: Part, counts: Counter) -> Iterator[str]:
     """XML of each page of a part, `<page>` to `</page>`; longer ones than MediaWiki saves are counted."""
     for file, start, limit in part.pieces:
         text = _unpack(file, start, limit) if file.endswith(".bz2") else parts.read_piece(file, start, limit)
+        counts[BYTES_READ] += len(text)
         at = text.find(PAGE_START)
         while at >= 0:
             end = text.find(PAGE_END, at)
             if end < 0:
-                counts["pages cut off"] += 1
+                lose(counts, "pages cut off", len(text) - at)
                 break
             nested = text.rfind(PAGE_START, at + 1, end)  # the page before has no end
             if nested >= 0:
-                counts["pages cut off"] += 1
+                lose(counts, "pages cut off", nested - at)
                 at = nested
             page = text[at : end + len(PAGE_END)]
             if len(page) > LONGEST_PAGE + HEADER_BYTES:
                 counts["pages"] += 1
-                counts["longer than MediaWiki allows"] += 1
+                lose(counts, "longer than MediaWiki allows", len(page))
             else:
                 yield page.decode("utf-8", "replace")
             at = text.find(PAGE_START, end)
@@ -141,17 +143,16 @@ def article(page: str, hidden: list[str], counts: Counter) -> Record | None:
         revision = next(iter(parsed))
         title, page_id, text = parsed.title, parsed.id, revision.text
     except (ParseError, MalformedXML, ValueError, AttributeError, TypeError, StopIteration):
-        counts["malformed XML"] += 1
+        lose(counts, "malformed XML", len(page.encode()))
         return None
     reason = _not_an_article(parsed, title, page_id, revision, text)
     if reason is None:
-        try:
-            plain = plain_text(text, hidden, counts)
-        except (RecursionError, mwparserfromhell.parser.ParserError):
-            reason = "markup beyond the parser"
-        else:
-            reason = None if plain else "without prose"
-    if reason is not None:
+        plain, reason, counted = bounded.prose(text, hidden)
+        counts.update(counted)
+        if reason and reason != "without prose":
+            lose(counts, reason, len(page.encode()))
+            return None
+    if reason:
         counts[reason] += 1
         return None
     return Record(str(page_id), title, plain, f"page {page_id}")
@@ -168,9 +169,14 @@ def _not_an_article(parsed, title, page_id, revision, text) -> str | None:
         return "without text"
     if revision.model not in (None, "wikitext"):
         return "no wikitext"
-    if title.endswith("(disambiguation)") or DISAMBIGUATION.search(text):
+    if title.endswith("(disambiguation)") or _says_disambiguation(text):
         return "disambiguation"
     return "list" if LIST_TITLE.match(title) else None
+
+
+def _says_disambiguation(text: str) -> bool:
+    names = (name.strip() for name in TEMPLATE.findall(text) if len(name) <= LONGEST_NAME)
+    return any(map(DISAMBIGUATION.fullmatch, names))
 
 
 def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]:

@@ -40,26 +40,39 @@ DASHES = {
     "em dash": "—",
 }
 RANGES = frozenset(("-", "–", "and", "to", "or", "by", "x", "×"))  # `{{convert|5|to|7|km}}`
+PAIRS = (("{{", "}}"), ("[[", "]]"), ("{|", "|}"))
 INTERWIKI = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 
+MOST_UNCLOSED = 100_000_000
+"""Openings that nothing closes, times the characters of the page: the parser's time, about 14 s for so many."""
+MOST_PASSES = 8  # in which broken markup is cleaned away
+
 # References hold most templates of an article, and the parser takes time over each: they go first.
+_COMMENTS = re.compile(r"<!--.*?-->", re.DOTALL)
 _REFERENCES = re.compile(
-    r"<!--.*?-->|<ref\b[^<>]*/\s*>|<ref\b[^<>]*>(?:(?!<ref\b).)*?</ref\s*>", re.DOTALL | re.IGNORECASE
+    r"<ref\b[^<>]*/\s*+>|<ref\b[^<>]*+>(?:(?!<ref\b|</ref\s*+>).)*+</ref\s*+>", re.DOTALL | re.IGNORECASE
 )
 _UNCLOSED = re.compile(r"(\{\{|\{\|).*|^[ \t]*[|!].*", re.MULTILINE)  # what is left of broken templates and tables
 _BRACKETS = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]|\}\}|\|\}|\[(?=https?:)(?:\S+ ?)?|https?://\S+")
 _TAGS = re.compile(
-    r"<!--.*?(?:-->|\Z)|<ref\b[^<>]*>.*?(?:</ref\s*>|$)|</?[A-Za-z][^<>\n]*>|<ref\b.*", re.DOTALL | re.MULTILINE
+    r"<!--.*?(?:-->|\Z)|<ref\b[^<>]*>.*?(?:</ref\s*>|$)|</?[A-Za-z][^<>\n]*>|<ref\b[^\n]*", re.DOTALL | re.MULTILINE
 )
+_ANY_MARKUP = re.compile(r"[<>\[\]{}|]|'{2,}|__|https?://|&(?=[a-z]+;)")
 _NOISE = re.compile(r"'{2,}|__[A-Z]+__|[\r\x00-\x08\ufffd]|-->")
 _SPACES = re.compile(r"[ \t\xa0\u2009\u202f]+")
-_EMPTY = re.compile(r"\(\s*[,;:]*\s*\)|\[\s*\]|(?<=\()\s*[,;:]+\s*|[ ,;:]+(?=\))")  # left where a template stood
+_EMPTY = re.compile(  # left where a template stood
+    r"\([\s,;:]*+\)|\[\s*+\]|(?<=\()[\s,;:]++|(?<![\s,;:])[\s,;:]++(?=\))"
+)
 _BEFORE_STOP = re.compile(r" +(?=[,.;:!?](?:\s|$))")
 _SENTENCE_END = re.compile(r"[.!?。！？।؟][\"'”’»)\]]*$")
 
 
+class NeverClosedError(ValueError):
+    """So much of a page's markup is opened and never closed that it is vandalism, and parsing it takes hours."""
+
+
 def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None = None) -> str:
-    """Prose of a page, one paragraph a line.
+    """Prose of a page, one paragraph a line. `prose` says what goes wrong instead of raising it.
 
     Args:
         hidden: lower-cased prefixes of links that show nothing or no prose: files and categories, in the wiki's words.
@@ -67,12 +80,16 @@ def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None
 
     Raises:
         RecursionError, mwparserfromhell.parser.ParserError: markup that is nested too deeply, or beyond the parser.
+        NeverClosedError: markup that would take the parser hours.
     """
     counts = Counter() if counts is None else counts
     prefixes = ("file:", "image:", "category:", *(f"{prefix}:" for prefix in hidden))
     pieces: list[str] = []
     kept, level = True, 0
-    for node in mwparserfromhell.parse(_REFERENCES.sub("", wikitext), skip_style_tags=True).nodes:
+    wikitext = _REFERENCES.sub("", _without_comments(wikitext))
+    if _unclosed(wikitext) * len(wikitext) > MOST_UNCLOSED:
+        raise NeverClosedError
+    for node in mwparserfromhell.parse(wikitext, skip_style_tags=True).nodes:
         if isinstance(node, Heading):
             if node.level <= level or kept:
                 name = _render(node.title, prefixes).strip(" '").lower()
@@ -82,6 +99,29 @@ def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None
         elif kept:
             pieces.append(_node(node, prefixes))
     return _clean("".join(pieces), counts)
+
+
+def prose(wikitext: str, hidden: Iterable[str] = ()) -> tuple[str, str, dict[str, int]]:
+    """(`plain_text`, or empty; why there is none, or empty; what was counted)."""
+    counts: Counter = Counter()
+    try:
+        plain = plain_text(wikitext, hidden, counts)
+    except NeverClosedError:
+        return "", "markup that is never closed", {}
+    except (RecursionError, mwparserfromhell.parser.ParserError):
+        return "", "markup beyond the parser", {}
+    return plain, "" if plain else "without prose", dict(counts)
+
+
+def _without_comments(text: str) -> str:
+    """Behind the last `-->` none ends: looking for it there would take quadratic time."""
+    end = text.rfind("-->") + len("-->")
+    return _COMMENTS.sub("", text[:end]) + text[end:] if end >= len("-->") else text
+
+
+def _unclosed(text: str) -> int:
+    """How many templates, tables and links are opened and not closed, at least."""
+    return sum(max(0, text.count(start) - text.count(end)) for start, end in PAIRS)
 
 
 def _render(code: Wikicode | None, prefixes: tuple[str, ...]) -> str:
@@ -147,10 +187,12 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
 
 def _clean(text: str, counts: Counter) -> str:
     text, before = html.unescape(text), None  # some pages escape a character twice
-    while text != before:  # what is left of broken markup can join to markup
-        before = text
-        text = _BRACKETS.sub("", _UNCLOSED.sub("", _TAGS.sub("", text)))
-        text = _NOISE.sub("", text)
+    for _ in range(MOST_PASSES):  # what is left of broken markup can join to markup
+        before, text = text, _NOISE.sub("", _BRACKETS.sub("", _UNCLOSED.sub("", _TAGS.sub("", text))))
+        if text == before:
+            break
+    else:
+        text = _ANY_MARKUP.sub("", text)
     lines = []
     for line in text.split("\n"):
         item = line.lstrip()

@@ -2,15 +2,17 @@
 """Wikitext to prose, against texts that were written down by hand."""
 
 import re
-from collections import Counter
+from collections import Counter, namedtuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from realm_jax.data.build import mediawiki, wikitext
 from realm_jax.data.build.wikitext import plain_text
 from tests.data.build import dump
 
+Page = namedtuple("Page", "namespace redirect model", defaults=[None])
 TEXTS = {title: text for title, _, text, _ in dump.PAGES}
 EXPECTED = {
     "Templates": "Arnholt (founded c. 1250) is a town 5 km north of the Vann. It has 1,200 houses – most of stone. Le "
@@ -57,6 +59,9 @@ def test_links_of_a_wikis_own_namespaces_show_nothing():
         ("{{as of|2010}} it stands", "As of 2010 it stands"),
         ("[[Page#Section]] and [[a|]]", "Page and"),
         ("a (; b) and ( ) c", "a (b) and c"),
+        ("a (, ; b , ) and ( , ; ) c", "a (b) and c"),
+        ("a <ref never closed\nb <ref name=x / > c", "a\nb c"),
+        ("a <!-- b -->c <!-- d", "a c"),
         ("x &#99999999; y", "x y"),
         ("a &amp;nbsp; b", "a b"),
     ],
@@ -105,3 +110,42 @@ def test_no_markup_is_left_of_anything(wikitext):
     text = plain_text(wikitext)
     assert not MARKUP.search(text), repr(text)
     assert all(line == line.strip() and line for line in text.split("\n") if text)
+
+
+BAD = [
+    "<ref>",
+    "<ref ",
+    "<!--",
+    "<ref>a</ref ",
+    "[[",
+    "( ",
+    "(,",
+    " ,",
+    "{{disambig ",
+    "{{ ",
+    "<a>",
+    '<namespace key="1"',
+]
+
+
+@pytest.mark.parametrize("piece", BAD)
+def test_what_is_around_the_parser_takes_linear_time(linear_time, piece):
+    """The parser itself does not; `bounded` sees to that."""
+
+    def around(text):
+        wikitext._REFERENCES.sub("", wikitext._without_comments(text))
+        wikitext._clean(text, Counter())
+        mediawiki._not_an_article(Page(0, None), "a", 1, Page(0, None), text)
+        mediawiki.hidden_prefixes(text)
+
+    linear_time(around, piece, 50_000)
+
+
+@pytest.mark.parametrize("pair", [("<a", "a>"), ("[[", "]]"), ("<<", "aa>>")])
+def test_markup_within_markup_takes_linear_time(linear_time, pair):
+    def clean(text):
+        half = len(text) // 2
+        wikitext._clean(text[:half].replace("x", pair[0]) + text[half:].replace("x", pair[1]), Counter())
+
+    linear_time(clean, "x", 20_000)
+    assert not MARKUP.search(plain_text("&lt;" * 50 + "a" + "&gt;" * 50))
