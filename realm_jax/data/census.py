@@ -12,6 +12,7 @@ import numpy as np
 
 from realm_jax.data.blocks import NUM_SPECIALS
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import AS_GIVEN
 from realm_jax.data.segment import Segment
 
 PART_BLOCKS = 1 << 18  # blocks counted together
@@ -105,6 +106,16 @@ def dropped(manifest: dict) -> list[tuple[str, str, int]]:
         cutting.update(entry["counts"])
     rows = [("reading", reason, number) for reason, number in reading.items()]
     return rows + [("cutting", reason.replace("_", " "), number) for reason, number in cutting.items()]
+
+
+def exceeding(manifest: dict) -> list[str]:
+    """A line on the blocks that came longer than a block, of a corpus of blocks as they came; else none."""
+    if manifest.get("blocks") != AS_GIVEN:
+        return []
+    blocks = sum(entry["num_blocks"] for entry in manifest["segments"])
+    number = sum(entry["counts"].get("truncated_blocks", 0) for entry in manifest["segments"])
+    length = manifest["block_len_tokens"]
+    return [f"blocks as they came: {number:,} of {blocks:,} ({number / max(1, blocks):.1%}) exceed {length} wordpieces"]
 
 
 def _parts(segment: Segment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
