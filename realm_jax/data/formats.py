@@ -34,7 +34,7 @@ class Form:
     form: str
     """Who publishes it, in which files, with which fields."""
     example: str
-    """Of one record."""
+    """One record."""
     becomes: str
     """What a record becomes."""
     kinds: tuple[Kind, ...]
@@ -224,7 +224,7 @@ FORMS = (
         "dpr",
         "[DPR](https://github.com/facebookresearch/DPR)'s passages `psgs_w100.tsv(.gz)`, in which Contriever's and "
         "Atlas' are published too: a table of `id`, `text`, `title` in this order, quoted as csv",
-        '`7⇥"It is ""old""."⇥Élan`',
+        '7⇥"It is ""old""."⇥Élan',
         "a block as it came",
         ("table",),
         ("id", "text", "title"),
@@ -235,7 +235,7 @@ FORMS = (
     Form(
         "kilt",
         "[KILT](https://github.com/facebookresearch/KILT)'s knowledge source, JSON lines or parquet",
-        '`{"wikipedia_id": "7", "wikipedia_title": "Élan", "text": ["Élan\\n", "Élan is old.\\n"]}`',
+        '{"wikipedia_id": "7", "wikipedia_title": "Élan", "text": ["Élan\\n", "Élan is old.\\n"]}',
         "an article, a paragraph a line: without the title's own line and `Section::::` lines, which are counted; "
         "`BULLET::::` goes, its item stays",
         ("lines", "json", "parquet"),
@@ -246,7 +246,7 @@ FORMS = (
         "beir",
         "[BEIR](https://github.com/beir-cellar/beir)'s `corpus.jsonl`, alone or in its folder, of which nothing else "
         "is read",
-        '`{"_id": "7", "title": "Élan", "text": "Élan is old."}`',
+        '{"_id": "7", "title": "Élan", "text": "Élan is old."}',
         "an article; `title` may be missing",
         ("lines", "json", "parquet"),
         ("_id", "text"),
@@ -255,7 +255,7 @@ FORMS = (
     Form(
         "hotpotqa",
         "[HotpotQA](https://hotpotqa.github.io)'s Wikipedia (`AA/wiki_00.bz2`, …), JSON lines",
-        '`{"id": "7", "title": "Élan", "text": ["Élan is old.", " It closed."], "charoffset": […]}`',
+        '{"id": "7", "title": "Élan", "text": ["Élan is old.", " It closed."], "charoffset": […]}',
         "an article, its sentences joined, a paragraph a line",
         ("lines", "json", "parquet"),
         ("id", "title", "text", "charoffset"),
@@ -264,7 +264,7 @@ FORMS = (
     Form(
         "atlas",
         "[Atlas](https://github.com/facebookresearch/atlas)' passages, JSON lines",
-        '`{"id": "7", "title": "Élan", "section": "History", "text": "It is old."}`',
+        '{"id": "7", "title": "Élan", "section": "History", "text": "It is old."}',
         "a block as it came, titled `Élan: History`",
         ("lines", "json", "parquet"),
         ("id", "section", "text"),
@@ -275,7 +275,7 @@ FORMS = (
         "wikiextractor",
         "[WikiExtractor](https://github.com/attardi/wikiextractor)'s `<doc>` elements, or its `--json` lines, in "
         "files without an ending (`AA/wiki_00`)",
-        '`<doc id="7" url="…" title="Élan">⏎Élan⏎⏎Élan is old.⏎</doc>`',
+        '<doc id="7" url="…" title="Élan">⏎Élan⏎⏎Élan is old.⏎</doc>',
         "an article without its title's own line; entities such as `&amp;` are characters",
         ("documents", "lines"),
         ("id", "revid", "url", "title", "text"),
@@ -284,7 +284,7 @@ FORMS = (
     Form(
         "jsonl",
         "JSON lines, or one JSON list, of `id`, `title`, `text`: ours, Contriever's, Wikipedia's copies",
-        '`{"id": "7", "title": "Élan", "text": "Élan is old."}`',
+        '{"id": "7", "title": "Élan", "text": "Élan is old."}',
         "an article",
         ("lines", "json"),
         ("id", "title", "text"),
@@ -293,7 +293,7 @@ FORMS = (
     Form(
         "parquet",
         "parquet with such columns, as Hugging Face's `wikimedia/wikipedia` (`hf:OWNER/NAME/CONFIG`) has them",
-        "columns `id`, `title`, `text`",
+        "id | title | text",
         "an article",
         ("parquet",),
         ("id", "title", "text"),
@@ -302,7 +302,7 @@ FORMS = (
     Form(
         "table",
         "`.tsv` or `.csv` with these names in the first line, quoted as csv",
-        '`7,Élan,"Élan is old, they say."`',
+        '7,Élan,"Élan is old, they say."',
         "an article",
         ("table",),
         ("id", "title", "text"),
@@ -311,7 +311,7 @@ FORMS = (
     Form(
         "pyserini",
         "[Anserini](https://github.com/castorini/anserini)'s and Pyserini's JsonCollection, JSON lines or a JSON list",
-        '`{"id": "7", "contents": "\\"Élan\\"\\nÉlan is old."}`',
+        '{"id": "7", "contents": "\\"Élan\\"\\nÉlan is old."}',
         "an article. Its title is `title`, else the first of several lines if it is quoted, or has at most 200 "
         "characters and does not end as a sentence, else empty",
         ("lines", "json", "parquet"),
@@ -322,7 +322,7 @@ FORMS = (
         "tevatron",
         "[Tevatron](https://github.com/texttron/tevatron)'s corpora, JSON lines or parquet: `docid`, `doc_id` or "
         "`document_id`",
-        '`{"docid": "7", "title": "Élan", "text": "Élan is old."}`',
+        '{"docid": "7", "title": "Élan", "text": "Élan is old."}',
         "an article; `title` may be missing",
         ("lines", "json", "parquet"),
         ("docid|doc_id|document_id", "text"),
@@ -331,7 +331,7 @@ FORMS = (
     Form(
         "ccnews",
         "CC-News as news-please or Hugging Face has it: `url`, `title`, `text` or `maintext`",
-        '`{"url": "https://…", "title": "Élan", "maintext": "Élan is old."}`',
+        '{"url": "https://…", "title": "Élan", "maintext": "Élan is old."}',
         "an article with its address as id",
         ("lines", "json", "parquet"),
         ("url", "title", "text|maintext"),
@@ -340,7 +340,7 @@ FORMS = (
     Form(
         "squad",
         "[SQuAD](https://rajpurkar.github.io/SQuAD-explorer/) v1.1's or v2.0's JSON",
-        '`{"version": "1.1", "data": [{"title": "Élan", "paragraphs": [{"context": "It is old.", "qas": […]}]}]}`',
+        '{"version": "1.1", "data": [{"title": "Élan", "paragraphs": [{"context": "It is old.", "qas": […]}]}]}',
         "each distinct paragraph an article, with the ids that `tfds:squad` gives (`squad/Élan/0`)",
         ("json",),
         ("id", "title", "context"),
