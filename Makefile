@@ -118,10 +118,11 @@ tpu-delete: ## delete the TPU whose full NAME is given, with its disk
 tpu-watch: ## make JOB=pretrain|ict|finetune|eval on a TPU that may be taken away: make it anew and go on
 	launch/watch.sh $(MAKE) $(JOB)
 
-lint: setup ## ruff, and tables and paths of the measurements
+lint: setup ## ruff, tables of the measurements and of the formats
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) benchmarks/tables.py --check
+	$(PY) docs/formats.py --check
 
 test: setup ## unit tests and a two-process run
 	$(PYTEST) -m 'not slow'

@@ -73,12 +73,16 @@ class CorpusConfig:
     """Texts: the knowledge corpus Z that is retrieved from and the pre-training text X that is masked."""
 
     knowledge: str = ""
-    """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a .jsonl or .jsonl.gz
-    file of {id, title, text}, a folder of .txt and .md files, or `converted` (by realm_jax.convert)."""
+    """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a folder of .txt and .md
+    files, a file or folder in a format of docs/formats.md, or `converted` (by realm_jax.convert)."""
     pretrain_text: str = ""
     """Pre-training text X in the same forms; empty means the knowledge corpus (§3.4 compares both)."""
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens (§4.2)."""
+    columns: str = ""
+    """Fields of the records of both, where they have other names: id=_id,text=passage,title=name."""
+    blocks: Literal["auto", "cut", "as_given"] = "auto"
+    """Cut records into blocks, or take each as a block as it came; auto does what is usual for the format."""
     tagger: str = "rules"
     """Salient spans by `rules` (no model), or by a spaCy pipeline: spacy:en_core_web_sm."""
     heldout_fraction: float = 0.01

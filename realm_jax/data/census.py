@@ -13,6 +13,7 @@ import numpy as np
 from realm_jax.data import losses
 from realm_jax.data.blocks import LOST, NUM_SPECIALS, SPLIT
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import AS_GIVEN
 from realm_jax.data.segment import Segment
 
 NOT_LEFT_OUT = frozenset((SPLIT, LOST, losses.BYTES_READ, losses.BYTES_LOST))  # counts that are no reasons
@@ -112,6 +113,16 @@ def cutting_counts(manifest: dict) -> Counter:
     for entry in manifest["segments"]:
         counts.update(entry["counts"])
     return counts
+
+
+def exceeding(manifest: dict) -> list[str]:
+    """A line on the blocks that came longer than a block, of a corpus of blocks as they came; else none."""
+    if manifest.get("blocks") != AS_GIVEN:
+        return []
+    blocks = sum(entry["num_blocks"] for entry in manifest["segments"])
+    number = sum(entry["counts"].get("truncated_blocks", 0) for entry in manifest["segments"])
+    length = manifest["block_len_tokens"]
+    return [f"blocks as they came: {number:,} of {blocks:,} ({number / max(1, blocks):.1%}) exceed {length} wordpieces"]
 
 
 def _parts(segment: Segment) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -11,6 +11,7 @@ deleted block keeps its ordinal and becomes a tombstone. Reading takes a few byt
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
@@ -19,7 +20,8 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
-from realm_jax.data.manifest import first_manifest, identity, read_manifest, sha256, write_manifest
+from realm_jax.data.formats import has_letters
+from realm_jax.data.manifest import AS_GIVEN, CUT, first_manifest, identity, read_manifest, sha256, write_manifest
 from realm_jax.data.new_folder import is_used, new_folder
 from realm_jax.data.segment import Segment, SegmentWriter
 from realm_jax.types import Block, Record, Tokens
@@ -66,10 +68,11 @@ class Corpus:
     def check_against(self, description: dict, *, tokenizer: Any, block_len_tokens: int) -> None:
         """Raises ConfigError if this corpus was built from something else than the arguments of `build` say."""
         wanted = identity(description, _plain(tokenizer), block_len_tokens)
+        found = {"blocks": CUT} | self.manifest
         for key, value in wanted.items():
-            if self.manifest[key] != value:
+            if found[key] != value:
                 raise ConfigError(
-                    f"{self.folder}: was built with {key} {self.manifest[key]!r}, now it is {value!r}: "
+                    f"{self.folder}: was built with {key} {found[key]!r}, now it is {value!r}: "
                     "pass another --workdir or delete this folder"
                 )
 
@@ -263,7 +266,8 @@ def append(
     """Adds a segment of further records to a corpus; arguments as in `build`, and it raises ConfigError like it.
 
     Args:
-        whole_records: each record is a block already: it is not cut, and one without text is an error.
+        whole_records: each record is a block already: it is not cut, and one without text is an error. So it is, too,
+            in a corpus whose manifest says so; there, one without text is counted.
         buried: ordinals of blocks to bury, see `bury`: both happen at once or not at all, so a record can be replaced
             under its id.
         change: of the burial, see `bury`.
@@ -278,8 +282,11 @@ def append(
     done = 0
     with new_folder(corpus.folder / name) as partial:
         writer = SegmentWriter(partial)
+        as_given = corpus.manifest.get("blocks") == AS_GIVEN
+        records = _with_text(records, writer.counts) if as_given else records
+        whole = whole_records or as_given
         for batch in _batches(_unique(records, known)):
-            limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts, "whole": whole_records}
+            limits = {"block_len_tokens": corpus.block_len_tokens, "counts": writer.counts, "whole": whole}
             writer.write(cut(batch, tokenizer=tokenizer, tag=tag, **limits))
             done += len(batch)
             if progress is not None:
@@ -340,6 +347,14 @@ def _unique(records: Iterable[Record], known: np.ndarray) -> Iterator[Record]:
             raise ConfigError(f"{record.where or 'corpus'}: id {record.id!r} is there twice: make ids unique")
         seen.add(key)
         yield record
+
+
+def _with_text(records: Iterable[Record], counts: Counter) -> Iterator[Record]:
+    for record in records:
+        if has_letters(record.text):
+            yield record
+        else:
+            counts["empty_records"] += 1
 
 
 def _plain(tokenizer: Any) -> Any:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import farmhash
 
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import cloze, published, questions, sources
+from realm_jax.data import cloze, published, questions
 from realm_jax.data.prepare import RunData
+from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.types import Question
 
 SPLITS = ("train", "dev", "test")
@@ -147,7 +148,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
 
 def _passages(rows: list[dict]) -> dict:
     """(title, context) as SQuAD's examples have them -> id of that record in the corpus tfds:squad."""
-    ids = {(record.title, record.text): record.id for record in sources.squad_paragraphs(rows)}
+    ids = {(record.title, record.text): record.id for record in squad_paragraphs(rows)}
     keys = {(row["title"], row["context"]) for row in rows}
     return {(title, text): ids[_text(title).replace("_", " "), _text(text)] for title, text in keys}
 

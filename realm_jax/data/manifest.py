@@ -15,6 +15,8 @@ from realm_jax.workdir import write_json
 FORMAT_VERSION = 1
 SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
 MANIFEST = "manifest.json"
+CUT, AS_GIVEN = "cut", "as_given"
+"""As `blocks` of a manifest: records are cut into blocks, or are blocks as they came."""
 
 
 def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
@@ -33,6 +35,7 @@ def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
         "tagger": description["tagger"],
         "tokenizer_sha256": sha256(tokenizer.to_str()),
         "block_len_tokens": block_len_tokens,
+        "blocks": description.get("blocks", CUT),
     }
 
 

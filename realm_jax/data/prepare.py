@@ -1,15 +1,18 @@
 """What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
 
 import pathlib
+from collections import Counter
 from dataclasses import dataclass
 
 from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, corpus, losses, salient, sources, wordpiece
+from realm_jax.data import assets, built, census, corpus, losses, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import AS_GIVEN, CUT
 from realm_jax.data.masking import SpecialIds
+from realm_jax.data.recognise import said_blocks
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir, write_text
 
@@ -73,7 +76,8 @@ def _first_tokenizer(workdir: Workdir) -> Tokenizer:
         return wordpiece.from_checkpoint(folder)
     if built.is_built(spec):
         return built.tokenizer_of(spec)
-    texts = [text for record in sources.read(spec).records() for text in (record.title, record.text)]
+    records = sources.read(spec, workdir.config.corpus.columns).records()
+    texts = [text for record in records for text in (record.title, record.text)]
     return wordpiece.train(texts, workdir.config.model.vocab_size)
 
 
@@ -97,13 +101,17 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         taken = built.take(spec, folder, config.block_len_tokens)
         print(f"corpus: {taken.num_blocks:,} blocks of {spec}", flush=True)
         return
-    source = sources.read(spec)
+    source = sources.read(spec, config.columns)
+    as_given = source.as_given if config.blocks == "auto" else config.blocks == AS_GIVEN
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
+    description["blocks"] = AS_GIVEN if as_given else CUT
     if (folder / "manifest.json").exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
         return
+    print(f"corpus: {source.says or spec}; {said_blocks(as_given)}", flush=True)
+    left_out: Counter = Counter()
     made = corpus.build(
-        source.records(),
+        source.records(left_out),
         folder,
         tokenizer=tokenizer,
         tag=salient.make_tagger(config.tagger),
@@ -115,8 +123,8 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     segment = made.manifest["segments"][0]
     print(
         f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
-        f"{segment['num_spans']:,} salient spans from {description['source']}; {segment['counts']}",
-        *losses.lines(made.manifest),
-        sep="\n",
+        f"{segment['num_spans']:,} salient spans from {description['source']}; {dict(left_out) | segment['counts']}",
         flush=True,
     )
+    for line in [*losses.lines(made.manifest), *census.exceeding(made.manifest)]:
+        print(f"corpus: {line}", flush=True)

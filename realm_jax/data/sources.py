@@ -1,23 +1,38 @@
 """Where texts come from: each source yields `types.Record`s in a fixed order and knows the hash of its content.
 
-`asset:wiki-leads`, `asset:mini`, `tfds:squad`, a .jsonl or .jsonl.gz file of {id, title, text}, or a folder of .txt
-and .md files. How records become blocks is the business of `corpus`.
+`asset:wiki-leads`, `asset:mini`, `tfds:squad`, a folder of .txt and .md files, or a file or folder of records in a
+format of `formats`. How records become blocks is the business of `corpus`.
 """
 
-import gzip
 import hashlib
 import json
 import pathlib
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from etils import epath
+
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, markdown, published
+from realm_jax.data import assets, markdown, published, record_source
+from realm_jax.data.recognise import (
+    ABOUT,
+    RECORDS,
+    TEXTS,
+    Taken,
+    files_under,
+    first_recognised,
+    recognise,
+    said_left_out,
+)
+from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.types import Record
 
-FIELDS = ("id", "title", "text")
+OR_ELSE = (
+    "pass --corpus=FILE.jsonl or a file of another format of docs/formats.md, a folder of .txt and .md files, "
+    "asset:wiki-leads, asset:mini or tfds:squad"
+)
 WRAPPED_LINE_LEN = 40  # characters; a text file's line at least this long that ends no sentence goes on in the next
 
 
@@ -30,42 +45,59 @@ class Source:
     fingerprint: str
     """SHA-256 of the content: equal fingerprints give equal records."""
     num_records: int
-    records: Callable[[], Iterator[Record]]
-    """Reads the records from the start; raises ConfigError at a bad one."""
+    records: Callable[..., Iterator[Record]]
+    """Reads the records from the start; takes a Counter of what is left out. Raises ConfigError at a bad one."""
+    says: str = ""
+    """What a file or folder was taken for, for people."""
+    as_given: bool = False
+    """Whether each record is a block already, by its format."""
 
 
-def read(spec: str) -> Source:
-    """Opens the source that `spec` names. Raises ConfigError if it is missing, unreadable or of an unknown kind."""
+def read(spec: str, columns: str = "") -> Source:
+    """Opens the source that `spec` names.
+
+    Args:
+        columns: names of the fields of its records, as `formats.of_columns` takes them; by default its format's.
+
+    Raises:
+        ConfigError: it is missing, unreadable, of no known format, or of several.
+    """
     if spec == "asset:wiki-leads":
         return _wiki_leads()
     if spec == assets.MINI_CORPUS:
-        return _json_lines(assets.fetch(spec), {"source": spec, "licence": "that of realm_jax"})
+        mini = recognise(spec, [epath.Path(assets.fetch(spec))])
+        return _records(mini, {"source": spec, "licence": "that of realm_jax"})
     if spec == "tfds:squad":
         return _squad()
     path = pathlib.Path(spec).expanduser()
     description = {"source": str(path), "licence": "not stated"}
-    if path.is_dir():
-        return _folder(path, description)
-    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
-        return _json_lines(path, description)
-    problem = "is neither .jsonl, .jsonl.gz nor a folder" if path.is_file() else "no such file or folder"
-    raise ConfigError(
-        f"{spec}: {problem}: pass --corpus=FILE.jsonl, a folder of .txt and .md files, asset:wiki-leads, "
-        "asset:mini or tfds:squad"
-    )
+    files = files_under(epath.Path(path))
+    if ":" in spec.split("/")[0] and not files:
+        raise ConfigError(f"{spec}: is no source of a run: {OR_ELSE}")
+    if not path.exists():
+        raise ConfigError(f"{spec}: no such file or folder: {OR_ELSE}")
+    if path.is_dir() and not columns and has_texts(spec, files):
+        return _folder(path, description, [str(file) for file in files if not TEXTS.search(str(file))])
+    if not any(path.is_file() or RECORDS.search(str(file)) for file in files):
+        raise ConfigError(f"{spec}: has no .txt or .md file, and no file of records: {OR_ELSE}")
+    if path.is_file() and (TEXTS.search(path.name) or ".xml" in path.name):
+        raise ConfigError(f"{spec}: {OR_ELSE}, or build a corpus of a dump with realm_jax.data.build")
+    return _records(recognise(spec, files, columns=columns), description)
 
 
-def squad_paragraphs(examples: Iterable[dict]) -> list[Record]:
-    """The distinct paragraphs of SQuAD examples (one per question), by article and first appearance."""
-    articles: dict[str, dict[str, None]] = {}
-    for example in examples:
-        title, context = (_decode(example[key]) for key in ("title", "context"))
-        articles.setdefault(title.replace("_", " "), {})[context] = None
-    return [
-        Record(f"squad/{title}/{i}", title, text, f"tfds:squad {title}")
-        for title in sorted(articles)
-        for i, text in enumerate(articles[title])
-    ]
+def has_texts(spec: str, files: list[epath.Path]) -> bool:
+    """Whether a folder is one of .txt and .md files; those about its files of records (README, LICENSE) do not count.
+
+    Raises:
+        ConfigError: it has records and texts.
+    """
+    texts = [file for file in files if TEXTS.search(file.name)]
+    others = [file for file in files if RECORDS.search(str(file))]
+    records = first_recognised(others)
+    is_about = all(ABOUT.search(file.name) for file in texts)
+    if records and not is_about:
+        raise ConfigError(f"{spec}: holds .txt or .md files and files of records ({records}): pass one of them alone")
+    return bool(texts) and not records and not (is_about and any(file.suffix != ".json" for file in others))
 
 
 def unwrap(text: str) -> str:
@@ -84,7 +116,8 @@ def _wiki_leads() -> Source:
     content = path.read_bytes()
     articles = json.loads(content)
 
-    def records() -> Iterator[Record]:
+    def records(counts: Counter | None = None) -> Iterator[Record]:
+        del counts
         for title, article in articles.items():
             yield Record(f"wiki-leads/{title}", article["title"], article["extract"], f"{path}: {title}")
 
@@ -92,53 +125,18 @@ def _wiki_leads() -> Source:
     return Source(description, hashlib.sha256(content).hexdigest(), len(articles), records)
 
 
-def _json_lines(path: pathlib.Path, description: dict[str, str]) -> Source:
-    digest = hashlib.sha256()
-    num_records = 0
-    for _, line in _lines(path):
-        digest.update(line)
-        num_records += bool(line.strip())
+def _records(taken: Taken, description: dict[str, str]) -> Source:
+    def records(counts: Counter | None = None) -> Iterator[Record]:
+        return record_source.read(taken, counts)
 
-    def records() -> Iterator[Record]:
-        for where, line in _lines(path):
-            if line.strip():
-                yield _parse(line, where)
-
-    return Source(description, digest.hexdigest(), num_records, records)
+    content, number = record_source.survey(taken)
+    if not number:
+        raise ConfigError(f"{taken.spec}: has no record: {OR_ELSE}")
+    says = f"{taken.says()}; {number:,} records"
+    return Source(description, content, number, records, says, as_given=taken.the_form().as_given)
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """Yields (file and line number, line)."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                yield f"{path}:{number}", line
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}): make it again or pass another --corpus") from error
-
-
-def _parse(line: bytes, where: str) -> Record:
-    try:
-        values = json.loads(line)
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ConfigError(f"{where}: is not JSON ({error}): correct or delete the line") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: is not a JSON object: write {{id, title, text}}")
-    for name in FIELDS:
-        if name not in values:
-            raise ConfigError(f"{where}: has no field {name!r}: each line needs id, title and text")
-        if name == "id" and isinstance(values[name], int):
-            values[name] = str(values[name])
-        if not isinstance(values[name], str):
-            raise ConfigError(f"{where}: field {name!r} is not a string: put it in quotes")
-        if re.search("[\ud800-\udfff]", values[name]):
-            raise ConfigError(f"{where}: field {name!r} holds half of a surrogate pair: write the whole character")
-    if not values["id"]:
-        raise ConfigError(f"{where}: field 'id' is empty: give each line an id of its own")
-    return Record(values["id"], values["title"], values["text"], where)
-
-
-def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
+def _folder(folder: pathlib.Path, description: dict[str, str], left_out: list[str]) -> Source:
     paths = sorted(
         path
         for path in folder.rglob("*")
@@ -153,7 +151,8 @@ def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder)} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
 
-    def records() -> Iterator[Record]:
+    def records(counts: Counter | None = None) -> Iterator[Record]:
+        del counts
         for path in paths:
             try:
                 text = path.read_text(encoding="utf-8-sig")
@@ -163,7 +162,8 @@ def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
             title, text = markdown.parse(text) if is_markdown else (None, unwrap(text))
             yield Record(path.relative_to(folder).as_posix(), title or path.stem, text, str(path))
 
-    return Source(description, digest.hexdigest(), len(paths), records)
+    says = f"{folder.name} is a folder of {len(paths):,} texts (.txt, .md){said_left_out(left_out)}"
+    return Source(description, digest.hexdigest(), len(paths), records, says)
 
 
 def _squad() -> Source:
@@ -171,8 +171,5 @@ def _squad() -> Source:
     paragraphs = squad_paragraphs(examples)
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}
-    return Source(description, digest.hexdigest(), len(paragraphs), lambda: iter(paragraphs))
+    return Source(description, digest.hexdigest(), len(paragraphs), lambda counts=None: iter(paragraphs))
 
-
-def _decode(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -42,7 +42,7 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
         ConfigError: an id to delete is not there, one to add is, a record is malformed, there is no index, or the index
             lacks its block tower. Nothing has changed then.
     """
-    source = sources.read(add) if add else None
+    source = sources.read(add, workdir.config.corpus.columns) if add else None
     change = sha256(json.dumps([source and source.fingerprint, sorted(delete)]))
     with _alone(workdir):
         data = open_prepared(workdir)
@@ -94,6 +94,7 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             change=change,
         )
         entry = changed.manifest["segments"][-1]
+        print(f"corpus: {source.says or source.description['source']}")
         print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
         for line in losses.lines({"segments": [entry]}):
             print(f"corpus: {line}")

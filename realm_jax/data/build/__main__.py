@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -31,11 +31,16 @@ MIB = 1 << 20
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     source: str
-    """A file or folder, hf:OWNER/NAME/CONFIG, tfds:NAME, or asset:NAME."""
+    """A file or folder in any format of docs/formats.md, hf:OWNER/NAME[@REVISION]/CONFIG, tfds:NAME, or asset:NAME."""
     out: str
     """Folder of the corpus."""
     format: FormatName = "auto"
-    """What the files are; by default their names say it. `ccnews` must be named."""
+    """What the files are; by default their content says it, and is named first of all. docs/formats.md lists all."""
+    columns: str = ""
+    """Fields of the records where they have other names: id=_id,text=passage,title=name (title may be left out). The
+    columns of a table without a header are 1, 2, …"""
+    blocks: Literal["auto", "cut", "as_given"] = "auto"
+    """Cut records into blocks, or take each as a block as it came; `auto` does what is usual for the format."""
     data_dir: str = ""
     """Folder with tensorflow-datasets' prepared copies."""
     tokenizer: str = "asset:bert-tiny"
@@ -63,15 +68,18 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
     from realm_jax.data import assets, wordpiece
     from realm_jax.data.build import estimate, plan, shards, source
+    from realm_jax.data.recognise import said_blocks
     from realm_jax.data.retag import check_unfinished
     from realm_jax.training import retagging
 
     by_bert = retagging.is_folder(flags.tagger)
     tagger = _trained(flags) if by_bert else flags.tagger
     check_reach(flags.out)
-    found = source.find(flags.source, flags.format, flags.data_dir)
+    found = source.find(flags.source, flags.format, flags.data_dir, flags.columns)
+    as_given = found.as_given if flags.blocks == "auto" else flags.blocks == "as_given"
+    print(f"source: {found.says}; {said_blocks(as_given)}", flush=True)
     tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
-    whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger)
+    whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger, as_given)
     job = dataclasses.replace(whole, out=f"{flags.out.rstrip('/')}-rules", tagger="rules") if by_bert else whole
     workers = flags.workers or os.cpu_count() or 1
     if flags.dry_run:
@@ -126,6 +134,7 @@ def summary(manifest: dict, out: str) -> str:
         f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
+    lines += [f"  {line}" for line in census.exceeding(manifest)]
     lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     split = census.cutting_counts(manifest)[SPLIT]
     lines += [f"  sentences longer than a block, in pieces: {split:,}"] if split else []

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import gzip
 import io
+import itertools
 import lzma
 import pathlib
 import zlib
@@ -26,6 +27,8 @@ DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 Progress = Callable[[int, int | None], None]
 """(bytes of the source read, bytes in all or None)"""
+Pieces = Callable[[Iterable[bytes]], Iterator[bytes]]
+"""From the lines of a file its pieces, each of whole lines, that must not be cut."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,21 @@ def cut(
     part_bytes: int,
     *,
     delimiter: bytes = b"\n",
+    pieces: Pieces | None = None,
     most: int | None = None,
     progress: Progress | None = None,
 ) -> list[Part]:
     """The parts of a file, by its offsets or else spilled; arguments and errors as of `spill`."""
     if is_compressed(file):
-        return spill(file, folder, part_bytes, delimiter=delimiter, most=most, progress=progress)
-    return by_bytes(file, part_bytes, delimiter)
+        return spill(file, folder, part_bytes, delimiter=delimiter, pieces=pieces, most=most, progress=progress)
+    return by_bytes(file, part_bytes, delimiter) if pieces is None else by_pieces(file, part_bytes, pieces)
+
+
+def by_pieces(file: epath.Path, part_bytes: int, pieces: Pieces) -> list[Part]:
+    """Cuts a plain file where the piece ends with which a part has `part_bytes`; reads it once."""
+    with file.open("rb") as opened:
+        ends = itertools.accumulate((len(chunk) for chunk in _joined(pieces(opened), part_bytes)), initial=0)
+        return [Part([(str(file), a, b)], b - a) for a, b in itertools.pairwise(ends)]
 
 
 def spill(
@@ -98,12 +109,14 @@ def spill(
     part_bytes: int,
     *,
     delimiter: bytes = b"\n",
+    pieces: Pieces | None = None,
     most: int | None = None,
     progress: Progress | None = None,
 ) -> list[Part]:
-    """Unpacks a compressed file into gzip files of at least `part_bytes` that end behind a delimiter.
+    """Unpacks a compressed file into gzip files of at least `part_bytes` that end behind a delimiter or a piece.
 
     Args:
+        pieces: the pieces of the lines of the file, where no delimiter shows where it may be cut.
         most: stop after this many.
         progress: told of compressed bytes.
 
@@ -115,8 +128,12 @@ def spill(
     size = file.stat().length
     stem = pathlib.Path(str(file)).name.split(".")[0]
     with file.open("rb") as raw:
-        position = 0
-        for number, chunk in enumerate(_chunks(_unpacked(raw, file), part_bytes, delimiter)):
+        position, blocks = 0, _unpacked(raw, file)
+        if pieces is None:
+            chunks = _chunks(blocks, part_bytes, delimiter)
+        else:
+            chunks = _joined(pieces(_chunks(blocks, 1, b"\n")), part_bytes)
+        for number, chunk in enumerate(chunks):
             path = folder / f"{stem}-{number:05}.gz"
             path.write_bytes(gzip.compress(chunk, SPILL_LEVEL, mtime=0))
             at = min(raw.tell(), size)
@@ -177,14 +194,27 @@ def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
 
 def _chunks(blocks: Iterable[bytes], chunk_bytes: int, delimiter: bytes) -> Iterator[bytes]:
     """Joins blocks to chunks that end behind a delimiter (the last one where the file ends)."""
-    buffer = bytearray()
+    buffer, searched = bytearray(), 0
     for block in blocks:
         buffer += block
         while len(buffer) >= chunk_bytes:
-            at = buffer.find(delimiter, chunk_bytes - len(delimiter))
+            at = buffer.find(delimiter, max(searched, chunk_bytes - len(delimiter)))
+            searched = max(0, len(buffer) - len(delimiter) + 1) if at < 0 else 0
             if at < 0:
                 break
             yield bytes(buffer[: at + len(delimiter)])
             del buffer[: at + len(delimiter)]
+    if buffer:
+        yield bytes(buffer)
+
+
+def _joined(pieces: Iterable[bytes], chunk_bytes: int) -> Iterator[bytes]:
+    """Joins pieces until they have `chunk_bytes`."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        if len(buffer) >= chunk_bytes:
+            yield bytes(buffer)
+            buffer.clear()
     if buffer:
         yield bytes(buffer)

@@ -4,19 +4,24 @@ Cutting the source is the one thing that is done by one process: a compressed fi
 is unpacked here.
 """
 
+import pathlib
 from dataclasses import dataclass
 
 from etils import epath
 
+from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part
 from realm_jax.data.build.shards import Job
-from realm_jax.data.manifest import MANIFEST, sha256
+from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST, sha256
 from realm_jax.progress import Progress
 from realm_jax.workdir import read_json, write_json
 
 PLAN = "plan.json"
+ALWAYS_HASHED = 256 << 20
+"""Bytes of a source up to which its content is looked at every time; a larger one is, where the name, size or time of a
+file is another than before."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +29,23 @@ class Plan:
     """Parts in order, and what they are parts of."""
 
     identity: dict
-    """What decides whether a build can go on: source, its files, and the settings."""
+    """What decides whether a build can go on, besides the content: the settings; and the files, by name, size, time."""
     fingerprint: str
+    """Of the source's content."""
     parts: list[Part]
 
 
 def identity(job: Job, part_bytes: int) -> dict:
-    """Of a build, cheap to make; a source's files are known by name, size and time."""
-    stats = [(epath.Path(file), epath.Path(file).stat()) for file in job.source.files]
+    """Of a build, cheap to make; `files` says whether the content has to be looked at again, and may differ."""
     return {
-        "source": job.source.spec,
         "format": job.source.format,
-        "files": [[file.name, stat.length, int(stat.mtime)] for file, stat in stats],
+        "columns": job.source.columns,
+        "blocks": AS_GIVEN if job.as_given else CUT,
         "tokenizer_sha256": sha256(job.tokenizer),
         "block_len_tokens": job.block_len_tokens,
         "tagger": job.tagger,
         "shard_bytes": part_bytes,
+        "files": [_known_by(epath.Path(file)) for file in job.source.files],
     }
 
 
@@ -49,13 +55,13 @@ def check_finished(job: Job, part_bytes: int) -> dict | None:
     if not file.exists():
         return None
     manifest = read_json(file)
-    built = manifest.get("build", {}).get("plan", {})
-    _check(built | {"tagger": manifest.get("tagger")}, identity(job, part_bytes), job.out)  # it may be retagged
+    built = manifest.get("build", {}).get("plan", {}) | {"tagger": manifest.get("tagger")}  # it may be retagged
+    _check(built, manifest.get("fingerprint"), job, part_bytes)
     return manifest
 
 
 def make_or_read(job: Job, part_bytes: int) -> Plan:
-    """The plan in `work/`, made if there is none.
+    """The plan in `work/`, made if there is none; the source may have moved since.
 
     Raises:
         ConfigError: the source is damaged, or the folder belongs to another build or to something else.
@@ -63,8 +69,10 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
     file, wanted = job.work / PLAN, identity(job, part_bytes)
     if file.exists():
         values = read_json(file)
-        _check(values["identity"], wanted, job.out)
-        return Plan(wanted, values["fingerprint"], [Part.from_json(part) for part in values["parts"]])
+        _check(values["identity"], values["fingerprint"], job, part_bytes)
+        moved = dict(zip(values["paths"], job.source.files, strict=True))
+        found = [_moved(Part.from_json(part), moved, values["work"], str(job.work)) for part in values["parts"]]
+        return Plan(wanted, values["fingerprint"], found)
     out = epath.Path(job.out)
     if out.exists() and (not out.is_dir() or any(entry.name != "work" for entry in out.iterdir())):
         raise ConfigError(f"{job.out}: is in use by something else: delete it or pass another --out")
@@ -75,13 +83,42 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
     planned = job.source.open().plan(spilled, part_bytes, progress=Progress("unpacking, bytes"))
     if not planned:
         raise ConfigError(f"{job.source.spec}: is empty: pass another --source")
-    write_json(file, {"identity": wanted, "fingerprint": fingerprint, "parts": parts.as_json(planned)})
+    made = {"identity": wanted, "fingerprint": fingerprint, "paths": job.source.files, "work": str(job.work)}
+    write_json(file, made | {"parts": parts.as_json(planned)})
     return Plan(wanted, fingerprint, planned)
 
 
-def _check(found: dict, wanted: dict, out: str) -> None:
+def _check(found: dict, fingerprint: str | None, job: Job, part_bytes: int) -> None:
+    wanted = identity(job, part_bytes)
+    known = {"columns": "", "blocks": CUT} | found  # of corpora that are older than these settings
     for key, value in wanted.items():
-        if found.get(key) != value:
+        if key != "files" and known.get(key) != value:
             raise ConfigError(
-                f"{out}: was built with {key} {found.get(key)!r}, now it is {value!r}: pass another --out or delete it"
+                f"{job.out}: was built with {key} {known.get(key)!r}, now it is {value!r}: pass another --out or "
+                "delete it"
             )
+    is_small = job.source.num_bytes() <= ALWAYS_HASHED
+    if is_small or known.get("files") != wanted["files"]:
+        if job.source.fingerprint(Progress("fingerprint, bytes")) != fingerprint:
+            raise ConfigError(
+                f"{job.out}: was built from {job.source.spec} when it held something else: pass another --out or "
+                "delete it"
+            )
+
+
+def _known_by(file: epath.Path) -> list:
+    """Name, size and time of a file, the time in nanoseconds where it is on a disk."""
+    if is_remote(file):
+        stat = file.stat()
+        return [file.name, stat.length, int(stat.mtime)]
+    local = pathlib.Path(file).stat()
+    return [file.name, local.st_size, local.st_mtime_ns]
+
+
+def _moved(part: Part, files: dict[str, str], old_work: str, new_work: str) -> Part:
+    """The part with the paths that its files have now."""
+
+    def path(file: str) -> str:
+        return new_work + file.removeprefix(old_work) if file.startswith(old_work) else files.get(file, file)
+
+    return Part([(path(file), start, limit) for file, start, limit in part.pieces], part.input_bytes)

@@ -1,140 +1,112 @@
-"""Files of records: JSON lines of several publishers, and parquet.
+"""Files of records in parts: lines, tables and `<doc>` elements by bytes, parquet by row groups, JSON by number.
 
-`jsonl` {id, title, text}; `wikiextractor` {id, title, text}, many small files without an ending; `ccnews` {title, text
-or maintext, url}; `parquet` with columns id, title, text, as Hugging Face's `wikimedia/wikipedia` has them.
+What they are is known to `recognise`; a bad record is counted, by reason.
 """
 
-import contextlib
-import json
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from etils import epath
 
 from realm_jax.config import ConfigError
+from realm_jax.data import rows
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part, Progress
+from realm_jax.data.formats import counted, record_of
+from realm_jax.data.recognise import Taken
+from realm_jax.data.rows import Found
 from realm_jax.types import Record
 
-if TYPE_CHECKING:
-    import pyarrow.parquet
-
-COLUMNS = ["id", "title", "text"]
-BATCH_ROWS = 1000
+PART_RECORDS = 20_000  # of a file that is one JSON text
+ENDS = {"lines": b"\n", "documents": b"\n</doc>"}
 
 
-class JsonLines:
-    """Formats `jsonl`, `wikiextractor` and `ccnews`."""
+class RecordFiles:
+    """Every format of `formats`."""
 
-    def __init__(self, files: list[epath.Path], kind: str):
-        self.files, self._kind = files, kind
+    def __init__(self, taken: Taken):
+        self.files = [epath.Path(file) for file in taken.files]
+        self._taken = taken
 
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
         """Parts of about `part_bytes`; raises ConfigError for a damaged file."""
         planned: list[Part] = []
-        for file in self.files:
+        for number, file in enumerate(self.files):
             room = None if most is None else most - len(planned)
-            planned += parts.cut(file, folder, part_bytes, most=room, progress=progress)
+            planned += self._plan(file, folder / str(number), part_bytes, most=room, progress=progress)
             if most is not None and len(planned) >= most:
                 break
         return parts.grouped(planned, part_bytes)[:most]
 
-    def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Records of a part, in order; bad lines are counted, by reason."""
-        lines = (line for piece in part.pieces for line in parts.read_piece(*piece).split(b"\n"))
-        yield from counted((self._record(line) for line in lines if line.strip()), counts)
-
-    def _record(self, line: bytes) -> tuple[Record | None, str]:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            return None, "not JSON"
-        if not isinstance(values, dict):
-            return None, "not a JSON object"
-        text = values.get("text") or values.get("maintext")
-        record_id = values.get("url") if self._kind == "ccnews" else values.get("id")
-        return checked_record(record_id, values.get("title"), text)
-
-
-class Parquet:
-    """Format `parquet`: a row group is never cut."""
-
-    def __init__(self, files: list[epath.Path]):
-        self.files = files
-
-    def plan(
-        self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
+    def _plan(
+        self, file: epath.Path, folder: epath.Path, part_bytes: int, *, most: int | None, progress: Progress | None
     ) -> list[Part]:
-        """Parts of about `part_bytes`; raises ConfigError for a file that is not such a table."""
-        del folder, progress
-        planned = []
-        for file in self.files:
-            with _opened(file) as table:
-                metadata = table.metadata
-            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-            shares = file.stat().length / max(1, sum(sizes))
-            planned += [Part([(str(file), i, i + 1)], int(size * shares)) for i, size in enumerate(sizes)]
-        return parts.grouped(planned, part_bytes)[:most]
+        container = self._taken.container
+        if container.kind == "parquet":
+            return _row_groups(file)
+        if container.kind == "json":
+            return _numbers(file)
+        if container.kind == "table":
+            pieces = functools.partial(rows.table_rows, container=container, where=str(file))
+            return parts.cut(file, folder, part_bytes, pieces=pieces, most=most, progress=progress)
+        end = ENDS[container.kind]
+        return parts.cut(file, folder, part_bytes, delimiter=end, most=most, progress=progress)
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Rows of a part, in order; those without id or text are counted."""
-        yield from counted((checked_record(row["id"], row["title"], row["text"]) for row in _rows(part)), counts)
+        """Records of a part, in order; bad ones and those without text are counted, by reason."""
+        form = self._taken.the_form()
 
+        def found() -> Iterator[tuple[Record | None, str]]:
+            for file, row, reason in self._rows(part):
+                yield (None, reason) if row is None else record_of(form, row, counts, file)
 
-def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterator[Record]:
-    """The records among pairs of (record, reason why there is none); counts all of them, and the reasons."""
-    for record, reason in found:
-        counts["records"] += 1
-        if record is not None:
-            yield record
+        yield from counted(found(), counts)
+
+    def _rows(self, part: Part) -> Iterator[tuple[str, dict | None, str]]:
+        """(file, fields, reason) of the rows of a part."""
+        container = self._taken.container
+        if container.kind == "parquet":
+            for file, start, limit in part.pieces:
+                for row in rows.parquet_rows(file, range(start, limit), self._taken.wanted):
+                    yield file, row, ""
+        elif container.kind == "json":
+            for file, start, limit in part.pieces:
+                for _, row, reason in itertools.islice(rows.read_file(file, container), start, limit):
+                    yield file, row, reason
         else:
-            counts[reason] += 1
+            for piece in part.pieces:
+                for _, row, reason in _of_piece(piece, self._taken):
+                    yield piece[0], row, reason
 
 
-def checked_record(record_id: object, title: object, text: object) -> tuple[Record | None, str]:
-    """A record, or None and the reason why these make none."""
-    if not isinstance(record_id, str | int) or record_id == "":
-        return None, "without id"
-    if not isinstance(title, str):
-        return None, "without title"
-    if not isinstance(text, str) or not text.strip():
-        return None, "without text"
-    if "\x00" in text or _is_broken(title + text):
-        return None, "not text"
-    return Record(str(record_id), title, text, f"record {record_id}"), ""
+def _of_piece(piece: tuple[str, int, int], taken: Taken) -> Iterator[Found]:
+    return rows.read_lines(_lines(parts.read_piece(*piece)), taken.container, piece[0])
 
 
-def _is_broken(text: str) -> bool:
-    """Whether a text cannot be written as UTF-8: JSON can spell half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+def _lines(data: bytes) -> Iterable[bytes]:
+    """As a file gives them: the end of a line is a line feed."""
+    *lines, last = data.split(b"\n")
+    yield from (line + b"\n" for line in lines)
+    if last:
+        yield last
 
 
-def _rows(part: Part) -> Iterator[dict]:
-    for file, start, limit in part.pieces:
-        with _opened(epath.Path(file)) as table:
-            for batch in table.iter_batches(BATCH_ROWS, row_groups=range(start, limit), columns=COLUMNS):
-                yield from batch.to_pylist()
+def _row_groups(file: epath.Path) -> list[Part]:
+    """A row group is never cut."""
+    with rows.open_parquet(file) as table:
+        metadata = table.metadata
+    sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    shares = file.stat().length / max(1, sum(sizes))
+    return [Part([(str(file), i, i + 1)], int(size * shares)) for i, size in enumerate(sizes)]
 
 
-@contextlib.contextmanager
-def _opened(file: epath.Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
-    """A table for a `with` block; raises ConfigError for a file that is none."""
-    import pyarrow
-    import pyarrow.parquet
-
-    with contextlib.ExitStack() as stack:
-        try:
-            table = pyarrow.parquet.ParquetFile(stack.enter_context(file.open("rb")))
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"{file}: is no parquet file ({error}): download it again") from error
-        missing = [name for name in COLUMNS if name not in table.schema_arrow.names]
-        if missing:
-            raise ConfigError(f"{file}: has no column {missing[0]!r}: it needs id, title and text")
-        yield table
+def _numbers(file: epath.Path) -> list[Part]:
+    total = len(rows.json_rows(file))
+    if not total:
+        raise ConfigError(f"{file}: has no record: pass another --source")
+    share = file.stat().length // -(-total // PART_RECORDS)
+    return [Part([(str(file), i, min(i + PART_RECORDS, total))], share) for i in range(0, total, PART_RECORDS)]

@@ -47,6 +47,8 @@ class Job:
     """A tokenizer.json's content."""
     block_len_tokens: int
     tagger: str
+    as_given: bool = False
+    """Whether each record is a block as it came."""
 
     @property
     def work(self) -> epath.Path:
@@ -117,6 +119,7 @@ def build_records(records: Iterator, writer: SegmentWriter, job: Job) -> Counter
                 tag=timed_tag,
                 block_len_tokens=job.block_len_tokens,
                 counts=writer.counts,
+                whole=job.as_given,
                 long_titles="drop",
             )
         )
@@ -138,6 +141,7 @@ def finish(job: Job, identity: dict, fingerprint: str, num_shards: int, seconds:
         "licence": "that of the source",
         "fingerprint": fingerprint,
         "tagger": job.tagger,
+        "blocks": manifest_lib.AS_GIVEN if job.as_given else manifest_lib.CUT,
     }
     manifest = manifest_lib.first_manifest(description, tokenizer, job.block_len_tokens)
     counts, stages = Counter(), Counter()

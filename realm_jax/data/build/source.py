@@ -1,7 +1,8 @@
 """What `--source` names: its files, their format, their fingerprint and how they are read.
 
-A path (file or folder), `hf:OWNER/NAME/CONFIG` (parquet from Hugging Face), `tfds:NAME` (a copy prepared by
-tensorflow-datasets under --data_dir, or REALM's annotated files), or what `data.sources` reads by itself (`asset:…`).
+A path (file or folder), `hf:OWNER/NAME/CONFIG` (files of records from Hugging Face), `tfds:NAME` (a copy prepared by
+tensorflow-datasets under --data_dir, or REALM's annotated files), or what `data.sources` reads by itself (`asset:…`, a
+folder of texts).
 """
 
 import hashlib
@@ -16,20 +17,20 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import sources
-from realm_jax.data.build import parts
+from realm_jax.data.build import hub, parts
 from realm_jax.data.build.annotated import TfExamples
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.build.record_files import JsonLines, Parquet
+from realm_jax.data.build.record_files import RecordFiles
+from realm_jax.data.formats import FORMS
+from realm_jax.data.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
 from realm_jax.types import Record
 
-FormatName = Literal["auto", "mediawiki", "wikiextractor", "jsonl", "ccnews", "parquet", "tfds", "known"]
-PATTERNS = {
+FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
+BY_NAME = {
     "mediawiki": r"\.xml(-[^/.]+)?(\.bz2|\.gz|\.xz)?$",
-    "parquet": r"\.parquet$",
     "tfds": r"\.(tfrecord|array_record)\b",
-    "jsonl": r"\.jsonl?(\.gz|\.bz2|\.xz)?$",
-    "wikiextractor": r"(^|/)wiki_\d+(\.bz2)?$",
 }
+WITH_A_DUMP = r"-index\d*\.txt"  # where its streams begin
 PART_RECORDS = 20_000  # of a source that `data.sources` reads
 
 
@@ -81,26 +82,42 @@ class Source:
     spec: str
     format: str
     files: tuple[str, ...]
+    taken: Taken | None = None
+    """What files of records were taken for."""
+    says: str = ""
+    """What the source was taken for, for people."""
 
     def open(self) -> Format:
         """Its reader."""
         files = [epath.Path(file) for file in self.files]
+        if self.taken is not None:
+            return RecordFiles(self.taken)
         if self.format == "mediawiki":
             from realm_jax.data.build.mediawiki import MediaWiki
 
             return MediaWiki(files)
-        if self.format in ("jsonl", "wikiextractor", "ccnews"):
-            return JsonLines(files, self.format)
-        if self.format == "parquet":
-            return Parquet(files)
         return TfExamples(files) if self.format == "tfds" else Known(self.spec)
+
+    @property
+    def as_given(self) -> bool:
+        """Whether each record is a block already, by its format."""
+        return self.taken is not None and self.taken.the_form().as_given
+
+    @property
+    def columns(self) -> str:
+        """As the user named them."""
+        return self.taken.columns if self.taken else ""
+
+    def num_bytes(self) -> int:
+        """Of its files."""
+        return sum(epath.Path(file).stat().length for file in self.files)
 
     def fingerprint(self, progress: Progress | None = None) -> str:
         """SHA-256 over names and contents of the files."""
         if self.format == "known":
             return sources.read(self.spec).fingerprint
         digest, done = hashlib.sha256(), 0
-        total = sum(epath.Path(file).stat().length for file in self.files)
+        total = self.num_bytes()
         for file in self.files:
             digest.update(f"{epath.Path(file).name} {epath.Path(file).stat().length}\n".encode())
             with epath.Path(file).open("rb") as opened:
@@ -112,80 +129,66 @@ class Source:
         return digest.hexdigest()
 
 
-def find(spec: str, form: str = "auto", data_dir: str = "") -> Source:
-    """The source that a spec names. Raises ConfigError if there is none, or none of a known format."""
+def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -> Source:
+    """The source that a spec names.
+
+    Args:
+        form: its format's name, or `auto`.
+        data_dir: folder of tensorflow-datasets' copies.
+        columns: names of its records' fields, as `formats.of_columns` takes them.
+
+    Raises:
+        ConfigError: there is none, or none of a known format, or of several.
+    """
     if spec.startswith(("asset:", "tfds:squad")):
-        sources.read(spec)
-        return Source(spec, "known", ())
-    if spec.startswith("hf:"):
-        folder = _hugging_face(spec)
-    elif spec.startswith("tfds:"):
-        folder = _prepared(spec, data_dir)
-    else:
-        folder = epath.Path(spec).expanduser()
-    files = _files(folder)
+        return Source(spec, "known", (), says=sources.read(spec).says or spec)
+    folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(spec).expanduser()
+    files = hub.files(spec) if spec.startswith("hf:") else files_under(folder)
     if not files:
         raise ConfigError(f"{spec}: no such file or folder, or an empty one: pass --source=FILE_OR_FOLDER")
-    if form == "auto":
-        form = _format_of(spec, files)
-    chosen = [file for file in files if form not in PATTERNS or len(files) == 1 or _matches(form, file)]
-    if not chosen:
-        raise ConfigError(f"{spec}: has no file of format {form}: pass another --format")
-    return Source(spec, form, tuple(str(file) for file in chosen))
+    named = _by_name(spec, files, form)
+    if named is not None:
+        return named
+    if form == "auto" and not columns and folder.is_dir() and sources.has_texts(spec, files):
+        return Source(spec, "known", (), says=sources.read(spec).says or spec)
+    taken = recognise(spec, files, form, columns)
+    return Source(spec, taken.form, taken.files, taken, taken.says())
 
 
-def _files(folder: epath.Path) -> list[epath.Path]:
-    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
-    if not folder.exists():
-        return []
-    if not folder.is_dir():
-        return [folder]
-    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return sorted((file for entry in visible for file in _files(entry)), key=lambda file: _natural(str(file)))
-
-
-def _natural(name: str) -> list:
-    """Key that sorts `pages2` before `pages10`."""
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
+def _by_name(spec: str, files: list[epath.Path], form: str) -> Source | None:
+    """The dump, or tensorflow-datasets' files, among these; None if there is none. ConfigError where there are both."""
+    names = [form] if form != "auto" else list(BY_NAME)
+    found = {name: [file for file in files if name in BY_NAME and _matches(name, file)] for name in names}
+    found = {name: of for name, of in found.items() if of}
+    if form in BY_NAME and len(files) == 1:
+        found = {form: files}
+    if not found:
+        if form in BY_NAME:
+            raise ConfigError(f"{spec}: has no file of format {form}: pass another --format")
+        return None
+    if len(found) > 1:
+        raise ConfigError(f"{spec}: holds files of {' and '.join(found)}: pass --format, or a folder of one of them")
+    ((name, chosen),) = found.items()
+    others = [str(f) for f in files if f not in chosen and not re.search(WITH_A_DUMP, f.name)]
+    records = first_recognised([epath.Path(file) for file in others if RECORDS.search(file)])
+    if records and form == "auto":
+        raise ConfigError(
+            f"{spec}: holds files of {name} and of records ({records}): pass --format={name}, or the file"
+        )
+    what = {"mediawiki": "a MediaWiki dump", "tfds": "examples of tensorflow-datasets"}[name]
+    says = f"{spec} is {what} in {len(chosen):,} file{'s' * (len(chosen) > 1)}{said_left_out(others)}"
+    return Source(spec, name, tuple(str(file) for file in chosen), says=says)
 
 
 def _matches(form: str, file: epath.Path) -> bool:
-    return re.search(PATTERNS[form], str(file)) is not None
-
-
-def _format_of(spec: str, files: list[epath.Path]) -> str:
-    for form in PATTERNS:
-        if any(_matches(form, file) for file in files):
-            return form
-    raise ConfigError(
-        f"{spec}: is of no format that its name shows: pass --format=mediawiki, wikiextractor, jsonl, ccnews, "
-        "parquet or tfds"
-    )
-
-
-def _hugging_face(spec: str) -> epath.Path:
-    """The folder of a dataset's parquet files, downloaded once."""
-    import huggingface_hub
-
-    owner, name, *folder = spec.removeprefix("hf:").split("/") if spec.count("/") else ("", "")
-    if not owner:
-        raise ConfigError(f"{spec}: pass --source=hf:OWNER/NAME/CONFIG, such as hf:wikimedia/wikipedia/20231101.en")
-    pattern = "/".join([*folder, "*.parquet"])
-    try:
-        path = huggingface_hub.snapshot_download(f"{owner}/{name}", repo_type="dataset", allow_patterns=pattern)
-    except Exception as error:  # its errors and those of its transport have no common base
-        raise ConfigError(
-            f"{spec}: could not be downloaded ({str(error).splitlines()[0]}): download {pattern} of "
-            f"https://huggingface.co/datasets/{owner}/{name} and pass --source=FOLDER"
-        ) from error
-    return epath.Path(path) / "/".join(folder)
+    return re.search(BY_NAME[form], str(file)) is not None
 
 
 def _prepared(spec: str, data_dir: str) -> epath.Path:
     name = spec.removeprefix("tfds:")
     root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
     for folder in (root / name, root):
-        if any(_matches("tfds", file) for file in _files(folder)):
+        if any(_matches("tfds", file) for file in files_under(folder)):
             return folder
     raise ConfigError(
         f"{spec}: no prepared copy under {root / name}: pass --data_dir=FOLDER of one, or as --source the folder of "

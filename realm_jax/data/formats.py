@@ -1,0 +1,349 @@
+"""The formats of corpora, each known by the keys of its records: where it is published and what becomes of a record.
+
+How records lie in a file (JSON lines, a table, parquet) is the business of `rows`; a form is what one record says. The
+first form of `FORMS` whose keys a record has is its form; `docs/formats.md` is made of this list.
+"""
+
+import html
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from realm_jax.config import ConfigError
+from realm_jax.types import Record
+
+Kind = Literal["lines", "table", "documents", "json", "parquet"]
+"""JSON lines; .tsv or .csv; `<doc>` elements; a file that is one JSON text; parquet."""
+Row = dict[str, Any]
+Made = tuple[object, object, object]
+"""id, title and text of a record, not yet looked at."""
+
+SECTION, BULLET = "Section::::", "BULLET::::"  # KILT's markers
+TITLE_LEN = 200  # characters: a longer first line of `contents` is text
+SENTENCE_ENDS = (".", "!", "?", ":", ";")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One format."""
+
+    name: str
+    """As `--format` has it."""
+    form: str
+    """Who publishes it, in which files, with which fields."""
+    example: str
+    """One record."""
+    becomes: str
+    """What a record becomes."""
+    kinds: tuple[Kind, ...]
+    """How its records may lie in a file."""
+    keys: tuple[str, ...]
+    """What a record must have to be taken for one; `a|b` is one of both."""
+    make: Callable[[Row, Counter], Made]
+    """From a record; counts what it leaves out of a text, by reason."""
+    as_given: bool = False
+    """Whether each record is a block already."""
+    in_order: bool = False
+    """Whether the columns must be `keys` and nothing else."""
+
+    def has(self, row: Row, kind: Kind) -> bool:
+        """Whether a record is one of these."""
+        if kind not in self.kinds or (self.in_order and tuple(row) != self.keys):
+            return False
+        return all(any(key in row for key in either.split("|")) for either in self.keys)
+
+    @property
+    def fields(self) -> str:
+        """Its keys, for people."""
+        return ", ".join(self.keys).replace("|", " or ")
+
+
+def form_of(row: Row, kind: Kind) -> Form | None:
+    """The form of a record, None if it is of no known one."""
+    return next((form for form in FORMS if form.has(row, kind)), None)
+
+
+def named(name: str) -> Form:
+    """The form with a name."""
+    return next(form for form in FORMS if form.name == name)
+
+
+def of_columns(columns: str) -> Form:
+    """The form that `--columns=id=_id,text=passage,title=name` describes; without a title it is empty.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    pairs = [pair.partition("=") for pair in columns.split(",")]
+    keys = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    if len(keys) != len(pairs) or not {"id", "text"} <= keys.keys() <= {"id", "text", "title"} or "" in keys.values():
+        raise ConfigError(f"columns {columns!r}: write id=NAME,text=NAME,title=NAME (title may be left out)")
+
+    def make(row: Row, counts: Counter) -> Made:
+        del counts
+        return row.get(keys["id"]), (row.get(keys["title"]) or "") if "title" in keys else "", row.get(keys["text"])
+
+    kinds: tuple[Kind, ...] = ("lines", "table", "json", "parquet")
+    return Form("columns", f"the columns {columns}", "", "", kinds, tuple(keys.values()), make)
+
+
+def known() -> str:
+    """All forms with their keys, for error messages."""
+    return "; ".join(f"{form.name} ({form.fields})" for form in FORMS)
+
+
+def record_of(form: Form, row: Row, counts: Counter, where: str = "") -> tuple[Record | None, str]:
+    """(record, reason why it is left out, or empty); see `checked_record`."""
+    return checked_record(*form.make(row, counts), where)
+
+
+def checked_record(record_id: object, title: object, text: object, where: str = "") -> tuple[Record | None, str]:
+    """(record or None, reason why these make none, or empty). One of "empty text" is a record with that reason.
+
+    Args:
+        where: file and line, for error messages.
+    """
+    if isinstance(record_id, bool) or not isinstance(record_id, str | int) or record_id == "":
+        return None, "without id"
+    if not isinstance(title, str):
+        return None, "without title"
+    if not isinstance(text, str):
+        return None, "without text"
+    record = Record(str(record_id), title, text, where or f"record {record_id}")
+    if "\x00" in title + text or _is_broken(record.id + title + text):
+        return None, "not text"
+    return record, "" if has_letters(text) else "empty text"
+
+
+def has_letters(text: str) -> bool:
+    """Whether a text has any character that is neither a space nor invisible."""
+    return any(unicodedata.category(character)[0] not in "CZ" for character in text)
+
+
+def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterable[Record]:
+    """The records among pairs of (record, reason why it is left out); counts all of them, and the reasons."""
+    for record, reason in found:
+        counts["records"] += 1
+        if reason or record is None:
+            counts[reason] += 1
+        else:
+            yield record
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text cannot be written as UTF-8: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _first(row: Row, *keys: str) -> object:
+    """The value of the first of these keys that the record has."""
+    return next((row[key] for key in keys if row.get(key) is not None), None)
+
+
+def _plain(row: Row, counts: Counter) -> Made:
+    del counts
+    return row.get("id"), row.get("title"), row.get("text")
+
+
+def _beir(row: Row, counts: Counter) -> Made:
+    del counts
+    return row.get("_id"), row.get("title") or "", row.get("text")
+
+
+def _tevatron(row: Row, counts: Counter) -> Made:
+    del counts
+    return _first(row, "docid", "doc_id", "document_id"), row.get("title") or "", row.get("text")
+
+
+def _news(row: Row, counts: Counter) -> Made:
+    del counts
+    return row.get("url"), row.get("title"), row.get("text") or row.get("maintext")
+
+
+def _atlas(row: Row, counts: Counter) -> Made:
+    del counts
+    title, section = row.get("title") or "", row.get("section") or ""
+    if isinstance(title, str) and isinstance(section, str):
+        title = f"{title}: {section}" if title and section else title or section
+    return row.get("id"), title, row.get("text")
+
+
+def _contents(row: Row, counts: Counter) -> Made:
+    del counts
+    contents = row.get("contents")
+    if not isinstance(contents, str) or isinstance(row.get("title"), str):
+        return row.get("id"), row.get("title") or "", contents
+    first, _, rest = contents.partition("\n")
+    first = first.strip()
+    is_quoted = len(first) > 2 and first[0] == first[-1] == '"'
+    if not rest.strip() or not (is_quoted or 0 < len(first) <= TITLE_LEN and not first.endswith(SENTENCE_ENDS)):
+        return row.get("id"), "", contents
+    return row.get("id"), first[1:-1].replace('""', '"') if is_quoted else first, rest
+
+
+def _kilt(row: Row, counts: Counter) -> Made:
+    record_id, title, text = _first(row, "wikipedia_id", "_id", "kilt_id"), row.get("wikipedia_title"), row.get("text")
+    text = text.get("paragraph") if isinstance(text, dict) else text  # as Hugging Face's copy has it
+    if not isinstance(text, list) or not all(isinstance(paragraph, str) for paragraph in text):
+        return record_id, title, None
+    paragraphs = [paragraph.strip() for paragraph in text]
+    if paragraphs and paragraphs[0] == title:
+        del paragraphs[0]
+    kept = [paragraph for paragraph in paragraphs if not paragraph.startswith(SECTION)]
+    counts["section headings"] += len(paragraphs) - len(kept)
+    return record_id, title, "\n".join(p.removeprefix(f"{BULLET}- ").removeprefix(BULLET) for p in kept)
+
+
+def _hotpotqa(row: Row, counts: Counter) -> Made:
+    text = row.get("text")
+    paragraphs = text if isinstance(text, list) else [text]
+    if all(isinstance(sentence, str) for sentence in paragraphs):
+        paragraphs = [paragraphs]
+    if not all(isinstance(p, list) and all(isinstance(sentence, str) for sentence in p) for p in paragraphs):
+        return row.get("id"), row.get("title"), None
+    return _plain({**row, "text": "\n".join("".join(sentences).strip() for sentences in paragraphs)}, counts)
+
+
+def _wikiextractor(row: Row, counts: Counter) -> Made:
+    record_id, title, text = _plain(row, counts)
+    if not isinstance(title, str) or not isinstance(text, str):
+        return record_id, title, text
+    title, text = html.unescape(title), html.unescape(text).lstrip("\r\n")
+    first, _, rest = text.partition("\n")
+    return record_id, title, rest if first.strip() == title.strip() else text
+
+
+FORMS = (
+    Form(
+        "dpr",
+        "[DPR](https://github.com/facebookresearch/DPR)'s passages `psgs_w100.tsv(.gz)`, in which Contriever's and "
+        "Atlas' are published too: a table of `id`, `text`, `title` in this order, quoted as csv",
+        '7⇥"It is ""old""."⇥Élan',
+        "a block as it came",
+        ("table",),
+        ("id", "text", "title"),
+        _plain,
+        as_given=True,
+        in_order=True,
+    ),
+    Form(
+        "kilt",
+        "[KILT](https://github.com/facebookresearch/KILT)'s knowledge source, JSON lines or parquet",
+        '{"wikipedia_id": "7", "wikipedia_title": "Élan", "text": ["Élan\\n", "Élan is old.\\n"]}',
+        "an article, a paragraph a line: without the title's own line and `Section::::` lines, which are counted; "
+        "`BULLET::::` goes, its item stays",
+        ("lines", "json", "parquet"),
+        ("wikipedia_title", "text", "wikipedia_id|_id|kilt_id"),
+        _kilt,
+    ),
+    Form(
+        "beir",
+        "[BEIR](https://github.com/beir-cellar/beir)'s `corpus.jsonl`, alone or in its folder, of which nothing else "
+        "is read",
+        '{"_id": "7", "title": "Élan", "text": "Élan is old."}',
+        "an article; `title` may be missing",
+        ("lines", "json", "parquet"),
+        ("_id", "text"),
+        _beir,
+    ),
+    Form(
+        "hotpotqa",
+        "[HotpotQA](https://hotpotqa.github.io)'s Wikipedia (`AA/wiki_00.bz2`, …), JSON lines",
+        '{"id": "7", "title": "Élan", "text": ["Élan is old.", " It closed."], "charoffset": […]}',
+        "an article, its sentences joined, a paragraph a line",
+        ("lines", "json", "parquet"),
+        ("id", "title", "text", "charoffset"),
+        _hotpotqa,
+    ),
+    Form(
+        "atlas",
+        "[Atlas](https://github.com/facebookresearch/atlas)' passages, JSON lines",
+        '{"id": "7", "title": "Élan", "section": "History", "text": "It is old."}',
+        "a block as it came, titled `Élan: History`",
+        ("lines", "json", "parquet"),
+        ("id", "section", "text"),
+        _atlas,
+        as_given=True,
+    ),
+    Form(
+        "wikiextractor",
+        "[WikiExtractor](https://github.com/attardi/wikiextractor)'s `<doc>` elements, or its `--json` lines, in "
+        "files without an ending (`AA/wiki_00`)",
+        '<doc id="7" url="…" title="Élan">⏎Élan⏎⏎Élan is old.⏎</doc>',
+        "an article without its title's own line; entities such as `&amp;` are characters",
+        ("documents", "lines"),
+        ("id", "revid", "url", "title", "text"),
+        _wikiextractor,
+    ),
+    Form(
+        "jsonl",
+        "JSON lines, or one JSON list, of `id`, `title`, `text`: ours, Contriever's, Wikipedia's copies",
+        '{"id": "7", "title": "Élan", "text": "Élan is old."}',
+        "an article",
+        ("lines", "json"),
+        ("id", "title", "text"),
+        _plain,
+    ),
+    Form(
+        "parquet",
+        "parquet with such columns, as Hugging Face's `wikimedia/wikipedia` (`hf:OWNER/NAME/CONFIG`) has them",
+        "id | title | text",
+        "an article",
+        ("parquet",),
+        ("id", "title", "text"),
+        _plain,
+    ),
+    Form(
+        "table",
+        "`.tsv` or `.csv` with these names in the first line, quoted as csv",
+        '7,Élan,"Élan is old, they say."',
+        "an article",
+        ("table",),
+        ("id", "title", "text"),
+        _plain,
+    ),
+    Form(
+        "pyserini",
+        "[Anserini](https://github.com/castorini/anserini)'s and Pyserini's JsonCollection, JSON lines or a JSON list",
+        '{"id": "7", "contents": "\\"Élan\\"\\nÉlan is old."}',
+        "an article. Its title is `title`, else the first of several lines if it is quoted, or has at most 200 "
+        "characters and does not end as a sentence, else empty",
+        ("lines", "json", "parquet"),
+        ("id", "contents"),
+        _contents,
+    ),
+    Form(
+        "tevatron",
+        "[Tevatron](https://github.com/texttron/tevatron)'s corpora, JSON lines or parquet: `docid`, `doc_id` or "
+        "`document_id`",
+        '{"docid": "7", "title": "Élan", "text": "Élan is old."}',
+        "an article; `title` may be missing",
+        ("lines", "json", "parquet"),
+        ("docid|doc_id|document_id", "text"),
+        _tevatron,
+    ),
+    Form(
+        "ccnews",
+        "CC-News as news-please or Hugging Face has it: `url`, `title`, `text` or `maintext`",
+        '{"url": "https://…", "title": "Élan", "maintext": "Élan is old."}',
+        "an article with its address as id",
+        ("lines", "json", "parquet"),
+        ("url", "title", "text|maintext"),
+        _news,
+    ),
+    Form(
+        "squad",
+        "[SQuAD](https://rajpurkar.github.io/SQuAD-explorer/) v1.1's or v2.0's JSON",
+        '{"version": "1.1", "data": [{"title": "Élan", "paragraphs": [{"context": "It is old.", "qas": […]}]}]}',
+        "each distinct paragraph an article, with the ids that `tfds:squad` gives (`squad/Élan/0`)",
+        ("json",),
+        ("id", "title", "context"),
+        lambda row, counts: (row.get("id"), row.get("title"), row.get("context")),
+    ),
+)

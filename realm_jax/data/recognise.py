@@ -1,0 +1,217 @@
+"""What a file or folder of records is taken for: by its content, by a rule that is printed, or not at all.
+
+Of a folder, the files of one format are taken and the others named. Where several formats, splits or configurations lie
+in one folder, nothing is chosen: that is an error which lists them.
+"""
+
+import contextlib
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+from realm_jax.data import formats, rows
+from realm_jax.data.formats import Form
+from realm_jax.data.rows import Container
+
+NAMED = 3  # files left out that are named
+KEYS = 12  # of an unknown record that are named
+PACKED = r"(\.gz|\.bz2|\.xz)?$"
+RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){PACKED}|\.parquet$|(^|/)wiki_\d+{PACKED}", re.IGNORECASE)
+TEXTS = re.compile(r"\.(txt|md)$", re.IGNORECASE)
+ABOUT = re.compile(r"(^|/)(readme|licen[cs]e|notice|changelog|citation)[^/]*$", re.IGNORECASE)
+SPLIT = re.compile(r"(?P<name>.+?)-\d+-of-\d+")
+SPLITS = ("train", "validation", "valid", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Files of records, and what they were taken for; can be sent to workers."""
+
+    spec: str
+    files: tuple[str, ...]
+    container: Container
+    form: str
+    """Name of a form; "columns" where the columns were named."""
+    columns: str = ""
+    """As `formats.of_columns` takes them."""
+    left_out: tuple[str, ...] = ()
+    """Files of the folder that are not read."""
+
+    def the_form(self) -> Form:
+        """What its records are."""
+        return formats.of_columns(self.columns) if self.columns else formats.named(self.form)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Columns that are read of a parquet file."""
+        others = ("title", "section", "maintext")
+        return tuple(key for either in self.the_form().keys for key in either.split("|")) + others
+
+    def says(self) -> str:
+        """`psgs_w100.tsv.gz is dpr (id, text, title), a table`, and what is left out, for people."""
+        form = self.the_form()
+        how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
+        what = form.form if self.columns else f"{form.name} ({form.fields})"
+        files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
+        where = how.get(self.container.kind, self.container.kind)
+        return f"{_short(self.spec)} is {what}, {where}{files}{said_left_out(self.left_out)}"
+
+
+def said_blocks(as_given: bool) -> str:
+    """What becomes of the records of a source, for people."""
+    return "each record is a block as it came" if as_given else "each record is cut into blocks"
+
+
+def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", columns: str = "") -> Taken:
+    """What these files are.
+
+    Args:
+        spec: the file or folder that they are of.
+        form: name of the only form to be considered, or `auto`.
+        columns: as `formats.of_columns` takes them; then no form is considered.
+
+    Raises:
+        ConfigError: they are of no known form, of several, or a choice would have to be made.
+    """
+    wanted = formats.of_columns(columns) if columns else None if form == "auto" else formats.named(form)
+    names = formats.of_columns(columns).keys if columns else ()
+    numbered = bool(names) and all(name.isdigit() for name in names)
+    if len(files) == 1:
+        seen = rows.look(files[0], numbered=numbered)
+        found = _form(files[0], seen, wanted)
+        return Taken(spec, (str(files[0]),), seen.container, found.name, columns)
+    groups: dict[tuple[str, Container], list[str]] = {}
+    left_out, unknown = [], {}
+    for file in files:
+        if form == "auto" and not RECORDS.search(str(file)):
+            left_out.append(str(file))
+            continue
+        try:
+            seen = rows.look(file, numbered=numbered)
+            found = _form(file, seen, wanted)
+            groups.setdefault((found.name, seen.container), []).append(str(file))
+        except _Unknown as error:
+            unknown[str(file)] = (seen.container.kind, error)
+        except ConfigError as error:
+            unknown[str(file)] = ("", error)
+    return _chosen(spec, columns, groups, unknown, left_out)
+
+
+def _chosen(spec: str, columns: str, groups: dict, unknown: dict, left_out: list[str]) -> Taken:
+    """The one group of files; those that are unknown, but lie otherwise, are left out."""
+    if not groups:
+        raise next((error for _, error in unknown.values()), ConfigError(f"{spec}: has no file of records"))
+    groups = _without_queries(groups, unknown, left_out)
+    kinds = {container.kind for _, container in groups}
+    problems = [str(error) for kind, error in unknown.values() if kind in kinds]
+    if len(groups) > 1 or problems:
+        shown = "; ".join(f"{name}: {_listed(of)}" for (name, _), of in groups.items())
+        other = f"; {problems[0]}" if problems else ""
+        raise ConfigError(f"{spec}: holds records of several formats or columns: pass one file ({shown}{other})")
+    ((found, container), chosen) = groups.popitem()
+    one_split(spec, chosen)
+    return Taken(spec, tuple(chosen), container, found, columns, (*left_out, *unknown))
+
+
+def first_recognised(files: Sequence[epath.Path]) -> str:
+    """The first of these files that is of a known format, or nothing."""
+    for file in files:
+        with contextlib.suppress(ConfigError):
+            _form(file, rows.look(file), None)
+            return str(file)
+    return ""
+
+
+def one_split(spec: str, files: Iterable[str]) -> None:
+    """Raises ConfigError where files are of several splits or configurations, and lists them."""
+    splits: dict[str, int] = {}
+    for file in files:
+        path = pathlib.PurePosixPath(file)
+        match = SPLIT.match(path.name)
+        name = match["name"] if match else path.name.split(".")[0]
+        if match or name in SPLITS:
+            split = str(path.parent / name)
+            splits[split] = splits.get(split, 0) + 1
+    if len(splits) > 1:
+        shown = ", ".join(f"{split} ({count})" for split, count in splits.items())
+        raise ConfigError(
+            f"{spec}: holds several splits or configurations, with their files: {shown}: pass one of the files, a "
+            "folder of one of them, or hf:OWNER/NAME/CONFIG/SPLIT"
+        )
+
+
+def files_under(folder: epath.Path) -> list[epath.Path]:
+    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
+    if not folder.exists():
+        return []
+    return sorted(_visible(folder), key=lambda file: _natural(str(file)))
+
+
+def said_left_out(files: Sequence[str]) -> str:
+    """`; left out: 2 files (a.png, b.png)`, or nothing."""
+    return f"; left out: {_listed(files)}" if files else ""
+
+
+def _visible(folder: epath.Path) -> Iterator[epath.Path]:
+    if not folder.is_dir():
+        yield folder
+        return
+    for entry in folder.iterdir():
+        if not entry.name.startswith("."):
+            yield from _visible(entry)
+
+
+def _natural(name: str) -> list:
+    """Key that sorts `pages2` before `pages10`."""
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
+
+
+class _Unknown(ConfigError):
+    """A file of records of no known format."""
+
+
+def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
+    """The form of a file's records. Raises _Unknown if it is none that we know, or not the wanted one."""
+    kind = seen.container.kind
+    for row in seen.rows:
+        found = formats.form_of(row, kind) if wanted is None else wanted if wanted.has(row, kind) else None
+        if found is not None:
+            return found
+    keys = [repr(key) for key in seen.rows[0]]
+    shown = ", ".join(keys[:KEYS]) + (", …" if len(keys) > KEYS else "")
+    what = "columns" if kind in ("table", "parquet") else "keys"
+    if wanted is not None:
+        raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.fields}: name others")
+    raise _Unknown(
+        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, or pass "
+        f"--columns=id=NAME,text=NAME,title=NAME (--corpus.columns of a run); known are {formats.known()}"
+    )
+
+
+def _without_queries(groups: dict, unknown: dict, left_out: list[str]) -> dict:
+    """BEIR's folder: of `corpus.jsonl` beside `queries.jsonl`, the corpus."""
+    files = {file: pathlib.PurePosixPath(file).name.split(".")[0] for of in groups.values() for file in of}
+    corpus = [file for file, name in files.items() if name == "corpus"]
+    if len(corpus) != 1 or "queries" not in files.values():
+        return groups
+    left_out += [file for file in (*files, *unknown) if file not in corpus]
+    unknown.clear()
+    return {key: corpus for key, of in groups.items() if corpus[0] in of}
+
+
+def _listed(files: Sequence[str]) -> str:
+    shown = [pathlib.PurePosixPath(file).name for file in files[:NAMED]]
+    more = ", …" if len(files) > NAMED else ""
+    return f"{len(files):,} file{'s' * (len(files) > 1)} ({', '.join(shown)}{more})"
+
+
+def _short(spec: str) -> str:
+    return spec if ":" in spec else pathlib.PurePath(spec).name or spec
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 300 else text[:300] + "…"

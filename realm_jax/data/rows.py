@@ -1,0 +1,306 @@
+"""How records lie in a file, known by its first bytes: JSON lines, a table, `<doc>` elements, one JSON text, parquet.
+
+Each reader gives (line number, the record's fields or None, reason why there are none). What the fields mean is the
+business of `formats`. A table is read by the rules of Python's csv module, strictly: a field may hold line breaks
+between its quotes, and quotes within it are doubled.
+"""
+
+import contextlib
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+from realm_jax.data.build.parts import DAMAGED, open_plain
+from realm_jax.data.formats import Kind, Row
+from realm_jax.data.squad_json import squad_rows
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+Found = tuple[int, Row | None, str]
+"""(line number, fields, reason why there are none)"""
+
+BOM = "\ufeff"
+FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
+LOOKED_AT = 100  # JSON lines that may be bad before the first good one
+BATCH_ROWS = 1000
+NOT_TEXT = {  # first bytes -> what to do about such a file
+    b"\x1f\x8b": "is gzip: give it a name that ends in .gz",
+    b"BZh": "is bzip2: give it a name that ends in .bz2",
+    b"\xfd7zXZ": "is xz: give it a name that ends in .xz",
+    b"PK\x03\x04": "is a zip archive: unpack it",
+    b"\xff\xfe": "is UTF-16: convert it to UTF-8",
+    b"\xfe\xff": "is UTF-16: convert it to UTF-8",
+    b"version https://git-lfs": "is a pointer of git-lfs, not the file: run git lfs pull",
+    b"<!doctype": "is a web page: download the file itself",
+    b"<html": "is a web page: download the file itself",
+}
+
+csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
+
+
+@dataclass(frozen=True)
+class Container:
+    """How records lie in a file."""
+
+    kind: Kind
+    columns: tuple[str, ...] = ()
+    """Of a table, in order."""
+    delimiter: str = "\t"
+    """Of a table."""
+    has_header: bool = True
+    """False if a table's columns are numbered from 1."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the beginning of a file shows."""
+
+    container: Container
+    rows: list[Row]
+    """Its first records, or one with no more than the names of its columns."""
+
+
+def look(file: epath.PathLike, *, numbered: bool = False) -> Look:
+    """Looks at the beginning of a file (at all of one JSON text).
+
+    Args:
+        numbered: a table has no header, its columns are called 1, 2, ….
+
+    Raises:
+        ConfigError: it cannot be read, or holds no records in any way that we know.
+    """
+    try:
+        with open_plain(file) as opened:
+            if opened.read(4) == b"PAR1":
+                with open_parquet(file) as table:
+                    return Look(Container("parquet"), [dict.fromkeys(table.schema_arrow.names)])
+        with open_plain(file) as opened:
+            lines = (line.removeprefix(BOM.encode()) for line in iter(lambda: opened.readline(FIRST_LINE), b""))
+            first = next((line for line in lines if line.strip()), b"").lstrip()
+            is_json = first[:1] in (b"{", b"[") or is_jsonl(file)
+            more = list(itertools.islice(lines, LOOKED_AT)) if is_json else []
+    except DAMAGED as error:
+        raise ConfigError(f"{file}: cannot be read ({error}): make it again or pass another file") from error
+    if not first:
+        raise ConfigError(f"{file}: is empty: pass another file")
+    _refuse(file, first)
+    if first.startswith(b"<doc "):
+        return Look(Container("documents"), [dict.fromkeys(("id", "revid", "url", "title", "text"))])
+    if is_json:
+        return _look_at_json(file, [first, *more])
+    return _look_at_table(file, first, numbered)
+
+
+def is_jsonl(file: epath.PathLike) -> bool:
+    """Whether its name says that it has one JSON text a line."""
+    return ".jsonl" in epath.Path(file).name or ".ndjson" in epath.Path(file).name
+
+
+def plain_lines(file: epath.PathLike) -> Iterator[bytes]:
+    """The lines of a file that may be compressed, with their ends. Raises ConfigError if it is damaged."""
+    try:
+        with open_plain(file) as opened:
+            yield from opened
+    except DAMAGED as error:
+        raise ConfigError(f"{file}: cannot be read ({error}): make it again or pass another file") from error
+
+
+def read_file(file: epath.PathLike, container: Container, wanted: tuple[str, ...] = ()) -> Iterator[Found]:
+    """All records of a file; `wanted` are the columns of a parquet file that are needed."""
+    if container.kind == "parquet":
+        for number, row in enumerate(parquet_rows(file, None, wanted), 1):
+            yield number, row, ""
+    elif container.kind == "json":
+        for number, row in enumerate(json_rows(file), 1):
+            yield number, *((row, "") if isinstance(row, dict) else (None, "not a JSON object"))
+    else:
+        yield from read_lines(plain_lines(file), container, str(file))
+
+
+def read_lines(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
+    """The records of whole lines of a file, whose name is for errors. Raises ConfigError at a quote without end."""
+    if container.kind == "table":
+        return _table(lines, container, where)
+    return _documents(lines) if container.kind == "documents" else _json_lines(lines)
+
+
+def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iterator[bytes]:
+    """The lines of a table, those of a row together: where it may be cut. Raises ConfigError as `read_lines`."""
+    taken: list[bytes] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield _text(line)
+
+    for _ in _csv(noted(), container, where):
+        yield b"".join(taken)
+        taken.clear()
+    if taken:
+        yield b"".join(taken)
+
+
+def json_rows(file: epath.PathLike) -> list:
+    """The records of a file that is one JSON text. Raises ConfigError if it is none, or holds no list of records."""
+    try:
+        with open_plain(file) as opened:
+            values = json.loads(opened.read().decode("utf-8-sig"))
+    except (*DAMAGED, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: is neither JSON lines nor one JSON text ({_short(error)}): mend it") from error
+    if isinstance(values, dict):
+        return squad_rows(values, str(file)) if isinstance(values.get("data"), list) else [values]
+    if not isinstance(values, list):
+        raise ConfigError(f"{file}: is JSON without records: pass a file with a list of them")
+    return values
+
+
+def parquet_rows(file: epath.PathLike, groups: Iterable[int] | None, wanted: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of a parquet file, or of some of its row groups; of the columns, those that are wanted and there."""
+    with open_parquet(file) as table:
+        columns = [name for name in table.schema_arrow.names if name in wanted]
+        groups = range(table.num_row_groups) if groups is None else groups
+        for batch in table.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns):
+            yield from batch.to_pylist()
+
+
+@contextlib.contextmanager
+def open_parquet(file: epath.PathLike) -> Iterator["pyarrow.parquet.ParquetFile"]:
+    """A parquet file for a `with` block. Raises ConfigError for one that is damaged, or without pyarrow."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError(f"{file}: parquet needs another package: pip install 'realm_jax[data]'") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            table = pyarrow.parquet.ParquetFile(stack.enter_context(epath.Path(file).open("rb")))
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"{file}: is no parquet file ({_short(error)}): download it again") from error
+        yield table
+
+
+def _refuse(file: epath.PathLike, first: bytes) -> None:
+    for head, what in NOT_TEXT.items():
+        if first[: len(head)].lower() == head.lower():
+            raise ConfigError(f"{file}: {what}")
+    if b"\x00" in first:
+        raise ConfigError(f"{file}: is no text: pass JSON lines, a table, <doc> elements or parquet")
+
+
+def _look_at_json(file: epath.PathLike, lines: list[bytes]) -> Look:
+    rows = [row for _, row, _ in _json_lines(lines) if row is not None]
+    if rows and not isinstance(rows[0].get("data"), list):
+        return Look(Container("lines"), rows)
+    try:
+        rows = [row for row in json_rows(file)[:LOOKED_AT] if isinstance(row, dict)]
+    except ConfigError:
+        if is_jsonl(file):
+            raise ConfigError(f"{file}: none of its first lines is a JSON object: write one a line") from None
+        raise
+    if not rows:
+        raise ConfigError(f"{file}: holds no JSON object: write one for each record")
+    return Look(Container("json"), rows)
+
+
+def _look_at_table(file: epath.PathLike, first: bytes, numbered: bool) -> Look:
+    delimiter = "\t" if b"\t" in first else ","
+    try:
+        (fields,) = csv.reader([first.decode()], delimiter=delimiter)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{file}: is no text that we know ({_short(error)}): pass JSON lines or a table") from error
+    names = [str(i) for i in range(1, len(fields) + 1)] if numbered else [field.strip() for field in fields]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{file}: two of its columns are called {twice!r}: rename one")
+    return Look(Container("table", tuple(names), delimiter, not numbered), [dict.fromkeys(names)])
+
+
+def _json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
+    for number, line in enumerate(lines, 1):
+        line = line.removeprefix(BOM.encode()).strip()
+        if not line:
+            continue
+        try:
+            values = json.loads(line.decode())
+        except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON without end
+            yield number, None, "not JSON"
+            continue
+        yield number, *((values, "") if isinstance(values, dict) else (None, "not a JSON object"))
+
+
+def _table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
+    columns = container.columns
+    for number, fields in _csv(map(_text, lines), container, where):
+        if fields is None:
+            yield number, None, "quotes within a field that are not doubled"
+        elif len(fields) != len(columns):
+            yield number, None, "another number of columns"
+        elif not (container.has_header and tuple(field.strip() for field in fields) == columns):
+            yield number, dict(zip(columns, fields, strict=True)), ""
+
+
+def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, list[str] | None]]:
+    """(line number, fields or None if the quotes make no row); raises ConfigError at a quote that is not closed."""
+    reader = csv.reader(lines, delimiter=container.delimiter, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields: list[str] | None = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error) or "field limit" in str(error):
+                raise ConfigError(
+                    f"{where}:{number}: opens a quote that nothing closes: double the quotes within a field, and put "
+                    "the field in quotes, or write JSON lines"
+                ) from error
+            fields = None
+        if fields != []:  # of a blank line
+            yield number, fields
+
+
+def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
+    begun, text = None, []
+    for number, line in enumerate(map(_text, lines), 1):
+        head = _document_head(line)
+        if head is not None:
+            if begun is not None:
+                yield begun[0], None, "document without end"
+            begun, text = (number, head), []
+        elif begun is None:
+            if line.strip():
+                yield number, None, "line outside of a document"
+        elif line.strip() == "</doc>":
+            yield begun[0], {**begun[1], "text": "".join(text)}, ""
+            begun = None
+        else:
+            text.append(line)
+    if begun is not None:
+        yield begun[0], None, "document without end"
+
+
+def _document_head(line: str) -> Row | None:
+    """The attributes of `<doc id="…" revid="…" url="…" title="…">`; a title may hold quotes."""
+    line = line.rstrip()
+    if not (line.startswith('<doc id="') and line.endswith('">')):
+        return None
+    record_id, _, rest = line[len('<doc id="') : -len('">')].partition('"')
+    before, _, title = rest.partition('title="')
+    _, _, url = before.partition('url="')
+    return {"id": record_id, "revid": "", "url": url.partition('"')[0], "title": title}
+
+
+def _text(line: bytes) -> str:
+    """A line; what is not UTF-8 becomes half surrogate pairs, which no record may hold."""
+    return line.decode(errors="surrogateescape").removeprefix(BOM)
+
+
+def _short(error: Any) -> str:
+    return " ".join(str(error).split())[:200]
