@@ -54,6 +54,12 @@ def normalize(answer: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+def without_normal_form(questions: Sequence[Question]) -> int:
+    """How many questions have an answer that is articles and punctuation alone: any other such prediction equals it."""
+    texts = [question.answers for question in questions if not question.is_regex]
+    return sum(any(not normalize(answer) for answer in answers) for answers in texts)
+
+
 def exact_match(prediction: str, answers: Sequence[str]) -> bool:
     """Whether the prediction equals an answer, both normalised."""
     wanted = normalize(prediction)
