@@ -110,14 +110,14 @@ def main(argv: list[str] | None = None) -> None:
 
     name = flags.name or datasets.folder_name(flags.dataset)
     run, config = open_prepared(workdir), dataclasses.replace(workdir.config, finetune=flags.finetune)
-    files = {"dev": _absolute(flags.dev), "columns": flags.columns}
+    files = {"dev": flags.dev, "columns": flags.columns}
     splits = {
         split: datasets.load(flags.dataset, split, data_dir=flags.data_dir, run=run, config=config, **files)
         for split in ("train", "dev")
     }
     if not splits["dev"]:
         raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
-    files["content"] = {split: content_hash(found) for split, found in splits.items()}
+    files |= {"dev": _absolute(flags.dev), "content": {split: content_hash(found) for split, found in splits.items()}}
     dataset = flags.dataset if flags.dataset in datasets.NAMES else _absolute(flags.dataset)
     finetuning = Finetuning.create(workdir, name, dataset, flags.finetune, **files)
     train(finetuning, *splits.values())

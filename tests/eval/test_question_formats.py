@@ -1,7 +1,7 @@
 """Question sets in the forms that others publish: read, asked of one small corpus, and written out again.
 
-The fixtures follow the published descriptions: the sites of SQuAD, TriviaQA and HotpotQA, the READMEs of DPR, BEIR, KILT,
-tevatron, FiD, PopQA, NQ-open and dataset-factoid-curated.
+The fixtures follow the published descriptions: the sites of SQuAD, TriviaQA and HotpotQA, the READMEs of DPR, BEIR,
+KILT, tevatron, FiD, PopQA, NQ-open and dataset-factoid-curated.
 """
 
 import bz2
