@@ -119,6 +119,11 @@ def folder_name(name: str) -> str:
     return name if name in NAMES else re.sub(r"[^\w.-]+", "-", question_files.stem(name)).strip("-.") or "questions"
 
 
+def from_anywhere(name: str) -> str:
+    """The same set for a reader in another folder: an absolute path for a file, the name of a published set."""
+    return name if name in (*NAMES, "") else str(pathlib.Path(name).expanduser().absolute())
+
+
 def is_dev(question: str) -> bool:
     """ORQA's rule, TensorFlow's `to_hash_bucket_fast(question, 100000) % 10 == 0`: a tenth of training questions."""
     return farmhash.fingerprint64(question) % 100_000 % 10 == 0

@@ -11,7 +11,8 @@ Report = Callable[[str], None]
 """Counts a row under a kind of peculiarity, which is printed at the end."""
 LIST_IN_TEXT = "answers in one text (read as the list that it is)"
 NO_LIST_IN_TEXT = "answers that begin with [ and are no list of texts (taken as they are)"
-_ADJACENT = re.compile(r"""['"]\s+['"]""")  # NumPy prints arrays so; Python would join the two texts
+_PYTHON_TEXT = r"""[uU]?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+_PYTHON_LIST = re.compile(rf"\[\s*(?:{_PYTHON_TEXT}\s*(?:,\s*{_PYTHON_TEXT}\s*)*,?\s*)?\]")
 
 
 class Malformed(ValueError):
@@ -71,17 +72,15 @@ def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
 
 def list_in_text(text: str) -> list[str] | None:
     """The texts of a list that JSON or Python wrote as one text; None if it is no such list."""
-    found = _json_list(text)
-    text = text.strip()
-    if found is not None or not text.startswith("[") or not text.endswith("]") or _ADJACENT.search(text):
+    found, text = _json_list(text), text.strip()
+    if found is not None or not _PYTHON_LIST.fullmatch(text):
         return found
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # \d is no escape
-            value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # half an escape
         return None
-    return _if_texts(value)
 
 
 def _json_list(text: str) -> list[str] | None:

@@ -6,23 +6,22 @@ evaluation counts them.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import regex
-
 from realm_jax.config import ConfigError
 from realm_jax.data import beir, question_files
+from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.data.question_fields import Malformed
 from realm_jax.data.question_formats import FORMATS, QuestionFormat, recognise
 from realm_jax.types import Question
 
 COLUMNS = ("id", "question", "answers", "answer_regex", "gold_passage")
 """What `--columns` can name."""
-LONGEST_PATTERN = 20_000  # characters: compiling has no time limit
 _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:")
 
 
@@ -85,28 +84,26 @@ def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Report
         ConfigError: no question is left, or equal questions have answers of both kinds.
     """
     reports = reports or Reports(name)
-    kept: dict[str, Question] = {}
-    places: dict[str, str] = {}
+    same: dict[str, list[tuple[str, Question]]] = {}
     for where, question in located:
         if not question.text:
             reports("empty questions (dropped)", where)
             continue
-        if question.is_regex and not all(_compiles(answer) for answer in question.answers):
+        if question.is_regex and not all(map(_compiles, question.answers)):
             reports("invalid regular expressions (match nothing)", where)
         if not question.is_regex and any(map(_LIKE_REGEX.search, question.answers)):
             reports("answers that look like regular expressions (taken as texts; `answer_regex` takes them so)", where)
-        if question.text in kept:
+        if question.text in same:
             reports("repeated questions (joined with their first)", where)
-            question = _joined(kept[question.text], question, where)
-        places.setdefault(question.text, where)
-        kept[question.text] = question
-    for question in kept.values():
+        same.setdefault(question.text, []).append((where, question))
+    kept = [_joined(group) for group in same.values()]
+    for question in kept:
         if not question.answers and not question.gold_passages and not question.gold_texts:
-            reports("questions without an answer (count as wrong)", places[question.text])
+            reports("questions without an answer (count as wrong)", same[question.text][0][0])
     reports.say()
     if not kept:
         raise ConfigError(f"{name}: has no question: pass --dataset=FILE.jsonl with one a line")
-    return list(kept.values())
+    return kept
 
 
 def strings(values: Iterable[str]) -> tuple[str, ...]:
@@ -211,23 +208,30 @@ def _cleaned(question: Question, default_id: str) -> Question:
 
 
 def _compiles(pattern: str) -> bool:
-    if len(pattern) > LONGEST_PATTERN:
-        return False
     try:
-        regex.compile(pattern, regex.UNICODE)
-    except (regex.error, ValueError, RecursionError):
+        compiled(pattern)
+    except MALFORMED:
         return False
     return True
 
 
-def _joined(first: Question, other: Question, where: str) -> Question:
-    if first.answers and other.answers and first.is_regex != other.is_regex:
-        raise ConfigError(f"{where}: the same question has answers of the other kind before: use one kind for both")
-    return Question(
-        id=first.id,
-        text=first.text,
-        answers=tuple(dict.fromkeys(first.answers + other.answers)),
-        is_regex=first.is_regex if first.answers else other.is_regex,
-        gold_passages=tuple(dict.fromkeys(first.gold_passages + other.gold_passages)),
-        gold_texts=tuple(dict.fromkeys(first.gold_texts + other.gold_texts)),
+def _joined(group: list[tuple[str, Question]]) -> Question:
+    """The first of equal questions, with the answers and passages of all."""
+    first = group[0][1]
+    if len(group) == 1:
+        return first
+    kinds = [(where, question.is_regex) for where, question in group if question.answers]
+    for where, is_regex in kinds:
+        if is_regex != kinds[0][1]:
+            raise ConfigError(f"{where}: the same question has answers of the other kind before: use one kind for both")
+    return dataclasses.replace(
+        first,
+        answers=_distinct(question.answers for _, question in group),
+        is_regex=kinds[0][1] if kinds else first.is_regex,
+        gold_passages=_distinct(question.gold_passages for _, question in group),
+        gold_texts=_distinct(question.gold_texts for _, question in group),
     )
+
+
+def _distinct(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(parts)))

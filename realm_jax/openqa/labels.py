@@ -18,7 +18,8 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.scores.answers import MALFORMED, REGEX_FLAGS, REGEX_TIMEOUT_S
+from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.scores.answers import REGEX_TIMEOUT_S
 from realm_jax.types import Question
 
 Rule = Literal["substring", "wordpieces"]
@@ -175,7 +176,7 @@ class _Guard:
         if self._pattern in self._bad:
             return self._never
         try:
-            return regex.compile(self._pattern, REGEX_FLAGS)
+            return compiled(self._pattern)
         except MALFORMED:
             self._bad.add(self._pattern)
             return self._never

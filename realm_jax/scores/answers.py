@@ -8,14 +8,10 @@ import string
 import unicodedata
 from collections.abc import Sequence
 
-import regex
-
+from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.types import Question
 
-REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
 REGEX_TIMEOUT_S = 1.0
-MALFORMED = (regex.error, ValueError, RecursionError)
-"""What compiling a malformed expression may raise: flags that exclude each other, a thousand parentheses."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -75,8 +71,7 @@ def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
     bad = None
     for pattern in patterns:
         try:
-            compiled = regex.compile(pattern, REGEX_FLAGS)
-            if compiled.match(prediction, timeout=REGEX_TIMEOUT_S):
+            if compiled(pattern).match(prediction, timeout=REGEX_TIMEOUT_S):
                 return True
         except (*MALFORMED, TimeoutError) as error:
             bad = bad or f"{pattern!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"

@@ -5,7 +5,6 @@ python -m realm_jax.training.finetune --workdir=W --dataset=TRAIN.jsonl --dev=DE
 """
 
 import dataclasses
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -117,16 +116,11 @@ def main(argv: list[str] | None = None) -> None:
     }
     if not splits["dev"]:
         raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
-    files |= {"dev": _absolute(flags.dev), "content": {split: content_hash(found) for split, found in splits.items()}}
-    dataset = flags.dataset if flags.dataset in datasets.NAMES else _absolute(flags.dataset)
-    finetuning = Finetuning.create(workdir, name, dataset, flags.finetune, **files)
+    content = {split: content_hash(found) for split, found in splits.items()}
+    files |= {"dev": datasets.from_anywhere(flags.dev), "content": content}
+    finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(flags.dataset), flags.finetune, **files)
     train(finetuning, *splits.values())
     print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
-
-
-def _absolute(path: str) -> str:
-    """A file's path from anywhere; empty for none."""
-    return str(pathlib.Path(path).expanduser().absolute()) if path else ""
 
 
 def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:

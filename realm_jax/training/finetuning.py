@@ -114,7 +114,10 @@ class Finetuning:
             changed = [f"other {what}" for split, what in asked.items() if self.content[split] != begun.content[split]]
         else:
             changed = []
-            ours, theirs = ({"dataset": f.dataset, "dev": f.dev, **v} for f, v in ((self, ours), (begun, theirs)))
+            ours, theirs = (
+                {"dataset": datasets.from_anywhere(f.dataset), "dev": datasets.from_anywhere(f.dev), **settings}
+                for f, settings in ((self, ours), (begun, theirs))
+            )
         return [
             f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]
         ] + changed
