@@ -9,7 +9,6 @@ python -m realm_jax.eval --dataset=wq --predictions=FILE.jsonl           (lines 
 """
 
 import dataclasses
-import pathlib
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -20,13 +19,9 @@ from realm_jax.config import ConfigError
 from realm_jax.workdir import Workdir, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from etils import epath
 
-    from realm_jax.data.prepare import RunData
-    from realm_jax.eval.ranking import Ranking
-    from realm_jax.types import Prediction, Question
+    from realm_jax.types import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +60,11 @@ class _Flags:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Score a run on questions.", args=argv)
-    writes = [name for name in ("run_file", "ctxs_file", "kilt_file") if getattr(flags, name)]
-    if writes and (flags.predictions or (flags.only == "recall" and not flags.dataset)):
-        raise ConfigError(f"--{writes[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
+    files = [file for file in _files(flags).values() if file]
+    if files and (flags.predictions or (flags.only == "recall" and not flags.dataset)):
+        raise ConfigError(f"{files[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
+    if len(set(files)) < len(files):
+        raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
     if flags.predictions:
         _score_file(flags)
         return
@@ -76,6 +73,11 @@ def main(argv: list[str] | None = None) -> None:
 
     hosts.join()  # devices that several hosts share start for all or none; one is enough to evaluate
     hosts.on_first(lambda: _score(flags))
+
+
+def _files(flags: _Flags) -> dict[str, str]:
+    """Where rankings are written, by form; empty where they are not."""
+    return {"trec": flags.run_file, "dpr": flags.ctxs_file, "kilt": flags.kilt_file}
 
 
 def _score(flags: _Flags) -> None:
@@ -156,7 +158,7 @@ def _dataset_of(workdir: Workdir, known: list[str]) -> str:
 def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.eval import openqa, qa_report
+    from realm_jax.eval import openqa, qa_report, ranking_files
     from realm_jax.eval.predictions import write_predictions
     from realm_jax.eval.report_folder import report_folder
     from realm_jax.training.finetuning import Finetuning
@@ -184,7 +186,7 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
     write_json(folder / "answer_ranks.json", ranks)
     write_text(folder / "report.md", qa_report.markdown(results))
     write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
-    _write_ranking(flags, ranking, data, systems[openqa.FINE_TUNED])
+    ranking_files.write(ranking, data, _files(flags), systems[openqa.FINE_TUNED])
     print(qa_report.markdown(results))
     print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl")
     more = f"realm_jax.eval --workdir={workdir.path} --dataset={dataset} --baseline=all"
@@ -193,12 +195,12 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
 
 def _retrieve(flags: _Flags, workdir: Workdir, asked: _Asked) -> None:
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.eval import retrieval
+    from realm_jax.eval import ranking_files, retrieval
     from realm_jax.eval.report_folder import report_folder
 
     found = retrieval.question_recall(workdir, asked.questions)
     print(found.over, flush=True)
-    _write_ranking(flags, found.ranking, open_prepared(workdir))
+    ranking_files.write(found.ranking, open_prepared(workdir), _files(flags))
     folder = report_folder(workdir.path / "eval", asked.dataset, flags.split, asked.whole)
     _write_recall(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
 
@@ -209,24 +211,6 @@ def _write_recall(folder: "epath.Path", facts: dict, table: dict) -> None:
     write_json(folder / "recall.json", {**facts, "recall": retrieval.as_json(table)})
     print(retrieval.show(table))
     print(f"written: {folder / 'recall.json'}", flush=True)
-
-
-def _write_ranking(
-    flags: _Flags, ranking: "Ranking", data: "RunData", predictions: "Sequence[Prediction]" = ()
-) -> None:
-    """Writes what was found for others, where the flags ask for it."""
-    from realm_jax.eval.ranking import dpr_results, kilt_predictions, trec_run
-
-    corpus, written = data.knowledge, {}
-    if flags.run_file:
-        written[flags.run_file] = trec_run(ranking, corpus)
-    if flags.ctxs_file:
-        written[flags.ctxs_file] = dpr_results(ranking, corpus, data.tokenizer)
-    if flags.kilt_file:
-        written[flags.kilt_file] = kilt_predictions(ranking, corpus, predictions)
-    for file, text in written.items():
-        write_text(pathlib.Path(file).expanduser(), text)
-        print(f"written: {file} ({ranking.retriever}, {len(ranking.questions):,} questions)", flush=True)
 
 
 def _score_file(flags: _Flags) -> None:

@@ -289,7 +289,7 @@ def test_outputs_without_questions_are_refused(capsys):
     for flags in (["--only=recall"], ["--dataset=nq", "--predictions=x"]):
         with pytest.raises(SystemExit) as stop:
             cli.run(lambda flags=flags: evaluate.main([*flags, "--run_file=x"]))
-        assert stop.value.code == 2 and "--run_file needs a run" in capsys.readouterr().err
+        assert stop.value.code == 2 and "x needs a run that looks for the passages" in capsys.readouterr().err
 
 
 def test_reports_of_different_files_never_share_a_folder(tmp_path, capsys):
