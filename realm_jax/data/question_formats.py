@@ -21,6 +21,7 @@ class QuestionFormat:
     form: str
     """Its files, and their keys or columns."""
     example: str
+    """One row, or a whole file of one question; ⇥ is a tab."""
     becomes: str
     fits: Callable[[Any], bool]
     parse: Callable[[dict, Report], Iterable[Question]]
@@ -159,7 +160,7 @@ FORMATS = (
     QuestionFormat(
         "CuratedTREC",
         "`large2180-*.tsv`: id, kind, question, pattern, without a header",
-        "7\tfactoid\tWho digs?\tfox(es)?",
+        "7⇥factoid⇥Who digs?⇥fox(es)?",
         "the answer is a regular expression",
         _is_table(4),
         question_parsers.curated_trec,
@@ -167,7 +168,7 @@ FORMATS = (
     QuestionFormat(
         "DPR questions",
         "`nq-test.csv` and others: question, tab, answers as a Python list, without a header",
-        "who digs\t['Foxes', 'fox']",
+        "who digs⇥['Foxes', 'fox']",
         "the list's texts are answers",
         _all(_is_table(2), _has_list),
         question_parsers.dpr_table,

@@ -162,7 +162,7 @@ def test_every_known_form_has_a_set_here_and_an_example_that_it_fits(tmp_path):
     assert {known.name for known in FORMATS} == {*SETS, "BEIR queries"}
     for known in FORMATS:
         file = tmp_path / "example"
-        file.write_text(known.example + "\n")
+        file.write_text(known.example.replace("⇥", "\t") + "\n")
         (found,) = questions.read(str(file))
         assert found.text.lower().removesuffix("?") in ("who digs", "dig foxes")
 
