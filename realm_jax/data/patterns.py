@@ -9,7 +9,7 @@ MALFORMED = (regex.error, ValueError, RecursionError)
 
 
 def compiled(pattern: str) -> regex.Pattern:
-    """The expression that a pattern stands for. Raises MALFORMED."""
+    """The expression that a pattern stands for. Raises one of MALFORMED; ValueError if it is too long."""
     if len(pattern) > LONGEST:
         raise ValueError(f"has {len(pattern):,} characters, more than {LONGEST:,}")
     return regex.compile(pattern, FLAGS)
