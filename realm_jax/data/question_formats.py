@@ -4,6 +4,7 @@ A row is a JSON object, a line of a table (its cells by the names of the header,
 JSON file that is one object. How rows lie in files is known to `question_files`.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from realm_jax.data import question_parsers
 from realm_jax.data.question_fields import Report, list_in_text
 from realm_jax.types import Question
+
+OWN = ("id", "question", "answers", "answer_regex", "gold_passage")
+"""Our own fields, which `--columns` can name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,18 @@ def _inner(key: str, inner: str) -> Callable[[Any], bool]:
 
 def _all(*tests: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda row: all(test(row) for test in tests)
+
+
+def _is_own(row: Any) -> bool:
+    """Answers of one kind; or none, but then nothing else either that might be the answers under another name."""
+    kinds = [kind for kind in ("answers", "answer_regex") if kind in row] if isinstance(row, dict) else []
+    is_alone = isinstance(row, dict) and set(row) <= set(OWN)
+    return _has("question", without=("answer",))(row) and (len(kinds) == 1 or (not kinds and is_alone))
+
+
+def _is_trec(row: Any) -> bool:
+    """Whether the first two of four columns are words: an id and a kind."""
+    return _is_table(4)(row) and all(re.fullmatch(r"\S+", row[column]) for column in "12")
 
 
 def _is_table(columns: int) -> Callable[[Any], bool]:
@@ -143,10 +159,10 @@ FORMATS = (
     ),
     QuestionFormat(
         "KILT",
-        "`*-kilt.jsonl`: `id`, `input`, `output` with `answer`, `provenance`",
+        "`*-kilt.jsonl`: `id`, `input`, and `output` with `answer`, `provenance`",
         '{"id": "k1", "input": "who digs", "output": [{"answer": "Foxes", "provenance": [{"wikipedia_id": "7"}]}]}',
         "every `answer`; pages of the provenance are gold, by `wikipedia_id`",
-        _has("input", "output"),
+        _has("id", "input"),
         question_parsers.kilt,
     ),
     QuestionFormat(
@@ -162,7 +178,7 @@ FORMATS = (
         "`large2180-*.tsv`: id, kind, question, pattern, without a header",
         "7⇥factoid⇥Who digs?⇥fox(es)?",
         "the answer is a regular expression",
-        _is_table(4),
+        _is_trec,
         question_parsers.curated_trec,
     ),
     QuestionFormat(
@@ -194,7 +210,7 @@ FORMATS = (
         "ours, as JSON or a table: `question`, `answers` or `answer_regex`, `gold_passage`, `id`",
         '{"id": "1", "question": "Who digs?", "answers": ["Foxes"], "gold_passage": "fox"}',
         "as named; `gold_passage` is an id of the corpus, or several, of which each will do",
-        lambda row: _has("question", without=("answer",))(row) and not _has("answers", "answer_regex")(row),
+        _is_own,
         question_parsers.own,
     ),
 )

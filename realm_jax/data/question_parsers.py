@@ -112,7 +112,10 @@ def curated_trec(row: dict, report: Report) -> Iterator[Question]:
 
 def web_questions(row: dict, report: Report) -> Iterator[Question]:
     """`(list (description "Two words") (description One))` has two answers."""
-    found = re.findall(r'\(description (?:"((?:[^"\\]|\\.)*)"|([^()"]*))\)', text(row, "targetValue"))
+    target = text(row, "targetValue")
+    found = re.findall(r'\(description (?:"((?:[^"\\]|\\.)*)"|([^()"]*))\)', target)
+    if len(found) < target.count("(description "):
+        report("descriptions that cannot be read (left out)")
     unquoted = [re.sub(r"\\(.)", r"\1", quoted) or plain for quoted, plain in found]
     yield Question("", text(row, "utterance"), tuple(unquoted))
 

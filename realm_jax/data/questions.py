@@ -17,11 +17,9 @@ from realm_jax.config import ConfigError
 from realm_jax.data import beir, question_files
 from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.data.question_fields import Malformed
-from realm_jax.data.question_formats import FORMATS, QuestionFormat, recognise
+from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.types import Question
 
-COLUMNS = ("id", "question", "answers", "answer_regex", "gold_passage")
-"""What `--columns` can name."""
 _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:")
 
 
@@ -31,7 +29,7 @@ def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]
     A question without an id gets `NAME:LINE`.
 
     Args:
-        columns: `question=COLUMN,answers=COLUMN,…` where the file has other names, of COLUMNS; cells of a table without
+        columns: `question=COLUMN,answers=COLUMN,…` where the file has other names, of OWN; cells of a table without
             a header are numbered from 1.
         split: whose qrels a BEIR folder uses.
 
@@ -92,7 +90,10 @@ def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Report
         if question.is_regex and not all(map(_compiles, question.answers)):
             reports("invalid regular expressions (match nothing)", where)
         if not question.is_regex and any(map(_LIKE_REGEX.search, question.answers)):
-            reports("answers that look like regular expressions (taken as texts; `answer_regex` takes them so)", where)
+            reports(
+                "answers that look like regular expressions (taken as texts: --columns=answer_regex=… takes them so)",
+                where,
+            )
         if question.text in same:
             reports("repeated questions (joined with their first)", where)
         same.setdefault(question.text, []).append((where, question))
@@ -178,9 +179,9 @@ def _keys(row: Any) -> str:
 def _mapping(columns: str) -> dict[str, str]:
     """Our field -> their column."""
     pairs = [pair.partition("=") for pair in columns.split(",") if pair.strip()]
-    wrong = [field for field, _, column in pairs if field.strip() not in COLUMNS or not column.strip()]
+    wrong = [field for field, _, column in pairs if field.strip() not in OWN or not column.strip()]
     if wrong:
-        raise ConfigError(f"--columns={columns}: {wrong[0]!r} is none of {', '.join(COLUMNS)} with its =COLUMN")
+        raise ConfigError(f"--columns={columns}: {wrong[0]!r} is none of {', '.join(OWN)} with its =COLUMN")
     found = {field.strip(): column.strip() for field, _, column in pairs}
     if found and ("question" not in found or {"answers", "answer_regex"} <= set(found)):
         raise ConfigError(f"--columns={columns}: name `question`, and one of `answers` and `answer_regex`")

@@ -135,6 +135,8 @@ def test_a_list_as_text_is_read_and_counted():
         (b"q\t['a']\n\"q\t['b']\nr\"\t['c']\n", ":3: a quotation mark that opens a cell is not closed"),
         (b"q\t['a']\nr\tb\n", ":2: is not of the form of the first row, DPR questions (the keys 1, 2)"),
         (b'{"question": "q", "answer": "a", "answers": ["b"]}', "name its fields by --columns"),
+        (b"who digs\tfoxes\tx\ty\n", "has the keys 1, 2, 3, 4, which is no known form"),
+        (b'{"question": "q", "label": "a"}', "has the keys question, label, which is no known form"),
         (b"", "has no question"),
         (b"\xff\xfeq\x00", "is neither JSON, nor a table"),
     ],
