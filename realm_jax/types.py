@@ -71,8 +71,10 @@ class Question:
     answers: tuple[str, ...] = ()
     """Strings, or regular expressions; empty where none is known."""
     is_regex: bool = False
-    gold_passage: str | None = None
-    """Source id of the record in the knowledge corpus that answers it, where the set names it."""
+    gold_passages: tuple[str, ...] = ()
+    """Source ids of records in the knowledge corpus of which each answers it, where the set names them."""
+    gold_texts: tuple[str, ...] = ()
+    """Texts of such passages, where the set has them without an id."""
 
 
 @dataclass(frozen=True)

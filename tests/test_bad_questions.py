@@ -179,7 +179,10 @@ def test_odd_questions_are_reported_and_survived(odd, capsys):
 
 def test_odd_questions_are_answered(odd, capsys, fails):
     workdir, (in_workdir, dataset, _), _ = odd
-    evaluate.main([in_workdir, dataset])
+    evaluate.main([in_workdir, dataset, "--run_file=out.trec", "--kilt_file=kilt.jsonl"])
+    assert len({line.split()[0] for line in open("out.trec")}) == 9
+    predicted = [json.loads(line)["output"][0] for line in open("kilt.jsonl")]
+    assert all(output["provenance"] for output in predicted) and any(output["answer"] for output in predicted)
     assert "1 expressions cannot be matched and count as wrong" in capsys.readouterr().out
     assert len((workdir.path / "eval" / "odd" / "predictions.jsonl").read_text().splitlines()) == 9
     line = fails(evaluate.main, in_workdir)
@@ -189,3 +192,18 @@ def test_odd_questions_are_answered(odd, capsys, fails):
 def test_other_settings_under_the_same_name(odd, fails):
     line = fails(finetune.main, *odd[1], "--finetune.epochs=7")
     assert "finetune/odd was begun with other settings (epochs: 7 here, 1 there): pass --name=ANOTHER" in line
+
+
+def test_other_questions_under_the_same_name(odd, fails, tmp_path, capsys):
+    workdir, (in_workdir, dataset, dev), _ = odd
+    other, moved = tmp_path / "odd.jsonl", tmp_path / "moved.jsonl"
+    moved.write_text(open(dataset.removeprefix("--dataset=")).read())
+    other.write_text(moved.read_text().replace("Xyzzy", "Plugh"))
+    line = fails(finetune.main, in_workdir, f"--dataset={other}", dev)
+    assert "finetune/odd was begun with other settings (other training questions): pass --name=ANOTHER" in line
+    line = fails(finetune.main, in_workdir, dataset, f"--dev={other}")
+    assert "(other development questions)" in line
+    line = fails(finetune.main, in_workdir, dataset, dev, "--preset=orqa")
+    assert "batch_size: 1 here, 8 there" in line
+    finetune.main([in_workdir, f"--dataset={moved}", f"--dev={moved}", "--name=odd"])
+    assert "is done" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def _question(masked: MaskedSentences, number: SupportsIndex, split: str) -> tup
     if not is_good:
         return place, None
     question_id = f"cloze:{index}:{int(span['byte_start'])}"
-    return place, Question(question_id, f"{before}{MASK}{after}", (answer,), gold_passage=block.source_id)
+    return place, Question(question_id, f"{before}{MASK}{after}", (answer,), gold_passages=(block.source_id,))
 
 
 def _is_of(split: str, article: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import farmhash
 
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import cloze, published, questions
+from realm_jax.data import beir, cloze, published, question_files, questions
 from realm_jax.data.prepare import RunData
 from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.types import Question
@@ -74,6 +74,7 @@ def load(
     *,
     data_dir: str = "",
     dev: str = "",
+    columns: str = "",
     run: RunData | None = None,
     config: Config | None = None,
 ) -> list[Question]:
@@ -82,10 +83,11 @@ def load(
     A local file's own test split is the whole file; its training and development splits follow ORQA's hash rule.
 
     Args:
-        name: one of NAMES, or a file as `questions.read` takes it.
+        name: one of NAMES, or a file or folder as `questions.read` takes it.
         split: train, dev or test.
         data_dir: for published sets, a folder with their raw files, or with files that tensorflow-datasets prepared.
         dev: a file of development questions; then the hash rule takes none out of the training questions.
+        columns: of files, as `questions.read` takes them.
         run: opened corpora, for cloze alone.
         config: of that run.
 
@@ -95,16 +97,19 @@ def load(
     if split not in SPLITS:
         raise ConfigError(f"{split!r} is no split: use one of {', '.join(SPLITS)}")
     if split == "dev" and dev:
-        return questions.read(dev)
+        return questions.read(dev, columns=columns)
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")
         return cloze.questions(run, config, split)
     if name in _SETS:
         return _published(name, split, data_dir, with_dev=bool(dev))
-    if not pathlib.Path(name).expanduser().is_file():
+    path = pathlib.Path(name).expanduser()
+    if not path.exists():
         raise ConfigError(f"--dataset={name}: no such file, and none of {', '.join(NAMES)}: pass one of these")
-    found = [q for q in questions.read(name) if _belongs(q.text, split, with_dev=bool(dev))]
+    found = questions.read(name, columns=columns, split=split)
+    if beir.folder_of(path) is None:  # else its qrels say what belongs to the split
+        found = [q for q in found if _belongs(q.text, split, with_dev=bool(dev))]
     if not found:
         raise ConfigError(f"{name}: the hash rule leaves no {split} question: use more, or pass --dev=FILE.jsonl")
     return found
@@ -112,7 +117,12 @@ def load(
 
 def folder_name(name: str) -> str:
     """A short word for folders: the set's name, or the file's without folder and endings."""
-    return name if name in NAMES else re.sub(r"[^\w.-]+", "-", questions.stem(name)).strip("-.") or "questions"
+    return name if name in NAMES else re.sub(r"[^\w.-]+", "-", question_files.stem(name)).strip("-.") or "questions"
+
+
+def from_anywhere(name: str) -> str:
+    """The same set for a reader in another folder: an absolute path for a file, the name of a published set."""
+    return name if name in (*NAMES, "") else str(pathlib.Path(name).expanduser().absolute())
 
 
 def is_dev(question: str) -> bool:
@@ -136,7 +146,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
         text = _text(row["question"])
         if _belongs(text, split, with_dev=with_dev):
             where = f"{name}-{part}:{number}"
-            gold = passages[row["title"], row["context"]] if passages else None
+            gold = (passages[row["title"], row["context"]],) if passages else ()
             answers = [_text(answer) for answer in of.answers(row)]
             answers = questions.patterns(answers) if of.is_regex else questions.strings(answers)
             located.append((where, Question(where, text.strip(), answers, of.is_regex, gold)))

@@ -1,85 +1,110 @@
-"""Question files: JSON lines of {question, answers | answer_regex, gold_passage, id}, plain or gzip.
+"""Question sets of every form that `question_formats` knows: what is read, left out, joined and reported.
 
 What can be survived is survived and reported in one line a kind; questions of one set are distinct, as the released
 evaluation counts them.
 """
 
-import gzip
+import dataclasses
+import hashlib
+import itertools
 import json
 import pathlib
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import regex
-
 from realm_jax.config import ConfigError
+from realm_jax.data import beir, question_files
+from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.data.question_fields import Malformed
+from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.types import Question
 
-ANSWER_FIELDS = ("answers", "answer_regex")
+_LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:")
 
 
-def read(path: str) -> list[Question]:
-    """The distinct questions of a file, in order; prints what `distinct` reports.
+def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]:
+    """The distinct questions of a file or of a BEIR folder, in order; prints what it was taken for and what was lost.
 
-    A question without an `id` gets `NAME:LINE`.
+    A question without an id gets `NAME:LINE`.
+
+    Args:
+        columns: `question=COLUMN,answers=COLUMN,…` where the file has other names, of OWN; cells of a table without
+            a header are numbered from 1.
+        split: whose qrels a BEIR folder uses.
 
     Raises:
-        ConfigError: there is no such file, it holds no question, or a line (which is named) is malformed.
+        ConfigError: there is no such file, its form is unknown, it holds no question, or a row (which is named) is
+            malformed or of another form than the first.
     """
-    file = pathlib.Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"no question file {path}: pass --dataset=FILE.jsonl")
-    name = stem(path)
-    located = []
-    texts: dict[str, str] = {}
-    for number, line in _lines(file):
-        where = f"{path}:{number}"
-        question = _parse(line, where, default_id=f"{name}:{number}")
-        if texts.setdefault(question.id, question.text) != question.text:
-            raise ConfigError(f"{where}: id {question.id!r} belongs to another question before: make ids unique")
-        located.append((where, question))
-    return distinct(located, path)
+    given = pathlib.Path(path).expanduser()
+    file = _file(given, path)
+    reports = Reports(path)
+    questions = list(_questions(file, path, _mapping(columns), reports))
+    folder = beir.folder_of(given)
+    if folder is not None:
+        questions = beir.with_gold(questions, folder, split, reports)
+    return distinct(questions, path, reports)
 
 
-def stem(path: str) -> str:
-    """`FILE` of `some/folder/FILE.jsonl.gz`."""
-    return pathlib.Path(path).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+def content_hash(questions: Iterable[Question]) -> str:
+    """SHA-256 of what is asked and what is right, whatever file it came from; ids do not count."""
+    values = [dataclasses.astuple(dataclasses.replace(question, id="")) for question in questions]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def distinct(located: Iterable[tuple[str, Question]], name: str) -> list[Question]:
+class Reports:
+    """What was peculiar about a set: a count and the first place of each kind, printed in one line a kind."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._places: dict[str, list[str]] = {}
+
+    def __call__(self, kind: str, where: str) -> None:
+        """Counts one more."""
+        self._places.setdefault(kind, []).append(where)
+
+    def say(self) -> None:
+        """Prints them."""
+        for kind, found in self._places.items():
+            print(f"{self._name}: {kind}: {len(found)} (first: {found[0]})", flush=True)
+
+
+def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Reports | None = None) -> list[Question]:
     """Drops empty questions, joins equal ones (the first stays and gains the answers of the others), reports.
 
     Args:
         located: (place, question) pairs; the place is for the report.
         name: of the set, for the report.
+        reports: what was found before, to be printed too.
 
     Raises:
         ConfigError: no question is left, or equal questions have answers of both kinds.
     """
-    kept: dict[str, Question] = {}
-    places: dict[str, str] = {}
-    reports: dict[str, list[str]] = {}
+    reports = reports or Reports(name)
+    same: dict[str, list[tuple[str, Question]]] = {}
     for where, question in located:
         if not question.text:
-            reports.setdefault("empty questions (dropped)", []).append(where)
+            reports("empty questions (dropped)", where)
             continue
-        if question.is_regex and not all(_compiles(answer) for answer in question.answers):
-            reports.setdefault("invalid regular expressions (match nothing)", []).append(where)
-        if question.text in kept:
-            reports.setdefault("repeated questions (joined with their first)", []).append(where)
-            question = _joined(kept[question.text], question, where)
-        places.setdefault(question.text, where)
-        kept[question.text] = question
-    without = [places[question.text] for question in kept.values() if not question.answers]
-    if without:
-        reports["questions without an answer (count as wrong)"] = without
-    for kind, found in reports.items():
-        print(f"{name}: {kind}: {len(found)} (first: {found[0]})", flush=True)
+        if question.is_regex and not all(map(_compiles, question.answers)):
+            reports("invalid regular expressions (match nothing)", where)
+        if not question.is_regex and any(map(_LIKE_REGEX.search, question.answers)):
+            reports(
+                "answers that look like regular expressions (taken as texts: --columns=answer_regex=… takes them so)",
+                where,
+            )
+        if question.text in same:
+            reports("repeated questions (joined with their first)", where)
+        same.setdefault(question.text, []).append((where, question))
+    kept = [_joined(group) for group in same.values()]
+    for question in kept:
+        if not question.answers and not question.gold_passages and not question.gold_texts:
+            reports("questions without an answer (count as wrong)", same[question.text][0][0])
+    reports.say()
     if not kept:
         raise ConfigError(f"{name}: has no question: pass --dataset=FILE.jsonl with one a line")
-    return list(kept.values())
+    return kept
 
 
 def strings(values: Iterable[str]) -> tuple[str, ...]:
@@ -92,71 +117,122 @@ def patterns(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value.strip()))
 
 
-def _lines(file: pathlib.Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line) of the lines that are not blank."""
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}): make it again or pass another --dataset") from error
+def _file(given: pathlib.Path, path: str) -> pathlib.Path:
+    """The one file of questions that a path stands for."""
+    if given.is_file():
+        return given
+    if not given.is_dir():
+        raise ConfigError(f"no question file {path}: pass --dataset=FILE.jsonl")
+    if (given / beir.QUERIES).is_file():
+        return given / beir.QUERIES
+    found = question_files.candidates(given)
+    if len(found) != 1:
+        names = ", ".join(str(file) for file in found[:8]) + (", …" if len(found) > 8 else "")
+        raise ConfigError(f"{path}: {f'could be any of {names}: pass one' if found else 'has no file of questions'}")
+    return found[0]
 
 
-def _parse(line: bytes, where: str, default_id: str) -> Question:
-    try:
-        record = json.loads(line)
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ConfigError(f"{where}: is not JSON ({error}): mend or drop the line") from error
-    if not isinstance(record, dict) or not isinstance(record.get("question"), str):
-        raise ConfigError(f'{where}: no JSON object with a "question" text: mend or drop the line')
-    if "answer" in record or all(field in record for field in ANSWER_FIELDS):
+def _questions(
+    file: pathlib.Path, path: str, columns: dict[str, str], reports: Reports
+) -> Iterator[tuple[str, Question]]:
+    """(place, question) of a file's rows, all of the form of the first."""
+    rows, name = question_files.read(file), question_files.stem(str(file))
+    form: QuestionFormat | None = None
+    texts: dict[str, str] = {}
+    for where, number, row in rows.rows:
+        row = _renamed(row, columns, where) if columns else row
+        if form is None:
+            form = _form(row, where)
+            print(f"{path}: taken for {form.name} ({rows.kind})", flush=True)
+        if not form.fits(row):
+            raise ConfigError(
+                f"{where}: is not of the form of the first row, {form.name} ({_keys(row)}): mend or drop it"
+            )
+        try:
+            for nth, question in enumerate(form.parse(row, lambda kind, where=where: reports(kind, where))):
+                question = _cleaned(question, f"{name}:{number}" + (f".{nth}" if nth else ""))
+                if texts.setdefault(question.id, question.text) != question.text:
+                    raise Malformed(f"id {question.id!r} belongs to another question before: make ids unique")
+                yield where, question
+        except Malformed as error:
+            raise ConfigError(f"{where}: {error}: mend or drop it") from error
+
+
+def _form(row: Any, where: str) -> QuestionFormat:
+    form = recognise(row)
+    if form is None:
+        known = "; ".join(dict.fromkeys(known.name for known in FORMATS))
         raise ConfigError(
-            f"{where}: name the field of the answers `answers` (strings) or `answer_regex` (regular expressions), "
-            "one of them"
+            f"{where}: has {_keys(row)}, which is no known form of questions ({known}): "
+            "name its fields by --columns=question=…,answers=… (or answer_regex=…)"
         )
-    is_regex = "answer_regex" in record
-    answers = record.get("answer_regex" if is_regex else "answers") or []
-    answers = [answers] if isinstance(answers, str) else answers
-    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise ConfigError(f"{where}: the answers are no list of strings: mend or drop the line")
-    for text in (record["question"], *answers):
+    return form
+
+
+def _keys(row: Any) -> str:
+    """What a row has, for people."""
+    if not isinstance(row, dict):
+        return f"no JSON object but {str(row)[:40]!r}"
+    return f"the keys {', '.join(map(str, list(row)[:12]))}"[:200]
+
+
+def _mapping(columns: str) -> dict[str, str]:
+    """Our field -> their column."""
+    pairs = [pair.partition("=") for pair in columns.split(",") if pair.strip()]
+    wrong = [field for field, _, column in pairs if field.strip() not in OWN or not column.strip()]
+    if wrong:
+        raise ConfigError(f"--columns={columns}: {wrong[0]!r} is none of {', '.join(OWN)} with its =COLUMN")
+    found = {field.strip(): column.strip() for field, _, column in pairs}
+    if found and ("question" not in found or {"answers", "answer_regex"} <= set(found)):
+        raise ConfigError(f"--columns={columns}: name `question`, and one of `answers` and `answer_regex`")
+    return found
+
+
+def _renamed(row: Any, columns: dict[str, str], where: str) -> dict:
+    missing = [name for name in columns.values() if not isinstance(row, dict) or name not in row]
+    if missing:
+        raise ConfigError(f"{where}: has no {missing[0]!r} of --columns, but {_keys(row)}")
+    return {field: row[name] for field, name in columns.items()}
+
+
+def _cleaned(question: Question, default_id: str) -> Question:
+    """Without outer blanks and empty answers, and with an id. Raises Malformed."""
+    for text in (question.id, question.text, *question.answers, *question.gold_passages, *question.gold_texts):
         if re.search("[\ud800-\udfff]", text):
-            raise ConfigError(f"{where}: holds half of a surrogate pair: write the whole character")
-    return Question(
-        id=_text(record, "id", where) or default_id,
-        text=record["question"].strip(),
-        answers=patterns(answers) if is_regex else strings(answers),
-        is_regex=is_regex,
-        gold_passage=_text(record, "gold_passage", where),
+            raise Malformed("holds half of a surrogate pair: write the whole character")
+    return dataclasses.replace(
+        question,
+        id=question.id or default_id,
+        text=question.text.strip(),
+        answers=(patterns if question.is_regex else strings)(question.answers),
     )
-
-
-def _text(record: dict[str, Any], field: str, where: str) -> str | None:
-    """A field's text; numbers are taken as `sources` takes them."""
-    value = record.get(field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{where}: field {field!r} is not a string: put it in quotes")
-    return value or None
 
 
 def _compiles(pattern: str) -> bool:
     try:
-        regex.compile(pattern, regex.UNICODE)
-    except (regex.error, ValueError, RecursionError):
+        compiled(pattern)
+    except MALFORMED:
         return False
     return True
 
 
-def _joined(first: Question, other: Question, where: str) -> Question:
-    if first.answers and other.answers and first.is_regex != other.is_regex:
-        raise ConfigError(f"{where}: the same question has answers of the other kind before: use one kind for both")
-    return Question(
-        id=first.id,
-        text=first.text,
-        answers=tuple(dict.fromkeys(first.answers + other.answers)),
-        is_regex=first.is_regex if first.answers else other.is_regex,
-        gold_passage=first.gold_passage or other.gold_passage,
+def _joined(group: list[tuple[str, Question]]) -> Question:
+    """The first of equal questions, with the answers and passages of all."""
+    first = group[0][1]
+    if len(group) == 1:
+        return first
+    kinds = [(where, question.is_regex) for where, question in group if question.answers]
+    for where, is_regex in kinds:
+        if is_regex != kinds[0][1]:
+            raise ConfigError(f"{where}: the same question has answers of the other kind before: use one kind for both")
+    return dataclasses.replace(
+        first,
+        answers=_distinct(question.answers for _, question in group),
+        is_regex=kinds[0][1] if kinds else first.is_regex,
+        gold_passages=_distinct(question.gold_passages for _, question in group),
+        gold_texts=_distinct(question.gold_texts for _, question in group),
     )
+
+
+def _distinct(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(parts)))

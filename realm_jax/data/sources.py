@@ -7,7 +7,6 @@ format of `formats`. How records become blocks is the business of `corpus`.
 import hashlib
 import json
 import pathlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

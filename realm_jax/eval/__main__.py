@@ -4,6 +4,7 @@ python -m realm_jax.eval --dataset=wq                                    (the ne
 python -m realm_jax.eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
 python -m realm_jax.eval --dataset=QUESTIONS.jsonl --only=recall         (retrieval of every state of the run)
 python -m realm_jax.eval --only=recall                                   (held-out sentences, no questions)
+python -m realm_jax.eval --dataset=wq --run_file=FILE.trec               (what was found, for trec_eval)
 python -m realm_jax.eval --dataset=wq --predictions=FILE.jsonl           (lines of {question, prediction})
 """
 
@@ -18,6 +19,8 @@ from realm_jax.config import ConfigError
 from realm_jax.workdir import Workdir, write_json, write_text
 
 if TYPE_CHECKING:
+    from etils import epath
+
     from realm_jax.types import Question
 
 
@@ -26,8 +29,10 @@ class _Flags:
     workdir: str = ""
     """Folder of the run (default: the newest under runs/)."""
     dataset: str = ""
-    """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of JSON lines
-    {question, answers | answer_regex, gold_passage}; default: what the run was fine-tuned on last, else cloze."""
+    """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of questions, of
+    any form in docs/formats.md; default: what the run was fine-tuned on last, else cloze."""
+    columns: str = ""
+    """Where a file names its fields otherwise: question=COLUMN,answers=COLUMN, or answer_regex=, id=, gold_passage=."""
     split: Literal["train", "dev", "test"] = "test"
     """Part of a named dataset; a file counts as a whole under `test`."""
     data_dir: str = ""
@@ -44,11 +49,22 @@ class _Flags:
     """First questions that are asked; 0 means all."""
     predictions: str = ""
     """Answers of another system to be scored: JSON lines {question, prediction}."""
+    run_file: str = ""
+    """Write here what was found for each question, as a TREC run."""
+    ctxs_file: str = ""
+    """Write here the same with texts, as DPR's JSON of {question, answers, ctxs}, which FiD and Atlas read."""
+    kilt_file: str = ""
+    """Write here KILT's JSON lines of {id, input, output}: the records found, and the answer if there is one."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Score a run on questions.", args=argv)
+    files = [file for file in _files(flags).values() if file]
+    if files and (flags.predictions or (flags.only == "recall" and not flags.dataset)):
+        raise ConfigError(f"{files[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
+    if len(set(files)) < len(files):
+        raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
     if flags.predictions:
         _score_file(flags)
         return
@@ -59,6 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     hosts.on_first(lambda: _score(flags))
 
 
+def _files(flags: _Flags) -> dict[str, str]:
+    """Where rankings are written, by form; empty where they are not."""
+    return {"trec": flags.run_file, "dpr": flags.ctxs_file, "kilt": flags.kilt_file}
+
+
 def _score(flags: _Flags) -> None:
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
@@ -66,24 +87,24 @@ def _score(flags: _Flags) -> None:
 
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
-        _write_recall(workdir, "heldout", "held-out sentences", retrieval.heldout_recall(workdir))
+        table = retrieval.heldout_recall(workdir)
+        _write_recall(workdir.path / "eval" / "heldout", {"dataset": "held-out sentences"}, table)
         return
     from realm_jax.data import datasets
     from realm_jax.training.finetuning import finetunings, how_to_finetune
 
     known = finetunings(workdir)
-    dataset = flags.dataset or _dataset_of(workdir, known)
-    questions = _questions(flags, dataset, workdir)
-    folder = datasets.folder_name(dataset)
-    chosen = flags.finetuning or next((name for name in (folder, *known[-1:]) if name in known), "")
+    asked = _asked(flags, flags.dataset or _dataset_of(workdir, known), workdir)
+    own = datasets.folder_name(asked.dataset)
+    chosen = flags.finetuning or next((name for name in (own, *known[-1:]) if name in known), "")
     if flags.only == "recall" or not chosen:
-        _write_recall(workdir, folder, dataset, retrieval.question_recall(workdir, questions))
+        _retrieve(flags, workdir, asked)
     if flags.only != "recall" and not chosen:
-        print(f"not fine-tuned yet: {how_to_finetune(workdir, dataset)}", flush=True)
+        print(f"not fine-tuned yet: {how_to_finetune(workdir, asked.dataset)}", flush=True)
     elif chosen and flags.only != "recall":
-        if chosen != folder:
+        if chosen != asked.dataset:
             print(f"fine-tuning: {chosen} (--finetuning chooses another)", flush=True)
-        _answer(flags, workdir, chosen, dataset, questions)
+        _answer(flags, workdir, chosen, asked)
 
 
 def _baselines(flags: _Flags) -> list[str]:
@@ -97,13 +118,30 @@ def _baselines(flags: _Flags) -> list[str]:
     return chosen
 
 
-def _questions(flags: _Flags, dataset: str, workdir: Workdir, split: str = "") -> "list[Question]":
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    dataset: str
+    whole: "list[Question]"
+    """All questions of the set, by whose content its reports are known."""
+    questions: "list[Question]"
+    """Those that are asked."""
+
+
+def _asked(flags: _Flags, dataset: str, workdir: Workdir | None) -> _Asked:
+    """The questions of the flags; only `cloze` needs a run."""
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
+    from realm_jax.scores.answers import without_normal_form
 
-    run, config = open_prepared(workdir), workdir.config
-    questions = datasets.load(dataset, split or flags.split, data_dir=flags.data_dir, run=run, config=config)
-    return questions[: flags.questions or None] if not split else questions
+    of_run = {"run": open_prepared(workdir), "config": workdir.config} if workdir else {}
+    whole = datasets.load(dataset, flags.split, data_dir=flags.data_dir, columns=flags.columns, **of_run)
+    questions = whole[: flags.questions or None]
+    if odd := without_normal_form(questions):
+        print(
+            f"{dataset}: {odd} questions have an answer of articles and punctuation alone: any such is right",
+            flush=True,
+        )
+    return _Asked(dataset, whole, questions)
 
 
 def _dataset_of(workdir: Workdir, known: list[str]) -> str:
@@ -117,18 +155,19 @@ def _dataset_of(workdir: Workdir, known: list[str]) -> str:
     return dataset
 
 
-def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions: "list[Question]") -> None:
+def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.eval import openqa, qa_report
+    from realm_jax.eval import openqa, qa_report, ranking_files
     from realm_jax.eval.predictions import write_predictions
+    from realm_jax.eval.report_folder import report_folder
     from realm_jax.training.finetuning import Finetuning
 
-    baselines, started = _baselines(flags), time.monotonic()
+    baselines, started, dataset, questions = _baselines(flags), time.monotonic(), asked.dataset, asked.questions
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
-    train = _questions(flags, finetuning.dataset, workdir, "train") if "frequent" in baselines else []
+    train = finetuning.train_questions(data, flags.data_dir) if "frequent" in baselines else []
     num_blocks = flags.blocks or finetuning.config.finetune.inference_blocks
-    systems, ranks = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    systems, ranks, ranking = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
     facts = {
         "dataset": dataset,
         "split": flags.split if dataset in datasets.NAMES else "",
@@ -140,41 +179,49 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, dataset: str, questions:
         "finetuning": name,
         "seconds": round(time.monotonic() - started, 1),
     }
-    own = datasets.folder_name(dataset)
-    folder = workdir.path / "eval" / (own if name == own else f"{own}.{name}")
+    folder = report_folder(workdir.path / "eval", dataset, flags.split, asked.whole, name)
     results = qa_report.results(systems, {name: openqa.recall_table(of) for name, of in ranks.items()}, facts)
     write_predictions(folder / "predictions.jsonl", systems[openqa.FINE_TUNED], data.knowledge)
     write_json(folder / "results.json", results)
     write_json(folder / "answer_ranks.json", ranks)
     write_text(folder / "report.md", qa_report.markdown(results))
     write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
+    ranking_files.write(ranking, data, _files(flags), systems[openqa.FINE_TUNED])
     print(qa_report.markdown(results))
     print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl")
     more = f"realm_jax.eval --workdir={workdir.path} --dataset={dataset} --baseline=all"
     print(f"next: python -m {f'realm_jax.serve --workdir={workdir.path}' if baselines else more}", flush=True)
 
 
-def _write_recall(workdir: Workdir, name: str, dataset: str, table: dict) -> None:
+def _retrieve(flags: _Flags, workdir: Workdir, asked: _Asked) -> None:
+    from realm_jax.data.prepare import open_prepared
+    from realm_jax.eval import ranking_files, retrieval
+    from realm_jax.eval.report_folder import report_folder
+
+    found = retrieval.question_recall(workdir, asked.questions)
+    print(found.over, flush=True)
+    ranking_files.write(found.ranking, open_prepared(workdir), _files(flags))
+    folder = report_folder(workdir.path / "eval", asked.dataset, flags.split, asked.whole)
+    _write_recall(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
+
+
+def _write_recall(folder: "epath.Path", facts: dict, table: dict) -> None:
     from realm_jax.eval import retrieval
 
-    file = workdir.path / "eval" / name / "recall.json"
-    write_json(file, {"dataset": dataset, "recall": retrieval.as_json(table)})
+    write_json(folder / "recall.json", {**facts, "recall": retrieval.as_json(table)})
     print(retrieval.show(table))
-    print(f"written: {file}", flush=True)
+    print(f"written: {folder / 'recall.json'}", flush=True)
 
 
 def _score_file(flags: _Flags) -> None:
     """Another system's answers; needs a run only for the questions of `cloze`."""
-    from realm_jax.data import datasets
     from realm_jax.eval import qa_report
     from realm_jax.eval.predictions import score_file
 
     if not flags.dataset:
         raise ConfigError("--predictions needs --dataset: whose questions do they answer?")
-    if flags.dataset == "cloze":
-        questions = _questions(flags, flags.dataset, cli.existing(flags.workdir))
-    else:
-        questions = datasets.load(flags.dataset, flags.split, data_dir=flags.data_dir)[: flags.questions or None]
+    workdir = cli.existing(flags.workdir) if flags.dataset == "cloze" else None
+    questions = _asked(flags, flags.dataset, workdir).questions
     facts = {
         "dataset": flags.dataset,
         "split": flags.split,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax import parallel
-from realm_jax.config import Config
+from realm_jax.config import Config, ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
 from realm_jax.data.prepare import RunData
@@ -44,10 +44,18 @@ class HeldoutSet:
 
 
 def heldout_set(config: Config, data: RunData) -> HeldoutSet:
-    """The held-out examples of a run. Raises ConfigError if no held-out sentence can be masked."""
+    """The held-out examples of a run; a span with an unknown wordpiece is none, since any [UNK] would be its answer.
+
+    Raises:
+        ConfigError: no held-out sentence can be masked.
+    """
     policy = dataclasses.replace(config.pretrain, masking="salient", sampling="span", answer_elsewhere=False)
     sentences = MaskedSentences(data.text, data.special, policy, config.corpus.heldout_fraction, heldout=True)
     numbers = sentences.one_per_sentence(config.pretrain.recall_examples, config.seed)
+    unknown = data.tokenizer.token_to_id("[UNK]")
+    numbers = [number for number in numbers if unknown not in sentences.answer(number)]
+    if not numbers:
+        raise ConfigError(f"{data.text.folder}: no held-out span has known wordpieces alone: use another vocabulary")
     rng = np.random.default_rng(config.seed)
     shape = (len(numbers), config.pretrain.num_candidates - 1)
     return HeldoutSet(

@@ -14,6 +14,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.eval import closed_book
 from realm_jax.eval.baselines import bm25
+from realm_jax.eval.ranking import Ranking
 from realm_jax.index.exact_index import exact_index
 from realm_jax.openqa.predict import Answerer
 from realm_jax.scores import recall
@@ -44,7 +45,7 @@ def evaluate(
     baselines: Sequence[str],
     num_blocks: int,
     train_questions: Sequence[Question] = (),
-) -> tuple[dict[str, list[Prediction]], dict[str, list[int]]]:
+) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking]:
     """Predictions of the fine-tuned model, then of each baseline, by the names of the report.
 
     Args:
@@ -52,12 +53,14 @@ def evaluate(
 
     Returns:
         predictions; and of every retriever that they used, and of the one before fine-tuning (zero-shot), the rank of
-        each question's first block with an answer, -1 where none has.
+        each question's first block with an answer, -1 where none has; and what the fine-tuned retriever found.
     """
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
     answerer = Answerer(finetuning.config, data, params, finetuning.exact_index(data, params, store))
-    systems = {FINE_TUNED: answerer.answer(questions, num_blocks=num_blocks, depth=DEPTH, name=FINE_TUNED)}
+    ranking = rank(answerer, questions, max(DEPTH, num_blocks))
+    chosen = {"num_blocks": num_blocks, "candidates": ranking.blocks, "name": FINE_TUNED}
+    systems = {FINE_TUNED: answerer.answer(questions, **chosen)}
     for baseline in baselines:
         name = BASELINES[baseline]
         if baseline == "frequent":
@@ -84,7 +87,15 @@ def evaluate(
     before = Answerer(finetuning.config, data, first, finetuning.exact_index(data, first, store))
     ranks = before.answer_ranks(questions, before.retrieve(before.encode(questions)[1], DEPTH))
     found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
-    return systems, {**found, ZERO_SHOT: ranks.tolist()}
+    return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking
+
+
+def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranking:
+    """What the fine-tuned retriever finds."""
+    query_emb = answerer.encode(questions)[1]
+    blocks = answerer.retrieve(query_emb, depth)
+    scores = np.where(blocks >= 0, answerer.retrieval_scores(query_emb, blocks), -np.inf)
+    return Ranking(FINE_TUNED, questions, blocks, scores)
 
 
 def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:

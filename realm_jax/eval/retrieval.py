@@ -1,11 +1,12 @@
 """Zero-shot retrieval of every state of a run, and of BM25, in one table.
 
-Questions that name their passage count distinct passages, each as its best block, whatever the length of blocks; for
+Questions that name gold passages count distinct passages, each as its best block, whatever the length of blocks; for
 others a block with an answer is right. Without questions, held-out sentences are the queries and their own block is
 right: plain, and hard, with a salient span masked and the title's words taken out.
 """
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval.baselines import bm25
+from realm_jax.eval.gold import gold_records
+from realm_jax.eval.ranking import Ranking
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact_index import exact_index
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
@@ -36,26 +39,40 @@ def embedder_states(workdir: Workdir) -> dict[str, dict]:
     return states
 
 
-def question_recall(workdir: Workdir, questions: list[Question]) -> dict[str, dict[str, recall.Mean]]:
+@dataclass(frozen=True)
+class QuestionRecall:
+    """What retrieval finds for a set of questions."""
+
+    table: dict[str, dict[str, recall.Mean]]
+    """recall@k of each state and of BM25."""
+    over: str
+    """What was wanted, and of which questions."""
+    ranking: Ranking
+    """Of all questions, by the last state."""
+
+
+def question_recall(workdir: Workdir, questions: list[Question]) -> QuestionRecall:
     """recall@k of each state and of BM25.
 
-    Where questions name a `gold_passage` of this corpus, only they count and that passage is wanted; else a block with
-    an answer is.
+    Where questions name a gold passage of this corpus, only they count and one of their passages is wanted; else a
+    block with an answer is.
 
     Raises:
         ConfigError: there is neither a gold passage of this corpus nor an answer.
     """
     data = open_prepared(workdir)
-    judge = _judge(data, questions)
-    tokens = question_tokens(judge.questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
+    judge = judge_of(data, questions)
+    tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     table = {}
     for name, params in embedder_states(workdir).items():
         search, _ = exact_index(workdir.config, data.knowledge, params, name)
         query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
-        parts = [search.search(part, judge.depth)[0] for part in np.array_split(query_emb, _parts(query_emb))]
-        table[name] = judge(np.concatenate(parts))
-    table["BM25"] = judge(bm25(data.knowledge, [q.text for q in judge.questions], judge.depth))
-    return table
+        parts = [search.search(part, judge.depth) for part in np.array_split(query_emb, _parts(query_emb))]
+        found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        table[name] = judge(found[judge.rows])
+        ranking = Ranking(name, questions, found, scores)
+    table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
+    return QuestionRecall(table, judge.over, ranking)
 
 
 def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
@@ -85,25 +102,33 @@ def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:
     return {name: {key: dataclasses.asdict(value) for key, value in row.items()} for name, row in table.items()}
 
 
-def _judge(data: RunData, questions: list[Question]) -> "_PassageRecall | _AnswerRecall":
-    records = {source_id: i for i, source_id in enumerate(data.knowledge.record_ids())}
-    with_passage = [q for q in questions if q.gold_passage in records]
-    if with_passage:
-        return _PassageRecall(data.knowledge, with_passage, np.array([records[q.gold_passage] for q in with_passage]))
-    with_answers = [q for q in questions if q.answers]
+def judge_of(data: RunData, questions: list[Question]) -> "_PassageRecall | _AnswerRecall":
+    """What judges blocks found for these questions: gold passages where the corpus has one, else answers.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    gold = gold_records(data.knowledge, questions)
+    if any(gold.records):
+        return _PassageRecall(data.knowledge, gold.records, f"{gold}")
+    with_answers = [row for row, question in enumerate(questions) if question.answers]
     if not with_answers:
         raise ConfigError(
             "no question has an answer, nor a gold_passage of the corpus "
             f"{data.knowledge.manifest['description']['source']}: evaluate a run on the corpus of the questions"
         )
-    return _AnswerRecall(data, with_answers)
+    return _AnswerRecall(data, questions, with_answers, f"; {gold}" if gold.named else "")
 
 
 class _PassageRecall:
-    """Whether the wanted record is among the first k distinct ones; a record counts as its best block."""
+    """Whether a wanted record is among the first k distinct ones; a record counts as its best block."""
 
-    def __init__(self, corpus: Corpus, questions: list[Question], wanted: np.ndarray):
-        self.questions, self._wanted, self._of_block = questions, wanted, corpus.record_of_block
+    def __init__(self, corpus: Corpus, records: list[list[int]], gold: str):
+        self.rows = [row for row, wanted in enumerate(records) if wanted]
+        self.over = f"recall of gold passages, over {len(self.rows):,} of {len(records):,} questions; {gold}"
+        width = max(map(len, records))
+        self._wanted = np.array([records[row] + [-2] * (width - len(records[row])) for row in self.rows])
+        self._of_block = corpus.record_of_block
         blocks_of_record = np.bincount(self._of_block)
         self._ks = tuple(k for k in KS if k <= len(blocks_of_record))
         self.depth = min(max(KS) * int(blocks_of_record.max()), corpus.num_blocks)
@@ -116,13 +141,15 @@ class _PassageRecall:
 class _AnswerRecall:
     """Whether one of the first k blocks has an answer."""
 
-    def __init__(self, data: RunData, questions: list[Question]):
-        self.questions, self._finder = questions, AnswerFinder(data.knowledge, data.tokenizer)
+    def __init__(self, data: RunData, questions: list[Question], rows: list[int], gold: str):
+        self.rows, self._questions = rows, [questions[row] for row in rows]
+        self.over = f"recall of answers, over {len(rows):,} of {len(questions):,} questions{gold}"
+        self._finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._ks = tuple(k for k in KS if k <= data.knowledge.num_blocks)
         self.depth = max(self._ks)
 
     def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
-        holds = self._finder.each_holds(self.questions, found, "wordpieces")
+        holds = self._finder.each_holds(self._questions, found, "wordpieces")
         return {f"recall@{k}": recall.mean(holds[:, :k].any(-1)) for k in self._ks}
 
 

@@ -2,11 +2,13 @@
 
 Two rules say that a block has an answer. `substring`: its text has the answer byte by byte, upper and lower case being
 different (the released fine-tuning). `wordpieces`: its wordpieces have the answer's in a row, so that "art" is not in
-"party" and case does not matter (the released reader's spans). Under both, the answers of a set of regular expressions
-are whatever they match anywhere in a text.
+"party" and case does not matter (the released reader's spans). A word that the vocabulary lacks is [UNK] like any other
+such word: where an answer has one, the text must have the same word. Under both, the answers of a set of regular
+expressions are whatever they match anywhere in a text.
 """
 
 import bisect
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -16,12 +18,14 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.scores.answers import MALFORMED, REGEX_FLAGS, REGEX_TIMEOUT_S
+from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.scores.answers import REGEX_TIMEOUT_S
 from realm_jax.types import Question
 
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
 NOT_UTF8 = b"\xff"  # between texts: in no answer
+REMEMBERED_BLOCKS = 1 << 16  # whose unknown words are kept, so that a block that is found often is split once
 LONGEST_MATCH = 200  # characters; what matches more, as `.*` does, is no span of a few wordpieces
 
 
@@ -30,7 +34,9 @@ class AnswerFinder:
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer):
         self._corpus, self._tokenizer = corpus, tokenizer
-        self._wordpieces: dict[str, np.ndarray] = {}
+        self._unknown_id = tokenizer.token_to_id("[UNK]")
+        self._wordpieces: dict[str, tuple[np.ndarray, dict[int, str]]] = {}
+        self._unknown_in_block = functools.lru_cache(REMEMBERED_BLOCKS)(self._read_unknown)
         self.bad_patterns: set[str] = set()
         """Regular expressions that are malformed, or took over a second on a text; they are not tried again."""
 
@@ -46,8 +52,8 @@ class AnswerFinder:
         else:
             tokens, starts = self._tokens(blocks[real])
             for answer in question.answers:
-                found = _positions(tokens, self._encode(answer))
-                result[real[np.searchsorted(starts, found, side="right") - 1]] = True
+                rows, _, _ = self._places(answer, blocks[real], tokens, starts)
+                result[real[rows]] = True
         return result
 
     def each_holds(
@@ -69,20 +75,60 @@ class AnswerFinder:
             texts = [bytes(piece).decode() for piece in _pieces(self._corpus, blocks[real], "text")]
             answers = self._matches(question, texts)
         tokens, starts = self._tokens(blocks[real])
-        found = {
-            (int(real[row]), position - int(starts[row]), position - int(starts[row]) + len(wanted) - 1)
-            for wanted in map(self._encode, answers)
-            if len(wanted) <= max_width
-            for position in _positions(tokens, wanted).tolist()
-            for row in [int(np.searchsorted(starts, position, side="right")) - 1]
-        }
+        found: set[tuple[int, int, int]] = set()
+        for answer in answers:
+            rows, firsts, width = self._places(answer, blocks[real], tokens, starts)
+            if width <= max_width:
+                places = zip(real[rows].tolist(), firsts.tolist(), strict=True)
+                found.update((row, first, first + width - 1) for row, first in places)
         return np.array(sorted(found), np.int64).reshape(-1, 3)
 
-    def _encode(self, answer: str) -> np.ndarray:
+    def _places(
+        self, answer: str, blocks: np.ndarray, tokens: np.ndarray, starts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """(row of `blocks`, first wordpiece of its body) of every place of an answer, and how many wordpieces it has.
+
+        Args:
+            tokens, starts: of the blocks, as `_tokens` gives them.
+        """
+        wanted, unknown = self._encode(answer)
+        found = _positions(tokens, wanted)
+        rows = np.searchsorted(starts, found, side="right") - 1
+        firsts = found - starts[rows]
+        if unknown:
+            same = np.array([self._has(int(b), int(at), unknown) for b, at in zip(blocks[rows], firsts, strict=True)])
+            rows, firsts = rows[same.astype(bool)], firsts[same.astype(bool)]
+        return rows, firsts, len(wanted)
+
+    def _encode(self, answer: str) -> tuple[np.ndarray, dict[int, str]]:
+        """An answer's wordpieces, and its unknown words by their place among them."""
         if answer not in self._wordpieces:
             ids = self._tokenizer.encode(answer, add_special_tokens=False).ids
-            self._wordpieces[answer] = np.array(ids, np.uint16)
+            self._wordpieces[answer] = np.array(ids, np.uint16), self._unknown(answer)
         return self._wordpieces[answer]
+
+    def _has(self, block: int, first: int, unknown: dict[int, str]) -> bool:
+        """Whether a block has these unknown words from its wordpiece `first` on."""
+        own = self._unknown_in_block(block)
+        return all(own.get(first + at) == word for at, word in unknown.items())
+
+    def _read_unknown(self, block: int) -> dict[int, str]:
+        """Unknown words of a block by their wordpiece; sentences were tokenised one by one when it was stored."""
+        text = self._corpus.block(block).text.encode()
+        found = {}
+        for sentence in self._corpus.sentences(block):
+            part = text[int(sentence["byte_start"]) : int(sentence["byte_limit"])].decode()
+            found.update({int(sentence["token_start"]) + at: word for at, word in self._unknown(part).items()})
+        return found
+
+    def _unknown(self, text: str) -> dict[int, str]:
+        """Wordpiece -> what is written there, as the vocabulary normalises it, for every [UNK] of a text."""
+        encoding, normalizer = self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.normalizer
+        return {
+            at: normalizer.normalize_str(text[start:limit]).strip()
+            for at, (piece, (start, limit)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True))
+            if piece == self._unknown_id
+        }
 
     def _tokens(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bodies' wordpieces one after the other, and where each begins."""
@@ -130,7 +176,7 @@ class _Guard:
         if self._pattern in self._bad:
             return self._never
         try:
-            return regex.compile(self._pattern, REGEX_FLAGS)
+            return compiled(self._pattern)
         except MALFORMED:
             self._bad.add(self._pattern)
             return self._never

@@ -60,6 +60,13 @@ class Answerer:
         ]
         return np.concatenate(parts)
 
+    def retrieval_scores(
+        self, query_emb: Float[np.ndarray, "questions dim"], blocks: Int[np.ndarray, "questions k"]
+    ) -> Float[np.ndarray, "questions k"]:
+        """Inner products of questions with their blocks; those of block -1 mean nothing."""
+        embeddings = np.asarray(self._index.embeddings[np.maximum(blocks, 0)], np.float32)
+        return np.einsum("qd,qkd->qk", query_emb, embeddings)
+
     def answer_ranks(
         self, questions: Sequence[Question], candidates: Int[np.ndarray, "questions depth"]
     ) -> Int[np.ndarray, " questions"]:
@@ -87,8 +94,7 @@ class Answerer:
         if candidates is None:
             candidates = self.retrieve(query_emb, max(depth, num_blocks))
         read = candidates[:, :num_blocks]
-        embeddings = np.asarray(self._index.embeddings[np.maximum(read, 0)], np.float32)
-        retrieval = np.einsum("qd,qkd->qk", query_emb, embeddings)
+        retrieval = self.retrieval_scores(query_emb, read)
         best = self.read(tokens, read, retrieval, name)
         ranks = self.answer_ranks(questions, candidates)
         predictions = [

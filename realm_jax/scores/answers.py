@@ -8,14 +8,10 @@ import string
 import unicodedata
 from collections.abc import Sequence
 
-import regex
-
+from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.types import Question
 
-REGEX_FLAGS = regex.IGNORECASE | regex.UNICODE | regex.MULTILINE
 REGEX_TIMEOUT_S = 1.0
-MALFORMED = (regex.error, ValueError, RecursionError)
-"""What compiling a malformed expression may raise: flags that exclude each other, a thousand parentheses."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -54,6 +50,12 @@ def normalize(answer: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+def without_normal_form(questions: Sequence[Question]) -> int:
+    """How many questions have an answer that is articles and punctuation alone: any other such prediction equals it."""
+    texts = [question.answers for question in questions if not question.is_regex]
+    return sum(any(not normalize(answer) for answer in answers) for answers in texts)
+
+
 def exact_match(prediction: str, answers: Sequence[str]) -> bool:
     """Whether the prediction equals an answer, both normalised."""
     wanted = normalize(prediction)
@@ -69,8 +71,7 @@ def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
     bad = None
     for pattern in patterns:
         try:
-            compiled = regex.compile(pattern, REGEX_FLAGS)
-            if compiled.match(prediction, timeout=REGEX_TIMEOUT_S):
+            if compiled(pattern).match(prediction, timeout=REGEX_TIMEOUT_S):
                 return True
         except (*MALFORMED, TimeoutError) as error:
             bad = bad or f"{pattern!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"

@@ -39,9 +39,9 @@ def mean(values: np.ndarray) -> Mean:
     return Mean(float(values.mean()), float(Z_95 * spread / np.sqrt(len(values))), len(values))
 
 
-def hits(found: Int[np.ndarray, "batch k"], wanted: Int[np.ndarray, " batch"], k: int) -> Bool[np.ndarray, " batch"]:
-    """Whether the wanted id is among the first k found."""
-    return (found[:, :k] == wanted[:, None]).any(axis=1)
+def hits(found: Int[np.ndarray, "batch k"], wanted: Int[np.ndarray, "batch ..."], k: int) -> Bool[np.ndarray, " batch"]:
+    """Whether the wanted id, or any of several, is among the first k found. Padding of the two must differ."""
+    return (found[:, :k][:, :, None] == wanted.reshape(len(wanted), 1, -1)).any(axis=(1, 2))
 
 
 def first_distinct(groups: Int[np.ndarray, "batch found"], k: int) -> Int[np.ndarray, "batch k"]:
@@ -57,9 +57,9 @@ def first_distinct(groups: Int[np.ndarray, "batch found"], k: int) -> Int[np.nda
 
 
 def recall_table(
-    found: Int[np.ndarray, "batch k"], wanted: Int[np.ndarray, " batch"], ks: tuple[int, ...]
+    found: Int[np.ndarray, "batch k"], wanted: Int[np.ndarray, "batch ..."], ks: tuple[int, ...]
 ) -> dict[str, Mean]:
-    """recall@k for several k. Raises ValueError if fewer were retrieved than a k asks for."""
+    """recall@k for several k; arguments as in `hits`. Raises ValueError if fewer were retrieved than a k asks for."""
     if max(ks) > found.shape[1]:
         raise ValueError(f"recall@{max(ks)} of {found.shape[1]} results")
     return {f"recall@{k}": mean(hits(found, wanted, k)) for k in ks}

@@ -26,8 +26,10 @@ class _Flags:
     workdir: str = ""
     """Folder of the run (default: the newest under runs/)."""
     dataset: str = "cloze"
-    """nq, wq, ct, trivia, squad_open, a file of JSON lines {question, answers | answer_regex}, or cloze: sentences of
-    the run's own corpus with a blank, which need no questions."""
+    """nq, wq, ct, trivia, squad_open, a file of questions (of any form in docs/formats.md), or cloze: sentences of the
+    run's own corpus with a blank, which need no questions."""
+    columns: str = ""
+    """Where files name their fields otherwise: question=COLUMN,answers=COLUMN (or answer_regex=, id=)."""
     dev: str = ""
     """Development questions beside a file; default: a tenth of it, by a hash."""
     data_dir: str = ""
@@ -102,33 +104,39 @@ def main(argv: list[str] | None = None) -> None:
     )
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
+    from realm_jax.data.questions import content_hash
     from realm_jax.training.finetuning import Finetuning
 
     name = flags.name or datasets.folder_name(flags.dataset)
     run, config = open_prepared(workdir), dataclasses.replace(workdir.config, finetune=flags.finetune)
-    questions = [
-        datasets.load(flags.dataset, split, data_dir=flags.data_dir, dev=flags.dev, run=run, config=config)
+    files = {"dev": flags.dev, "columns": flags.columns}
+    splits = {
+        split: datasets.load(flags.dataset, split, data_dir=flags.data_dir, run=run, config=config, **files)
         for split in ("train", "dev")
-    ]
-    if not questions[1]:
+    }
+    if not splits["dev"]:
         raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
-    finetuning = Finetuning.create(workdir, name, flags.dataset, flags.finetune, flags.dev)
-    train(finetuning, *questions)
+    content = {split: content_hash(found) for split, found in splits.items()}
+    files |= {"dev": datasets.from_anywhere(flags.dev), "content": content}
+    finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(flags.dataset), flags.finetune, **files)
+    train(finetuning, *splits.values())
     print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
 
 
 def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:
-    """What the other flags override: settings that this fine-tuning was begun with, else the run's under the preset."""
+    """What the other flags override: the settings that this fine-tuning was begun with, else the run's, under a preset.
+
+    So a preset that this fine-tuning was not begun with is a difference like any other, which `create` refuses.
+    """
     if workdir is None:  # --help
         return FinetuneConfig()
     from realm_jax.data import datasets
     from realm_jax.training.finetuning import Finetuning
 
     name = cli.early_flag(argv, "--name") or datasets.folder_name(cli.early_flag(argv, "--dataset") or "cloze")
-    if Finetuning.exists(workdir, name):
-        return Finetuning.open(workdir, name).config.finetune
+    begun = Finetuning.open(workdir, name).config if Finetuning.exists(workdir, name) else workdir.config
     preset = PRESETS.get(cli.early_flag(argv, "--preset"), {})
-    return dataclasses.replace(workdir.config.finetune, **preset)
+    return dataclasses.replace(begun.finetune, **preset)
 
 
 def command() -> None:

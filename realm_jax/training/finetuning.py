@@ -6,6 +6,7 @@ W/finetune/NAME/   config.json, checkpoints/, evaluations.json, best-<step>/, me
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,9 @@ from etils import epath
 
 from realm_jax import hosts
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
+from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
+from realm_jax.data.questions import content_hash
 from realm_jax.index.build_version import build_version
 from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
 from realm_jax.index.version_files import Version
@@ -22,16 +25,32 @@ from realm_jax.models import embedder, reader
 from realm_jax.training import phases, presets
 from realm_jax.training.best import BestParams
 from realm_jax.training.finetune_task import METRIC
+from realm_jax.types import Question
 from realm_jax.workdir import Workdir, read_json, write_json
 
 FOLDER = "finetune"
 
 
 class Finetuning:
-    """A fine-tuning of `workdir` under a name, with the run's config but its own `finetune` section."""
+    """A fine-tuning of `workdir` under a name, with the run's config but its own `finetune` section.
 
-    def __init__(self, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, dev: str = ""):
-        self.workdir, self.name, self.dataset, self.dev = workdir, name, dataset, dev
+    Args:
+        dataset, dev, columns: as `datasets.load` takes them.
+        content: `questions.content_hash` of its training and development questions, by split; empty if not known.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        name: str,
+        dataset: str,
+        settings: FinetuneConfig,
+        dev: str = "",
+        columns: str = "",
+        content: dict[str, str] | None = None,
+    ):
+        self.workdir, self.name, self.dataset, self.dev, self.columns = workdir, name, dataset, dev, columns
+        self.content = content or {}
         self.phase = f"{FOLDER}/{name}"
         self.folder: epath.Path = workdir.phase(self.phase)
         # The age limit of the run's config counts pre-training's versions; ours come every index_refresh_every steps.
@@ -57,35 +76,61 @@ class Finetuning:
         file = workdir.phase(f"{FOLDER}/{name}") / "config.json"
         values = read_json(file)
         try:
-            return cls(workdir, name, values["dataset"], FinetuneConfig(**values["finetune"]), values["dev"])
+            settings = FinetuneConfig(**values.pop("finetune"))
+            return cls(workdir, name, values.pop("dataset"), settings, **values)
         except TypeError as error:
             raise ConfigError(f"{file} was written by another version of realm_jax: {error}") from error
 
     @classmethod
-    def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, dev: str = "") -> "Finetuning":
-        """Begins one, or goes on with the same settings; fixes the number of epochs.
+    def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, **files: Any) -> "Finetuning":
+        """Begins one, or goes on with the same settings and questions; fixes the number of epochs.
+
+        Args:
+            files: `dev`, `columns` and `content` as above.
 
         Raises:
-            ConfigError: it was begun with other settings.
+            ConfigError: it was begun with other settings, or other questions whatever their file's name.
         """
         settings = presets.with_epochs(settings, dataset)
-        finetuning = cls(workdir, name, dataset, settings, dev)
+        finetuning = cls(workdir, name, dataset, settings, **files)
         dataclasses.replace(workdir.config, finetune=settings).check()
         if cls.exists(workdir, name):
-            begun = cls.open(workdir, name)
-            ours, theirs = (
-                {"dataset": f.dataset, "dev": f.dev, **dataclasses.asdict(f.config.finetune)}
-                for f in (finetuning, begun)
-            )
-            differ = [f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]]
+            differ = finetuning._differences(cls.open(workdir, name))
             if differ:
                 raise ConfigError(
                     f"{finetuning.folder} was begun with other settings ({'; '.join(differ)}): "
                     "pass --name=ANOTHER, or drop these flags"
                 )
-        values = {"dataset": dataset, "dev": dev, "finetune": dataclasses.asdict(settings)}
+        values = {"dataset": dataset, "dev": finetuning.dev, "columns": finetuning.columns}
+        values |= {"content": finetuning.content, "finetune": dataclasses.asdict(settings)}
         write_json(finetuning.folder / "config.json", values)
         return finetuning
+
+    def _differences(self, begun: "Finetuning") -> list[str]:
+        """What differs from what was begun. Questions are known by their content, or else by where they are."""
+        ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
+        if self.content and begun.content:
+            asked = {"train": "training questions", "dev": "development questions"}
+            changed = [f"other {what}" for split, what in asked.items() if self.content[split] != begun.content[split]]
+        else:
+            changed = []
+            ours, theirs = (
+                {"dataset": datasets.from_anywhere(f.dataset), "dev": datasets.from_anywhere(f.dev), **settings}
+                for f, settings in ((self, ours), (begun, theirs))
+            )
+        return [
+            f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]
+        ] + changed
+
+    def train_questions(self, data: RunData, data_dir: str) -> list[Question]:
+        """What it was trained on, read again. Raises ConfigError if that has changed."""
+        files = {"data_dir": data_dir, "dev": self.dev, "columns": self.columns}
+        found = datasets.load(self.dataset, "train", **files, run=data, config=self.config)
+        if self.content and content_hash(found) != self.content["train"]:
+            raise ConfigError(
+                f"{self.dataset}: is not what {self.folder} was trained on: restore it, or drop --baseline=frequent"
+            )
+        return found
 
     @property
     def is_done(self) -> bool:

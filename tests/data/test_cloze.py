@@ -36,7 +36,7 @@ def test_there_are_questions_of_each_split(splits):
 def test_the_answer_put_back_gives_a_sentence_of_the_article(splits, articles):
     for question in (q for found in splits.values() for q in found):
         (answer,) = question.answers
-        article = articles[question.gold_passage]
+        article = articles[question.gold_passages[0]]
         assert question.text.count("[MASK]") == 1 and not question.is_regex
         sentence = question.text.replace("[MASK]", answer)
         assert sentence in article["text"]
@@ -48,7 +48,7 @@ def test_the_answer_put_back_gives_a_sentence_of_the_article(splits, articles):
 def test_splits_share_no_article(run, tiny_run, splits):
     heldout = run.knowledge.heldout(tiny_run.config.corpus.heldout_fraction)
     held_articles = {run.knowledge.block(i).source_id for i, is_held in enumerate(heldout) if is_held}
-    of = {split: {question.gold_passage for question in found} for split, found in splits.items()}
+    of = {split: {question.gold_passages[0] for question in found} for split, found in splits.items()}
     assert not of["train"] & held_articles
     assert of["dev"] | of["test"] <= held_articles
     assert not of["dev"] & of["test"]
@@ -56,7 +56,7 @@ def test_splits_share_no_article(run, tiny_run, splits):
 
 def test_one_question_a_sentence(splits):
     sentences = [
-        (question.gold_passage, question.text.replace("[MASK]", question.answers[0]))
+        (question.gold_passages, question.text.replace("[MASK]", question.answers[0]))
         for found in splits.values()
         for question in found
     ]

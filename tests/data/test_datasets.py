@@ -160,7 +160,9 @@ def test_published_files(name, write, tmp_path, offline, capsys):
     assert len({q.id for split in found.values() for q in split}) == len(ASKED) + 1
     assert not offline
     if name == "squad_open":
-        assert test.gold_passage == "squad/Red Fox/0"  # the paragraph that no question asks for is not in the corpus
+        assert test.gold_passages == (
+            "squad/Red Fox/0",
+        )  # the paragraph that no question asks for is not in the corpus
     printed = capsys.readouterr().out
     assert f"notice: {name} train has {len(TRAIN)} questions, ORQA's " in printed
     assert f"notice: {name} dev has {len(DEV)} questions, ORQA's " in printed
@@ -171,7 +173,7 @@ def test_gold_passages_of_squad_are_records_of_its_corpus(tmp_path, offline):
     write_squad(tmp_path / "cache" / "squad")
     (question,) = datasets.load("squad_open", "test")
     records = {record.id: record.text for record in sources.read("tfds:squad").records()}
-    assert records[question.gold_passage] == "The red é fox."
+    assert records[question.gold_passages[0]] == "The red é fox."
 
 
 def test_prepared_files_are_enough(tmp_path, offline):

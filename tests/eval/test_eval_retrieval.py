@@ -36,7 +36,7 @@ def asked(tiny_run, corpus_file, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(tiny_run, asked):
-    return retrieval.question_recall(tiny_run, questions.read(asked[0]))
+    return retrieval.question_recall(tiny_run, questions.read(asked[0])).table
 
 
 def test_rows_and_columns(table):

@@ -588,8 +588,8 @@ SCORES = [
         "an expression must match the whole answer",
         "scores/answers.py",
         "regex_match",
-        "compiled.match(",
-        "compiled.fullmatch(",
+        "compiled(pattern).match(",
+        "compiled(pattern).fullmatch(",
         "scores/test_answers.py::test_patterns_match_from_the_start",
     ),
     Fault(

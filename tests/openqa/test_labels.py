@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -14,11 +15,25 @@ EVER = r"(a|aa)+[yz]"  # backtracks for ever on a long row of a
 FLAGS = re.IGNORECASE | re.MULTILINE
 
 
-def body(corpus, tokenizer, block) -> list[int]:
+def body(corpus, tokenizer, block) -> list:
     """Wordpieces of a block's text as one string, cut to the room that the title leaves."""
     text = corpus.block(block)
     room = corpus.block_len_tokens - 3 - len(tokenizer.encode(text.title, add_special_tokens=False).ids)
-    return tokenizer.encode(text.text, add_special_tokens=False).ids[:room]
+    return written(tokenizer, text.text)[:room]
+
+
+def written(tokenizer, text: str) -> list:
+    """Wordpieces of a text, but what is written there in lower case for each that the vocabulary lacks."""
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    return [
+        plain(text[slice(*at)]) if piece == "[UNK]" else piece
+        for piece, at in zip(encoding.tokens, encoding.offsets, strict=True)
+    ]
+
+
+def plain(word: str) -> str:
+    """Lower case without accents."""
+    return "".join(c for c in unicodedata.normalize("NFD", word.lower()) if not unicodedata.combining(c))
 
 
 def places(pieces: list[int], wanted: list[int]) -> list[int]:
@@ -35,7 +50,7 @@ def slow_holds(corpus, tokenizer, question, blocks, rule) -> list[bool]:
             return bool(matches(answer, corpus.block(block).text))
         if rule == "substring":
             return answer != "" and answer in corpus.block(block).text
-        return bool(places(body(corpus, tokenizer, block), tokenizer.encode(answer, add_special_tokens=False).ids))
+        return bool(places(body(corpus, tokenizer, block), written(tokenizer, answer)))
 
     return [block >= 0 and any(has(block, answer) for answer in question.answers) for block in blocks.tolist()]
 
@@ -47,7 +62,7 @@ def slow_spans(corpus, tokenizer, question, blocks, max_width) -> list[tuple[int
         answers = {match for text in texts for pattern in question.answers for match in matches(pattern, text)}
     found = set()
     for answer in answers:
-        wanted = tokenizer.encode(answer, add_special_tokens=False).ids
+        wanted = written(tokenizer, answer)
         if len(wanted) > max_width:
             continue
         for row, block in enumerate(blocks.tolist()):
@@ -110,9 +125,11 @@ def test_the_corpora_are_varied(random_corpora, pieces_tokenizer):
     assert {len(corpus.segments) for corpus in random_corpora} == {1, 2, 3}
     all_blocks = [(corpus, block) for corpus in random_corpora for block in range(corpus.num_blocks)]
     cut = [body(c, pieces_tokenizer, b) for c, b in all_blocks]
-    whole = [pieces_tokenizer.encode(c.block(b).text, add_special_tokens=False).ids for c, b in all_blocks]
+    whole = [written(pieces_tokenizer, c.block(b).text) for c, b in all_blocks]
     assert 0 < sum(a != b for a, b in zip(cut, whole, strict=True)) < len(cut) / 2
-    assert all(corpus.body(b).tolist() == pieces for (corpus, b), pieces in zip(all_blocks, cut, strict=True))
+    for (corpus, b), pieces in zip(all_blocks, cut, strict=True):
+        known = [pieces_tokenizer.id_to_token(int(piece)) for piece in corpus.body(b)]
+        assert all(a in (b, "[UNK]") for a, b in zip(known, pieces, strict=True))
 
 
 @pytest.mark.parametrize("is_regex", [False, True], ids=["strings", "expressions"])
@@ -172,6 +189,34 @@ def test_the_two_rules(three, answer, substring, wordpieces):
     question = Question("q", "?", (answer,))
     assert three.holds(question, ALL, "substring").tolist() == substring
     assert three.holds(question, ALL, "wordpieces").tolist() == wordpieces
+
+
+def test_an_unknown_word_is_the_same_word_and_not_any_unknown_one(tmp_path, pieces_tokenizer):
+    texts = ["The sign: 茶 of Ωa.", "The sign 龍茶. And ωá here.", "A sign."]
+    records = [Record(str(i), "T", text) for i, text in enumerate(texts)]
+    arguments = {"tokenizer": pieces_tokenizer, "tag": lambda sentences, title: [[] for _ in sentences]}
+    description = {"source": "s", "fingerprint": "f", "tagger": "t"}
+    finder = AnswerFinder(
+        build(records, tmp_path / "c", block_len_tokens=64, description=description, **arguments), pieces_tokenizer
+    )
+    expected = {
+        "龍": [1],
+        "酒": [],
+        "茶": [0, 1],
+        "龍茶": [1],
+        "ΩA": [0, 1],
+        "of ωa": [0],
+        "茶 of ξ": [],
+        "sign": [0, 1, 2],
+    }
+    blocks = np.arange(3)
+    for answer, rows in expected.items():
+        question = Question("q", "?", (answer,))
+        assert np.flatnonzero(finder.holds(question, blocks, "wordpieces")).tolist() == rows, answer
+        assert sorted({row for row, _, _ in finder.spans(question, blocks, 8).tolist()}) == rows, answer
+    by_pattern = Question("q", "?", ("[龍酒]",), is_regex=True)
+    at = written(pieces_tokenizer, texts[1]).index("龍")
+    assert finder.spans(by_pattern, blocks, 8).tolist() == [[1, at, at]]
 
 
 def test_places_of_an_answer_that_repeats(three):

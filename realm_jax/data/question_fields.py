@@ -1,0 +1,96 @@
+"""Fields of other people's rows: texts, ids and lists of answers, or a `Malformed` that says what is there instead."""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+Report = Callable[[str], None]
+"""Counts a row under a kind of peculiarity, which is printed at the end."""
+LIST_IN_TEXT = "answers in one text (read as the list that it is)"
+NO_LIST_IN_TEXT = "answers that begin with [ and are no list of texts (taken as they are)"
+_PYTHON_TEXT = r"""[uU]?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+_PYTHON_LIST = re.compile(rf"\[\s*(?:{_PYTHON_TEXT}\s*(?:,\s*{_PYTHON_TEXT}\s*)*,?\s*)?\]")
+
+
+class Malformed(ValueError):
+    """A row that lacks what its format has; the message goes on after the row's place."""
+
+
+def text(row: dict, key: str) -> str:
+    """A text that must be there. Raises Malformed."""
+    if not isinstance(row.get(key), str):
+        raise Malformed(f"has no text {key!r}")
+    return row[key]
+
+
+def identity(row: dict, key: str) -> str:
+    """An id: a text or a whole number; empty if there is none. Raises Malformed."""
+    value = row.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise Malformed(f"field {key!r} is not a string: put it in quotes")
+    return value or ""
+
+
+def identities(row: dict, key: str) -> tuple[str, ...]:
+    """One id or several. Raises Malformed."""
+    value = row.get(key)
+    values = value if isinstance(value, list) else [value]
+    return tuple(found for found in (identity({key: one}, key) for one in values) if found)
+
+
+def objects(row: dict, key: str) -> list[dict]:
+    """A list of objects; empty if there is none. Raises Malformed."""
+    value = row.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Malformed(f"field {key!r} is no list of objects")
+    return value
+
+
+def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
+    """Answers as they come: a list of texts, one text, or a list that someone wrote as one text. Raises Malformed.
+
+    A regular expression may begin with [ too: it is read as a list only if it is one of JSON.
+    """
+    values = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise Malformed("the answers are no list of strings")
+    found: list[str] = []
+    for one in values:
+        inner = _json_list(one) if is_regex else list_in_text(one)
+        if inner is not None:
+            report(LIST_IN_TEXT)
+        elif not is_regex and one.lstrip().startswith("["):
+            report(NO_LIST_IN_TEXT)
+        found += [one] if inner is None else inner
+    return found
+
+
+def list_in_text(text: str) -> list[str] | None:
+    """The texts of a list that JSON or Python wrote as one text; None if it is no such list."""
+    found, text = _json_list(text), text.strip()
+    if found is not None or not _PYTHON_LIST.fullmatch(text):
+        return found
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # \d is no escape
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # half an escape
+        return None
+
+
+def _json_list(text: str) -> list[str] | None:
+    if not re.match(r"\s*\[", text):
+        return None
+    try:
+        return _if_texts(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _if_texts(value: Any) -> list[str] | None:
+    return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else None

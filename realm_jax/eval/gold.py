@@ -1,0 +1,67 @@
+"""Which records of a corpus are a question set's gold passages: by their ids, or by their texts where it has no ids."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.data.blocks import hash64
+from realm_jax.data.corpus import Corpus
+from realm_jax.types import Question
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The gold passages of a set that the corpus has."""
+
+    records: list[list[int]]
+    """Of each question: ordinals of live records, each once."""
+    named: int
+    """Different passages that the set names."""
+    missing: int
+    """Those of them that the corpus lacks."""
+
+    def __str__(self) -> str:
+        return f"{self.missing:,} of the set's {self.named:,} gold passages are not in the corpus"
+
+
+def gold_records(corpus: Corpus, questions: Sequence[Question]) -> Gold:
+    """Looks the gold passages of questions up in a corpus."""
+    ids = {name for question in questions for name in question.gold_passages}
+    texts = {_key(text) for question in questions for text in question.gold_texts}
+    by_id = _by_id(corpus, ids) if ids else {}
+    by_text = _by_text(corpus, texts) if texts else {}
+    records = []
+    for question in questions:
+        found = [by_id[name] for name in question.gold_passages if name in by_id]
+        found += itertools.chain.from_iterable(by_text.get(_key(text), ()) for text in question.gold_texts)
+        records.append(list(dict.fromkeys(found)))
+    return Gold(records, len(ids) + len(texts), len(ids - by_id.keys()) + len(texts - by_text.keys()))
+
+
+def _by_id(corpus: Corpus, ids: set[str]) -> dict[str, int]:
+    is_live = np.zeros(sum(len(segment.sources) for segment in corpus.segments), bool)
+    is_live[corpus.record_of_block[corpus.live]] = True
+    return {name: i for i, name in enumerate(corpus.record_ids()) if name in ids and is_live[i]}
+
+
+def _by_text(corpus: Corpus, keys: set[int]) -> dict[int, list[int]]:
+    """Records that have such a text, or a block with it."""
+    of_block, live = corpus.record_of_block, np.flatnonzero(corpus.live).tolist()
+    found: dict[int, list[int]] = {}
+    for record, blocks in itertools.groupby(live, key=lambda block: int(of_block[block])):
+        texts = [corpus.block(block).text for block in blocks]
+        for key in keys & set(_keys(texts)):
+            found.setdefault(key, []).append(record)
+    return found
+
+
+def _keys(texts: list[str]) -> Iterable[int]:
+    """Of a record's blocks, and of their whole."""
+    return map(_key, texts if len(texts) == 1 else [*texts, "".join(texts)])
+
+
+def _key(text: str) -> int:
+    """The same for texts that differ in white space alone."""
+    return hash64("".join(text.split()))

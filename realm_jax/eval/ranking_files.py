@@ -1,0 +1,116 @@
+"""What was found for questions, written as others read it: a TREC run, DPR's results, KILT's predictions."""
+
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import RunData
+from realm_jax.eval.ranking import Ranking
+from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.types import Prediction
+from realm_jax.workdir import write_text
+
+DEPTH = 100
+TAG = "realm_jax"
+
+
+def write(ranking: Ranking, data: RunData, files: dict[str, str], predictions: Sequence[Prediction] = ()) -> None:
+    """Writes the files that are named, each whole or not at all, and says so.
+
+    Args:
+        files: path by form, of `trec`, `dpr` and `kilt`; an empty one is not written.
+        predictions: of the same questions, for KILT's answers.
+    """
+    corpus = data.knowledge
+    forms = {
+        "trec": lambda: trec_run(ranking, corpus),
+        "dpr": lambda: dpr_results(ranking, corpus, data.tokenizer),
+        "kilt": lambda: kilt_predictions(ranking, corpus, predictions),
+    }
+    for form, file in files.items():
+        if file:
+            write_text(pathlib.Path(file).expanduser(), forms[form]())
+            print(f"written: {file} ({ranking.retriever}, {len(ranking.questions):,} questions)", flush=True)
+
+
+def trec_run(ranking: Ranking, corpus: Corpus) -> str:
+    """Lines of `question Q0 record rank score tag`: the first DEPTH records of each question, each as its best block.
+
+    Scores descend strictly, as float32, since trec_eval orders by them alone. White space in ids becomes %20.
+    """
+    lines = []
+    for row, question in enumerate(ranking.questions):
+        score = np.float32(np.inf)
+        for rank, (record, own) in enumerate(_records(ranking, row, corpus), 1):
+            score = min(np.float32(own), np.nextafter(score, np.float32(-np.inf)))
+            lines.append(f"{_one_word(question.id)} Q0 {_one_word(record)} {rank} {score!s} {TAG}\n")
+    return "".join(lines)
+
+
+def dpr_results(ranking: Ranking, corpus: Corpus, tokenizer: Tokenizer) -> str:
+    """DPR's list of `{question, answers, ctxs}`, which FiD and Atlas read: the first DEPTH blocks of each question.
+
+    A block's id is that of its record, with `#n` where the record has several; `has_answer` is as in recall. Our own
+    fields beside these (`id`, `is_regex`, `gold_passage`) let the questions be read again.
+    """
+    finder, places = AnswerFinder(corpus, tokenizer), _places(corpus)
+    results = []
+    for row, question in enumerate(ranking.questions):
+        holds = finder.holds(question, ranking.blocks[row], "wordpieces").tolist()
+        contexts = [
+            {**_passage(corpus, block, places), "score": f"{score:.6f}", "has_answer": has}
+            for (block, score), has in list(zip(ranking.found(row), holds, strict=False))[:DEPTH]
+        ]
+        gold = {"gold_passage": question.gold_passages} if question.gold_passages else {}
+        own = {"id": question.id, **({"is_regex": True} if question.is_regex else {}), **gold}
+        results.append({**own, "question": question.text, "answers": question.answers, "ctxs": contexts})
+    return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+
+
+def kilt_predictions(ranking: Ranking, corpus: Corpus, predictions: Sequence[Prediction] = ()) -> str:
+    """KILT's lines of `{id, input, output: [{answer, provenance}]}`; provenance is the records, the best first.
+
+    Args:
+        predictions: of the same questions; without them there is no `answer`.
+    """
+    lines = []
+    for row, question in enumerate(ranking.questions):
+        titles = {(block := corpus.block(index)).source_id: block.title for index, _ in reversed([*ranking.found(row)])}
+        pages = [{"wikipedia_id": record, "title": titles[record]} for record, _ in _records(ranking, row, corpus)]
+        answer = {"answer": predictions[row].answer} if predictions else {}
+        output = [{**answer, "provenance": pages}]
+        lines.append(json.dumps({"id": question.id, "input": question.text, "output": output}, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _records(ranking: Ranking, row: int, corpus: Corpus) -> list[tuple[str, float]]:
+    """(id, score of its best block) of the first DEPTH records."""
+    best: dict[str, float] = {}
+    for block, score in ranking.found(row):
+        if len(best) < DEPTH:
+            best.setdefault(corpus.block(block).source_id, score)
+    return list(best.items())
+
+
+def _places(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """Of every block: its place within its record, and how many blocks that has."""
+    of_block = corpus.record_of_block
+    firsts = np.unique(of_block, return_index=True)[1]
+    counts = np.bincount(of_block)
+    return np.arange(len(of_block)) - np.repeat(firsts, counts[counts > 0]), counts[of_block]
+
+
+def _passage(corpus: Corpus, index: int, places: tuple[np.ndarray, np.ndarray]) -> dict[str, str]:
+    block = corpus.block(index)
+    of_several = f"#{places[0][index]}" if places[1][index] > 1 else ""
+    return {"id": block.source_id + of_several, "title": block.title, "text": block.text}
+
+
+def _one_word(name: str) -> str:
+    """A run's fields are words; an id that is none keeps its meaning."""
+    return re.sub(r"\s", "%20", name)

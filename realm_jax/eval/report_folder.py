@@ -1,0 +1,44 @@
+"""Where the reports on a question set are kept: one folder for each content, known by its hash and not by its name.
+
+`W/eval/NAME[.FINETUNING]`, and `W/eval/NAME-HASH[.FINETUNING]` for other questions of the same name.
+"""
+
+from collections.abc import Sequence
+
+from etils import epath
+
+from realm_jax.data import datasets, questions
+from realm_jax.types import Question
+from realm_jax.workdir import read_json, write_json
+
+IDENTITY = "questions.json"
+HASH_LEN = 8  # hexadecimal digits
+
+
+def report_folder(
+    root: epath.Path, dataset: str, split: str, asked: Sequence[Question], finetuning: str = ""
+) -> epath.Path:
+    """The folder, made and marked with the hash of the whole set; a set that moved keeps its folder.
+
+    Args:
+        root: of all reports.
+        asked: all questions of the set, however many of them are asked.
+        finetuning: whose answers are reported; named unless it has the set's name.
+    """
+    content = questions.content_hash(asked)
+    name = datasets.folder_name(dataset) + (f"-{split}" if split != "test" else "")
+    ending = f".{finetuning}" if finetuning not in ("", datasets.folder_name(dataset)) else ""
+    folder = root / f"{name}{ending}"
+    if dataset != "cloze" and not _is_free(folder, dataset, content):  # cloze is the run's own, whatever it became
+        folder = root / f"{name}-{content[:HASH_LEN]}{ending}"
+        print(f"{root / name} is about other questions of that name: these get {folder.name}", flush=True)
+    write_json(folder / IDENTITY, {"dataset": dataset, "split": split, "sha256": content, "questions": len(asked)})
+    return folder
+
+
+def _is_free(folder: epath.Path, dataset: str, content: str) -> bool:
+    """Whether a folder is about these questions, or about none. One of an older version is known by the set's name."""
+    if (folder / IDENTITY).exists():
+        return read_json(folder / IDENTITY)["sha256"] == content
+    reports = [read_json(folder / name) for name in ("results.json", "recall.json") if (folder / name).exists()]
+    return all(report.get("facts", report).get("dataset") == dataset for report in reports)
