@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from realm_jax.config import ConfigError
 from realm_jax.model_folder.bert_config import check_kind
 from realm_jax.model_folder.small_files import read_object, read_text, shown
+from realm_jax.model_folder.weights import SUFFIXES
 
 FILES = ("tokenizer.json", "vocab.txt")
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -62,11 +63,13 @@ def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
 
 
 def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
-    """The tokenizer of a BERT's folder, or of one file: tokenizer.json, or a vocab.txt with its settings beside it.
+    """The tokenizer of a BERT, by its folder, its weights, a tokenizer.json, or a vocab.txt beside its settings.
 
     Raises:
         ConfigError: there is none, it is no WordPiece of BERT's kind, or two files disagree; names the flag.
     """
+    if path.suffix in SUFFIXES and path.is_file():
+        path = path.parent
     folder = path.parent if path.is_file() else path
     files = [path] if path.is_file() else [path / name for name in FILES if os.path.lexists(path / name)]
     if not files:

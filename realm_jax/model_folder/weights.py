@@ -25,7 +25,7 @@ from realm_jax.model_folder.torch_files import read_torch
 STANDARD = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin|\.pt)")
-_SUFFIXES = (".safetensors", ".bin", ".pt")
+SUFFIXES = (".safetensors", ".bin", ".pt")
 # What trainers put beside the weights.
 _TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt)")
 _UNREAD = (".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".pth", ".ckpt")
@@ -117,7 +117,7 @@ def find_weights(path: pathlib.Path) -> WeightFiles:
 
 def _others(folder: pathlib.Path) -> WeightFiles:
     """Weights under no standard name."""
-    names = sorted(file.name for file in folder.glob("*") if file.suffix in _SUFFIXES)
+    names = sorted(file.name for file in folder.glob("*") if file.suffix in SUFFIXES)
     indices = sorted(folder.glob(f"*{_INDEX}"))
     sets = {index.name: _of_index(index).files for index in indices}
     in_index = {file.name for files in sets.values() for file in files}
@@ -127,7 +127,7 @@ def _others(folder: pathlib.Path) -> WeightFiles:
         shard = _SHARD.fullmatch(name)
         stem = f"{shard['stem']}{shard['suffix']} in {int(shard['count'])} files" if shard else name
         sets[stem] = (*sets.get(stem, ()), folder / name)
-    for suffix in _SUFFIXES:  # the same weights in both forms are usual
+    for suffix in SUFFIXES:  # the same weights in both forms are usual
         of_suffix = {stem: files for stem, files in sets.items() if files[0].suffix == suffix}
         if len(of_suffix) > 1:
             raise ConfigError(

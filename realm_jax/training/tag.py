@@ -87,7 +87,7 @@ def _content(folder: TaggerFolder) -> dict[str, str]:
 
     config = folder.config
     init, data = (pathlib.Path(name).expanduser() for name in (config.init, config.data))
-    found = {"init": weights_sha256(init)} if init.is_dir() else {}
+    found = {"init": weights_sha256(init)} if init.exists() else {}
     if config.data not in ("silver", "conll2003") and data.is_dir():
         found["data"] = conll.folder_sha256(data)
     return found

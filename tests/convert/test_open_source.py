@@ -116,9 +116,7 @@ def test_what_holds_nothing(folder, monkeypatch):
 def test_a_damaged_config(folder, content):
     save_file(A, folder / "model.safetensors")
     (folder / "config.json").write_bytes(content)
-    with pytest.raises(
-        ConfigError, match="config.json: is (not JSON|no JSON object|empty|no UTF-8 text).*: download it again"
-    ):
+    with pytest.raises(ConfigError, match="config.json: is (not JSON|no JSON|empty|no UTF-8).*: download it again"):
         open_source(str(folder))
 
 
@@ -148,9 +146,7 @@ def test_truncated_safetensors(folder, part):
     save_file(A | B, file)
     content = file.read_bytes()
     file.write_bytes(content[: int(part * (len(content) - 1))])
-    with pytest.raises(
-        ConfigError, match=r"model.safetensors: is (empty|damaged or no safetensors file \(.*\)): download"
-    ):
+    with pytest.raises(ConfigError, match=r"model.safetensors: is (empty|damaged or no safetensors.*): download"):
         open_source(str(folder))
 
 
