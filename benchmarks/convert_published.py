@@ -22,9 +22,9 @@ from safetensors.numpy import save_file
 
 from realm_jax.config import FinetuneConfig, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
-from realm_jax.convert.parts import template
 from realm_jax.data import assets
 from realm_jax.models.names import flatten, names
+from realm_jax.models.parts import template
 
 SAMPLE_S = 0.1
 

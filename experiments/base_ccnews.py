@@ -22,7 +22,7 @@ def get_config() -> Config:
     return Config(
         name="base_ccnews",
         init="google-bert/bert-base-uncased",
-        model=ModelConfig(dtype="bfloat16"),
+        model=ModelConfig(gelu="erf", dtype="bfloat16"),
         corpus=CorpusConfig(
             knowledge="corpora/enwiki",
             pretrain_text="corpora/ccnews",

@@ -18,7 +18,7 @@ def get_config() -> Config:
     return Config(
         name="base_wikipedia",
         init="google-bert/bert-base-uncased",
-        model=ModelConfig(dtype="bfloat16"),
+        model=ModelConfig(gelu="erf", dtype="bfloat16"),
         corpus=CorpusConfig(knowledge="corpora/enwiki", block_len_tokens=288, heldout_fraction=0.001),
         ict=IctConfig(steps=100_000, batch_size=4096, query_len_tokens=64, learning_rate=1e-4),
         pretrain=PretrainConfig(

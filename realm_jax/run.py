@@ -19,6 +19,9 @@ from realm_jax.workdir import Workdir, read_json, write_json
 def run(workdir: Workdir) -> None:
     """Runs or resumes every part, then writes the summary; does nothing where there is one."""
     if workdir.summary_file.exists():
+        from realm_jax.data.prepare import check_unchanged
+
+        check_unchanged(workdir)
         print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
         return
     from realm_jax import hosts, parallel

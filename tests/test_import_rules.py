@@ -28,6 +28,7 @@ LAYERS = [
         "hosts",
         "checkpoints",
     ],
+    ["model_folder"],
     ["data"],
     ["models"],
     ["losses"],

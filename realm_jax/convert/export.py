@@ -13,6 +13,7 @@ from tokenizers import processors
 from realm_jax.config import CONVERTED, ConfigError, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
 from realm_jax.data import wordpiece
+from realm_jax.model_folder.tokenizer import effects
 from realm_jax.models.names import Part, flatten, from_torch, names
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, write_json
@@ -110,14 +111,13 @@ def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
     cls, sep = ((token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(sep, cls)  # ours come from the corpus store, not from here
     tokenizer.save(str(folder / "tokenizer.json"))
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
+    pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab(with_added_tokens=False).items()}
+    lines = [pieces.get(token_id, "") for token_id in range(max(pieces) + 1)]  # a line's number is its wordpiece's id
+    (folder / "vocab.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", **effects(tokenizer)}
+    settings["model_max_length"] = workdir.config.model.max_positions
     specials = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    length = workdir.config.model.max_positions
-    write_json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": length, **specials},
-    )
+    write_json(folder / "tokenizer_config.json", settings | specials)
 
 
 def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Workdir) -> None:

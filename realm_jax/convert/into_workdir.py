@@ -13,14 +13,15 @@ from etils import epath
 from realm_jax import config as config_lib
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError
-from realm_jax.convert import knowledge, lengths, parts
+from realm_jax.convert import knowledge, lengths
 from realm_jax.convert.model_config import model_config
-from realm_jax.convert.parts import BLOCK_EMB, Model, Row
-from realm_jax.convert.sources import Checkpoint, open_source
-from realm_jax.data import assets, losses, wordpiece
+from realm_jax.convert.sources import open_source
+from realm_jax.convert.vocabulary import find_tokenizer
+from realm_jax.data import losses
 from realm_jax.data.prepare import prepare
-from realm_jax.models import pretrained
+from realm_jax.models import parts, pretrained
 from realm_jax.models.names import flatten
+from realm_jax.models.parts import BLOCK_EMB, Model, Row
 from realm_jax.workdir import Workdir, write_json, write_text
 
 _PLAN = "plan.json"  # in the unfinished folder: what it is to become
@@ -85,7 +86,7 @@ def convert(
     chosen = _choose(models)
     model, notices = model_config(models, base.model) if models else (base.model, [])
     model = dataclasses.replace(model, shared_tower="query" not in chosen.towers)
-    tokenizer = _tokenizer(sources, vocab, model.vocab_size)
+    tokenizer = find_tokenizer(sources, vocab, model.vocab_size)
     embeddings = [source for source in sources if BLOCK_EMB in source.tensors]
     records = [source for source in sources if source.block_records]
     for kind, found in (("block embeddings", embeddings), ("block records", records)):
@@ -212,6 +213,8 @@ def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[di
     rows: list[Row] = []
     leaves: dict[int, dict] = {}  # by model: what its parameters became
     plain = [m for m in (*chosen.towers.values(), chosen.encoder) if m is not None and m.kind == "bert"]
+    for source in plain:  # before any memory is taken for what config.json promises
+        parts.read(source, "encoder", model, "encoder")
     random = pretrained.init_params(model, None, seed)[0] if plain else {}
 
     def read(source: Model, part: parts.Part, ours: str, start: dict | None) -> dict:
@@ -265,23 +268,3 @@ def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Cho
         ict = dataclasses.replace(ict, steps=0)
     changes = {"name": name, "init": init, "model": model, "corpus": corpus, "ict": ict}
     return dataclasses.replace(base, **changes)
-
-
-def _tokenizer(sources: list[Checkpoint], vocab: str, vocab_size: int):
-    """The vocabulary; None if no SOURCE brings one. Raises ConfigError if it does not fit the model."""
-    folders = [source.folder for source in sources]
-    has_models = any(name != BLOCK_EMB for source in sources for name in source.tensors)
-    if vocab:
-        folders = [assets.fetch(vocab, weights=())]
-    for folder in folders:
-        if folder.is_file() or any((folder / name).exists() for name in wordpiece.FILES):
-            tokenizer = wordpiece.from_checkpoint(folder, flag="--vocab")
-            lacks = [special for special in wordpiece.SPECIALS if tokenizer.token_to_id(special) is None]
-            if lacks:
-                raise ConfigError(f"{folder}: has no {', '.join(lacks)}: pass --vocab of a BERT")
-            size = tokenizer.get_vocab_size()
-            if size != vocab_size:
-                fix = "--vocab of the one that it was trained with" if has_models else f"--model.vocab_size={size}"
-                raise ConfigError(f"{folder}: has {size} wordpieces, the model {vocab_size}: pass {fix}")
-            return tokenizer
-    return None

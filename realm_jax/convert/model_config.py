@@ -3,14 +3,11 @@
 import dataclasses
 
 from realm_jax.config import ConfigError, ModelConfig
-from realm_jax.convert.parts import Model
-from realm_jax.models.pretrained import CONFIG_KEYS
+from realm_jax.model_folder.bert_config import FIXED, GELUS, HEADS, SHAPE, shape_of
+from realm_jax.model_folder.small_files import shown
+from realm_jax.models.parts import Model
 
-_KEYS = {**CONFIG_KEYS, "hidden_dropout_prob": "dropout"}
-_REALM_KEYS = {"retriever_proj_size": "projection_dim"}
-_READER_KEYS = {"span_hidden_size": "span_hidden_size"}
-_GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "erf"}
-_FIXED = {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "reader_layer_norm_eps": 1e-3}
+_DROPOUT = "hidden_dropout_prob"
 HEAD_SIZE = 64  # of every published BERT; a TensorFlow checkpoint does not say
 
 
@@ -48,13 +45,13 @@ def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, l
 
 def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int) -> dict:
     """config.json of a REALM class of `transformers`."""
-    theirs = {key: getattr(config, ours) for key, ours in {**_KEYS, **_REALM_KEYS, **_READER_KEYS}.items()}
-    gelu = next(name for name, ours in _GELU.items() if ours == config.gelu)
+    theirs = {key: getattr(config, ours) for key, ours in {**SHAPE, _DROPOUT: "dropout", **HEADS}.items()}
+    gelu = next(name for name, ours in GELUS.items() if ours == config.gelu)
     return {
         "model_type": "realm",
         "architectures": [architecture],
         **theirs,
-        **_FIXED,
+        **FIXED,
         "hidden_act": gelu,
         "attention_probs_dropout_prob": config.dropout,
         "initializer_range": 0.02,
@@ -65,34 +62,31 @@ def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: 
 
 
 def _one(model: Model) -> tuple[dict, list[str]]:
-    theirs = model.source.config
+    theirs, file = model.source.config, model.source.config_file
     if theirs is None:
         return _from_shapes(model)
-    keys = dict(_KEYS)
-    if model.kind == "embedder":
-        keys |= _REALM_KEYS
-    if model.kind == "reader":
-        keys |= _READER_KEYS
-    for key in (*keys, "hidden_act"):
-        if key not in theirs:
-            raise ConfigError(f"{model.source.spec}: config.json lacks {key!r}: add it, as the checkpoint was trained")
-    for key in keys:
-        if not isinstance(theirs[key], int | float):
-            raise ConfigError(f"{model.source.spec}: config.json has {key} {theirs[key]!r}: correct it to a number")
-    if theirs["hidden_act"] not in _GELU:
-        raise ConfigError(
-            f"{model.source.spec}: config.json has hidden_act {theirs['hidden_act']!r}, not one of {', '.join(_GELU)}"
-        )
-    for key, value in _FIXED.items():
-        if theirs.get(key, value) != value:
-            raise ConfigError(f"{model.source.spec}: config.json has {key} {theirs[key]}; REALM's models have {value}")
+    found = shape_of(theirs)
+    head = {"embedder": "retriever_proj_size", "reader": "span_hidden_size"}.get(model.kind)
+    if head is not None:
+        if theirs.get(head) is None:
+            raise ConfigError(f"{file}: lacks {head!r}: add it, as the model was trained")
+        found[HEADS[head]] = theirs[head]
     notices = []
-    if theirs.get("pad_token_id", 0) != 0:
+    if theirs.get("pad_token_id") not in (0, None):
         notices.append(
-            f"{model.source.spec}: config.json has pad_token_id {theirs['pad_token_id']}, as every published REALM "
-            "does; BERT's vocabulary pads with 0, which is used"
+            f"{model.source.spec}: config.json has pad_token_id {shown(theirs['pad_token_id'])}, as every published "
+            "REALM does; BERT's vocabulary pads with 0, which is used"
         )
-    return {ours: theirs[key] for key, ours in keys.items()} | {"gelu": _GELU[theirs["hidden_act"]]}, notices
+    rates = [theirs[name] for name in (_DROPOUT, "attention_probs_dropout_prob") if theirs.get(name) is not None]
+    if not all(isinstance(rate, int | float) and 0 <= rate < 1 for rate in rates):
+        raise ConfigError(f"{file}: has the dropout rates {shown(rates)}: correct them to numbers in [0, 1)")
+    if rates:
+        found["dropout"] = rates[0]
+    if len(set(rates)) > 1:
+        notices.append(
+            f"{model.source.spec}: config.json has two dropout rates, {rates}: further training uses the first"
+        )
+    return found, notices
 
 
 def _from_shapes(model: Model) -> tuple[dict, list[str]]:

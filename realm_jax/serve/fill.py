@@ -21,6 +21,7 @@ from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact_index import ExactIndex
 from realm_jax.losses import marginal
+from realm_jax.model_folder.tokenizer import piece
 from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_states
 from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
 from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
@@ -82,8 +83,8 @@ class MaskFiller:
         return dataclasses.replace(batch, mask_slots=np.zeros(devices, np.int32))
 
     def _guesses(self, ids: np.ndarray, probabilities: np.ndarray) -> tuple[Guess, ...]:
-        name = self._data.tokenizer.id_to_token
-        return tuple(Guess(name(int(i)), float(p)) for i, p in zip(ids, probabilities, strict=True))
+        pieces = [piece(self._data.tokenizer, int(i)) for i in ids]
+        return tuple(Guess(name, float(p)) for name, p in zip(pieces, probabilities, strict=True))
 
     def _blocks(self, ordinals: list[int], prior: np.ndarray, guesses: list) -> tuple[ReadBlock, ...]:
         read = []

@@ -15,10 +15,18 @@ def prepare_run(workdir: Workdir) -> RunData:
     """Joins the other hosts, if any; makes what the run lacks on the first one, then opens it on all.
 
     Raises:
-        ConfigError: see `data.prepare.prepare`.
+        ConfigError: see `data.prepare.prepare`, and `models.pretrained.read_parts` for the weights of `init`, which are
+            looked at before a corpus is built.
     """
     hosts.join()
-    return hosts.first_then(lambda: prepare(workdir), lambda: open_prepared(workdir))
+    return hosts.first_then(lambda: _make(workdir), lambda: open_prepared(workdir))
+
+
+def _make(workdir: Workdir) -> RunData:
+    folder = None if workdir.tokenizer_file.exists() else first_weights(workdir)
+    if folder is not None:
+        pretrained.read_parts(workdir.config.model, folder)
+    return prepare(workdir)
 
 
 def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from realm_jax import parallel
-from realm_jax.config import ModelConfig
+from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.data import wordpiece
 from realm_jax.data.bio import label_set
 from realm_jax.data.length_batches import length_batches
@@ -97,11 +97,16 @@ class SentenceTagger:
 
     @classmethod
     def open(cls, path: Any) -> "SentenceTagger":
-        """The best weights of a tagger's folder. Raises ConfigError if there are none."""
+        """The best weights of a tagger's folder. Raises ConfigError if there are none, or others than were scored."""
         folder = TaggerFolder.open(path)
         params = best_params(folder)
+        name = f"bert:{fingerprint(params, folder)}"
+        if name != folder.name:
+            raise ConfigError(
+                f"{path}: its weights are {name}, its scores are of {folder.name}: train it again with --out"
+            )
         labeller = WordLabeller(*folder.read_model(), params, wordpiece.load(folder.tokenizer_file), folder.transitions)
-        return cls(labeller, f"bert:{fingerprint(params, folder)}")
+        return cls(labeller, name)
 
     def __call__(self, sentences: list[str], title: str) -> list[list[Span]]:
         """Spans of the sentences of one document."""

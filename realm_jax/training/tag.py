@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from realm_jax import cli
+from realm_jax.config import ConfigError
 from realm_jax.training.tagger_folder import TagConfig, TaggerFolder
 from realm_jax.workdir import read_json, write_json, write_text
 
 if TYPE_CHECKING:
+    from realm_jax.config import ModelConfig
     from realm_jax.data.conll import LabelledSentence, Split
 
 
@@ -28,29 +30,46 @@ class _Flags:
 
 
 def train(folder: TaggerFolder) -> None:
-    """Trains, or goes on from the last checkpoint, and writes the scores; does nothing once it is done."""
+    """Trains, or goes on from the last checkpoint, and writes the scores; does nothing once it is done.
+
+    Raises:
+        ConfigError: `init` or the sentences are not usable, or not those that the tagger was begun with.
+    """
     from realm_jax import parallel
     from realm_jax.data import assets, wordpiece
     from realm_jax.data.conll import types_of
+    from realm_jax.model_folder.checkpoint import weights_sha256
+    from realm_jax.model_folder.tokenizer import fits, size
+    from realm_jax.models import pretrained
     from realm_jax.training import loop
     from realm_jax.training.best import BestParams
     from realm_jax.training.sentence_tagger import best_params
     from realm_jax.training.tag_task import TagTask
     from realm_jax.training.tagger_folder import METRIC, fingerprint
 
+    content = _content(folder)
+    folder.check_content(content)
     if folder.scores_file.exists():
         print(f"{folder.path}: is done", flush=True)
         return
     parallel.set_up_compilation_cache()
     config = folder.config
     init = assets.fetch(config.init)
+    content["init"] = weights_sha256(init)
+    folder.check_content(content)
     tokenizer = wordpiece.from_checkpoint(init)
+    model, bert = pretrained.load_bert(init, config.dropout)
+    if not fits(tokenizer, model.vocab_size):
+        raise ConfigError(
+            f"{init}: has {size(tokenizer)} wordpieces, the weights {model.vocab_size}: pass another --init"
+        )
     sentences = {split: read(folder, split) for split in ("train", "dev", "test")}
     types = types_of(sentences["train"])
-    model, first = first_params(config, init, types)
+    first = first_params(config, model, bert, types)
     best = BestParams(folder.path, METRIC)
     task = TagTask(config, model, types, tokenizer, sentences["train"], sentences["dev"], first, best)
     folder.write_model(model, types, task.transitions)
+    folder.write_content(content)
     write_text(folder.tokenizer_file, tokenizer.to_str())
     loop.run(task, folder.path)
     params = best_params(folder)
@@ -61,16 +80,29 @@ def train(folder: TaggerFolder) -> None:
     write_json(folder.scores_file, told | scores)
 
 
-def first_params(config: TagConfig, init: pathlib.Path, types: tuple[str, ...]) -> tuple:
-    """(shape, parameters on the host): BERT from `init`, the rest at random."""
+def _content(folder: TaggerFolder) -> dict[str, str]:
+    """Hashes of what the settings name, as far as it lies on this machine: weights and sentences."""
+    from realm_jax.data import conll
+    from realm_jax.model_folder.checkpoint import weights_sha256
+
+    config = folder.config
+    init, data = (pathlib.Path(name).expanduser() for name in (config.init, config.data))
+    found = {"init": weights_sha256(init)} if init.exists() else {}
+    if config.data not in ("silver", "conll2003") and data.is_dir():
+        found["data"] = conll.folder_sha256(data)
+    return found
+
+
+def first_params(config: TagConfig, model: "ModelConfig", bert: dict, types: tuple[str, ...]) -> dict:
+    """A tagger's parameters on the host: those of a BERT, the rest at random."""
     import jax
+    import numpy as np
 
     from realm_jax.data.bio import label_set
-    from realm_jax.models import pretrained, tagger
+    from realm_jax.models import tagger
 
-    model = pretrained.model_config(init, config.dropout)
     params = tagger.init(model, len(label_set(types)), jax.random.key(config.seed))
-    return model, pretrained.load_bert(model, init, params)
+    return jax.tree.map(np.array, jax.device_get(params)) | {"bert": bert}
 
 
 def read(folder: TaggerFolder, split: "Split") -> "list[LabelledSentence]":

@@ -2,6 +2,7 @@
 
     settings.json   `TagConfig`       tokenizer.json              silver/  labelled sentences, where we made them
     tagger.json     shape and types   best-STEP/, checkpoints/    scores.json   written last
+    content.json    hashes of the first weights and of the sentences
 
 The names are not those of a run's workdir, since commands look for runs beside it.
 """
@@ -18,6 +19,7 @@ from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.workdir import read_json, write_json
 
 METRIC = "dev_f1"
+_CONTENT = "content.json"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class TagConfig:
     test_sentences: int = 1000
     """For silver: sentences of again other articles for the scores at the end."""
     init: str = "asset:bert-tiny"
-    """First weights and vocabulary, of an uncased BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder.
-    A table of casings beside the wordpieces keeps what the vocabulary drops."""
+    """First weights and vocabulary, of any BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder.
+    A table of casings beside the wordpieces keeps what an uncased vocabulary drops."""
     epochs: int = 6
     """Passes over the training sentences."""
     batch_size: int = 32
@@ -109,6 +111,21 @@ class TaggerFolder:
         if not (folder / "scores.json").exists():
             raise ConfigError(f"{path} has no trained tagger: run python -m realm_jax.training.tag --out={path}")
         return cls(folder, TagConfig(**read_json(folder / "settings.json")))
+
+    def check_content(self, content: dict[str, str]) -> None:
+        """Raises ConfigError if the tagger was begun from something else under the same names; hashes by setting."""
+        file = self.path / _CONTENT
+        begun = read_json(file) if file.exists() else {}
+        for name, value in content.items():
+            if begun.get(name, value) != value:
+                raise ConfigError(
+                    f"{self.path} was begun with other content of --{name}={getattr(self.config, name)}: "
+                    "put it back, or pass another --out"
+                )
+
+    def write_content(self, content: dict[str, str]) -> None:
+        """Keeps what `check_content` compares with."""
+        write_json(self.path / _CONTENT, content)
 
     @property
     def tokenizer_file(self) -> epath.Path:

@@ -311,11 +311,11 @@ BAD = {
         r"holds tensors of no BERT: conv.weight \(2, 2\)",
     ),
     "vocabulary size": ({"config": published.CONFIG | {"vocab_size": 600}}, r"word_embeddings.weight \(700, 16\)"),
-    "key of config": ({"config": without(published.CONFIG, "hidden_act")}, "config.json lacks 'hidden_act'"),
+    "key of config": ({"config": without(published.CONFIG, "hidden_act")}, "config.json: lacks 'hidden_act'"),
     "activation": ({"config": published.CONFIG | {"hidden_act": "relu"}}, "hidden_act 'relu', not one of gelu_new"),
     "text in config": (
         {"config": published.CONFIG | {"hidden_size": "16"}},
-        "config.json has hidden_size '16': correct it to a number",
+        "config.json: has hidden_size '16': correct it to a number",
     ),
     "heads": (
         {"config": published.CONFIG | {"num_attention_heads": 3}},

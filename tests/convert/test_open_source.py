@@ -4,6 +4,7 @@ import json
 
 import ml_dtypes
 import numpy as np
+import published
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,11 +13,13 @@ from test_tensor_bundle import write_bundle
 from test_torch_files import mapping_of, stub_torch, tensor, write_zip  # noqa: F401, the fixture applies here too
 
 from realm_jax.config import ConfigError
-from realm_jax.convert.sources import BLOCK_RECORDS, open_source
+from realm_jax.convert.sources import open_source
+from realm_jax.model_folder.checkpoint import BLOCK_RECORDS
 
 rng = np.random.default_rng(0)
 A, B = {"a": rng.normal(size=(3, 2)).astype(np.float32)}, {"b": np.arange(4)}
-CONFIG = {"model_type": "realm"}
+CONFIG = published.CONFIG
+GOOGLES = {key: value for key, value in CONFIG.items() if key not in ("model_type", "retriever_proj_size")}
 
 
 @pytest.fixture
@@ -38,17 +41,19 @@ def check(source, spec, tensors, *, folder, is_tf=False, config=CONFIG, block_re
 
 
 def test_a_folder_of_safetensors_shards(folder):
-    save_file(A, folder / "model-00001-of-00002.safetensors", {"format": "pt"})
-    save_file(B, folder / "model-00002-of-00002.safetensors")
-    (folder / "model.safetensors.index.json").write_text("{}")
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    save_file(A, folder / names[0], {"format": "pt"})
+    save_file(B, folder / names[1])
+    index = {"weight_map": {name: file for file, of in zip(names, (A, B), strict=True) for name in of}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     write_zip(folder / "pytorch_model.bin", {"other": tensor(A["a"])})  # the same weights once more, as published
     check(open_source(str(folder)), folder, A | B, folder=folder)
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".pt"])
 def test_a_folder_of_torch_shards(folder, suffix):
-    write_zip(folder / f"pytorch_model-1{suffix}", {"a": tensor(A["a"])})
-    write_zip(folder / f"pytorch_model-2{suffix}", {"b": tensor(B["b"])})
+    write_zip(folder / f"pytorch_model-00001-of-00002{suffix}", {"a": tensor(A["a"])})
+    write_zip(folder / f"pytorch_model-00002-of-00002{suffix}", {"b": tensor(B["b"])})
     check(open_source(str(folder)), folder, A | B, folder=folder)
 
 
@@ -69,10 +74,10 @@ def test_a_tensorflow_checkpoint(folder):
     prefix = write_bundle(folder / "model.ckpt-200000", A | B)
     for spec in (prefix, f"{prefix}.index", folder):
         check(open_source(str(spec)), spec, A | B, folder=folder, is_tf=True)
-    (folder / "bert_config.json").write_text('{"of": "Google"}')
+    (folder / "bert_config.json").write_text(json.dumps(GOOGLES))
     check(open_source(str(prefix)), prefix, A | B, folder=folder, is_tf=True)
     (folder / "config.json").unlink()
-    check(open_source(str(prefix)), prefix, A | B, folder=folder, is_tf=True, config={"of": "Google"})
+    check(open_source(str(prefix)), prefix, A | B, folder=folder, is_tf=True, config=GOOGLES)
     write_bundle(folder / "model.ckpt-3", A)
     with pytest.raises(ConfigError, match=r"several checkpoints \(model.ckpt-200000, model.ckpt-3\): pass .*PREFIX"):
         open_source(str(folder))
@@ -82,7 +87,7 @@ def test_a_tensorflow_checkpoint(folder):
         A,
         folder=folder,
         is_tf=True,
-        config={"of": "Google"},
+        config=GOOGLES,
     )
 
 
@@ -111,7 +116,7 @@ def test_what_holds_nothing(folder, monkeypatch):
 def test_a_damaged_config(folder, content):
     save_file(A, folder / "model.safetensors")
     (folder / "config.json").write_bytes(content)
-    with pytest.raises(ConfigError, match="config.json: is (not JSON|no JSON object).*: download it again"):
+    with pytest.raises(ConfigError, match="config.json: is (not JSON|no JSON|empty|no UTF-8).*: download it again"):
         open_source(str(folder))
 
 
@@ -141,7 +146,7 @@ def test_truncated_safetensors(folder, part):
     save_file(A | B, file)
     content = file.read_bytes()
     file.write_bytes(content[: int(part * (len(content) - 1))])
-    with pytest.raises(ConfigError, match=r"model.safetensors: is damaged or no safetensors file \(.*\): download"):
+    with pytest.raises(ConfigError, match=r"model.safetensors: is (empty|damaged or no safetensors.*): download"):
         open_source(str(folder))
 
 

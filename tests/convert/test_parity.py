@@ -14,12 +14,11 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.config import Config, FinetuneConfig, ModelConfig
-from realm_jax.convert import parts
 from realm_jax.convert.model_config import model_config
 from realm_jax.convert.sources import open_source
 from realm_jax.data.pipeline import mask_slots
 from realm_jax.losses import openqa
-from realm_jax.models import embedder, knowledge_encoder, names, reader
+from realm_jax.models import embedder, knowledge_encoder, names, parts, reader
 from realm_jax.openqa.inputs import body_mask
 from realm_jax.openqa.predict import span_reader
 from realm_jax.training.finetune_task import finetune_loss

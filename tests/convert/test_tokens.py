@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from make_golden_tokens import digest, sentences
 
 from realm_jax.data import assets, wordpiece
+from realm_jax.model_folder.tokenizer import bert
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name("golden_tokens.json").read_text())
 
@@ -63,4 +64,4 @@ def test_offsets_of_any_text(text):
 
 def _small():
     pieces = [*wordpiece.SPECIALS, *"abcaen東京.,-'1i", *(f"##{c}" for c in "abcaen1i")]
-    return wordpiece._bert({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
+    return bert({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})

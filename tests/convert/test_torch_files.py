@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.convert.torch_files import read_torch
+from realm_jax.model_folder.torch_files import read_torch
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_models"
 STORAGES = {

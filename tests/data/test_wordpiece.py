@@ -67,5 +67,5 @@ def test_vocabulary_of_a_checkpoint_folder(tmp_path):
     assert tokenizer.get_vocab_size() == 8
     assert tokenizer.encode("Paris IST", add_special_tokens=False).tokens == ["paris", "is", "##t"]
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ConfigError, match="tokenizer.json is no tokenizer.json"):
+    with pytest.raises(ConfigError, match="tokenizer.json: is not JSON"):
         wordpiece.from_checkpoint(tmp_path)

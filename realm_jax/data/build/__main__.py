@@ -44,7 +44,7 @@ class _Flags:
     data_dir: str = ""
     """Folder with tensorflow-datasets' prepared copies."""
     tokenizer: str = "asset:bert-tiny"
-    """Vocabulary: an asset, a BERT folder, tokenizer.json, an uncased vocab.txt, or a Hugging Face id."""
+    """Vocabulary: an asset, a BERT folder, tokenizer.json, vocab.txt, or a Hugging Face id."""
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens."""
     tagger: str = "rules"
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax.data.build import estimate, plan, shards, source
     from realm_jax.data.recognise import said_blocks
     from realm_jax.data.retag import check_unfinished
+    from realm_jax.model_folder.checkpoint import check_folder
     from realm_jax.training import retagging
 
     by_bert = retagging.is_folder(flags.tagger)
@@ -78,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     found = source.find(flags.source, flags.format, flags.data_dir, flags.columns)
     as_given = found.as_given if flags.blocks == "auto" else flags.blocks == "as_given"
     print(f"source: {found.says}; {said_blocks(as_given)}", flush=True)
+    if pathlib.Path(flags.tokenizer).expanduser().is_dir():  # hours of work are lost on a model that cannot be used
+        check_folder(pathlib.Path(flags.tokenizer).expanduser())
     tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
     whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger, as_given)
     job = dataclasses.replace(whole, out=f"{flags.out.rstrip('/')}-rules", tagger="rules") if by_bert else whole

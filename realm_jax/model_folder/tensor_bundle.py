@@ -6,6 +6,7 @@ files hold the arrays as they are.
 """
 
 import functools
+import glob
 import math
 import pathlib
 import struct
@@ -15,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from realm_jax.config import ConfigError
+from realm_jax.model_folder.small_files import check_is_there
 
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_LEN = 48
@@ -28,6 +30,11 @@ def is_bundle(prefix: pathlib.Path) -> bool:
     return _index(prefix).is_file()
 
 
+def bundle_files(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The index and the data files that are there."""
+    return _index(prefix), *sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*-of-*"))
+
+
 def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
     """Variables by name, read only when they are looked at; those that hold no numbers are left out.
 
@@ -35,6 +42,7 @@ def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
         ConfigError: a file is missing or damaged, or variables are stored in a way that REALM's checkpoints do not use.
     """
     index = _index(prefix)
+    check_is_there(index)
     try:
         entries = dict(_table(index.read_bytes()))
         header = _fields(entries.pop(b""))

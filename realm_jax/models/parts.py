@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from realm_jax.config import ConfigError, ModelConfig
-from realm_jax.convert.sources import Checkpoint
-from realm_jax.models.names import Part, flatten, from_torch, names, unflatten, usual
+from realm_jax.model_folder.checkpoint import Checkpoint
+from realm_jax.models.names import Name, Part, flatten, from_torch, names, unflatten, usual
 from realm_jax.models.shapes import shapes
 
 BLOCK_EMB = "block_emb"
@@ -27,7 +27,7 @@ _UNUSED: dict[str, str] = {
     "embedder": r"cls[./](predictions|seq_relationship)[./].*",
     "encoder": r"realm\.pooler\..*|bert/pooler/.*|cls[./]seq_relationship[./].*",
     "reader": r"cls[./].*|realm\.pooler\..*|bert/pooler/.*",
-    "bert": r"realm\.pooler\..*|bert/pooler/.*|cls[./]seq_relationship[./].*",
+    "bert": r"realm\.pooler\..*|bert/pooler/.*|cls[./]seq_relationship[./].*|of another head: .*",
 }
 _TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word.embedding", "cls.predictions.decoder.bias": "mlm.bias"}
 
@@ -117,6 +117,9 @@ def _torch_model(source: Checkpoint, tensors: Mapping[str, np.ndarray], match: r
     head = match["head"]
     full = {usual(name.removeprefix(head)): name for name in tensors if name.startswith(head)}
     kind = "bert"
+    if match["bert"] == "bert." and not head:  # whatever is not in it was put on top of it for some task
+        other = [ours for ours, name in full.items() if not name.startswith(("bert.", "cls."))]
+        full |= {f"of another head: {ours}": full.pop(ours) for ours in other}
     if "cls.dense.weight" in full:
         kind = "embedder"
     elif "qa_outputs.dense_output.weight" in full:
@@ -161,13 +164,20 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
     Raises:
         ConfigError: parameters are missing or of another shape; all are named.
     """
+    if model.num_layers != config.num_layers:
+        raise ConfigError(
+            f"{model.source.spec}: has the weights of {model.num_layers} layers, its config.json says "
+            f"{config.num_layers}: pass a folder whose files belong together"
+        )
     wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
     shape_of = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
     leaves, rows, missing, misshapen = {}, [], [], []
+    begun = {_head(name) for name in wanted if (name.tf if model.source.is_tf else name.torch) in model.tensors}
     for name in wanted:
         theirs = name.tf if model.source.is_tf else name.torch
         if theirs not in model.tensors:
-            missing.append((theirs, shape_of[name.ours]))
+            if model.kind != "bert" or _head(name) in begun:  # a plain BERT's heads need not be there
+                missing.append((theirs, shape_of[name.ours]))
             continue
         value = model.tensors[theirs] if model.source.is_tf else from_torch(name, model.tensors[theirs])
         model.used.add(theirs)
@@ -177,8 +187,6 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
             )
         leaves[name.ours] = np.asarray(value, np.float32)
         rows.append(Row(f"{ours}.{name.ours}", value.shape, f"{model.source.spec}: {model.full_names[theirs]}"))
-    if model.kind == "bert":  # its heads need not be there
-        missing = [(name, shape) for name, shape in missing if name.startswith(("realm.e", "bert/e"))]
     problems = []
     if missing:
         problems.append(f"lacks {_listed(missing)}")
@@ -224,6 +232,11 @@ def repeated(model: Model, other: Model) -> list[Row]:
         why = f"equal to {other.full_names[name]}" if name in meant else f"no part of REALM's {model.kind}"
         rows.append(Row("", value.shape, f"{model.source.spec}: {model.full_names[name]} ({why})"))
     return rows
+
+
+def _head(name: Name) -> str:
+    """Of the modules of a part, those that are there together or not at all."""
+    return name.ours.split(".")[0].removesuffix("_norm")
 
 
 def _left_hint(model: Model) -> str:

@@ -1,0 +1,51 @@
+"""Small files that came with a model: JSON and text, or one line that says what is wrong with the file."""
+
+import json
+import pathlib
+
+from realm_jax.config import ConfigError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def check_is_there(file: pathlib.Path) -> None:
+    """Raises ConfigError if a file is missing, empty, no file, or only git-lfs' pointer to one."""
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}): download it again") from error
+    if not start:
+        raise ConfigError(f"{file}: is empty: download it again")
+    if start == _LFS_POINTER:
+        raise ConfigError(f"{file}: is a git-lfs pointer, not the file: run git lfs pull in its folder")
+
+
+def read_text(file: pathlib.Path) -> str:
+    """UTF-8 without its byte order mark, all line ends as one newline. Raises ConfigError if it is no such text."""
+    check_is_there(file)
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: is no UTF-8 text ({error.reason} at byte {error.start}): download it again"
+        ) from error
+
+
+def read_object(file: pathlib.Path) -> dict:
+    """A JSON object. Raises ConfigError if the file holds anything else."""
+    text = read_text(file)
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "too many brackets" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"{file}: is not JSON ({reason}): download it again") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: is no JSON object, but {shown(values)}: download it again")
+    return values
+
+
+def shown(value: object) -> str:
+    """A value for a message: on one line, and not long."""
+    text = ascii(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
