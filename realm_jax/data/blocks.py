@@ -18,12 +18,13 @@ from typing import Any, Literal
 import sentencex
 
 from realm_jax.config import ConfigError
-from realm_jax.data.pieces import Piece, head, split
+from realm_jax.data.pieces import Piece, head, split, stripped
 from realm_jax.types import Record, Span
 
 NUM_SPECIALS = 3  # [CLS], and [SEP] after the title and after the body
 MIN_BODY_TOKENS = 8  # a title that leaves less room than this is an error of the input
 LANGUAGE = "en"
+WINDOW_LEN = 20_000  # characters of a line that are looked at together
 SPLIT = "split_sentences"
 LOST = "lost_wordpieces"
 DROPS = (
@@ -71,14 +72,26 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     """Character offsets [start, limit) of the sentences of a text; a line break always ends a sentence."""
     sentences = []
     for line in re.finditer(r"[^\r\n]+", text):
-        for boundary in sentencex.get_sentence_boundaries(LANGUAGE, line.group()):
-            start, limit = boundary["start_index"], boundary["end_index"]
-            sentence = line.group()[start:limit]
-            start += len(sentence) - len(sentence.lstrip())
-            limit -= len(sentence) - len(sentence.rstrip())
+        for start, limit in _sentences_of(line.group()):
+            start, limit = stripped(text, line.start() + start, line.start() + limit)
             if start < limit:
-                sentences.append((line.start() + start, line.start() + limit))
+                sentences.append((start, limit))
     return sentences
+
+
+def _sentences_of(line: str) -> Iterator[tuple[int, int]]:
+    """Sentences of a line, a window at a time: sentencex takes quadratic time for some texts."""
+    start = 0
+    while start < len(line):
+        limit = start + WINDOW_LEN
+        if limit < len(line):
+            limit = line.rfind(" ", start, limit) + 1 or limit
+        found = sentencex.get_sentence_boundaries(LANGUAGE, line[start:limit])
+        if limit < len(line) and len(found) > 1:
+            found.pop()  # it may go on in the next window
+        for boundary in found:
+            yield start + boundary["start_index"], start + boundary["end_index"]
+        start += (found[-1]["end_index"] if found else 0) or limit - start
 
 
 def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ def split(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
         token = layout.cut(token, room)
         cuts.append(sentence.start + layout.offsets[token][0])
     cuts.append(sentence.limit)
-    places = [_stripped(text, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    places = [stripped(text, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
     encodings = tokenizer.encode_batch([text[a:b] for a, b in places], add_special_tokens=False)
     pieces = [Piece(*place, encoding) for place, encoding in zip(places, encodings, strict=True)]
     return [part for piece in pieces for part in split(text, piece, room, tokenizer)]
@@ -48,7 +48,7 @@ def head(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
     token = layout.cut(0, room) if room else 0
     if not token:
         return []
-    start, limit = _stripped(text, sentence.start, sentence.start + layout.offsets[token][0])
+    start, limit = stripped(text, sentence.start, sentence.start + layout.offsets[token][0])
     return [Piece(start, limit, tokenizer.encode(text[start:limit], add_special_tokens=False))]
 
 
@@ -80,6 +80,7 @@ class _Layout:
         return self.offsets[i - 1][1], self.offsets[i][0]
 
 
-def _stripped(text: str, start: int, limit: int) -> tuple[int, int]:
+def stripped(text: str, start: int, limit: int) -> tuple[int, int]:
+    """Characters [start, limit) of a text without the white space at both ends; empty if there is nothing else."""
     piece = text[start:limit]
     return start + len(piece) - len(piece.lstrip()), limit - (len(piece) - len(piece.rstrip()))

@@ -182,15 +182,20 @@ def tag_by_rules(sentences: list[str], title: str) -> list[list[Span]]:
 
 def _blank(text: str, spans: list[Span]) -> str:
     """The text with every span overwritten, so that no run touches it; offsets stay."""
+    pieces, at = [], 0
     for span in spans:
-        text = text[: span.start] + "|" * (span.limit - span.start) + text[span.limit :]
-    return text
+        pieces += [text[at : span.start], "|" * (span.limit - span.start)]
+        at = span.limit
+    return "".join(pieces) + text[at:]
 
 
 def _is_initial(sentence: str, start: int) -> bool:
     """Whether a word at `start` would be capitalised whatever it means: at the start of a sentence or a quotation."""
-    before = sentence[:start].rstrip(_OPENING) if start else ""
-    return not before or before[-1] in ".!?" or (before[-1] in ",:" and sentence[start - 1] in "\"'“‘«")
+    at = start
+    while at and sentence[at - 1] in _OPENING:
+        at -= 1
+    before = sentence[at - 1 : at]  # empty at the start
+    return before in ".!?" or (before in ",:" and sentence[start - 1] in "\"'“‘«")
 
 
 def _trim(run: str, start: int, initial: bool, known: set[str]) -> Span | None:
@@ -232,7 +237,7 @@ def _title_words(title: str, sentences: list[str]) -> set[str]:
 
 def _title_name(title: str) -> str:
     """The title as text would mention it, or nothing where that need not be a name ("Abacus", "May 1940")."""
-    name = re.sub(r"^(?:[Tt]he\s+)+|\s*\([^()]*\)$", "", title.strip()).strip()
+    name = re.sub(r"^(?:[Tt]he\s+)+|(?<!\s)\s*+\([^()]*\)$", "", title.strip()).strip()
     is_name = re.search(rf"[ :-]{_UPPER}", name) and not DATE.fullmatch(name)
     return name if is_name else ""
 
@@ -260,7 +265,7 @@ def with_dates(text: str, entities: Iterable[Span]) -> list[Span]:
         clean = _OUTER.match(text, start, limit)
         overlaps = [d for d in spans if d.start < limit and start < d.limit]
         if clean and all(start <= d.start and d.limit <= limit and d.limit - d.start < limit - start for d in overlaps):
-            spans = [s for s in spans if s not in overlaps] + [Span(*clean.span(1), entity.type)]
+            spans = [s for s in spans if s.limit <= start or limit <= s.start] + [Span(*clean.span(1), entity.type)]
     return sorted(spans, key=lambda span: span.start)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 from collections import Counter
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks, pieces, salient
+from realm_jax.data import blocks, pieces, salient, sources
 from realm_jax.types import Record, Span
 
 
@@ -100,6 +101,20 @@ def test_sentences_of_plain_text():
     ]
 
 
+def test_sentences_of_a_long_line_are_found_through_a_window(monkeypatch):
+    text = " ".join(record.text for record in itertools.islice(sources.read("asset:mini").records(), 40))
+    whole = blocks.split_sentences(text.replace("\n", " "))
+    monkeypatch.setattr(blocks, "WINDOW_LEN", 1000)
+    assert blocks.split_sentences(text.replace("\n", " ")) == whole and len(whole) > 100
+    word = "word" * 300
+    assert blocks.split_sentences(word) == [(0, 1000), (1000, 1200)]
+
+
+@pytest.mark.parametrize("piece", ["'", "“A ", "no stops "])
+def test_sentences_take_linear_time(linear_time, piece):
+    linear_time(blocks.split_sentences, piece, 40_000)
+
+
 def test_block_holds_joined_sentences_and_their_offsets():
     record, counts = cut("Élan vital.   It is é.\nEnd.")
     (block,) = record.blocks
@@ -140,7 +155,7 @@ def sentences_of(block: blocks.CutBlock) -> list[str]:
     return [body[a:b].decode() for a, b, _, _ in block.sentences]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(ARTICLES, st.sampled_from(["t", "Élan vital", "日本"]), st.integers(24, 64))
 def test_blocks_of_random_articles(text, title, limit):
     record, counts = cut(text, title=title, block_len_tokens=limit)
