@@ -317,7 +317,7 @@ def test_other_content_under_the_same_names(fails, trained, bert, labelled, tmp_
     copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in (bert, labelled)]
     tagger = shutil.copytree(trained[0].path, tmp_path / "tagger")
     names = {"init": str(copies[0]), "data": str(copies[1])}
-    settings = read_json(tagger / "settings.json") | names
+    settings = json.loads((tagger / "settings.json").read_text()) | names
     (tagger / "settings.json").write_text(json.dumps(settings))
     flags = [*FLAGS, *(f"--{name}={path}" for name, path in names.items()), f"--out={tagger}"]
     tag.main(flags)  # is done
@@ -331,9 +331,9 @@ def test_other_content_under_the_same_names(fails, trained, bert, labelled, tmp_
 
 def test_weights_that_were_not_scored(trained, tmp_path):
     tagger = shutil.copytree(trained[0].path, tmp_path / "tagger")
-    scores = read_json(tagger / "scores.json")
+    scores = json.loads((tagger / "scores.json").read_text())
     (tagger / "scores.json").write_text(json.dumps(scores | {"tagger": "bert:0123456789abcdef"}))
-    with pytest.raises(ConfigError, match="holds the weights bert:.*, not bert:0123456789abcdef that were scored"):
+    with pytest.raises(ConfigError, match="its weights are bert:.*, its scores are of bert:0123456789abcdef: train it"):
         SentenceTagger.open(tagger)
 
 
