@@ -1,7 +1,7 @@
 """Sentences as a token classifier reads them: wordpieces, how their words are written, where each word begins.
 
 A word is what BERT's own splitter gives: no white space, and each punctuation mark apart; so training data and running
-text are cut alike. Our vocabularies are lower-cased, and capitals say most about names: the way in which a word is
+text are cut alike. Most vocabularies are lower-cased, and capitals say most about names: the way in which a word is
 written is kept beside its wordpieces, as one of `CASINGS`.
 """
 

@@ -21,6 +21,8 @@ from realm_jax.model_folder.weights import SUFFIXES
 FILES = ("tokenizer.json", "vocab.txt")
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+MOST = 1 << 16
+"""Wordpieces that a corpus, which stores uint16, can tell apart."""
 OTHER_KINDS = {
     "spiece.model": "SentencePiece",
     "sentencepiece.bpe.model": "SentencePiece",
@@ -88,6 +90,10 @@ def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
     lacks = [special for special in SPECIALS if tokenizer.token_to_id(special) is None]
     if lacks:
         raise ConfigError(f"{files[0]}: has no {', '.join(lacks)}: pass {flag} of a BERT")
+    if size(tokenizer) > MOST:
+        raise ConfigError(
+            f"{files[0]}: has {size(tokenizer)} wordpieces, a corpus stores {MOST}: pass {flag} with fewer"
+        )
     return tokenizer
 
 
@@ -166,6 +172,8 @@ class _Settings:
                 raise ConfigError(
                     f"{self._config_file}: has {name} {shown(self._config[name])}: correct it to true or false"
                 )
+        if not isinstance(self._config.setdefault("added_tokens_decoder", {}), dict):
+            raise ConfigError(f"{self._config_file}: has an added_tokens_decoder that is no object: download it again")
         self._check_class()
         self._check_special_names()
 
@@ -193,8 +201,7 @@ class _Settings:
         """(file, token, id) of tokens that were added to the vocabulary."""
         for token, token_id in self._values.get("added_tokens.json", {}).items():
             yield self._files["added_tokens.json"], token, token_id
-        decoder = self._config.get("added_tokens_decoder")
-        for token_id, token in decoder.items() if isinstance(decoder, dict) else ():
+        for token_id, token in self._config.get("added_tokens_decoder", {}).items():
             yield self._config_file, str(_content(token)), int(token_id) if token_id.isdecimal() else token_id
 
     def check(self, tokenizer: Tokenizer, file: pathlib.Path) -> None:

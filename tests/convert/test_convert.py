@@ -23,6 +23,7 @@ from realm_jax.eval.retrieval import heldout_recall
 from realm_jax.index import builder
 from realm_jax.index.search import open_search
 from realm_jax.index.versions import IndexStore
+from realm_jax.model_folder.tokenizer import bert
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
 from realm_jax.workdir import Workdir
@@ -162,6 +163,40 @@ def test_a_plain_bert_becomes_both(make, old_norms, prefix):
         f"embedder.shared.{name}"
         for name in ("projection.kernel", "projection.bias", "projection_norm.scale", "projection_norm.bias")
     )
+
+
+HEAD = [name for name in published.plain_bert() if name.startswith("cls.predictions.")]
+PLAIN = {key: value for key, value in published.CONFIG.items() if key != "model_type" and "proj" not in key}
+
+
+def test_a_head_is_random_only_where_there_is_none(make, tmp_path, base):
+    tensors = published.plain_bert()
+    _, made = make(a=(without(tensors, *HEAD), PLAIN))
+    random = {row.ours for row in made.rows if row.origin == "random: the BERT has none"}
+    assert {name for name in random if name.startswith("encoder.")} == {
+        "encoder.mlm.bias", "encoder.mlm.transform.kernel", "encoder.mlm.transform.bias",
+        "encoder.mlm.norm.scale", "encoder.mlm.norm.bias",
+    }  # fmt: skip
+    for name in HEAD:
+        published.write(tmp_path / "b", without(tensors, name), PLAIN)
+        with pytest.raises(ConfigError, match=rf"the bert lacks {name}"):
+            convert([str(tmp_path / "b")], tmp_path / "other", base, "")
+
+
+def test_what_config_json_promises_takes_no_memory(tmp_path, base):
+    for changes, message in (
+        ({"num_hidden_layers": 10**9}, "has the weights of 2 layers, its config.json says 1000000000"),
+        ({"hidden_size": 10**9}, "has other shapes than the config"),
+    ):
+        published.write(tmp_path / "b", published.plain_bert(), PLAIN | changes)
+        with pytest.raises(ConfigError, match=message):
+            convert([str(tmp_path / "b")], tmp_path / "out", base, "")
+
+
+def test_sources_with_different_vocabularies(make, tokenizer):
+    other = bert({**tokenizer.get_vocab()}, lower=False)
+    with pytest.raises(ConfigError, match="have different vocabularies: pass the right one as --vocab"):
+        make(a=(published.embedder(), None, tokenizer), b=(published.encoder(), None, other))
 
 
 def test_two_towers(make, tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import mmap
 import os
 import pathlib
@@ -14,14 +15,16 @@ import tracemalloc
 import types
 import zipfile
 
+import bert_folder
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from realm_jax.config import ConfigError
+from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.model_folder.torch_files import read_torch
+from realm_jax.models.pretrained import read_parts
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_models"
 STORAGES = {
@@ -330,6 +333,30 @@ def test_damage_is_a_clear_error_or_harmless(tmp_path, write, data):
             np.array(array)
     except ConfigError as error:
         assert str(error).startswith(f"{file}: ")
+
+
+def test_a_bert_in_torch_files_is_that_in_safetensors(tmp_path):
+    rows = len(bert_folder.vocabulary())
+    tensors, shape = bert_folder.tensors(rows), {"hidden_size": bert_folder.HIDDEN, "gelu": "erf", "vocab_size": rows}
+    shape |= {"num_layers": 1, "num_heads": 2, "intermediate_size": bert_folder.INNER}
+    config = ModelConfig(**shape, max_positions=bert_folder.POSITIONS)
+    safe = read_parts(config, bert_folder.write(tmp_path / "safe"))
+    folder = bert_folder.write(tmp_path / "torch", weights=False)
+    names = {"bert.": "pytorch_model-00001-of-00002.bin", "cls.": "pytorch_model-00002-of-00002.bin"}
+    for prefix, file in names.items():
+        write_zip(folder / file, {name: tensor(x) for name, x in tensors.items() if name.startswith(prefix)})
+    index = {"weight_map": {name: names[name[:5] if name[:5] in names else name[:4]] for name in tensors}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    found = read_parts(config, folder)
+    for part, leaves in safe.items():
+        assert leaves.keys() == found[part].keys()
+        for name, leaf in leaves.items():
+            np.testing.assert_array_equal(found[part][name], leaf, err_msg=name)
+    (folder / names["cls."]).unlink()
+    with pytest.raises(
+        ConfigError, match="pytorch_model-00002-of-00002.bin: is missing, though pytorch_model.bin.index"
+    ):
+        read_parts(config, folder)
 
 
 def test_golden_models_open():

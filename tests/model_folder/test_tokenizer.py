@@ -89,6 +89,7 @@ def test_berts_own_vocabulary_needs_no_settings(tmp_path):
         ({"word_tokenizer_type": "mecab"}, "has word_tokenizer_type 'mecab'"),
         ({"tokenizer_class": "BertJapaneseTokenizer"}, "asks for the tokenizer 'BertJapaneseTokenizer'"),
         ({"tokenizer_class": "XLMRobertaTokenizer"}, "asks for the tokenizer 'XLMRobertaTokenizer'"),
+        ({"added_tokens_decoder": ["[ENT]"]}, "has an added_tokens_decoder that is no object"),
         ({"cls_token": "<s>"}, "calls its cls_token '<s>', not [CLS]"),
         ({"added_tokens_decoder": {"500": {"content": "[ENT]"}}}, "has '[ENT]' as 500, tokenizer.json as None"),
     ],
@@ -175,6 +176,11 @@ def test_another_normalizer_that_lower_cases(folder):
     with_json(settings_of(folder, do_lower_case=True), tokenizer)
     assert pieces(folder)[:2] == SMALL[:2]
     assert "does the opposite" in refused(settings_of(folder, do_lower_case=False))
+
+
+def test_more_wordpieces_than_a_corpus_can_store(folder):
+    (folder / "vocab.txt").write_text("\n".join([*bert_folder.SPECIALS, *map(str, range(1 << 16))]))
+    assert "has 65541 wordpieces, a corpus stores 65536" in refused(folder)
 
 
 def test_line_ends_marks_and_blank_lines(folder):

@@ -151,7 +151,7 @@ def test_a_padded_table_of_words_comes_out_as_it_came(begin, tmp_path):
     for name in ("bert.embeddings.word_embeddings.weight", HEAD):
         np.testing.assert_array_equal(exported[name.replace("bert.", "realm.")], tensors[name])
     assert _text(data.tokenizer, [5, 127]) == r"a [row 127]"
-    other = begin(bert_folder.write(tmp_path / "other", rows=120), 120, "other run")  # no multiple of 8 is that near
+    other = begin(bert_folder.write(tmp_path / "other", rows=120), 120, "other run")  # not 112, the next multiple of 8
     with pytest.raises(ConfigError, match=f"has {ROWS} wordpieces, the config's model 120"):
         phases.prepare_run(other)
 

@@ -313,6 +313,30 @@ def test_other_settings_are_refused(fails, trained):
     assert "was made with seed 0, now 4: pass another --out or these settings" in line
 
 
+def test_other_content_under_the_same_names(fails, trained, bert, labelled, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in (bert, labelled)]
+    tagger = shutil.copytree(trained[0].path, tmp_path / "tagger")
+    names = {"init": str(copies[0]), "data": str(copies[1])}
+    settings = json.loads((tagger / "settings.json").read_text()) | names
+    (tagger / "settings.json").write_text(json.dumps(settings))
+    flags = [*FLAGS, *(f"--{name}={path}" for name, path in names.items()), f"--out={tagger}"]
+    tag.main(flags)  # is done
+    changed = {"init": copies[0] / "model.safetensors", "data": copies[1] / conll.FILES["test"][0]}
+    for name, file in changed.items():
+        before = file.read_bytes()
+        file.write_bytes(before + b"\n")
+        assert f"was begun with other content of --{name}={names[name]}: put it back" in fails(tag.main, *flags)
+        file.write_bytes(before)
+
+
+def test_weights_that_were_not_scored(trained, tmp_path):
+    tagger = shutil.copytree(trained[0].path, tmp_path / "tagger")
+    scores = json.loads((tagger / "scores.json").read_text())
+    (tagger / "scores.json").write_text(json.dumps(scores | {"tagger": "bert:0123456789abcdef"}))
+    with pytest.raises(ConfigError, match="its weights are bert:.*, its scores are of bert:0123456789abcdef: train it"):
+        SentenceTagger.open(tagger)
+
+
 def test_bad_retagging_is_one_line(fails, new_run, tmp_path):
     corpus = str(new_run().knowledge_folder)
     assert "no corpus here" in fails(retag.main, str(tmp_path), "--tagger=rules", "--out=g")
