@@ -23,7 +23,7 @@ def survey(taken: Taken) -> tuple[str, int]:
         return surveys[0][0], number
     digest = hashlib.sha256(taken.columns.encode())
     for file, (content, _) in zip(taken.files, surveys, strict=True):
-        digest.update(f"{epath.Path(file).name} {content}\n".encode())
+        digest.update(f"{epath.Path(file).name} {content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest(), number
 
 
