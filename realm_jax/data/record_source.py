@@ -44,7 +44,7 @@ def read(taken: Taken, counts: Counter | None = None) -> Iterator[Record]:
                 record, reason = formats.record_of(form, row, counts, where)
             if record is None:
                 raise ConfigError(
-                    f"{where}: {reason}: correct or delete it; each record needs {form.fields}. "
+                    f"{where}: {reason}: correct or delete it; each record needs {form.names}. "
                     "(realm_jax.data.build counts bad records and goes on)"
                 )
             yield record
