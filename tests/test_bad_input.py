@@ -53,10 +53,10 @@ def leftovers(workdir):
 
 
 BAD_LINES = {
-    "empty": ("", r"bad.jsonl: holds no text: pass another --corpus"),
+    "empty": ("", r"bad.jsonl: is empty: pass another file"),
     "blank text": (json.dumps(GOOD | {"text": " "}), r"bad.jsonl: holds no text"),
-    "not JSON": (json.dumps(GOOD) + "\n{'id': 2}", r"bad.jsonl:2: is not JSON .*: correct or delete the line"),
-    "no field": (json.dumps(GOOD) + '\n\n{"id": "2", "title": "B"}', r"bad.jsonl:3: has no field 'text'"),
+    "not JSON": (json.dumps(GOOD) + "\n{'id': 2}", r"bad.jsonl:2: not JSON: correct or delete it"),
+    "no field": (json.dumps(GOOD) + '\n\n{"id": "2", "title": "B"}', r"bad.jsonl:3: without text: correct"),
     "long title": (
         json.dumps(GOOD | {"title": "Paris " * 60}),
         r"bad.jsonl:1: the title of record '1' .*: shorten it or raise --corpus.block_len_tokens",

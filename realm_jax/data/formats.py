@@ -4,25 +4,19 @@ How records lie in a file (JSON lines, a table, parquet) is the business of `row
 first form of `FORMS` whose keys a record has is its form; `docs/formats.md` is made of this list.
 """
 
-import html
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from realm_jax.config import ConfigError
+from realm_jax.data import fields
+from realm_jax.data.checked import checked_record
+from realm_jax.data.fields import Made, Row
 from realm_jax.types import Record
 
 Kind = Literal["lines", "table", "documents", "json", "parquet"]
 """JSON lines; .tsv or .csv; `<doc>` elements; a file that is one JSON text; parquet."""
-Row = dict[str, Any]
-Made = tuple[object, object, object]
-"""id, title and text of a record, not yet looked at."""
-
-SECTION, BULLET = "Section::::", "BULLET::::"  # KILT's markers
-TITLE_LEN = 200  # characters: a longer first line of `contents` is text
-SENTENCE_ENDS = (".", "!", "?", ":", ";")
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Form:
         return all(any(key in row for key in either.split("|")) for either in self.keys)
 
     @property
-    def fields(self) -> str:
+    def names(self) -> str:
         """Its keys, for people."""
         return ", ".join(self.keys).replace("|", " or ")
 
@@ -91,132 +85,12 @@ def of_columns(columns: str) -> Form:
 
 def known() -> str:
     """All forms with their keys, for error messages."""
-    return "; ".join(f"{form.name} ({form.fields})" for form in FORMS)
+    return "; ".join(f"{form.name} ({form.names})" for form in FORMS)
 
 
 def record_of(form: Form, row: Row, counts: Counter, where: str = "") -> tuple[Record | None, str]:
     """(record, reason why it is left out, or empty); see `checked_record`."""
     return checked_record(*form.make(row, counts), where)
-
-
-def checked_record(record_id: object, title: object, text: object, where: str = "") -> tuple[Record | None, str]:
-    """(record or None, reason why these make none, or empty). One of "empty text" is a record with that reason.
-
-    Args:
-        where: file and line, for error messages.
-    """
-    if isinstance(record_id, bool) or not isinstance(record_id, str | int) or record_id == "":
-        return None, "without id"
-    if not isinstance(title, str):
-        return None, "without title"
-    if not isinstance(text, str):
-        return None, "without text"
-    record = Record(str(record_id), title, text, where or f"record {record_id}")
-    if "\x00" in title + text or _is_broken(record.id + title + text):
-        return None, "not text"
-    return record, "" if has_letters(text) else "empty text"
-
-
-def has_letters(text: str) -> bool:
-    """Whether a text has any character that is neither a space nor invisible."""
-    return any(unicodedata.category(character)[0] not in "CZ" for character in text)
-
-
-def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterable[Record]:
-    """The records among pairs of (record, reason why it is left out); counts all of them, and the reasons."""
-    for record, reason in found:
-        counts["records"] += 1
-        if reason or record is None:
-            counts[reason] += 1
-        else:
-            yield record
-
-
-def _is_broken(text: str) -> bool:
-    """Whether a text cannot be written as UTF-8: JSON can spell half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _first(row: Row, *keys: str) -> object:
-    """The value of the first of these keys that the record has."""
-    return next((row[key] for key in keys if row.get(key) is not None), None)
-
-
-def _plain(row: Row, counts: Counter) -> Made:
-    del counts
-    return row.get("id"), row.get("title"), row.get("text")
-
-
-def _beir(row: Row, counts: Counter) -> Made:
-    del counts
-    return row.get("_id"), row.get("title") or "", row.get("text")
-
-
-def _tevatron(row: Row, counts: Counter) -> Made:
-    del counts
-    return _first(row, "docid", "doc_id", "document_id"), row.get("title") or "", row.get("text")
-
-
-def _news(row: Row, counts: Counter) -> Made:
-    del counts
-    return row.get("url"), row.get("title"), row.get("text") or row.get("maintext")
-
-
-def _atlas(row: Row, counts: Counter) -> Made:
-    del counts
-    title, section = row.get("title") or "", row.get("section") or ""
-    if isinstance(title, str) and isinstance(section, str):
-        title = f"{title}: {section}" if title and section else title or section
-    return row.get("id"), title, row.get("text")
-
-
-def _contents(row: Row, counts: Counter) -> Made:
-    del counts
-    contents = row.get("contents")
-    if not isinstance(contents, str) or isinstance(row.get("title"), str):
-        return row.get("id"), row.get("title") or "", contents
-    first, _, rest = contents.partition("\n")
-    first = first.strip()
-    is_quoted = len(first) > 2 and first[0] == first[-1] == '"'
-    if not rest.strip() or not (is_quoted or 0 < len(first) <= TITLE_LEN and not first.endswith(SENTENCE_ENDS)):
-        return row.get("id"), "", contents
-    return row.get("id"), first[1:-1].replace('""', '"') if is_quoted else first, rest
-
-
-def _kilt(row: Row, counts: Counter) -> Made:
-    record_id, title, text = _first(row, "wikipedia_id", "_id", "kilt_id"), row.get("wikipedia_title"), row.get("text")
-    text = text.get("paragraph") if isinstance(text, dict) else text  # as Hugging Face's copy has it
-    if not isinstance(text, list) or not all(isinstance(paragraph, str) for paragraph in text):
-        return record_id, title, None
-    paragraphs = [paragraph.strip() for paragraph in text]
-    if paragraphs and paragraphs[0] == title:
-        del paragraphs[0]
-    kept = [paragraph for paragraph in paragraphs if not paragraph.startswith(SECTION)]
-    counts["section headings"] += len(paragraphs) - len(kept)
-    return record_id, title, "\n".join(p.removeprefix(f"{BULLET}- ").removeprefix(BULLET) for p in kept)
-
-
-def _hotpotqa(row: Row, counts: Counter) -> Made:
-    text = row.get("text")
-    paragraphs = text if isinstance(text, list) else [text]
-    if all(isinstance(sentence, str) for sentence in paragraphs):
-        paragraphs = [paragraphs]
-    if not all(isinstance(p, list) and all(isinstance(sentence, str) for sentence in p) for p in paragraphs):
-        return row.get("id"), row.get("title"), None
-    return _plain({**row, "text": "\n".join("".join(sentences).strip() for sentences in paragraphs)}, counts)
-
-
-def _wikiextractor(row: Row, counts: Counter) -> Made:
-    record_id, title, text = _plain(row, counts)
-    if not isinstance(title, str) or not isinstance(text, str):
-        return record_id, title, text
-    title, text = html.unescape(title), html.unescape(text).lstrip("\r\n")
-    first, _, rest = text.partition("\n")
-    return record_id, title, rest if first.strip() == title.strip() else text
 
 
 FORMS = (
@@ -228,7 +102,7 @@ FORMS = (
         "a block as it came",
         ("table",),
         ("id", "text", "title"),
-        _plain,
+        fields.plain,
         as_given=True,
         in_order=True,
     ),
@@ -240,7 +114,7 @@ FORMS = (
         "`BULLET::::` goes, its item stays",
         ("lines", "json", "parquet"),
         ("wikipedia_title", "text", "wikipedia_id|_id|kilt_id"),
-        _kilt,
+        fields.kilt,
     ),
     Form(
         "beir",
@@ -250,7 +124,7 @@ FORMS = (
         "an article; `title` may be missing",
         ("lines", "json", "parquet"),
         ("_id", "text"),
-        _beir,
+        fields.beir,
     ),
     Form(
         "hotpotqa",
@@ -259,7 +133,7 @@ FORMS = (
         "an article, its sentences joined, a paragraph a line",
         ("lines", "json", "parquet"),
         ("id", "title", "text", "charoffset"),
-        _hotpotqa,
+        fields.hotpotqa,
     ),
     Form(
         "atlas",
@@ -268,7 +142,7 @@ FORMS = (
         "a block as it came, titled `Élan: History`",
         ("lines", "json", "parquet"),
         ("id", "section", "text"),
-        _atlas,
+        fields.atlas,
         as_given=True,
     ),
     Form(
@@ -279,7 +153,7 @@ FORMS = (
         "an article without its title's own line; entities such as `&amp;` are characters",
         ("documents", "lines"),
         ("id", "revid", "url", "title", "text"),
-        _wikiextractor,
+        fields.wikiextractor,
     ),
     Form(
         "jsonl",
@@ -288,7 +162,7 @@ FORMS = (
         "an article",
         ("lines", "json"),
         ("id", "title", "text"),
-        _plain,
+        fields.plain,
     ),
     Form(
         "parquet",
@@ -297,7 +171,7 @@ FORMS = (
         "an article",
         ("parquet",),
         ("id", "title", "text"),
-        _plain,
+        fields.plain,
     ),
     Form(
         "table",
@@ -306,7 +180,7 @@ FORMS = (
         "an article",
         ("table",),
         ("id", "title", "text"),
-        _plain,
+        fields.plain,
     ),
     Form(
         "pyserini",
@@ -316,7 +190,7 @@ FORMS = (
         "characters and does not end as a sentence, else empty",
         ("lines", "json", "parquet"),
         ("id", "contents"),
-        _contents,
+        fields.contents,
     ),
     Form(
         "tevatron",
@@ -326,7 +200,7 @@ FORMS = (
         "an article; `title` may be missing",
         ("lines", "json", "parquet"),
         ("docid|doc_id|document_id", "text"),
-        _tevatron,
+        fields.tevatron,
     ),
     Form(
         "ccnews",
@@ -335,7 +209,7 @@ FORMS = (
         "an article with its address as id",
         ("lines", "json", "parquet"),
         ("url", "title", "text|maintext"),
-        _news,
+        fields.news,
     ),
     Form(
         "squad",
@@ -344,6 +218,6 @@ FORMS = (
         "each distinct paragraph an article, with the ids that `tfds:squad` gives (`squad/Élan/0`)",
         ("json",),
         ("id", "title", "context"),
-        lambda row, counts: (row.get("id"), row.get("title"), row.get("context")),
+        fields.squad,
     ),
 )

@@ -15,7 +15,7 @@ from etils import epath
 from realm_jax.config import ConfigError
 from realm_jax.data import formats, rows
 from realm_jax.data.formats import Form
-from realm_jax.data.rows import Container
+from realm_jax.data.tables import Container
 
 NAMED = 3  # files left out that are named
 KEYS = 12  # of an unknown record that are named
@@ -55,7 +55,7 @@ class Taken:
         """`psgs_w100.tsv.gz is dpr (id, text, title), a table`, and what is left out, for people."""
         form = self.the_form()
         how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
-        what = form.form if self.columns else f"{form.name} ({form.fields})"
+        what = form.form if self.columns else f"{form.name} ({form.names})"
         files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
         where = how.get(self.container.kind, self.container.kind)
         return f"{_short(self.spec)} is {what}, {where}{files}{said_left_out(self.left_out)}"
@@ -185,7 +185,7 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
     shown = ", ".join(keys[:KEYS]) + (", …" if len(keys) > KEYS else "")
     what = "columns" if kind in ("table", "parquet") else "keys"
     if wanted is not None:
-        raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.fields}: name others")
+        raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.names}: name others")
     raise _Unknown(
         f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, or pass "
         f"--columns=id=NAME,text=NAME,title=NAME (--corpus.columns of a run); known are {formats.known()}"

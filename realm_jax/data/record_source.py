@@ -23,7 +23,7 @@ def survey(taken: Taken) -> tuple[str, int]:
         return surveys[0][0], number
     digest = hashlib.sha256(taken.columns.encode())
     for file, (content, _) in zip(taken.files, surveys, strict=True):
-        digest.update(f"{epath.Path(file).name} {content}\n".encode())
+        digest.update(f"{epath.Path(file).name} {content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest(), number
 
 
@@ -44,7 +44,7 @@ def read(taken: Taken, counts: Counter | None = None) -> Iterator[Record]:
                 record, reason = formats.record_of(form, row, counts, where)
             if record is None:
                 raise ConfigError(
-                    f"{where}: {reason}: correct or delete it; each record needs {form.fields}. "
+                    f"{where}: {reason}: correct or delete it; each record needs {form.names}. "
                     "(realm_jax.data.build counts bad records and goes on)"
                 )
             yield record

@@ -1,32 +1,28 @@
 """How records lie in a file, known by its first bytes: JSON lines, a table, `<doc>` elements, one JSON text, parquet.
 
 Each reader gives (line number, the record's fields or None, reason why there are none). What the fields mean is the
-business of `formats`. A table is read by the rules of Python's csv module, strictly: a field may hold line breaks
-between its quotes, and quotes within it are doubled.
+business of `formats`.
 """
 
 import contextlib
-import csv
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from realm_jax.config import ConfigError
+from realm_jax.data import tables
 from realm_jax.data.build.parts import DAMAGED, open_plain
-from realm_jax.data.formats import Kind, Row
+from realm_jax.data.fields import Row
 from realm_jax.data.squad_json import squad_rows
+from realm_jax.data.tables import BOM, Container, Found, plain_text, short
 
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-Found = tuple[int, Row | None, str]
-"""(line number, fields, reason why there are none)"""
-
-BOM = "\ufeff"
 FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
 LOOKED_AT = 100  # JSON lines that may be bad before the first good one
 BATCH_ROWS = 1000
@@ -41,21 +37,6 @@ NOT_TEXT = {  # first bytes -> what to do about such a file
     b"<!doctype": "is a web page: download the file itself",
     b"<html": "is a web page: download the file itself",
 }
-
-csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
-
-
-@dataclass(frozen=True)
-class Container:
-    """How records lie in a file."""
-
-    kind: Kind
-    columns: tuple[str, ...] = ()
-    """Of a table, in order."""
-    delimiter: str = "\t"
-    """Of a table."""
-    has_header: bool = True
-    """False if a table's columns are numbered from 1."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +76,8 @@ def look(file: epath.PathLike, *, numbered: bool = False) -> Look:
         return Look(Container("documents"), [dict.fromkeys(("id", "revid", "url", "title", "text"))])
     if is_json:
         return _look_at_json(file, [first, *more])
-    return _look_at_table(file, first, numbered)
+    container = tables.header(file, first, numbered)
+    return Look(container, [dict.fromkeys(container.columns)])
 
 
 def is_jsonl(file: epath.PathLike) -> bool:
@@ -127,24 +109,8 @@ def read_file(file: epath.PathLike, container: Container, wanted: tuple[str, ...
 def read_lines(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
     """The records of whole lines of a file, whose name is for errors. Raises ConfigError at a quote without end."""
     if container.kind == "table":
-        return _table(lines, container, where)
+        return tables.table(lines, container, where)
     return _documents(lines) if container.kind == "documents" else _json_lines(lines)
-
-
-def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iterator[bytes]:
-    """The lines of a table, those of a row together: where it may be cut. Raises ConfigError as `read_lines`."""
-    taken: list[bytes] = []
-
-    def noted() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield _text(line)
-
-    for _ in _csv(noted(), container, where):
-        yield b"".join(taken)
-        taken.clear()
-    if taken:
-        yield b"".join(taken)
 
 
 def json_rows(file: epath.PathLike) -> list:
@@ -153,7 +119,7 @@ def json_rows(file: epath.PathLike) -> list:
         with open_plain(file) as opened:
             values = json.loads(opened.read().decode("utf-8-sig"))
     except (*DAMAGED, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: is neither JSON lines nor one JSON text ({_short(error)}): mend it") from error
+        raise ConfigError(f"{file}: is neither JSON lines nor one JSON text ({short(error)}): mend it") from error
     if isinstance(values, dict):
         return squad_rows(values, str(file)) if isinstance(values.get("data"), list) else [values]
     if not isinstance(values, list):
@@ -182,7 +148,7 @@ def open_parquet(file: epath.PathLike) -> Iterator["pyarrow.parquet.ParquetFile"
         try:
             table = pyarrow.parquet.ParquetFile(stack.enter_context(epath.Path(file).open("rb")))
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"{file}: is no parquet file ({_short(error)}): download it again") from error
+            raise ConfigError(f"{file}: is no parquet file ({short(error)}): download it again") from error
         yield table
 
 
@@ -209,19 +175,6 @@ def _look_at_json(file: epath.PathLike, lines: list[bytes]) -> Look:
     return Look(Container("json"), rows)
 
 
-def _look_at_table(file: epath.PathLike, first: bytes, numbered: bool) -> Look:
-    delimiter = "\t" if b"\t" in first else ","
-    try:
-        (fields,) = csv.reader([first.decode()], delimiter=delimiter)
-    except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{file}: is no text that we know ({_short(error)}): pass JSON lines or a table") from error
-    names = [str(i) for i in range(1, len(fields) + 1)] if numbered else [field.strip() for field in fields]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"{file}: two of its columns are called {twice!r}: rename one")
-    return Look(Container("table", tuple(names), delimiter, not numbered), [dict.fromkeys(names)])
-
-
 def _json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(BOM.encode()).strip()
@@ -235,40 +188,9 @@ def _json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
         yield number, *((values, "") if isinstance(values, dict) else (None, "not a JSON object"))
 
 
-def _table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
-    columns = container.columns
-    for number, fields in _csv(map(_text, lines), container, where):
-        if fields is None:
-            yield number, None, "quotes within a field that are not doubled"
-        elif len(fields) != len(columns):
-            yield number, None, "another number of columns"
-        elif not (container.has_header and tuple(field.strip() for field in fields) == columns):
-            yield number, dict(zip(columns, fields, strict=True)), ""
-
-
-def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, list[str] | None]]:
-    """(line number, fields or None if the quotes make no row); raises ConfigError at a quote that is not closed."""
-    reader = csv.reader(lines, delimiter=container.delimiter, strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            fields: list[str] | None = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error) or "field limit" in str(error):
-                raise ConfigError(
-                    f"{where}:{number}: opens a quote that nothing closes: double the quotes within a field, and put "
-                    "the field in quotes, or write JSON lines"
-                ) from error
-            fields = None
-        if fields != []:  # of a blank line
-            yield number, fields
-
-
 def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
     begun, text = None, []
-    for number, line in enumerate(map(_text, lines), 1):
+    for number, line in enumerate(map(plain_text, lines), 1):
         head = _document_head(line)
         if head is not None:
             if begun is not None:
@@ -295,12 +217,3 @@ def _document_head(line: str) -> Row | None:
     before, _, title = rest.partition('title="')
     _, _, url = before.partition('url="')
     return {"id": record_id, "revid": "", "url": url.partition('"')[0], "title": title}
-
-
-def _text(line: bytes) -> str:
-    """A line; what is not UTF-8 becomes half surrogate pairs, which no record may hold."""
-    return line.decode(errors="surrogateescape").removeprefix(BOM)
-
-
-def _short(error: Any) -> str:
-    return " ".join(str(error).split())[:200]

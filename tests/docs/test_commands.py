@@ -117,6 +117,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki": Run(
         "corpora/enwiki", more=f'ARGS="{SMALL_BUILD}"'
     ),
+    "python -m realm_jax.data.build --source=psgs_w100.tsv.gz --out=corpora/dpr": Named(),
+    "python -m realm_jax.data.build --source=texts.parquet --out=corpora/mine --columns=id=_id,text=passage,"
+    "title=name": Named(),
     "python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki": Run(
         "corpora/enwiki", more=SMALL_BUILD
     ),

@@ -152,7 +152,7 @@ def test_a_replaced_record_is_the_new_one(indexed, tmp_path):
 BAD = {
     "unknown ids": (NEWS, ("nobody", "no one"), "has no record with the id 'nobody' or 'no one': nothing was changed"),
     "a known and an unknown id": (NEWS, ("KNOWN", "nobody"), "no record with the id 'nobody': nothing"),
-    "a bad line": ([*NEWS, {"id": "news/3", "title": "T"}], ("KNOWN",), "new.jsonl:3: has no field 'text'"),
+    "a bad line": ([*NEWS, {"id": "news/3", "title": "T"}], ("KNOWN",), "new.jsonl:3: without text: correct"),
     "the same id twice": ([*NEWS, NEWS[0]], ("KNOWN",), "new.jsonl:3: id 'news/1' is there twice"),
     "no text": ([NEWS[0] | {"text": " "}], ("KNOWN",), "the new records: holds no text: pass another --add=FILE"),
     "a file that is not there": (None, ("KNOWN",), "no such file or folder: pass --add=FILE.jsonl"),

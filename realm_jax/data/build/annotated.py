@@ -16,7 +16,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import published
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.formats import checked_record, counted
+from realm_jax.data.checked import checked_record, counted
 from realm_jax.types import Record, Span
 
 LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length

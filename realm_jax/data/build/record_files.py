@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import rows
+from realm_jax.data import rows, tables
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.formats import counted, record_of
+from realm_jax.data.checked import counted
+from realm_jax.data.formats import record_of
 from realm_jax.data.recognise import Taken
-from realm_jax.data.rows import Found
+from realm_jax.data.tables import Found
 from realm_jax.types import Record
 
 PART_RECORDS = 20_000  # of a file that is one JSON text
@@ -51,7 +52,7 @@ class RecordFiles:
         if container.kind == "json":
             return _numbers(file)
         if container.kind == "table":
-            pieces = functools.partial(rows.table_rows, container=container, where=str(file))
+            pieces = functools.partial(tables.table_rows, container=container, where=str(file))
             return parts.cut(file, folder, part_bytes, pieces=pieces, most=most, progress=progress)
         end = ENDS[container.kind]
         return parts.cut(file, folder, part_bytes, delimiter=end, most=most, progress=progress)

@@ -119,8 +119,9 @@ class Source:
         digest, done = hashlib.sha256(), 0
         total = self.num_bytes()
         for file in self.files:
-            digest.update(f"{epath.Path(file).name} {epath.Path(file).stat().length}\n".encode())
-            with epath.Path(file).open("rb") as opened:
+            path = epath.Path(file)
+            digest.update(f"{path.name} {path.stat().length}\n".encode(errors="surrogateescape"))
+            with path.open("rb") as opened:
                 while block := opened.read(16 * parts.READ_BYTES):
                     digest.update(block)
                     done += len(block)

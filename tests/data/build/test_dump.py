@@ -191,7 +191,7 @@ def test_estimate_is_close(build, plain, tmp_path):
     [
         ("a.xml", b"<!DOCTYPE html><html><body>no dump</body></html>", "is no MediaWiki XML dump"),
         ("a.xml.bz2", b"not packed at all", "cannot be read"),
-        ("a.txtx", b"what is this", "pass --format="),
+        ("a.txtx", b"what is this", "is of no known format"),
     ],
 )
 def test_what_is_no_dump_is_refused(name, data, says, build, tmp_path):

@@ -1,0 +1,106 @@
+"""Tables, .tsv and .csv, by the rules of Python's csv module, strictly.
+
+A field may hold line breaks between its quotes, and quotes within it are doubled.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+from realm_jax.data.fields import Row
+from realm_jax.data.formats import Kind
+
+Found = tuple[int, Row | None, str]
+"""(line number, fields, reason why there are none)"""
+
+BOM = "\ufeff"
+
+csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
+
+
+@dataclass(frozen=True)
+class Container:
+    """How records lie in a file."""
+
+    kind: Kind
+    columns: tuple[str, ...] = ()
+    """Of a table, in order."""
+    delimiter: str = "\t"
+    """Of a table."""
+    has_header: bool = True
+    """False if a table's columns are numbered from 1."""
+
+
+def header(file: epath.PathLike, first: bytes, numbered: bool) -> Container:
+    """What the first line of a table shows. Raises ConfigError if it is none, or two columns have one name."""
+    delimiter = "\t" if b"\t" in first else ","
+    try:
+        (fields,) = csv.reader([first.decode()], delimiter=delimiter)
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{file}: is no text that we know ({short(error)}): pass JSON lines or a table") from error
+    names = [str(i) for i in range(1, len(fields) + 1)] if numbered else [field.strip() for field in fields]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{file}: two of its columns are called {twice!r}: rename one")
+    return Container("table", tuple(names), delimiter, not numbered)
+
+
+def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
+    """The records of whole lines of a table, whose name is for errors. Raises ConfigError at a quote without end."""
+    columns = container.columns
+    for number, fields in _csv(map(plain_text, lines), container, where):
+        if fields is None:
+            yield number, None, "quotes within a field that are not doubled"
+        elif len(fields) != len(columns):
+            yield number, None, "another number of columns"
+        elif not (container.has_header and tuple(field.strip() for field in fields) == columns):
+            yield number, dict(zip(columns, fields, strict=True)), ""
+
+
+def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, list[str] | None]]:
+    """(line number, fields or None if the quotes make no row); raises ConfigError at a quote that is not closed."""
+    reader = csv.reader(lines, delimiter=container.delimiter, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields: list[str] | None = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error) or "field limit" in str(error):
+                raise ConfigError(
+                    f"{where}:{number}: opens a quote that nothing closes: double the quotes within a field, and put "
+                    "the field in quotes, or write JSON lines"
+                ) from error
+            fields = None
+        if fields != []:  # of a blank line
+            yield number, fields
+
+
+def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iterator[bytes]:
+    """The lines of a table, those of a row together: where it may be cut. Raises ConfigError as `table`."""
+    taken: list[bytes] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield plain_text(line)
+
+    for _ in _csv(noted(), container, where):
+        yield b"".join(taken)
+        taken.clear()
+    if taken:
+        yield b"".join(taken)
+
+
+def plain_text(line: bytes) -> str:
+    """A line; what is not UTF-8 becomes half surrogate pairs, which no record may hold."""
+    return line.decode(errors="surrogateescape").removeprefix(BOM)
+
+
+def short(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split())[:200]
