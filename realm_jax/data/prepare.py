@@ -1,14 +1,17 @@
 """What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
 
+import os
 import pathlib
 from dataclasses import dataclass
 
 from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax import paths
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data import assets, built, corpus, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.masking import SpecialIds
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir, write_text
@@ -97,9 +100,11 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         taken = built.take(spec, folder, config.block_len_tokens)
         print(f"corpus: {taken.num_blocks:,} blocks of {spec}", flush=True)
         return
-    source = sources.read(spec)
+    source = _read(spec, folder)
+    if source is None:
+        return
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
         return
     made = corpus.build(
@@ -118,3 +123,14 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         f"{segment['num_spans']:,} salient spans from {description['source']}; {segment['counts']}",
         flush=True,
     )
+
+
+def _read(spec: str, folder: epath.Path) -> sources.Source | None:
+    """The source that `spec` names; None, which is said, if it is gone and the corpus of it lies in `folder`."""
+    try:
+        return sources.read(spec)
+    except ConfigError:
+        if os.path.exists(paths.expand(spec)) or not (folder / MANIFEST).exists():
+            raise
+    print(f"corpus: {spec} is not there any more: going on with {folder}, which was made from it", flush=True)
+    return None

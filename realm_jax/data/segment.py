@@ -19,6 +19,7 @@ from etils import epath
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import DROPS, CutRecord, hash64
+from realm_jax.data.mapped import map_file
 from realm_jax.local_cache import copy_of
 
 SOURCE = np.dtype(
@@ -78,10 +79,12 @@ class Segment:
         """Maps the segment that a manifest's entry describes. Raises ConfigError if a file is missing or damaged."""
         folder, columns = _local(folder, entry), {}
         for name, dtype in COLUMNS.items():
-            path, size = folder / f"{name}.bin", entry["bytes"][name]
-            if not path.is_file() or path.stat().st_size != size:
-                raise ConfigError(f"{path}: is not the file of {size} bytes that was built: delete {folder.parent}")
-            columns[name] = np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
+            path, size = f"{folder}/{name}.bin", entry["bytes"][name]
+            try:
+                columns[name] = map_file(path, dtype, size)
+            except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+                problem = f"is not the file of {size} bytes that was built"
+                raise ConfigError(f"{path}: {problem}: delete {folder.parent}") from error
         return cls(folder, first_block, entry["span_types"], **columns)
 
 

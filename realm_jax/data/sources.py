@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets, published
+from realm_jax.data.folders import visible_files
+from realm_jax.paths import expand, printable
 from realm_jax.types import Record
 
 FIELDS = ("id", "title", "text")
@@ -42,7 +44,7 @@ def read(spec: str) -> Source:
         return _json_lines(assets.fetch(spec), {"source": spec, "licence": "that of realm_jax"})
     if spec == "tfds:squad":
         return _squad()
-    path = pathlib.Path(spec).expanduser()
+    path = pathlib.Path(expand(spec))
     description = {"source": str(path), "licence": "not stated"}
     if path.is_dir():
         return _folder(path, description)
@@ -153,30 +155,32 @@ def _parse(line: bytes, where: str) -> Record:
 
 
 def _folder(folder: pathlib.Path, description: dict[str, str]) -> Source:
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".txt", ".md")
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths = sorted(path for path in visible_files(folder) if path.suffix.lower() in (".txt", ".md"))
     if not paths:
         raise ConfigError(f"{folder}: has no .txt or .md file: pass another --corpus=FILE_OR_FOLDER")
     digest = hashlib.sha256()
     for path in paths:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder)} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
+        content, name = _content(path), printable(path.relative_to(folder))
+        digest.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
 
     def records() -> Iterator[Record]:
         for path in paths:
             try:
-                text = path.read_text(encoding="utf-8-sig")
+                text = re.sub("\r\n?", "\n", _content(path).decode("utf-8-sig"))
             except ValueError as error:
-                raise ConfigError(f"{path}: is not UTF-8 ({error}): convert it") from error
+                raise ConfigError(f"{printable(path)}: is not UTF-8 ({error}): convert it") from error
             title, text = parse_markdown(text) if path.suffix.lower() == ".md" else (None, text)
-            yield Record(path.relative_to(folder).as_posix(), title or path.stem, unwrap(text), str(path))
+            name = printable(path.relative_to(folder))
+            yield Record(name, title or printable(path.stem), unwrap(text), printable(path))
 
     return Source(description, digest.hexdigest(), len(paths), records)
+
+
+def _content(file: pathlib.Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{printable(file)}: cannot be read ({error.strerror}): mend it or take it away") from error
 
 
 def _squad() -> Source:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    dataset: str = ""
+    dataset: cli.PathFlag = ""
     """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of JSON lines
     {question, answers | answer_regex, gold_passage}; default: what the run was fine-tuned on last, else cloze."""
     split: Literal["train", "dev", "test"] = "test"
     """Part of a named dataset; a file counts as a whole under `test`."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     only: Literal["", "recall"] = ""
     """`recall`: zero-shot retrieval of every state of the run, and of BM25, and no answers."""
@@ -42,7 +42,7 @@ class _Flags:
     """Blocks that the reader sees (default: finetune.inference_blocks)."""
     questions: int = 0
     """First questions that are asked; 0 means all."""
-    predictions: str = ""
+    predictions: cli.PathFlag = ""
     """Answers of another system to be scored: JSON lines {question, prediction}."""
 
 

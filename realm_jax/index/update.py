@@ -20,9 +20,9 @@ from realm_jax.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    add: str = ""
+    add: cli.PathFlag = ""
     """Records to add: a .jsonl or .jsonl.gz file of {id, title, text}, or a folder of .txt and .md files."""
     delete: str = ""
     """Ids of records to delete: ID,ID or @FILE with one a line. One that --add has too is replaced."""

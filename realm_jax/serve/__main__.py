@@ -19,7 +19,7 @@ from realm_jax.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
     port: int = 0
     """Port on 127.0.0.1; 0 takes the first free one from 7860."""

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     finetune: FinetuneConfig
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    dataset: str = "cloze"
+    dataset: cli.PathFlag = "cloze"
     """nq, wq, ct, trivia, squad_open, a file of JSON lines {question, answers | answer_regex}, or cloze: sentences of
     the run's own corpus with a blank, which need no questions."""
-    dev: str = ""
+    dev: cli.PathFlag = ""
     """Development questions beside a file; default: a tenth of it, by a hash."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     name: str = ""
     """Of this fine-tuning under W/finetune/; default: the dataset's."""
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     argv = sys.argv[1:] if argv is None else argv
     asks_help = any(flag in ("-h", "--help") for flag in argv)
-    workdir = None if asks_help else cli.existing(cli.early_flag(argv, "--workdir"))
+    workdir = None if asks_help else cli.existing(cli.early_path(argv, "--workdir"))
     flags = tyro.cli(
         _Flags,
         description="Fine-tune a run on questions.",
@@ -100,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(finetune=_first_settings(argv, workdir)),
         config=(tyro.conf.FlagConversionOff,),
     )
+    from realm_jax import hosts
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
     from realm_jax.training.finetuning import Finetuning
@@ -113,7 +114,8 @@ def main(argv: list[str] | None = None) -> None:
     if not questions[1]:
         raise ConfigError(f"{flags.dataset}: no development questions: pass --dev=FILE.jsonl")
     finetuning = Finetuning.create(workdir, name, flags.dataset, flags.finetune, flags.dev)
-    train(finetuning, *questions)
+    with hosts.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
+        train(finetuning, *questions)
     print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
 
 

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from realm_jax import hosts
+from realm_jax import hosts, paths
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
+from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
 from realm_jax.index.build_version import build_version
 from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
@@ -69,12 +70,13 @@ class Finetuning:
             ConfigError: it was begun with other settings.
         """
         settings = presets.with_epochs(settings, dataset)
+        dataset, dev = _kept(dataset), _kept(dev)
         finetuning = cls(workdir, name, dataset, settings, dev)
         dataclasses.replace(workdir.config, finetune=settings).check()
         if cls.exists(workdir, name):
             begun = cls.open(workdir, name)
             ours, theirs = (
-                {"dataset": f.dataset, "dev": f.dev, **dataclasses.asdict(f.config.finetune)}
+                {"dataset": _kept(f.dataset), "dev": _kept(f.dev), **dataclasses.asdict(f.config.finetune)}
                 for f in (finetuning, begun)
             )
             differ = [f"{key}: {ours[key]!r} here, {theirs[key]!r} there" for key in ours if ours[key] != theirs[key]]
@@ -182,6 +184,11 @@ class Finetuning:
             raise ConfigError(f"{self.folder} has no checkpoint yet: {how_to_finetune(self.workdir, self.name)}")
         like = jax.eval_shape(functools.partial(_two_towers, self.config), jax.random.key(0))
         return best.restore(like)
+
+
+def _kept(dataset: str) -> str:
+    """A dataset as it means the same in every folder: a name, or a file's whole path."""
+    return dataset if dataset in datasets.NAMES else paths.absolute(dataset)
 
 
 def _two_towers(config: Config, rng: jax.Array) -> dict:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     settings: Annotated[TagConfig, tyro.conf.arg(name="")]
-    out: str = "runs/tagger"
+    out: cli.NeededPath = "runs/tagger"
     """Folder of the tagger; made, or gone on with."""
 
 

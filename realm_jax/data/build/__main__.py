@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from realm_jax import cli
+from realm_jax import cli, paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
@@ -30,19 +30,19 @@ MIB = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    source: str
+    source: cli.NeededPath
     """A file or folder, hf:OWNER/NAME/CONFIG, tfds:NAME, or asset:NAME."""
-    out: str
+    out: cli.NeededPath
     """Folder of the corpus."""
     format: FormatName = "auto"
     """What the files are; by default their names say it. `ccnews` must be named."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with tensorflow-datasets' prepared copies."""
-    tokenizer: str = "asset:bert-tiny"
+    tokenizer: cli.NeededPath = "asset:bert-tiny"
     """Vocabulary: an asset, a BERT folder, tokenizer.json, an uncased vocab.txt, or a Hugging Face id."""
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens."""
-    tagger: str = "rules"
+    tagger: cli.NeededPath = "rules"
     """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of realm_jax.training.tag)."""
     shard_mb: int = 64
     """MiB of plain text that make a shard, the unit of work."""
@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> None:
     by_bert = retagging.is_folder(flags.tagger)
     tagger = _trained(flags) if by_bert else flags.tagger
     check_reach(flags.out)
-    found = source.find(flags.source, flags.format, flags.data_dir)
+    found = source.find(paths.absolute(flags.source), flags.format, flags.data_dir)
     tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
     whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger)
-    job = dataclasses.replace(whole, out=f"{flags.out.rstrip('/')}-rules", tagger="rules") if by_bert else whole
+    job = dataclasses.replace(whole, out=f"{flags.out}-rules", tagger="rules") if by_bert else whole
     workers = flags.workers or os.cpu_count() or 1
     if flags.dry_run:
         print(estimate.estimate(job, flags.shard_mb * MIB, workers))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from etils import epath
 
+from realm_jax import paths
 from realm_jax.config import ConfigError
 from realm_jax.data.build import parts
 from realm_jax.data.build.parts import Part
@@ -33,7 +34,7 @@ def identity(job: Job, part_bytes: int) -> dict:
     """Of a build, cheap to make; a source's files are known by name, size and time."""
     stats = [(epath.Path(file), epath.Path(file).stat()) for file in job.source.files]
     return {
-        "source": job.source.spec,
+        "source": paths.absolute(job.source.spec),
         "format": job.source.format,
         "files": [[file.name, stat.length, int(stat.mtime)] for file, stat in stats],
         "tokenizer_sha256": sha256(job.tokenizer),
@@ -80,6 +81,8 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
 
 
 def _check(found: dict, wanted: dict, out: str) -> None:
+    if isinstance(found.get("source"), str):  # it may have been named from another folder
+        found = found | {"source": paths.absolute(found["source"])}
     for key, value in wanted.items():
         if found.get(key) != value:
             raise ConfigError(

@@ -20,6 +20,8 @@ from realm_jax.data.build import parts
 from realm_jax.data.build.annotated import TfExamples
 from realm_jax.data.build.parts import Part, Progress
 from realm_jax.data.build.record_files import JsonLines, Parquet
+from realm_jax.data.folders import visible_files
+from realm_jax.paths import expand, printable
 from realm_jax.types import Record
 
 FormatName = Literal["auto", "mediawiki", "wikiextractor", "jsonl", "ccnews", "parquet", "tfds", "known"]
@@ -102,7 +104,8 @@ class Source:
         digest, done = hashlib.sha256(), 0
         total = sum(epath.Path(file).stat().length for file in self.files)
         for file in self.files:
-            digest.update(f"{epath.Path(file).name} {epath.Path(file).stat().length}\n".encode())
+            name = printable(epath.Path(file).name)
+            digest.update(f"{name} {epath.Path(file).stat().length}\n".encode())
             with epath.Path(file).open("rb") as opened:
                 while block := opened.read(16 * parts.READ_BYTES):
                     digest.update(block)
@@ -122,7 +125,7 @@ def find(spec: str, form: str = "auto", data_dir: str = "") -> Source:
     elif spec.startswith("tfds:"):
         folder = _prepared(spec, data_dir)
     else:
-        folder = epath.Path(spec).expanduser()
+        folder = epath.Path(expand(spec))
     files = _files(folder)
     if not files:
         raise ConfigError(f"{spec}: no such file or folder, or an empty one: pass --source=FILE_OR_FOLDER")
@@ -140,8 +143,7 @@ def _files(folder: epath.Path) -> list[epath.Path]:
         return []
     if not folder.is_dir():
         return [folder]
-    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return sorted((file for entry in visible for file in _files(entry)), key=lambda file: _natural(str(file)))
+    return sorted(visible_files(folder), key=lambda file: _natural(str(file)))
 
 
 def _natural(name: str) -> list:
