@@ -1,7 +1,7 @@
 """One process at a time: a lock that goes with its process, however that ends.
 
-It is one of the file system on a file that stays, which says who holds it. A bucket has no locks, and some network disks
-have none: there nobody is kept out.
+It is one of the file system on a file that stays, which says who holds it. A bucket has no locks, and some network
+disks have none: there nobody is kept out.
 """
 
 import contextlib

@@ -74,6 +74,11 @@ class Workdir:
         return self.path / "trainer.lock"
 
     @property
+    def update_lock(self) -> epath.Path:
+        """Held by the one process that changes the knowledge corpus."""
+        return self.path / "update.lock"
+
+    @property
     def tokenizer_file(self) -> epath.Path:
         """The one vocabulary of the run."""
         return self.path / "tokenizer.json"

@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         pathlib.Path(self).touch()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(type(file), "write_text", full)
+    monkeypatch.setattr(type(file), "write_bytes", full)
     with pytest.raises(ConfigError, match="cannot write .*summary.json: No space left on device: free some space"):
         write_text(file, "new")
     monkeypatch.undo()

@@ -1,7 +1,9 @@
 """The files of a folder of texts: those of the folders within, and of the folders that links lead to."""
 
 import os
+import pathlib
 from collections import deque
+from typing import TypeVar
 
 from etils import epath
 
@@ -12,7 +14,10 @@ from realm_jax.paths import printable
 NAMED = 3  # broken links in a message
 
 
-def visible_files(folder: epath.Path) -> list[epath.Path]:
+P = TypeVar("P", pathlib.Path, epath.Path)
+
+
+def visible_files(folder: P) -> list[P]:
     """Every file below a folder, in no order worth relying on; what is hidden (`.name`) is left out.
 
     Links are followed. Each folder is read once, under its own name if it lies in the tree, so that links in a circle
@@ -23,8 +28,8 @@ def visible_files(folder: epath.Path) -> list[epath.Path]:
     """
     if is_remote(folder):
         return _of_bucket(folder)
-    found: list[epath.Path] = []
-    broken: list[epath.Path] = []
+    found: list[P] = []
+    broken: list[P] = []
     seen: set[tuple[int, int]] = set()
     linked = deque([folder])
     while linked:
@@ -45,7 +50,7 @@ def visible_files(folder: epath.Path) -> list[epath.Path]:
     return found
 
 
-def _entries(folder: epath.Path, seen: set[tuple[int, int]]) -> list[epath.Path]:
+def _entries(folder: P, seen: set[tuple[int, int]]) -> list[P]:
     """What a folder shows, unless it was seen."""
     try:
         stat = os.stat(folder)
@@ -57,6 +62,6 @@ def _entries(folder: epath.Path, seen: set[tuple[int, int]]) -> list[epath.Path]
         raise ConfigError(f"{printable(folder)}: cannot be read ({error.strerror}): mend its permissions") from error
 
 
-def _of_bucket(folder: epath.Path) -> list[epath.Path]:
+def _of_bucket(folder: P) -> list[P]:
     visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     return [file for entry in visible for file in (_of_bucket(entry) if entry.is_dir() else [entry])]

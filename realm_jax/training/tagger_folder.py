@@ -146,8 +146,10 @@ class TaggerFolder:
 
 def _with_absolute_paths(config: TagConfig) -> TagConfig:
     """The settings with paths that mean the same in every folder."""
-    kept = {name: paths.absolute(getattr(config, name)) for name in ("data_dir", "corpus")}
-    kept |= {name: paths.absolute(path) for name in ("data", "init") if os.path.exists(path := paths.expand(getattr(config, name)))}
+    kept = {name: paths.absolute(getattr(config, name)) for name in ("data_dir", "corpus", "data", "init")}
+    for name in ("data", "init"):  # which may be names
+        if not os.path.exists(kept[name]):
+            del kept[name]
     return dataclasses.replace(config, **kept)
 
 

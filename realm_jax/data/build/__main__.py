@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from realm_jax import cli, paths
+from realm_jax import cli, lock, paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
@@ -98,7 +98,15 @@ def _trained(flags: _Flags) -> str:
 
 
 def _build(job: "Job", flags: _Flags, workers: int) -> dict:
-    """Makes what is missing; returns the manifest."""
+    """Makes what is missing, while nobody else does; returns the manifest."""
+    from realm_jax.data.build import plan
+
+    plan.check_unused(job)
+    with lock.only_one(job.work / "lock", f"{job.out} is being built"):
+        return plan.check_finished(job, flags.shard_mb * MIB) or _build_alone(job, flags, workers)
+
+
+def _build_alone(job: "Job", flags: _Flags, workers: int) -> dict:
     from realm_jax.data.build import pipeline, plan, shards
 
     started = time.monotonic()

@@ -66,9 +66,7 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
         values = read_json(file)
         _check(values["identity"], wanted, job.out)
         return Plan(wanted, values["fingerprint"], [Part.from_json(part) for part in values["parts"]])
-    out = epath.Path(job.out)
-    if out.exists() and (not out.is_dir() or any(entry.name != "work" for entry in out.iterdir())):
-        raise ConfigError(f"{job.out}: is in use by something else: delete it or pass another --out")
+    check_unused(job)
     job.work.mkdir(parents=True, exist_ok=True)
     spilled = job.work / "unpacked"
     spilled.rmtree(missing_ok=True)
@@ -78,6 +76,14 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
         raise ConfigError(f"{job.source.spec}: is empty: pass another --source")
     write_json(file, {"identity": wanted, "fingerprint": fingerprint, "parts": parts.as_json(planned)})
     return Plan(wanted, fingerprint, planned)
+
+
+def check_unused(job: Job) -> None:
+    """Raises ConfigError if the folder holds something that no build has made."""
+    out = epath.Path(job.out)
+    is_begun = (job.work / PLAN).exists()
+    if out.exists() and not is_begun and (not out.is_dir() or any(entry.name != "work" for entry in out.iterdir())):
+        raise ConfigError(f"{job.out}: is in use by something else: delete it or pass another --out")
 
 
 def _check(found: dict, wanted: dict, out: str) -> None:
