@@ -184,7 +184,7 @@ def write_text(file: os.PathLike, text: str) -> None:
 def read_json(file: epath.Path) -> dict:
     """Reads JSON. Raises ConfigError naming the file if it is damaged."""
     try:
-        return json.loads(epath.Path(file).read_text(encoding="utf-8"))
+        return json.loads(epath.Path(file).read_bytes())
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
         raise ConfigError(f"{file} is damaged ({error}): delete it and rerun the command that wrote it") from error
 

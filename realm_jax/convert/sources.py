@@ -86,8 +86,8 @@ def _read_config(file: pathlib.Path) -> dict | None:
     if not file.exists():
         return None
     try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
+        config = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: is not JSON ({error}): download it again") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{file}: is no JSON object: download it again")

@@ -16,6 +16,7 @@ from realm_jax.data.segment import Segment
 
 PART_BLOCKS = 1 << 18  # blocks counted together
 SORTED_SPANS = 1 << 24  # spans whose texts are sorted together: 128 MiB
+READ = ("pages", "records")  # counts of a build that are no reasons to leave something out
 TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys far apart
 
 
@@ -97,9 +98,15 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
     return sorted(found, key=lambda span: (-span.count, span.text, span.type))
 
 
+def was_read(manifest: dict) -> list[tuple[str, int]]:
+    """(what, how many) of what a manifest says the source had, whatever became of it."""
+    counts = manifest.get("build", {}).get("counts", {})
+    return [(what, counts[what]) for what in READ if what in counts]
+
+
 def dropped(manifest: dict) -> list[tuple[str, str, int]]:
     """(when, reason, how many) of what a manifest says was left out: on reading the source and on cutting."""
-    reading = manifest.get("build", {}).get("counts", {})
+    reading = {k: number for k, number in manifest.get("build", {}).get("counts", {}).items() if k not in READ}
     cutting = Counter()
     for entry in manifest["segments"]:
         cutting.update(entry["counts"])

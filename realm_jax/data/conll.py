@@ -70,7 +70,7 @@ def read_folder(folder: str | os.PathLike, split: Split) -> list[LabelledSentenc
 def read_file(path: pathlib.Path) -> list[LabelledSentence]:
     """Sentences of one file. Raises ConfigError naming file and line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 ({error}): convert it, or pass another --data") from error
     sentences: list[LabelledSentence] = []

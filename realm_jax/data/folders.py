@@ -37,10 +37,10 @@ def visible_files(folder: P) -> list[P]:
         while inner:
             entries = _entries(inner.pop(), seen)
             for entry in entries:
-                if entry.is_symlink() and not entry.exists():
+                if os.path.islink(entry) and not os.path.exists(entry):
                     broken.append(entry)
                 elif entry.is_dir():
-                    (linked if entry.is_symlink() else inner).append(entry)
+                    (linked if os.path.islink(entry) else inner).append(entry)
                 elif entry.is_file():
                     found.append(entry)
     if broken:

@@ -106,7 +106,7 @@ def _lines(file: pathlib.Path) -> Iterator[tuple[int, bytes]]:
 def _parse(line: bytes, where: str, default_id: str) -> Question:
     try:
         record = json.loads(line)
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or too deep
         raise ConfigError(f"{where}: is not JSON ({error}): mend or drop the line") from error
     if not isinstance(record, dict) or not isinstance(record.get("question"), str):
         raise ConfigError(f'{where}: no JSON object with a "question" text: mend or drop the line')

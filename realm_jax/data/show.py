@@ -113,6 +113,7 @@ def _facts(corpus: Corpus, counted: census.Census) -> list[tuple[str, str]]:
     for name in ("articles", "blocks", "deleted_blocks", "sentences", "spans"):
         facts.append((name.replace("_", " "), f"{getattr(counted, name):,}"))
     facts += [(f"spans of type {name}", f"{number:,}") for name, number in sorted(counted.spans_by_type.items())]
+    facts += [(f"{what} read", f"{number:,}") for what, number in census.was_read(corpus.manifest)]
     if "seconds" in build:
         facts.append(("seconds to build", f"{build['seconds']:,.0f}"))
     return facts

@@ -136,7 +136,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 def _parse(line: bytes, where: str) -> Record:
     try:
         values = json.loads(line)
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or too deep
         raise ConfigError(f"{where}: is not JSON ({error}): correct or delete the line") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: is not a JSON object: write {{id, title, text}}")

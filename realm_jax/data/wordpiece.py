@@ -23,7 +23,7 @@ def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
         ConfigError: it cannot be read.
     """
     try:
-        tokenizer = Tokenizer.from_str(epath.Path(file).read_text())
+        tokenizer = Tokenizer.from_str(epath.Path(file).read_text(encoding="utf-8"))
     except Exception as error:  # the Rust library raises plain Exception
         raise ConfigError(f"{file} is no tokenizer.json ({error}): pass {flag}=FOLDER of a BERT with one") from error
     tokenizer.no_truncation()

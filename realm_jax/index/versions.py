@@ -202,13 +202,13 @@ class IndexStore:
         if is_remote(self.folder):
             write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
             return
-        with (self.folder / f"{HISTORY}.jsonl").open("a") as stream:
+        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line)
 
     def history(self) -> list[dict]:
         """All events, oldest first, without a last line that is still being written."""
         file = self.folder / f"{HISTORY}.jsonl"
-        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
         # Both, since a workdir may be copied to a bucket and back.
         events = [json.loads(line) for line in lines]
         events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]

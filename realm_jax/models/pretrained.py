@@ -93,7 +93,7 @@ def _read_config(folder: pathlib.Path) -> dict:
     file = folder / "config.json"
     if not file.exists():
         raise ConfigError(f"{folder} has no config.json: pass --init=FOLDER of a BERT with config.json")
-    theirs = json.loads(file.read_text())
+    theirs = json.loads(file.read_text(encoding="utf-8"))
     for name in CONFIG_KEYS:
         if name not in theirs:
             raise ConfigError(f"{file} lacks {name!r}: is it a BERT? pass --init=FOLDER of one")

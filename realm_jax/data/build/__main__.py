@@ -133,7 +133,8 @@ def summary(manifest: dict, out: str) -> str:
         f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
-    lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
+    lines += [f"  {what} read: {count:,}" for what, count in census.was_read(manifest)]
+    lines += [f"  left out: {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     length = manifest["block_len_tokens"]
     lines += [
         f"next: python -m realm_jax.data.show {out}",

@@ -50,7 +50,7 @@ class JsonLines:
     def _record(self, line: bytes) -> tuple[Record | None, str]:
         try:
             values = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None, "not JSON"
         if not isinstance(values, dict):
             return None, "not a JSON object"

@@ -185,7 +185,7 @@ def _hugging_face(spec: str) -> epath.Path:
 
 def _prepared(spec: str, data_dir: str) -> epath.Path:
     name = spec.removeprefix("tfds:")
-    root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    root = epath.Path(expand(data_dir or "~/tensorflow_datasets"))
     for folder in (root / name, root):
         if any(_matches("tfds", file) for file in _files(folder)):
             return folder
