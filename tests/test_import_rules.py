@@ -22,6 +22,7 @@ LAYERS = [
         "paths",
         "terminal",
         "lock",
+        "redo",
         "local_cache",
         "buckets",
         "workdir",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from etils import epath
 from tokenizers import Tokenizer
 
-from realm_jax import paths
+from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data import assets, built, corpus, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
@@ -44,6 +44,7 @@ def prepare(workdir: Workdir) -> RunData:
     Raises:
         ConfigError: a download failed, a source is malformed, or a corpus was built from something else.
     """
+    redo.finish(workdir.path)
     config = workdir.config.corpus
     is_new = not workdir.tokenizer_file.exists()
     tokenizer = _first_tokenizer(workdir) if is_new else wordpiece.load(workdir.tokenizer_file)
@@ -61,6 +62,7 @@ def open_prepared(workdir: Workdir) -> RunData:
     """Opens what `prepare` made. Raises ConfigError if it is not there."""
     if not workdir.tokenizer_file.exists():
         raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
+    redo.finish(workdir.path)
     tokenizer = wordpiece.load(workdir.tokenizer_file)
     _check_size(workdir, tokenizer)
     knowledge = Corpus.open(workdir.knowledge_folder)
