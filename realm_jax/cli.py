@@ -24,6 +24,7 @@ from realm_jax.workdir import Workdir
 
 EXPERIMENTS = pathlib.Path("experiments")
 DEFAULT_EXPERIMENT = "experiments/nano.py"
+MOST_SHOWN = 200  # characters of a name
 REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOMEM, errno.EIO, errno.ESTALE),
@@ -147,6 +148,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
         sys.exit(_say(str(error), 1))
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        name = paths.printable(error.object[:MOST_SHOWN])
+        sys.exit(_say(f"error: {name}: a library cannot take names that are not UTF-8: rename it", 2))
     except BrokenPipeError:
         if not terminal.reader_is_gone():
             raise
@@ -171,5 +177,5 @@ def _installed_experiments() -> pathlib.Path:
 
 
 def _say(line: str, status: int) -> int:
-    print(line, file=sys.stderr, flush=True)
+    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)  # a path may hold anything
     return status

@@ -47,4 +47,7 @@ def are_same(one: str, other: str) -> bool:
 
 def printable(path: str | os.PathLike) -> str:
     r"""A path as a text that can be written anywhere, the same in every locale: bytes that are no UTF-8 as `\xe9`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # the locale has no such letter, or nobody has
+        return os.fspath(path).encode("utf-8", "backslashreplace").decode()

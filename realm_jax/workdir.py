@@ -23,6 +23,10 @@ class Workdir:
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = epath.Path(path)
         self.config = config
+        if paths.printable(self.path) != os.fspath(self.path):  # what writes checkpoints takes no other names
+            raise ConfigError(
+                f"{paths.printable(path)}: its name, or the locale, is not UTF-8: pass another --workdir, or rename it"
+            )
 
     @classmethod
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":

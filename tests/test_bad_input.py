@@ -56,6 +56,7 @@ BAD_LINES = {
     "empty": ("", r"bad.jsonl: holds no text: pass another --corpus"),
     "blank text": (json.dumps(GOOD | {"text": " "}), r"bad.jsonl: holds no text"),
     "not JSON": (json.dumps(GOOD) + "\n{'id': 2}", r"bad.jsonl:2: is not JSON .*: correct or delete the line"),
+    "deep JSON": (json.dumps(GOOD) + "\n" + "[" * 100_000, r"bad.jsonl:2: is not JSON .*: correct or delete the line"),
     "no field": (json.dumps(GOOD) + '\n\n{"id": "2", "title": "B"}', r"bad.jsonl:3: has no field 'text'"),
     "long title": (
         json.dumps(GOOD | {"title": "Paris " * 60}),

@@ -1,5 +1,7 @@
 """One process at a time, and none that a dead one keeps out."""
 
+import dataclasses
+import importlib
 import os
 import signal
 import subprocess
@@ -46,7 +48,7 @@ def test_a_second_process_is_told_of_the_first_and_a_killed_one_holds_nothing(tm
 
 def test_a_bucket_and_a_disk_without_locks_keep_nobody_out(tmp_path, monkeypatch):
     with only_one(epath.Path("gs://no-such-bucket/lock"), "x"):
-        assert not is_held("gs://no-such-bucket/lock")
+        assert not is_held(epath.Path("gs://no-such-bucket/lock"))
 
     def flock(descriptor, how):
         raise OSError(lock.errno.ENOSYS, "Function not implemented")
@@ -58,8 +60,6 @@ def test_a_bucket_and_a_disk_without_locks_keep_nobody_out(tmp_path, monkeypatch
 
 def test_the_config_of_a_run_that_is_being_begun_is_not_overwritten(tiny_config, tmp_path):
     workdir = Workdir.create(tmp_path / "run", tiny_config)
-    import dataclasses
-
     other = dataclasses.replace(tiny_config, seed=9)
     with only_one(workdir.trainer_lock, "x"), pytest.raises(ConfigError, match="seed: 9 here, 0 there"):
         Workdir.create(tmp_path / "run", other)
@@ -68,10 +68,8 @@ def test_the_config_of_a_run_that_is_being_begun_is_not_overwritten(tiny_config,
 
 
 @pytest.mark.parametrize("command", ["ict", "pretrain", "run", "finetune"])
-def test_no_second_trainer(pretrained_run, copy_run, tmp_path, command):
-    import importlib
-
-    workdir = copy_run(pretrained_run, tmp_path / "run")
+def test_no_second_trainer(tiny_run, copy_run, tmp_path, command):
+    workdir = copy_run(tiny_run, tmp_path / "run")
     module = importlib.import_module("realm_jax.run" if command == "run" else f"realm_jax.training.{command}")
     file = workdir.phase("finetune/cloze") / "trainer.lock" if command == "finetune" else workdir.trainer_lock
     with only_one(file, "x"), pytest.raises(ConfigError, match="is being trained by another process"):
