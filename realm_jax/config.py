@@ -367,7 +367,7 @@ def from_json(values: dict) -> Config:
     sections = {f.name: f.type for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)}
     try:
         return Config(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
-    except (TypeError, AttributeError) as error:
+    except TypeError as error:
         raise ConfigError(f"config.json was written by another version of realm_jax: {error}") from error
 
 

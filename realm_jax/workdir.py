@@ -188,7 +188,10 @@ def write_text(file: os.PathLike, text: str) -> None:
 def read_json(file: epath.Path) -> dict:
     """Reads JSON. Raises ConfigError naming the file if it is damaged."""
     try:
-        return json.loads(epath.Path(file).read_bytes())
+        found = json.loads(epath.Path(file).read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        return found
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
         raise ConfigError(f"{file} is damaged ({error}): delete it and rerun the command that wrote it") from error
 

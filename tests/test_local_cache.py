@@ -55,7 +55,8 @@ def test_without_a_home_folder_the_cache_is_a_temporary_one(tmp_path, monkeypatc
     assert said.count("notice: no home folder") == (home != "good") and (home == "good" or str(expected) in said)
     local_cache._own_cache.cache_clear()
     if home != "good":
-        monkeypatch.setattr(local_cache.os, "getuid", lambda uid=os.getuid(): uid + 1)
+        other = os.getuid() + 1
+        monkeypatch.setattr(local_cache.os, "getuid", lambda: other)
         expected.rename(tmp_path / f"realm_jax-{os.getuid()}")
         with pytest.raises(ConfigError, match="belongs to another user.*set REALM_JAX_CACHE=FOLDER"):
             local_cache.cache_dir()

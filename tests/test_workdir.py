@@ -49,7 +49,7 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
         ("{", "config.json is damaged"),
         ('{"colour": 1}', "another version of realm_jax"),
         ("\xff", "is damaged"),
-        ("[]", "another version"),
+        ("[]", "is damaged .no JSON object"),
         ("[" * 100_000, "is damaged"),
     ],
 )

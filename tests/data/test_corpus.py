@@ -1,9 +1,13 @@
 """The corpus store: what is read is what the tokenizer and the text say, and bad input leaves nothing behind."""
 
 import errno
+import gc
 import json
+import os
+import pathlib
 import pickle
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from realm_jax.config import ConfigError
 from realm_jax.data import blocks, corpus, segment
 from realm_jax.data.corpus import Corpus, build
+from realm_jax.data.manifest import write_manifest
+from realm_jax.data.segment import COLUMNS
 from realm_jax.types import Record, Span
 
 LIMIT = 40
