@@ -21,8 +21,16 @@ PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
-NEW_RUN = --config=$(CONFIG) $(if $(WORKDIR),--workdir=$(WORKDIR)) $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(INIT),--init=$(INIT)) $(ARGS)
-OLD_RUN = $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+define newline
+
+
+endef
+# One word of the shell, whatever is in it.
+quoted = '$(subst $(newline),'$$'\n'',$(subst ','\'',$(1)))'
+# --NAME=VALUE as one word, or nothing for an empty value.
+flag = $(if $(2),$(call quoted,--$(1)=$(2)))
+NEW_RUN = $(call flag,config,$(CONFIG)) $(call flag,workdir,$(WORKDIR)) $(call flag,corpus,$(CORPUS)) $(call flag,init,$(INIT)) $(ARGS)
+OLD_RUN = $(call flag,workdir,$(WORKDIR)) $(ARGS)
 # With TPU=v3-8 a command runs on that Cloud TPU instead of here: docs/launch.md.
 TPU ?=
 NAME = $(if $(TPU),realm-$(TPU))
@@ -58,13 +66,13 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; TAGGER=FOLDER: with its spans; resumes
-	$(PY) -m realm_jax.data.build --source=$(SOURCE) --out=$(OUT) $(if $(findstring command,$(origin TAGGER)),--tagger=$(TAGGER)) $(ARGS)
+	$(PY) -m realm_jax.data.build $(call quoted,--source=$(SOURCE)) $(call quoted,--out=$(OUT)) $(if $(findstring command,$(origin TAGGER)),$(call flag,tagger,$(TAGGER))) $(ARGS)
 
 tagger: setup ## a BERT that tags salient spans, in TAGGER; ARGS="--data=conll2003 --data_dir=FOLDER"; resumes
-	$(PY) -m realm_jax.training.tag --out=$(TAGGER) $(ARGS)
+	$(PY) -m realm_jax.training.tag $(call quoted,--out=$(TAGGER)) $(ARGS)
 
 retag: setup ## the corpus CORPUS with the spans of TAGGER, to OUT; resumes
-	$(PY) -m realm_jax.training.retag $(CORPUS) --tagger=$(TAGGER) --out=$(OUT) $(ARGS)
+	$(PY) -m realm_jax.training.retag $(call quoted,$(CORPUS)) $(call quoted,--tagger=$(TAGGER)) $(call quoted,--out=$(OUT)) $(ARGS)
 
 pretrain: $(HERE) ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
 	$(RUN) -m realm_jax.run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)
@@ -76,25 +84,25 @@ builder: $(HERE) ## only the index builder of an existing run
 	$(RUN) -m realm_jax.index.builder $(OLD_RUN)
 
 finetune: $(HERE) ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|FILE.jsonl; resumes
-	$(RUN) -m realm_jax.training.finetune $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+	$(RUN) -m realm_jax.training.finetune $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 eval: $(HERE) ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
-	$(RUN) -m realm_jax.eval $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+	$(RUN) -m realm_jax.eval $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 demo: setup ## a page in the browser: fill blanks, ask questions, add documents, see curves and reports (WORKDIR= PORT=)
-	$(PY) -m realm_jax.serve $(if $(PORT),--port=$(PORT)) $(OLD_RUN)
+	$(PY) -m realm_jax.serve $(call flag,port,$(PORT)) $(OLD_RUN)
 
 screenshots: setup chromium ## pictures of that page's tabs, in screenshots/
 	$(PY) -m tests.serve.screenshots $(OLD_RUN)
 
 ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
-	$(PY) -m realm_jax.training.ablate $(if $(CORPUS),--corpus=$(CORPUS)) $(if $(DATASET),--dataset=$(DATASET)) $(ARGS)
+	$(PY) -m realm_jax.training.ablate $(call flag,corpus,$(CORPUS)) $(call flag,dataset,$(DATASET)) $(ARGS)
 
 inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch follows the run
-	$(PY) -m realm_jax.inspect $(WORKDIR) $(ARGS)
+	$(PY) -m realm_jax.inspect $(if $(WORKDIR),$(call quoted,$(WORKDIR))) $(ARGS)
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
-	$(PY) -m realm_jax.eval --only=recall $(if $(DATASET),--dataset=$(DATASET)) $(OLD_RUN)
+	$(PY) -m realm_jax.eval --only=recall $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
 	$(PY) notebooks/pair.py

@@ -68,13 +68,13 @@ class GrowingFile:
 
     def __init__(self, file: epath.Path):
         self._file, self._is_remote = file, is_remote(file)
-        self._text = file.read_text() if self._is_remote and file.exists() else ""
+        self._text = file.read_text(encoding="utf-8") if self._is_remote and file.exists() else ""
         self._written = time.monotonic()
 
     def append(self, text: str) -> None:
         """Adds to the end: at once on a disk."""
         if not self._is_remote:
-            with self._file.open("a") as file:
+            with self._file.open("a", encoding="utf-8") as file:
                 file.write(text)
             return
         self._text += text
@@ -84,5 +84,5 @@ class GrowingFile:
     def flush(self) -> None:
         """Writes what is still in memory."""
         if self._is_remote:
-            self._file.write_text(self._text)
+            self._file.write_text(self._text, encoding="utf-8")
             self._written = time.monotonic()

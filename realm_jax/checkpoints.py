@@ -95,7 +95,7 @@ class Checkpoints:
         """Parts of the parameters only, while the checkpoint is pinned. Raises ConfigError on another shape."""
         pin = self._pins / f"{step}.{socket.gethostname()}.{os.getpid()}"
         pin.parent.mkdir(parents=True, exist_ok=True)
-        pin.write_text("")
+        pin.touch()
         try:
             return self._restore(step, params, with_data=False)
         finally:

@@ -5,6 +5,8 @@
 
 import argparse
 import dataclasses
+import errno
+import functools
 import importlib.util
 import pathlib
 import sys
@@ -14,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 from etils import epath
 
+from realm_jax import paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
@@ -21,16 +24,44 @@ from realm_jax.workdir import Workdir
 
 EXPERIMENTS = pathlib.Path("experiments")
 DEFAULT_EXPERIMENT = "experiments/nano.py"
+MOST_SHOWN = 200  # characters of a name
+REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOMEM, errno.EIO, errno.ESTALE),
+}
+"""What a file system refuses, and a user can mend."""
+
+
+def _path(words: list[str], *, empty: bool) -> str:
+    if not words[0].strip() and not empty:
+        raise ConfigError("is empty: pass a path")
+    return paths.expand(words[0])
+
+
+def _path_type(*, empty: bool) -> tyro.constructors.PrimitiveConstructorSpec:
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=functools.partial(_path, empty=empty),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    )
+
+
+PathFlag = Annotated[str, _path_type(empty=True)]
+"""Type of a flag that names a file or folder, or none if it is empty; see `paths.expand`."""
+NeededPath = Annotated[str, _path_type(empty=False)]
+"""The same of one that must not be empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _NewRun:
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    config: str = DEFAULT_EXPERIMENT
+    config: PathFlag = DEFAULT_EXPERIMENT
     """Experiment file whose get_config() the other flags override; an existing workdir brings its own."""
-    workdir: str = ""
+    workdir: PathFlag = ""
     """Folder of the run (default: runs/NAME)."""
-    corpus: str = ""
+    corpus: PathFlag = ""
     """Short for --corpus.knowledge."""
 
 
@@ -42,7 +73,7 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
         SystemExit: `--help` (0) or a malformed flag (2).
     """
     argv = sys.argv[1:] if argv is None else argv
-    experiment, workdir = early_flag(argv, "--config"), early_flag(argv, "--workdir")
+    experiment, workdir = early_path(argv, "--config"), early_path(argv, "--workdir")
     check_reach(workdir)
     has_own = workdir and (epath.Path(workdir) / "config.json").exists()
     if has_own and not experiment:
@@ -67,6 +98,11 @@ def early_flag(argv: list[str], flag: str) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, dest="value", default="")
     return parser.parse_known_args(argv)[0].value
+
+
+def early_path(argv: list[str], flag: str) -> str:
+    """The same of a `PathFlag`."""
+    return paths.expand(early_flag(argv, flag))
 
 
 def existing(path: str) -> Workdir:
@@ -102,12 +138,36 @@ def load_experiment(path: str, function: str = "get_config", flag: str = "--conf
 
 def run(main: Callable[[], None]) -> None:
     """Runs a command; errors that a user can correct end it with one line and a non-zero status."""
+    terminal.print_anything()
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()  # else a reader that went away is noticed after us
     except ConfigError as error:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
         sys.exit(_say(str(error), 1))
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        name = paths.printable(error.object[:MOST_SHOWN])
+        sys.exit(_say(f"error: {name}: a library cannot take names that are not UTF-8: rename it", 2))
+    except BrokenPipeError:
+        if not terminal.reader_is_gone():
+            raise
+        terminal.print_nothing()
+        sys.exit(terminal.SIGPIPE_STATUS)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        sys.exit(_say(f"error: {refusal(error)}", 2))
+
+
+def refusal(error: OSError) -> str:
+    """What a file system refused, in one line."""
+    where = error.filename if error.filename is not None else "a file, or the output"
+    return f"{where}: {error.strerror}: mend its permissions, free some space or pass another path"
 
 
 def _installed_experiments() -> pathlib.Path:
@@ -117,5 +177,5 @@ def _installed_experiments() -> pathlib.Path:
 
 
 def _say(line: str, status: int) -> int:
-    print(line, file=sys.stderr, flush=True)
+    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)  # a path may hold anything
     return status

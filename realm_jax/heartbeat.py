@@ -98,7 +98,7 @@ def is_running(pid: int, started: int | None = None) -> bool:
 def _stat(pid: int) -> list[str]:
     """The fields of proc(5)'s `stat` from the third on, the state; empty where there are none."""
     try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     return text.rpartition(")")[2].split()  # the name in parentheses may hold spaces

@@ -6,15 +6,16 @@ workdir and says what all do: the checkpoint to start from, the index version, t
 A host that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from realm_jax import parallel
+from realm_jax import lock, parallel
 from realm_jax.config import ConfigError
 from realm_jax.types import Host
 
@@ -63,6 +64,14 @@ def wait_for_all(name: str) -> None:
     """Returns once every host has come here; `name` says where, the same on all."""
     if are_many():
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def only_trainer(file: os.PathLike, busy: str) -> Iterator[None]:
+    """Joins the other hosts, of which the first keeps other trainers out: see `lock.only_one`."""
+    join()
+    with lock.only_one(file, busy) if is_first() else contextlib.nullcontext():
+        yield
 
 
 def on_first(work: Callable[[], object]) -> None:

@@ -4,20 +4,42 @@ A copy is a folder that nobody changes, whole or not there at all, and shared by
 is `Held` stays while some process holds it, and goes when a newer one comes; others are for the user to delete.
 """
 
+import contextlib
 import fcntl
+import functools
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable
+
+from realm_jax.config import ConfigError
+from realm_jax.paths import expand
 
 UNFINISHED = "unfinished"
 
 
 def cache_dir() -> pathlib.Path:
-    """REALM_JAX_CACHE, or ~/.cache/realm_jax."""
-    return pathlib.Path(os.environ.get("REALM_JAX_CACHE") or "~/.cache/realm_jax").expanduser()
+    """REALM_JAX_CACHE, or ~/.cache/realm_jax; where that cannot be written to, a folder of temporary files."""
+    named = os.environ.get("REALM_JAX_CACHE")
+    return pathlib.Path(expand(named)) if named else _own_cache()
+
+
+@functools.cache
+def _own_cache() -> pathlib.Path:
+    with contextlib.suppress(OSError, RuntimeError):  # a home folder that is read-only, or none at all
+        folder = pathlib.Path("~/.cache/realm_jax").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = pathlib.Path(tempfile.gettempdir()) / f"realm_jax-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():  # who else made it might put programs there
+        raise ConfigError(f"{folder}: belongs to another user, and there is no home folder: set REALM_JAX_CACHE=FOLDER")
+    print(f"notice: no home folder to keep downloads in: {folder} (REALM_JAX_CACHE chooses)", file=sys.stderr)
+    return folder
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:

@@ -37,7 +37,7 @@ class PeakMemory:
 
 def _pss_kib(pid: int) -> int:
     try:
-        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:  # the process has ended, or there is no /proc
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

@@ -7,8 +7,6 @@ gives the gradient of one (a mean of per-device means would not, when masks are 
 Only the training step spans the devices of all hosts; everything else runs on those of its own host (`hosts.py`).
 """
 
-import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,7 @@ from flax import jax_utils
 
 from realm_jax import types
 from realm_jax.config import ConfigError
+from realm_jax.local_cache import cache_dir
 
 AXIS = "batch"
 
@@ -39,8 +38,7 @@ class TrainState:
 
 def set_up_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that the second start of a command is fast."""
-    cache = os.environ.get("REALM_JAX_CACHE", pathlib.Path.home() / ".cache" / "realm_jax")
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -24,13 +24,20 @@ def run(workdir: Workdir) -> None:
         check_unchanged(workdir)
         print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
         return
-    from realm_jax import hosts, parallel
+    from realm_jax import parallel
+    from realm_jax.training import phases
+
+    parallel.set_up_compilation_cache()
+    with phases.only_trainer(workdir):
+        _train(workdir)
+
+
+def _train(workdir: Workdir) -> None:
+    from realm_jax import hosts
     from realm_jax.eval.summary import summarize
     from realm_jax.training import ict, phases, pretrain
     from realm_jax.training.builder_process import BuilderProcess
 
-    parallel.set_up_compilation_cache()
-    hosts.join()
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())

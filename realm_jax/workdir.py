@@ -12,8 +12,9 @@ import uuid
 from etils import epath
 
 from realm_jax import config as config_lib
+from realm_jax import lock, paths
 from realm_jax.buckets import is_remote
-from realm_jax.config import Config, ConfigError
+from realm_jax.config import CONVERTED, Config, ConfigError
 
 
 class Workdir:
@@ -22,6 +23,10 @@ class Workdir:
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = epath.Path(path)
         self.config = config
+        if paths.printable(self.path) != os.fspath(self.path):  # what writes checkpoints takes no other names
+            raise ConfigError(
+                f"{paths.printable(path)}: its name, or the locale, is not UTF-8: pass another --workdir, or rename it"
+            )
 
     @classmethod
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
@@ -33,21 +38,25 @@ class Workdir:
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
         """
-        workdir = cls(path, config.check())
+        workdir = cls(path, with_absolute_paths(config.check()))
+        config = workdir.config
         is_converted = workdir.is_done("init")
         is_open = is_converted and not (workdir.knowledge_folder / "manifest.json").exists()
-        if is_converted or workdir.tokenizer_file.exists():
+        is_begun = is_converted or workdir.tokenizer_file.exists()
+        if is_begun or lock.is_held(workdir.trainer_lock):
             own = cls.open(path).config
-            compared = dataclasses.replace(config, tracker=own.tracker)
+            compared, theirs = dataclasses.replace(config, tracker=own.tracker), with_absolute_paths(own)
             if is_open:
-                compared = dataclasses.replace(own, model=config.model, init=config.init)
-            differences = config_lib.differences(compared, own)
+                compared = dataclasses.replace(theirs, model=config.model, init=config.init)
+            differences = config_lib.differences(_with_spelling_of(theirs, compared), theirs)
             if differences:
                 raise ConfigError(
                     f"{path} was made with another config ({'; '.join(differences)}): "
                     "pass another --workdir, or drop these flags to go on with its own"
                 )
-        write_json(workdir.config_file, config_lib.to_json(config))
+            if not is_open:
+                workdir.config = dataclasses.replace(own, tracker=config.tracker)
+        write_json(workdir.config_file, config_lib.to_json(workdir.config))
         return workdir
 
     @classmethod
@@ -62,6 +71,16 @@ class Workdir:
     def config_file(self) -> epath.Path:
         """The settings of all phases."""
         return self.path / "config.json"
+
+    @property
+    def trainer_lock(self) -> epath.Path:
+        """Held by the one process that trains here."""
+        return self.path / "trainer.lock"
+
+    @property
+    def update_lock(self) -> epath.Path:
+        """Held by the one process that changes the knowledge corpus."""
+        return self.path / "update.lock"
 
     @property
     def tokenizer_file(self) -> epath.Path:
@@ -112,6 +131,31 @@ class Workdir:
         write_json(self.phase(phase) / "DONE", {"step": step})
 
 
+def with_absolute_paths(config: Config) -> Config:
+    """The config with paths that mean the same in every folder."""
+    corpus, init = config.corpus, config.init
+    knowledge = corpus.knowledge if corpus.knowledge == CONVERTED else paths.absolute(corpus.knowledge)
+    corpus = dataclasses.replace(corpus, knowledge=knowledge, pretrain_text=paths.absolute(corpus.pretrain_text))
+    if init not in ("random", CONVERTED) and (os.path.exists(paths.expand(init)) or not _may_be_repository(init)):
+        init = paths.absolute(init)
+    return dataclasses.replace(config, corpus=corpus, init=init)
+
+
+def _may_be_repository(init: str) -> bool:
+    """Whether a word may be `OWNER/NAME` on Hugging Face."""
+    return init.count("/") == 1 and init[0] not in "/.~"
+
+
+def _with_spelling_of(own: Config, config: Config) -> Config:
+    """The config with the paths of another where they name the same, however they are written."""
+    corpus, theirs = config.corpus, own.corpus
+    for field in ("knowledge", "pretrain_text"):
+        if paths.are_same(getattr(corpus, field), getattr(theirs, field)):
+            corpus = dataclasses.replace(corpus, **{field: getattr(theirs, field)})
+    init = own.init if paths.are_same(config.init, own.init) else config.init
+    return dataclasses.replace(config, corpus=corpus, init=init)
+
+
 def newest(root: str | os.PathLike = "runs") -> epath.Path:
     """The workdir under `root` whose config or summary changed last. Raises ConfigError if there is none."""
     files = [f for pattern in ("*/config.json", "*/summary.json") for f in epath.Path(root).glob(pattern)]
@@ -127,14 +171,14 @@ def write_json(file: os.PathLike, values: dict | list) -> None:
 
 def write_text(file: os.PathLike, text: str) -> None:
     """The same for any text. Raises ConfigError when the disk is full."""
-    file = epath.Path(file)
+    file, content = epath.Path(file), text.encode("utf-8", "backslashreplace")  # half a surrogate pair, as in a path
     if is_remote(file):  # an object appears whole
-        file.write_text(text)
+        file.write_bytes(content)
         return
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
+        temporary.write_bytes(content)
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -144,8 +188,11 @@ def write_text(file: os.PathLike, text: str) -> None:
 def read_json(file: epath.Path) -> dict:
     """Reads JSON. Raises ConfigError naming the file if it is damaged."""
     try:
-        return json.loads(epath.Path(file).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = json.loads(epath.Path(file).read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        return found
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
         raise ConfigError(f"{file} is damaged ({error}): delete it and rerun the command that wrote it") from error
 
 
@@ -161,7 +208,7 @@ def read_json_lines(file: epath.Path) -> tuple[list[dict], int]:
     for line in file.read_bytes().split(b"\n")[:-1]:
         try:
             record = json.loads(line)
-        except ValueError:  # no JSON, or no UTF-8
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, or too deep
             record = None
         if isinstance(record, dict):
             records.append(record)

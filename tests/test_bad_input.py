@@ -56,6 +56,7 @@ BAD_LINES = {
     "empty": ("", r"bad.jsonl: is empty: pass another file"),
     "blank text": (json.dumps(GOOD | {"text": " "}), r"bad.jsonl: holds no text"),
     "not JSON": (json.dumps(GOOD) + "\n{'id': 2}", r"bad.jsonl:2: not JSON: correct or delete it"),
+    "deep JSON": (json.dumps(GOOD) + "\n" + "[" * 100_000, r"bad.jsonl:2: not JSON: correct or delete it"),
     "no field": (json.dumps(GOOD) + '\n\n{"id": "2", "title": "B"}', r"bad.jsonl:3: without text: correct"),
     "long title": (
         json.dumps(GOOD | {"title": "Paris " * 60}),

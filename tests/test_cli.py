@@ -21,11 +21,11 @@ def experiment(tmp_path, monkeypatch):
     return "--config=mine.py"
 
 
-def test_defaults_come_from_the_file_and_flags_override(experiment):
+def test_defaults_come_from_the_file_and_flags_override(experiment, tmp_path):
     flags = [experiment, "--pretrain.learning_rate=1e-4", "--pretrain.index-refresh-every", "7", "--corpus=texts"]
     config = cli.new_workdir("Test.", flags).config
     assert config.seed == 3 and config.pretrain.learning_rate == 1e-4 and config.pretrain.index_refresh_every == 7
-    assert config.corpus.knowledge == "texts"
+    assert config.corpus.knowledge == str(tmp_path / "texts")
 
 
 def test_default_workdir_is_named_after_the_config(experiment, tmp_path):

@@ -1,11 +1,14 @@
 """Copies in the local cache: whole or not there, kept while a process holds them, and no rest of a killed one stays."""
 
+import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from realm_jax import local_cache
+from realm_jax.config import ConfigError
 from realm_jax.local_cache import Held, copy_of
 
 
@@ -33,6 +36,30 @@ def holder(name, end="input()"):
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "holds\n"
     return process
+
+
+@pytest.mark.parametrize("home", ["none", "read-only", "good"])
+def test_without_a_home_folder_the_cache_is_a_temporary_one(tmp_path, monkeypatch, capsys, home):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("REALM_JAX_CACHE")
+    monkeypatch.setattr(local_cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("HOME", "/proc/nobody" if home == "read-only" else str(tmp_path / "home"))
+    if home == "none":
+        monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
+    local_cache._own_cache.cache_clear()
+    expected = tmp_path / ("home/.cache/realm_jax" if home == "good" else f"realm_jax-{os.getuid()}")
+    assert local_cache.cache_dir() == expected == local_cache.cache_dir() and expected.is_dir()
+    said = capsys.readouterr().err
+    assert said.count("notice: no home folder") == (home != "good") and (home == "good" or str(expected) in said)
+    local_cache._own_cache.cache_clear()
+    if home != "good":
+        other = os.getuid() + 1
+        monkeypatch.setattr(local_cache.os, "getuid", lambda: other)
+        expected.rename(tmp_path / f"realm_jax-{os.getuid()}")
+        with pytest.raises(ConfigError, match="belongs to another user.*set REALM_JAX_CACHE=FOLDER"):
+            local_cache.cache_dir()
 
 
 def test_a_copy_is_made_once():

@@ -45,7 +45,13 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "config.json is damaged"), ('{"colour": 1}', "another version of realm_jax"), ("\xff", "is damaged")],
+    [
+        ("{", "config.json is damaged"),
+        ('{"colour": 1}', "another version of realm_jax"),
+        ("\xff", "is damaged"),
+        ("[]", "is damaged .no JSON object"),
+        ("[" * 100_000, "is damaged"),
+    ],
 )
 def test_a_damaged_config_names_its_file(tmp_path, text, message):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
@@ -76,6 +82,48 @@ def test_newest_run(tiny_config, tmp_path):
     assert workdir_lib.newest(tmp_path).name == "a"
 
 
+def test_a_name_that_is_not_utf_8_is_refused_before_checkpoints_are(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"caf\\xe9: its name, or the locale, is not UTF-8: pass another --workdir"):
+        Workdir.create(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"), tiny_config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ['{"a": "\udce9"}', "\ud800"])
+def test_json_keeps_names_that_are_not_utf_8(tmp_path, text):
+    write_json(epath.Path(tmp_path) / "a.json", {"name": text})
+    assert read_json(epath.Path(tmp_path) / "a.json") == {"name": text}
+    (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_the_same_input_by_another_spelling_is_no_other_config(tiny_config, tmp_path, monkeypatch):
+    def config(knowledge, **changes):
+        corpus = dataclasses.replace(tiny_config.corpus, knowledge=knowledge)
+        return dataclasses.replace(tiny_config, corpus=corpus, **changes)
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    monkeypatch.chdir(tmp_path / "a")
+    workdir = Workdir.create(tmp_path / "run", config("docs.jsonl"))
+    assert workdir.config.corpus.knowledge == str(tmp_path / "a" / "docs.jsonl")
+    workdir.tokenizer_file.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("a/docs.jsonl", "./a/../b/docs.jsonl", str(tmp_path / "b" / "docs.jsonl"), "a/docs.jsonl/"):
+        again = Workdir.create(tmp_path / "run", config(spelling, tracker="tensorboard"))
+        assert again.config == workdir.config == Workdir.open(tmp_path / "run").config
+    with pytest.raises(ConfigError, match="corpus.knowledge: .*/docs.jsonl' here, .*/a/docs.jsonl' there"):
+        Workdir.create(tmp_path / "run", config("docs.jsonl"))
+
+
+def test_names_in_a_config_are_no_paths(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for init in ("random", "converted", "owner/name", "asset:minilm"):
+        assert workdir_lib.with_absolute_paths(dataclasses.replace(tiny_config, init=init)).init == init
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    for init in ("owner/name", "./owner/name"):
+        config = workdir_lib.with_absolute_paths(dataclasses.replace(tiny_config, init=init))
+        assert config.init == str(tmp_path / "owner" / "name")
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     file = epath.Path(tmp_path) / "summary.json"
     write_json(file, {"old": 1})
@@ -84,7 +132,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         pathlib.Path(self).touch()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(type(file), "write_text", full)
+    monkeypatch.setattr(type(file), "write_bytes", full)
     with pytest.raises(ConfigError, match="cannot write .*summary.json: No space left on device: free some space"):
         write_text(file, "new")
     monkeypatch.undo()

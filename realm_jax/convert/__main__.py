@@ -22,24 +22,24 @@ from realm_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    paths: tyro.conf.Positional[tuple[str, ...]]
+    paths: tyro.conf.Positional[tuple[cli.NeededPath, ...]]
     """SOURCE... OUT, or WORKDIR OUT with --to."""
     settings: Annotated[Config, tyro.conf.arg(name="")]
     to: Literal["workdir", "hf", "sentence-transformers"] = "workdir"
     """What OUT is to be."""
-    vocab: str = ""
+    vocab: cli.PathFlag = ""
     """tokenizer.json, vocab.txt or a folder of one, where no SOURCE brings it."""
-    config: str = "experiments/base_wikipedia.py"
+    config: cli.PathFlag = "experiments/base_wikipedia.py"
     """Experiment file whose get_config() the other flags override; the model comes from the checkpoint, lengths that
     its position table does not hold are shortened, and index.search is exact unless it is given."""
-    corpus: str = ""
+    corpus: cli.PathFlag = ""
     """Short for --corpus.knowledge; the corpus is then built at once."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     argv = sys.argv[1:] if argv is None else argv
-    default = cli.load_experiment(cli.early_flag(argv, "--config") or _Flags.config)
+    default = cli.load_experiment(cli.early_path(argv, "--config") or _Flags.config)
     # The published index is 7 GB: ScaNN would hold all of it while it builds, exact search maps it.
     default = dataclasses.replace(default, index=dataclasses.replace(default.index, search="exact"))
     flags = tyro.cli(

@@ -22,7 +22,7 @@ from realm_jax.data.prepare import prepare
 from realm_jax.models import parts, pretrained
 from realm_jax.models.names import flatten
 from realm_jax.models.parts import BLOCK_EMB, Model, Row
-from realm_jax.workdir import Workdir, write_json, write_text
+from realm_jax.workdir import Workdir, with_absolute_paths, write_json, write_text
 
 _PLAN = "plan.json"  # in the unfinished folder: what it is to become
 _NEEDED = {
@@ -106,7 +106,7 @@ def convert(
     config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
     config, shorter = lengths.fitting(config, given_lengths)
     notices += shorter
-    config.check()
+    config = with_absolute_paths(config.check())
     has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
     has += ["index"] if records and embeddings else []
     partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
@@ -140,7 +140,7 @@ def _partial(out: pathlib.Path, plan: dict) -> epath.Path:
     """The folder that becomes `out`: what an earlier call with the same arguments left, or a new one."""
     partial = epath.Path(out.with_name(out.name + ".partial"))
     plan_file = partial / _PLAN
-    if not plan_file.exists() or json.loads(plan_file.read_text()) != json.loads(json.dumps(plan)):
+    if not plan_file.exists() or json.loads(plan_file.read_text(encoding="utf-8")) != json.loads(json.dumps(plan)):
         shutil.rmtree(partial, ignore_errors=True)
         write_json(plan_file, plan)
     return partial

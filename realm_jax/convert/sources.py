@@ -5,9 +5,10 @@ import pathlib
 from realm_jax.data import assets
 from realm_jax.model_folder.checkpoint import Checkpoint, open_checkpoint
 from realm_jax.model_folder.tensor_bundle import is_bundle
+from realm_jax.paths import expand
 
 
 def open_source(spec: str) -> Checkpoint:
     """Opens what `spec` names, fetching it if need be. Raises ConfigError if nothing can be read there."""
-    prefix = pathlib.Path(spec.removesuffix(".index")).expanduser()
+    prefix = pathlib.Path(expand(spec).removesuffix(".index"))
     return open_checkpoint(prefix if is_bundle(prefix) else assets.fetch(spec, assets.CHECKPOINT_FILES), spec)

@@ -8,7 +8,7 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
-from realm_jax.data import wordpiece
+from realm_jax.data import compaction, wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, write_manifest
 from realm_jax.data.new_folder import new_folder
@@ -47,8 +47,7 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
         )
     if (target / MANIFEST).exists():
         taken = Corpus.open(target)
-        shared = taken.segment_hashes[: len(built.segment_hashes)]
-        if shared != built.segment_hashes:
+        if compaction.hashes_as_built(taken.manifest)[: len(built.segment_hashes)] != built.segment_hashes:
             raise ConfigError(f"{target}: is not a copy of {spec}: pass another --workdir or delete this folder")
         return taken
     with new_folder(target) as partial:

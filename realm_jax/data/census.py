@@ -16,9 +16,10 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN
 from realm_jax.data.segment import Segment
 
-NOT_LEFT_OUT = frozenset((SPLIT, LOST, losses.BYTES_READ, losses.BYTES_LOST))  # counts that are no reasons
 PART_BLOCKS = 1 << 18  # blocks counted together
 SORTED_SPANS = 1 << 24  # spans whose texts are sorted together: 128 MiB
+READ = ("pages", "records")  # counts of what a source had, whatever became of it
+NOT_LEFT_OUT = frozenset((*READ, SPLIT, LOST, losses.BYTES_READ, losses.BYTES_LOST))  # counts that are no reasons
 TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys far apart
 
 
@@ -98,6 +99,12 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
     count_of = {key: number for number, key in sorted(best, key=lambda pair: (-pair[0], pair[1]))[:count]}
     found = [FrequentSpan(*place, count_of[key]) for key, place in _texts(corpus, types, list(count_of)).items()]
     return sorted(found, key=lambda span: (-span.count, span.text, span.type))
+
+
+def was_read(manifest: dict) -> list[tuple[str, int]]:
+    """(what, how many) of what a manifest says the source had, whatever became of it."""
+    counts = manifest.get("build", {}).get("counts", {})
+    return [(what, counts[what]) for what in READ if what in counts]
 
 
 def dropped(manifest: dict) -> list[tuple[str, str, int]]:

@@ -77,7 +77,7 @@ def folder_sha256(folder: pathlib.Path) -> str:
 def read_file(path: pathlib.Path) -> list[LabelledSentence]:
     """Sentences of one file. Raises ConfigError naming file and line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 ({error}): convert it, or pass another --data") from error
     sentences: list[LabelledSentence] = []

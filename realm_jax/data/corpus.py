@@ -54,7 +54,11 @@ class Corpus:
     def open(cls, folder: str | os.PathLike) -> "Corpus":
         """Opens a corpus. Raises ConfigError if there is none or its files do not fit its manifest."""
         folder = epath.Path(folder)
-        manifest = read_manifest(folder)
+        return cls.of(folder, read_manifest(folder))
+
+    @classmethod
+    def of(cls, folder: epath.Path, manifest: dict) -> "Corpus":
+        """The same with a manifest that is not in its place yet."""
         segments: list[Segment] = []
         first_block = 0
         for entry in manifest["segments"]:
@@ -277,7 +281,7 @@ def append(
     corpus.check_against(corpus.manifest, tokenizer=tokenizer, block_len_tokens=corpus.block_len_tokens)
     live = _without(corpus, buried)
     known = _record_hashes(corpus, live)
-    name = f"segment-{len(corpus.segments):05}"
+    name = next_segment(corpus.manifest)
     (corpus.folder / name).rmtree(missing_ok=True)  # of an append that was killed before its manifest
     done = 0
     with new_folder(corpus.folder / name) as partial:
@@ -299,6 +303,11 @@ def append(
     changes |= {"tombstones": np.flatnonzero(~live).tolist(), "latest_change": change}
     write_manifest(corpus.folder, corpus.manifest | changes)
     return Corpus.open(folder)
+
+
+def next_segment(manifest: dict) -> str:
+    """A name that no segment has."""
+    return f"segment-{1 + max((int(entry['name'].split('-')[1]) for entry in manifest['segments']), default=-1):05}"
 
 
 def bury(indices: Iterable[int], folder: str | os.PathLike, *, change: str = "") -> Corpus:

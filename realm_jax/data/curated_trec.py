@@ -56,7 +56,7 @@ class CuratedTrec(tfds.core.GeneratorBasedBuilder):
                     continue
                 try:
                     yield number, _from_json(line) if line.startswith("{") else _from_tsv(line)
-                except (ValueError, KeyError) as error:
+                except (ValueError, RecursionError, KeyError) as error:
                     raise ValueError(f"{file}:{number} is no line of CuratedTREC ({error!r})") from error
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import farmhash
 
+from realm_jax import paths
 from realm_jax.config import Config, ConfigError
 from realm_jax.data import beir, cloze, published, question_files, questions
 from realm_jax.data.prepare import RunData
@@ -104,7 +105,7 @@ def load(
         return cloze.questions(run, config, split)
     if name in _SETS:
         return _published(name, split, data_dir, with_dev=bool(dev))
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(paths.expand(name))
     if not path.exists():
         raise ConfigError(f"--dataset={name}: no such file, and none of {', '.join(NAMES)}: pass one of these")
     found = questions.read(name, columns=columns, split=split)
@@ -122,7 +123,7 @@ def folder_name(name: str) -> str:
 
 def from_anywhere(name: str) -> str:
     """The same set for a reader in another folder: an absolute path for a file, the name of a published set."""
-    return name if name in (*NAMES, "") else str(pathlib.Path(name).expanduser().absolute())
+    return name if name in (*NAMES, "") else paths.absolute(name)
 
 
 def is_dev(question: str) -> bool:

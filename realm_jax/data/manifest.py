@@ -45,8 +45,8 @@ def read_manifest(folder: epath.PathLike) -> dict:
     if not path.is_file():
         raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
     try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not JSON ({error}): delete {folder} and build it again") from error
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ConfigError(f"{path}: was written in another format: delete {folder} and build it again")

@@ -1,5 +1,6 @@
 """What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
 
+import os
 import pathlib
 from collections import Counter
 from dataclasses import dataclass
@@ -7,10 +8,11 @@ from dataclasses import dataclass
 from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data import assets, built, census, corpus, losses, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.manifest import AS_GIVEN, CUT
+from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.recognise import said_blocks
 from realm_jax.model_folder import tokenizer as tokenizers
@@ -66,6 +68,7 @@ def prepare(workdir: Workdir) -> RunData:
     Raises:
         ConfigError: a download failed, a source is malformed, or a corpus was built from something else.
     """
+    redo.finish(workdir.path)
     config = workdir.config.corpus
     is_new = not workdir.tokenizer_file.exists()
     if is_new:
@@ -91,6 +94,7 @@ def open_prepared(workdir: Workdir) -> RunData:
     """Opens what `prepare` made. Raises ConfigError if it is not there."""
     if not workdir.tokenizer_file.exists():
         raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
+    redo.finish(workdir.path)
     tokenizer = wordpiece.load(workdir.tokenizer_file)
     _check_size(workdir, tokenizer)
     knowledge = Corpus.open(workdir.knowledge_folder)
@@ -131,11 +135,13 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         taken = built.take(spec, folder, config.block_len_tokens)
         print(f"corpus: {taken.num_blocks:,} blocks of {spec}", flush=True)
         return
-    source = sources.read(spec, config.columns)
+    source = _read(spec, config.columns, folder)
+    if source is None:
+        return
     as_given = source.as_given if config.blocks == "auto" else config.blocks == AS_GIVEN
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
     description["blocks"] = AS_GIVEN if as_given else CUT
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
         return
     print(f"corpus: {source.says or spec}; {said_blocks(as_given)}", flush=True)
@@ -158,3 +164,14 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     )
     for line in [*losses.lines(made.manifest), *census.exceeding(made.manifest)]:
         print(f"corpus: {line}", flush=True)
+
+
+def _read(spec: str, columns: str, folder: epath.Path) -> sources.Source | None:
+    """The source that `spec` names; None, which is said, if it is gone and the corpus of it lies in `folder`."""
+    try:
+        return sources.read(spec, columns)
+    except ConfigError:
+        if os.path.exists(paths.expand(spec)) or not (folder / MANIFEST).exists():
+            raise
+    print(f"corpus: {spec} is not there any more: going on with {folder}, which was made from it", flush=True)
+    return None

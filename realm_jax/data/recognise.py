@@ -7,13 +7,14 @@ in one folder, nothing is chosen: that is an error which lists them.
 import contextlib
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import formats, rows
+from realm_jax.data.folders import visible_files
 from realm_jax.data.formats import Form
 from realm_jax.data.tables import Container
 
@@ -148,21 +149,12 @@ def files_under(folder: epath.Path) -> list[epath.Path]:
     """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
     if not folder.exists():
         return []
-    return sorted(_visible(folder), key=lambda file: _natural(str(file)))
+    return sorted(visible_files(folder) if folder.is_dir() else [folder], key=lambda file: _natural(str(file)))
 
 
 def said_left_out(files: Sequence[str]) -> str:
     """`; left out: 2 files (a.png, b.png)`, or nothing."""
     return f"; left out: {_listed(files)}" if files else ""
-
-
-def _visible(folder: epath.Path) -> Iterator[epath.Path]:
-    if not folder.is_dir():
-        yield folder
-        return
-    for entry in folder.iterdir():
-        if not entry.name.startswith("."):
-            yield from _visible(entry)
 
 
 def _natural(name: str) -> list:

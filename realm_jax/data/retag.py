@@ -20,12 +20,14 @@ from realm_jax.data.blocks import NUM_SPECIALS, place_spans
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, read_manifest, sha256, write_manifest
 from realm_jax.data.segment import COLUMNS, SPAN, Segment, file_sha256, link, segment_hash
+from realm_jax.lock import only_one
 from realm_jax.types import Span
 from realm_jax.workdir import read_json, write_json, write_text
 
 CHUNK_SENTENCES = 8192
 """Sentences that are tagged at once, about: whole documents, of one segment."""
 STATE = "retag.json"  # of a corpus that is not finished
+LOCK = "retag.lock"
 NEW = ("blocks", "spans")
 """Columns that differ: where a block's spans lie, and the spans."""
 OF_SPANS = ("misaligned_spans", "spans_beyond_limit", "spans_across_cuts")
@@ -64,7 +66,23 @@ def retag(
         if read_manifest(out).get("retagged") != identity:
             raise ConfigError(f"{out}: is another corpus: pass another --out")
         return Corpus.open(out)
-    entries = _begin(out, identity)
+    check_unfinished(out, identity)
+    with only_one(out / LOCK, f"{out} is being tagged"):
+        made = _retag(corpus, out, identity, tokenizer=tokenizer, tag=tag, progress=progress)
+        (out / LOCK).unlink()
+    return made
+
+
+def _retag(
+    corpus: Corpus,
+    out: pathlib.Path,
+    identity: dict,
+    *,
+    tokenizer: Any,
+    tag: DocumentsTagger,
+    progress: Callable[[int, int | None], None],
+) -> Corpus:
+    tagger, entries = identity["tagger"], _begin(out, identity)
     todo = corpus.segments[len(entries) :]
     total, done = sum(len(segment.sentences) for segment in todo), 0
     for segment, old in zip(todo, corpus.manifest["segments"][len(entries) :], strict=True):
@@ -95,7 +113,7 @@ def check_unfinished(out: pathlib.Path, identity: dict) -> dict | None:
         if any(begun[name] != value for name, value in identity.items()):
             raise ConfigError(f"{out}: was begun from another corpus or tagger: pass another --out or delete it")
         return begun
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(entry.name != LOCK for entry in out.iterdir())):
         raise ConfigError(f"{out}: is not an empty folder: pass another --out")
     return None
 

@@ -19,6 +19,7 @@ from etils import epath
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import DROPS, CutRecord, hash64
+from realm_jax.data.mapped import map_file
 from realm_jax.local_cache import copy_of
 
 SOURCE = np.dtype(
@@ -53,6 +54,10 @@ COLUMNS = {
     "spans": SPAN,
 }
 
+PLACES_OF_SOURCE = {"title": "titles", "title_token": "title_tokens", "id": "ids", "block": "blocks"}
+PLACES_OF_BLOCK = {"text": "text", "token": "tokens", "sentence": "sentences", "span": "spans"}
+"""Columns that `…_start` and `…_limit` of a row count in."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -78,14 +83,16 @@ class Segment:
         """Maps the segment that a manifest's entry describes. Raises ConfigError if a file is missing or damaged."""
         folder, columns = _local(folder, entry), {}
         for name, dtype in COLUMNS.items():
-            path, size = folder / f"{name}.bin", entry["bytes"][name]
-            if not path.is_file() or path.stat().st_size != size:
-                raise ConfigError(f"{path}: is not the file of {size} bytes that was built: delete {folder.parent}")
-            columns[name] = np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
+            path, size = f"{folder}/{name}.bin", entry["bytes"][name]
+            try:
+                columns[name] = map_file(path, dtype, size)
+            except (FileNotFoundError, IsADirectoryError, ValueError) as error:
+                problem = f"is not the file of {size} bytes that was built"
+                raise ConfigError(f"{path}: {problem}: delete {folder.parent}") from error
         return cls(folder, first_block, entry["span_types"], **columns)
 
 
-def link(source: pathlib.Path, target: pathlib.Path) -> None:
+def link(source: os.PathLike, target: os.PathLike) -> None:
     """Shares a file that nobody changes, by a hard link, or by a copy on another disk."""
     try:
         os.link(source, target)
@@ -142,10 +149,37 @@ class SegmentWriter:
             flat = name in ("tokens", "title_tokens")
             rows = batch[name]
             data = b"".join(rows) if dtype == np.uint8 or flat else np.array(rows, dtype).tobytes()
-            with open(self.folder / f"{name}.bin", "ab") as file:
-                file.write(data)
-            self._digests[name].update(data)
+            self._append(name, data)
         self.sizes = ends
+
+    def extend(self, rows: dict[str, np.ndarray], span_types: list[str]) -> None:
+        """Appends rows of another segment, whose offsets count from 0; they are changed to count from here.
+
+        Args:
+            rows: every column of some records, whole.
+            span_types: that the other segment's `type` indexes.
+        """
+        ends, sources, blocks, spans = Counter(self.sizes), rows["sources"], rows["blocks"], rows["spans"]
+        for table, places in ((sources, PLACES_OF_SOURCE), (blocks, PLACES_OF_BLOCK)):
+            for place, column in places.items():
+                table[f"{place}_start"] += ends[column]
+                table[f"{place}_limit"] += ends[column]
+        blocks["source"] += ends["sources"]
+        rows["sentences"]["block"] += ends["blocks"]
+        spans["block"] += ends["blocks"]
+        found, firsts = np.unique(spans["type"], return_index=True)
+        numbers = np.zeros(len(span_types), np.uint8)
+        for kind in found[np.argsort(firsts)].tolist():
+            numbers[kind] = self._span_types.setdefault(span_types[kind], len(self._span_types))
+        spans["type"] = numbers[spans["type"]]
+        for name in COLUMNS:
+            self._append(name, rows[name].tobytes())
+            self.sizes[name] += len(rows[name])
+
+    def _append(self, name: str, data: bytes) -> None:
+        with open(self.folder / f"{name}.bin", "ab") as file:
+            file.write(data)
+        self._digests[name].update(data)
 
     def close(self) -> dict:
         """The segment's entry of the manifest, but for its name."""

@@ -28,7 +28,7 @@ SEED = 0  # of the blocks shown when none are named
 class Flags:
     """The command's flags."""
 
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[tyro.conf.Positional[cli.NeededPath], tyro.conf.arg(metavar="FOLDER")]
     """A corpus, or a run, of which the knowledge corpus is shown."""
     block: int | None = None
     """Ordinal of the one block to show."""
@@ -36,7 +36,7 @@ class Flags:
     """Show the first blocks that have all these words in title or text, whatever their case."""
     count: int = 3
     """How many blocks to show: found ones, or else random ones."""
-    html: str = ""
+    html: cli.PathFlag = ""
     """File of the page (default: corpus.html in the corpus, but no page with --block or --search)."""
 
 
@@ -71,13 +71,13 @@ def show(flags: Flags, console: Console) -> None:
         from realm_jax.data.show_page import corpus_page  # matplotlib takes long to load
 
         frequent = census.frequent_spans(corpus, NUM_FREQUENT)
-        file = epath.Path(flags.html).expanduser() if flags.html else corpus.folder / PAGE
+        file = epath.Path(flags.html) if flags.html else corpus.folder / PAGE
         write_text(file, corpus_page(f"Corpus {flags.folder}", facts, counted, drops, frequent, blocks, types))
         console.print(f"page: {file}", markup=False, soft_wrap=True)
 
 
 def _corpus_folder(folder: str) -> epath.Path:
-    path = epath.Path(folder).expanduser()
+    path = epath.Path(folder)
     of_run = path / "corpus"
     is_run = (of_run / MANIFEST).is_file() and not (path / MANIFEST).is_file()
     return of_run if is_run else path
@@ -120,6 +120,7 @@ def _facts(corpus: Corpus, counted: census.Census) -> list[tuple[str, str]]:
         for loss in losses.losses(corpus.manifest)
     ]
     facts += [(f"spans of type {name}", f"{number:,}") for name, number in sorted(counted.spans_by_type.items())]
+    facts += [(f"{what} read", f"{number:,}") for what, number in census.was_read(corpus.manifest)]
     if "seconds" in build:
         facts.append(("seconds to build", f"{build['seconds']:,.0f}"))
     return facts

@@ -7,6 +7,7 @@ format of `formats`. How records become blocks is the business of `corpus`.
 import hashlib
 import json
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets, markdown, published, record_source
+from realm_jax.data.folders import visible_files
 from realm_jax.data.recognise import (
     ABOUT,
     RECORDS,
@@ -26,6 +28,7 @@ from realm_jax.data.recognise import (
     said_left_out,
 )
 from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.paths import expand, printable
 from realm_jax.types import Record
 
 OR_ELSE = (
@@ -68,7 +71,7 @@ def read(spec: str, columns: str = "") -> Source:
         return _records(mini, {"source": spec, "licence": "that of realm_jax"})
     if spec == "tfds:squad":
         return _squad()
-    path = pathlib.Path(spec).expanduser()
+    path = pathlib.Path(expand(spec))
     description = {"source": str(path), "licence": "not stated"}
     files = files_under(epath.Path(path))
     if ":" in spec.split("/")[0] and not files:
@@ -136,33 +139,35 @@ def _records(taken: Taken, description: dict[str, str]) -> Source:
 
 
 def _folder(folder: pathlib.Path, description: dict[str, str], left_out: list[str]) -> Source:
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".txt", ".md")
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths = sorted(path for path in visible_files(folder) if path.suffix.lower() in (".txt", ".md"))
     if not paths:
         raise ConfigError(f"{folder}: has no .txt or .md file: pass another --corpus=FILE_OR_FOLDER")
     digest = hashlib.sha256()
     for path in paths:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder)} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
+        content, name = _content(path), printable(path.relative_to(folder))
+        digest.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
 
     def records(counts: Counter | None = None) -> Iterator[Record]:
         del counts
         for path in paths:
             try:
-                text = path.read_text(encoding="utf-8-sig")
+                text = re.sub("\r\n?", "\n", _content(path).decode("utf-8-sig"))
             except ValueError as error:
-                raise ConfigError(f"{path}: is not UTF-8 ({error}): convert it") from error
+                raise ConfigError(f"{printable(path)}: is not UTF-8 ({error}): convert it") from error
             is_markdown = path.suffix.lower() == ".md"
             title, text = markdown.parse(text) if is_markdown else (None, unwrap(text))
-            yield Record(path.relative_to(folder).as_posix(), title or path.stem, text, str(path))
+            name = printable(path.relative_to(folder))
+            yield Record(name, title or printable(path.stem), text, printable(path))
 
     says = f"{folder.name} is a folder of {len(paths):,} texts (.txt, .md){said_left_out(left_out)}"
     return Source(description, digest.hexdigest(), len(paths), records, says)
+
+
+def _content(file: pathlib.Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{printable(file)}: cannot be read ({error.strerror}): mend it or take it away") from error
 
 
 def _squad() -> Source:

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    dataset: str = ""
+    dataset: cli.PathFlag = ""
     """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of questions, of
     any form in docs/formats.md; default: what the run was fine-tuned on last, else cloze."""
     columns: str = ""
     """Where a file names its fields otherwise: question=COLUMN,answers=COLUMN, or answer_regex=, id=, gold_passage=."""
     split: Literal["train", "dev", "test"] = "test"
     """Part of a named dataset; a file counts as a whole under `test`."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     only: Literal["", "recall"] = ""
     """`recall`: zero-shot retrieval of every state of the run, and of BM25, and no answers."""
@@ -47,13 +47,13 @@ class _Flags:
     """Blocks that the reader sees (default: finetune.inference_blocks)."""
     questions: int = 0
     """First questions that are asked; 0 means all."""
-    predictions: str = ""
+    predictions: cli.PathFlag = ""
     """Answers of another system to be scored: JSON lines {question, prediction}."""
-    run_file: str = ""
+    run_file: cli.PathFlag = ""
     """Write here what was found for each question, as a TREC run."""
-    ctxs_file: str = ""
+    ctxs_file: cli.PathFlag = ""
     """Write here the same with texts, as DPR's JSON of {question, answers, ctxs}, which FiD and Atlas read."""
-    kilt_file: str = ""
+    kilt_file: cli.PathFlag = ""
     """Write here KILT's JSON lines of {id, input, output}: the records found, and the answer if there is one."""
 
 

@@ -105,7 +105,7 @@ def _answers(file: pathlib.Path) -> tuple[dict[str, str], int]:
             question, prediction = record["question"].strip(), record["prediction"]
             if not isinstance(prediction, str):
                 raise TypeError(f"the prediction is {prediction!r}")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f'{file}:{number}: no JSON object of texts "question" and "prediction" ({error}): mend or drop the line'
             ) from error

@@ -146,7 +146,7 @@ def yield_cores(config: Config) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
     finetuning: str = ""
     """Follow this fine-tuning, begun with --finetune.train_retriever=both, instead of pre-training."""

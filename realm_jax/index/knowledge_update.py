@@ -4,7 +4,6 @@ The work of `realm_jax.index.update`, which says what it means, and of the demo 
 """
 
 import contextlib
-import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
 from realm_jax.index.version_files import Version
 from realm_jax.index.versions import IndexStore
+from realm_jax.lock import only_one
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir
 
@@ -111,20 +111,12 @@ def _tagger(own: str, of_config: str) -> salient.Tagger:
     return salient.make_tagger(name)
 
 
-@contextlib.contextmanager
-def _alone(workdir: Workdir) -> Iterator[None]:
+def _alone(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
     """Keeps others like us out: two at once would write the same segment."""
-    busy = f"{workdir.path} is being updated by another process: wait and run this again"
+    busy = f"{workdir.path} is being updated"
     if is_remote(workdir.path):
-        with _only_claim(workdir.path / "update", busy):
-            yield
-        return
-    with open(workdir.path / "update.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(busy) from error
-        yield
+        return _only_claim(workdir.path / "update", f"{busy} by another process: wait and run this again")
+    return only_one(workdir.update_lock, busy)
 
 
 @contextlib.contextmanager

@@ -14,15 +14,15 @@ import pathlib
 
 import tyro
 
-from realm_jax import cli
+from realm_jax import cli, paths
 from realm_jax.config import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    add: str = ""
+    add: cli.PathFlag = ""
     """Records to add: a .jsonl or .jsonl.gz file of {id, title, text}, or a folder of .txt and .md files."""
     delete: str = ""
     """Ids of records to delete: ID,ID or @FILE with one a line. One that --add has too is replaced."""
@@ -57,7 +57,7 @@ def _ids(flag: str) -> tuple[str, ...]:
         ids = flag.split(",")
     else:
         try:
-            text = pathlib.Path(flag[1:]).expanduser().read_text(encoding="utf-8")
+            text = pathlib.Path(paths.expand(flag[1:])).read_text(encoding="utf-8-sig")
             ids = [line.removesuffix("\r") for line in text.split("\n")]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--delete={flag}: cannot be read ({error}): pass a text file of ids") from error

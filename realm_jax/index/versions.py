@@ -34,6 +34,7 @@ from realm_jax.models.names import flatten
 from realm_jax.workdir import read_json, write_json, write_text
 
 MANIFEST = "manifest.json"
+NEXT = "manifest.next"
 RETIRED = "manifest.pruned"
 HISTORY = "history"
 TOUCH_EVERY_S = 30.0
@@ -49,6 +50,7 @@ class Draft:
         self._matrix: np.memmap | None = None
         self._shape: dict = {}
         self._touched = -math.inf
+        self._is_kept = False
         self.touch()
         self._local = temporary_folder() if is_remote(self._target) else None
         self.folder = epath.Path(self._local.name) / "files" if self._local else self._target
@@ -106,6 +108,18 @@ class Draft:
             manifest_fields: segment_hashes (list of str), tombstones (list of int), embedded_by, search (kind),
                 search_info (dict), and others at will.
         """
+        version = self._write(MANIFEST, manifest_fields)
+        if self._local:
+            version.keep_copy(lambda empty: os.rename(self.folder, empty))
+        self._store.record_published(version)  # outlives the version
+        return version
+
+    def hand_over(self, manifest_fields: dict) -> Version:
+        """All of `publish` but its last step, which is the caller's: to rename NEXT to MANIFEST. Not in a bucket."""
+        self._is_kept = True
+        return self._write(NEXT, manifest_fields)
+
+    def _write(self, name: str, manifest_fields: dict) -> Version:
         if self._matrix is not None:
             self._matrix.flush()
         files = describe_files(self.folder)
@@ -115,20 +129,15 @@ class Draft:
         times = {"started": self._started, "finished": finished, "seconds": round(finished - self._started, 3)}
         manifest = {"step": self._step, **self._shape, **manifest_fields, "builder_version": __version__, **times}
         manifest["files"] = files
-        write_json(self._target / MANIFEST, manifest)
+        write_json(self._target / name, manifest)
         (self._target / OWNER).unlink(missing_ok=True)
-        version = Version(self._target, manifest)
-        if self._local:
-            version.keep_copy(lambda empty: os.rename(self.folder, empty))
-        told = {"seconds": times["seconds"], **({"probe": manifest["probe"]} if "probe" in manifest else {})}
-        self._store.record("published", version=version.name, step=version.step, **told)  # outlives the version
-        return version
+        return Version(self._target, manifest)
 
     def discard(self) -> None:
         """Removes what is not part of a published version."""
         if self._local:
             self._local.cleanup()
-        if not (self._target / MANIFEST).exists():
+        if not self._is_kept and not (self._target / MANIFEST).exists():
             self._target.rmtree(missing_ok=True)
 
 
@@ -202,13 +211,18 @@ class IndexStore:
         if is_remote(self.folder):
             write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
             return
-        with (self.folder / f"{HISTORY}.jsonl").open("a") as stream:
+        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line)
+
+    def record_published(self, version: Version) -> None:
+        """Says when a version appeared, how long it took and what it finds."""
+        told = {name: version.manifest[name] for name in ("seconds", "probe") if name in version.manifest}
+        self.record("published", version=version.name, step=version.step, **told)
 
     def history(self) -> list[dict]:
         """All events, oldest first, without a last line that is still being written."""
         file = self.folder / f"{HISTORY}.jsonl"
-        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
         # Both, since a workdir may be copied to a bucket and back.
         events = [json.loads(line) for line in lines]
         events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]

@@ -24,7 +24,7 @@ from realm_jax.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[WORKDIR]")] = ""
+    workdir: Annotated[cli.PathFlag, tyro.conf.Positional, tyro.conf.arg(metavar="[WORKDIR]")] = ""
     """Folder of the run, also gs://… (default: the newest under runs/)."""
     watch: bool = False
     """Follow the run, trainer and builder side by side, until Ctrl-C."""

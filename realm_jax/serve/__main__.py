@@ -16,10 +16,12 @@ import tyro
 from realm_jax import cli
 from realm_jax.config import ConfigError
 
+MOST_PORT = 65535
+
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
     port: int = 0
     """Port on 127.0.0.1; 0 takes the first free one from 7860."""
@@ -32,6 +34,8 @@ class _Flags:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Show a run in the browser.", args=argv)
+    if not 0 <= flags.port <= MOST_PORT:
+        raise ConfigError(f"--port={flags.port}: ports are 1 to {MOST_PORT}: pass one of these, or none")
     workdir = cli.existing(flags.workdir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

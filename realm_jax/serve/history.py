@@ -49,7 +49,7 @@ def report(workdir: Workdir, name: str) -> str:
     if name not in reports(workdir).values():
         how = f"python -m realm_jax.eval --workdir={workdir.path}"
         return f'<div class="realm"><p>No report here yet: run <code>{html.escape(how)}</code></p></div>'
-    text = (workdir.path / name).read_text()
+    text = (workdir.path / name).read_text(encoding="utf-8")
     if name.endswith(".md"):
         text = page.frame(name, [MarkdownIt("commonmark", {"html": False}).enable("table").render(text)])
     return (

@@ -90,7 +90,7 @@ class LiveRun:
         with self._adding, tempfile.TemporaryDirectory() as folder:
             is_known = bool(self._num_blocks(record["id"]))
             file = pathlib.Path(folder) / "document.jsonl"
-            file.write_text(json.dumps(record))
+            file.write_text(json.dumps(record), encoding="utf-8")
             try:
                 published = update_knowledge(self.workdir, str(file))
             except ConfigError as error:

@@ -21,7 +21,7 @@ import tyro
 
 from realm_jax import cli
 from realm_jax.config import Config, ConfigError, RunError
-from realm_jax.workdir import Workdir, read_json, write_json
+from realm_jax.workdir import Workdir, read_json, with_absolute_paths, write_json
 
 if TYPE_CHECKING:
     from realm_jax.training.arms import Arm
@@ -33,23 +33,23 @@ ZERO_SHOT = "before fine-tuning"  # as `realm_jax.eval` names it
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    experiment: str = EXPERIMENT
+    experiment: cli.PathFlag = EXPERIMENT
     """File whose get_arms() names the arms."""
-    corpus: str = ""
+    corpus: cli.PathFlag = ""
     """Knowledge corpus instead of the experiment's."""
-    text: str = ""
+    text: cli.PathFlag = ""
     """Text of the arms that pre-train on another than the knowledge corpus, instead of the experiment's."""
-    dataset: str = "cloze"
+    dataset: cli.PathFlag = "cloze"
     """Training questions: a named dataset, or a file of JSON lines; a tenth, by a hash, chooses the best checkpoint."""
-    test: str = ""
+    test: cli.PathFlag = ""
     """Questions that the table is about; default: the dataset's test split."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset."""
     arms: str = ""
     """Names with commas between; default: those that the paper has; `all`: all."""
     seeds: str = "0"
     """Seeds with commas between."""
-    out: str = "runs/ablations"
+    out: cli.PathFlag = "runs/ablations"
     """Folder of all runs, and of the results."""
 
 
@@ -139,7 +139,7 @@ def _config(config: Config, seed: int, flags: _Flags) -> Config:
     corpus = dataclasses.replace(config.corpus, knowledge=flags.corpus or config.corpus.knowledge)
     if corpus.pretrain_text and flags.text:
         corpus = dataclasses.replace(corpus, pretrain_text=flags.text)
-    return dataclasses.replace(config, seed=seed, corpus=corpus).check()
+    return with_absolute_paths(dataclasses.replace(config, seed=seed, corpus=corpus).check())
 
 
 def _run(command: str, *options: str) -> None:
@@ -152,7 +152,7 @@ def _run(command: str, *options: str) -> None:
 
 
 def _lines(file: pathlib.Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def result_of(out: str, arm: str, seed: int) -> pathlib.Path:

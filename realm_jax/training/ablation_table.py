@@ -20,7 +20,7 @@ def read_results(folder: str | pathlib.Path) -> dict[str, dict[int, dict]]:
     """Results of finished arms, by arm and seed."""
     results: dict[str, dict[int, dict]] = {}
     for file in sorted(pathlib.Path(folder).glob("*.json")):
-        result = json.loads(file.read_text())
+        result = json.loads(file.read_text(encoding="utf-8"))
         results.setdefault(result["arm"], {})[result["seed"]] = result
     return results
 

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     finetune: FinetuneConfig
-    workdir: str = ""
+    workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
-    dataset: str = "cloze"
+    dataset: cli.PathFlag = "cloze"
     """nq, wq, ct, trivia, squad_open, a file of questions (of any form in docs/formats.md), or cloze: sentences of the
     run's own corpus with a blank, which need no questions."""
     columns: str = ""
     """Where files name their fields otherwise: question=COLUMN,answers=COLUMN (or answer_regex=, id=)."""
-    dev: str = ""
+    dev: cli.PathFlag = ""
     """Development questions beside a file; default: a tenth of it, by a hash."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     name: str = ""
     """Of this fine-tuning under W/finetune/; default: the dataset's."""
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     argv = sys.argv[1:] if argv is None else argv
     asks_help = any(flag in ("-h", "--help") for flag in argv)
-    workdir = None if asks_help else cli.existing(cli.early_flag(argv, "--workdir"))
+    workdir = None if asks_help else cli.existing(cli.early_path(argv, "--workdir"))
     flags = tyro.cli(
         _Flags,
         description="Fine-tune a run on questions.",
@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(finetune=_first_settings(argv, workdir)),
         config=(tyro.conf.FlagConversionOff,),
     )
+    from realm_jax import hosts
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
     from realm_jax.data.questions import content_hash
@@ -119,7 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     content = {split: content_hash(found) for split, found in splits.items()}
     files |= {"dev": datasets.from_anywhere(flags.dev), "content": content}
     finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(flags.dataset), flags.finetune, **files)
-    train(finetuning, *splits.values())
+    with hosts.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
+        train(finetuning, *splits.values())
     print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
 
 

@@ -64,16 +64,16 @@ def _drop_records_after(file: epath.Path, step: int) -> int:
     """A resumed run repeats the steps after its checkpoint; their old records go. Returns the last step of all."""
     if not file.exists():
         return step
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     steps = {line: _step_of(line) for line in text.splitlines()}
     kept = "".join(line + "\n" for line in text.splitlines() if steps[line] <= step)
     if kept != text:
-        file.write_text(kept)
+        file.write_text(kept, encoding="utf-8")
     return max([step, *(int(found) for found in steps.values() if math.isfinite(found))])
 
 
 def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):  # a line torn by a kill
+    except (ValueError, RecursionError, KeyError, TypeError):  # a line torn by a kill
         return math.inf

@@ -1,5 +1,7 @@
 """What a phase starts from: the run's corpus, and the parameters of the phase before it, else the config's `init`."""
 
+import contextlib
+
 import jax
 
 from realm_jax import hosts
@@ -27,6 +29,11 @@ def _make(workdir: Workdir) -> RunData:
     if folder is not None:
         pretrained.read_parts(workdir.config.model, folder)
     return prepare(workdir)
+
+
+def only_trainer(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second trainer out of the run. Raises ConfigError if there is one."""
+    return hosts.only_trainer(workdir.trainer_lock, f"{workdir.path} is being trained")
 
 
 def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:

@@ -59,9 +59,10 @@ def train(workdir: Workdir, data: "RunData") -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Pre-train REALM.", argv)
-    from realm_jax.training.phases import prepare_run
+    from realm_jax.training import phases
 
-    train(workdir, prepare_run(workdir))
+    with phases.only_trainer(workdir):
+        train(workdir, phases.prepare_run(workdir))
     print(f"next: python -m realm_jax.run --workdir={workdir.path}   (writes summary and report)", flush=True)
 
 

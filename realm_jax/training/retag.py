@@ -16,13 +16,13 @@ from realm_jax.training.retagging import retag_folder
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    corpus: tyro.conf.Positional[str]
+    corpus: tyro.conf.Positional[cli.NeededPath]
     """Folder of a corpus: of realm_jax.data.build, or `corpus` of a run."""
-    tagger: str
+    tagger: cli.NeededPath
     """Folder of a trained tagger (realm_jax.training.tag), `rules` or spacy:PIPELINE."""
-    out: str
+    out: cli.NeededPath
     """Folder of the new corpus."""
-    tokenizer: str = ""
+    tokenizer: cli.PathFlag = ""
     """Vocabulary that the corpus was cut with; default: tokenizer.json in its folder or in the run's."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     settings: Annotated[TagConfig, tyro.conf.arg(name="")]
-    out: str = "runs/tagger"
+    out: cli.NeededPath = "runs/tagger"
     """Folder of the tagger; made, or gone on with."""
 
 
@@ -125,7 +125,7 @@ def train_seconds(folder: TaggerFolder) -> float:
     import json
 
     total, before = 0.0, 0
-    for line in (folder.path / "metrics.jsonl").read_text().splitlines():
+    for line in (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         total += record["step_seconds"] * (record["step"] - before)
         before = record["step"]
@@ -152,8 +152,11 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(settings=TagConfig()),
         config=(tyro.conf.FlagConversionOff,),
     )
+    from realm_jax import hosts
+
     folder = TaggerFolder.create(flags.out, flags.settings)
-    train(folder)
+    with hosts.only_trainer(folder.path / "trainer.lock", f"{folder.path} is being trained"):
+        train(folder)
     show(folder)
 
 

@@ -9,12 +9,14 @@ The names are not those of a run's workdir, since commands look for runs beside 
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from realm_jax import paths
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.workdir import read_json, write_json
 
@@ -89,7 +91,8 @@ class TaggerFolder:
     @classmethod
     def create(cls, path: epath.PathLike, config: TagConfig) -> "TaggerFolder":
         """Begins a tagger, or goes on with one. Raises ConfigError if the folder was made with other settings."""
-        folder, file = cls(epath.Path(path), config.check()), epath.Path(path) / "settings.json"
+        config = _with_absolute_paths(config.check())
+        folder, file = cls(epath.Path(path), config), epath.Path(path) / "settings.json"
         ours = dataclasses.asdict(config)
         if file.exists():
             theirs = read_json(file)
@@ -156,6 +159,15 @@ class TaggerFolder:
     def transitions(self) -> np.ndarray:
         """float32 [labels + 1, labels]: see `data.bio.transition_scores`."""
         return np.array(read_json(self.path / "tagger.json")["transitions"], np.float32)
+
+
+def _with_absolute_paths(config: TagConfig) -> TagConfig:
+    """The settings with paths that mean the same in every folder."""
+    kept = {name: paths.absolute(getattr(config, name)) for name in ("data_dir", "corpus", "data", "init")}
+    for name in ("data", "init"):  # which may be names
+        if not os.path.exists(kept[name]):
+            del kept[name]
+    return dataclasses.replace(config, **kept)
 
 
 def fingerprint(params: dict, folder: TaggerFolder) -> str:

@@ -1,9 +1,13 @@
 """The corpus store: what is read is what the tokenizer and the text say, and bad input leaves nothing behind."""
 
 import errno
+import gc
 import json
+import os
+import pathlib
 import pickle
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from realm_jax.config import ConfigError
 from realm_jax.data import blocks, corpus, segment
 from realm_jax.data.corpus import Corpus, build
+from realm_jax.data.manifest import write_manifest
+from realm_jax.data.segment import COLUMNS
 from realm_jax.types import Record, Span
 
 LIMIT = 40
@@ -219,6 +225,39 @@ def test_a_buried_record_gives_its_id_to_another_in_one_change(store, tmp_path):
     half = corpus.bury(list(found["r3"])[:1], first.folder, change="half of r3")
     assert half.latest_change == "half of r3" and half.tombstones.tolist() == sorted([*found["r7"], found["r3"][0]])
     assert ("r3" in half.blocks_of(["r3"])) == (len(found["r3"]) > 1)
+
+
+def test_many_segments_hold_no_file_open_and_go_with_their_last_array(store, tmp_path):
+    segments, entry = 300, store.manifest["segments"][0]
+    for i in range(segments):
+        (tmp_path / f"segment-{i:05}").mkdir()
+        for column in COLUMNS:
+            os.link(store.folder / entry["name"] / f"{column}.bin", tmp_path / f"segment-{i:05}" / f"{column}.bin")
+    entries = [entry | {"name": f"segment-{i:05}"} for i in range(segments)]
+    write_manifest(tmp_path, store.manifest | {"segments": entries})
+
+    def mapped():
+        return pathlib.Path("/proc/self/maps").read_text().count(f"{tmp_path}/segment-")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(used + 9, soft), hard))
+    try:
+        corpus = Corpus.open(tmp_path)
+        copy = pickle.loads(pickle.dumps(corpus))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(copy.segments) == segments and mapped() > 2 * 7 * segments
+    assert copy.block(copy.num_blocks - 1).text == store.block(store.num_blocks - 1).text
+    with pytest.raises(ValueError, match="read-only"):
+        corpus.segments[0].tokens[0] = 1
+    last = corpus.segments[0].tokens[3:5]
+    expected = store.segments[0].tokens[3:5].tolist()
+    del corpus, copy
+    gc.collect()
+    assert mapped() == 1 and last.tolist() == expected
+    del last
+    assert mapped() == 0
 
 
 def test_a_pickled_corpus_maps_its_files_again(store):

@@ -46,6 +46,29 @@ def test_equal_names_mean_one_corpus(tiny_config, tmp_path):
     assert workdir.text_folder == workdir.knowledge_folder
 
 
+def test_a_run_goes_on_without_its_source_and_from_any_folder(tiny_config, tmp_path, monkeypatch, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    articles = [(str(i), f"Town {i}", f"Town {i} was built in 19{i}. It is large.") for i in range(10, 30)]
+    records(tmp_path / "a" / "docs.jsonl", articles)
+    monkeypatch.chdir(tmp_path / "a")
+    workdir = Workdir.create(tmp_path / "run", changed(tiny_config, knowledge="docs.jsonl", pretrain_text="docs.jsonl"))
+    before = prepare(workdir).knowledge.hash
+    monkeypatch.chdir(tmp_path / "b")
+    assert prepare(Workdir.open(tmp_path / "run")).knowledge.hash == before
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "a" / "docs.jsonl").rename(tmp_path / "a" / "other.jsonl")
+    capsys.readouterr()
+    assert prepare(Workdir.open(tmp_path / "moved")).knowledge.hash == before
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        f"corpus: {tmp_path}/a/docs.jsonl is not there any more: going on with {tmp_path}/moved/corpus"
+    )
+    records(tmp_path / "a" / "docs.jsonl", articles[:5])
+    with pytest.raises(ConfigError, match="was built with fingerprint"):
+        prepare(Workdir.open(tmp_path / "moved"))
+
+
 def test_a_second_call_makes_nothing_again(new_run, monkeypatch):
     workdir = new_run()
     monkeypatch.setattr(corpus, "build", None)  # to call it would raise

@@ -73,7 +73,7 @@ def store(tmp_path_factory) -> Corpus:
     for number, size in enumerate((20, 1, 15)):
         corpus.append(records(size, f"r{number}-", number), folder, **arguments)
     manifest = read_manifest(folder)
-    manifest["build"] = {"counts": {"redirects": 12, "other <namespace>": 3}, "seconds": 65.0}
+    manifest["build"] = {"counts": {"pages": 40, "redirects": 12, "other <namespace>": 3}, "seconds": 65.0}
     write_manifest(folder, manifest)
     found = corpus.bury([1, 5], folder)
     assert len({tuple(segment.span_types) for segment in found.segments}) > 1
@@ -229,6 +229,7 @@ def test_terminal_shows_one_block_with_legend_counts_and_no_page(store, own):
         assert f"{number:3} {raw.replace(chr(27), '�')}" in text
     assert "\x1b" not in text and "spans: DATE EVIL<b> PLACE WORD" in text
     assert f"blocks: {store.num_blocks}" in text and "left out on reading: redirects: 12" in text
+    assert "pages read: 40" in text and "left out on reading: pages" not in text
     assert "deleted blocks: 2" in text and "seconds to build: 65" in text and "page:" not in text
     assert not (Corpus.open(f"{own}/corpus").folder / "corpus.html").exists()
     coloured = printed(show.Flags(own, block=index), 2000, styles=True)

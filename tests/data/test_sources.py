@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,58 @@ def test_folder_errors(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ConfigError, match="a.txt: is not UTF-8"):
         list(sources.read(str(tmp_path)).records())
+
+
+def test_links_are_followed_and_each_folder_is_read_once(tmp_path, capsys):
+    texts, more = tmp_path / "texts", tmp_path / "more"
+    for folder in (texts / "inner", more / "deep"):
+        folder.mkdir(parents=True)
+    for file in (texts / "a.txt", texts / "inner" / "b.txt", more / "c.txt", more / "deep" / "d.txt"):
+        file.write_text(f"Text of {file.name}.")
+    links = {
+        "a_more": "../more",
+        "again": "../more",
+        "0_inner": "inner",
+        "e.txt": "a.txt",
+        "gone.txt": "no.txt",
+        "x": "x",
+    }
+    for name, target in links.items():
+        (texts / name).symlink_to(target)
+    (more / "deep" / "up").symlink_to("../../texts")  # in a circle
+    ids = [record.id for record in sources.read(str(texts)).records()]
+    assert ids == ["a.txt", "a_more/c.txt", "a_more/deep/d.txt", "e.txt", "inner/b.txt"]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == f"{texts}: left out, since nothing is where the link leads: {texts}/gone.txt, {texts}/x"
+
+
+def test_names_of_any_bytes(tmp_path):
+    for name in (b"caf\xe9.txt", "Łódź #1%20 'q\".txt".encode(), b"two\nlines.md"):
+        (tmp_path / os.fsdecode(name)).write_text("Some text.")
+    source = sources.read(str(tmp_path))
+    assert {record.id for record in source.records()} == {"caf\\xe9.txt", "Łódź #1%20 'q\".txt", "two\nlines.md"}
+    for record in source.records():
+        assert (record.id + record.title + record.where).encode()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, what):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.txt").write_text("x")
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    name = "inner/a.txt" if what == "file" else "inner"
+    if what == "file":
+        monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    else:
+        listed = type(tmp_path).iterdir
+        monkeypatch.setattr(
+            type(tmp_path), "iterdir", lambda path: refuse(path) if path.name == "inner" else listed(path)
+        )
+    with pytest.raises(ConfigError, match=f"{name}: cannot be read .Permission denied.: mend"):
+        sources.read(str(tmp_path))
 
 
 @pytest.mark.parametrize("spec", ["nothing/here", "nothing.jsonl", "asset:other", "tfds:other"])

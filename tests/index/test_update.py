@@ -321,6 +321,8 @@ def test_the_command(indexed, tmp_path, capsys, monkeypatch):
     assert "index: has this change already" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="nothing to do: pass --add="):
         update.main([f"--workdir={workdir.path}", "--delete=,"])
+    (tmp_path / "marked.txt").write_text("one\ntwo\n", encoding="utf-8-sig")
+    assert update._ids(f"@{tmp_path}/marked.txt") == ("one", "two")
     with pytest.raises(ConfigError, match="--delete=@none.txt: cannot be read"):
         update.main([f"--workdir={workdir.path}", "--delete=@none.txt"])
     with open(workdir.path / "update.lock", "w") as file:

@@ -1,5 +1,9 @@
 """What DRY_RUN=1 prints: commands that gcloud takes, with the image of each generation, and nothing is run."""
 
+import json
+import shlex
+import sys
+
 import pytest
 from conftest import printed
 
@@ -70,6 +74,32 @@ def test_without_tpu_commands_run_here(cloud):
         done = cloud.make("-n", target)
         assert ".venv/bin/python -m realm_jax" in done.stdout and "launch/" not in done.stdout
     assert "--config=experiments/nano.py" in cloud.make("-n", "pretrain").stdout
+
+
+ODD = 'it\'s "my" a,b #1 %s: run\nof two lines'
+
+
+def test_every_variable_is_one_argument(cloud):
+    wanted = {
+        "pretrain": ["--workdir", "--corpus", "--init", "--config"],
+        "corpus": ["--source", "--out", "--tagger"],
+        "tagger": ["--out"],
+        "retag": ["", "--tagger", "--out"],
+        "finetune": ["--dataset", "--workdir"],
+        "inspect": [""],
+    }
+    names = ("WORKDIR", "CORPUS", "CONFIG", "INIT", "DATASET", "SOURCE", "OUT", "TAGGER")
+    cloud.program("words", f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    for target, flags in wanted.items():
+        done = cloud.make("-s", target, "PY=words", "HERE=", *(f"{name}={ODD}" for name in names))
+        given = json.loads(done.stdout)[2:]
+        assert sorted(given) == sorted(f"{flag}={ODD}" if flag else ODD for flag in flags), target
+
+
+def test_spaces_reach_the_tpu(cloud):
+    done = cloud.make("finetune", "TPU=v3-8", "WORKDIR=gs://bucket/my run", "DATASET=it's.jsonl", "DRY_RUN=1")
+    (start,) = [flags["--command"] for _, _, flags in printed(done.stdout) if " start " in str(flags)]
+    assert {"--workdir=gs://bucket/my run", "--dataset=it's.jsonl"} <= set(shlex.split(start))
 
 
 def test_life_of_a_tpu(cloud):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from realm_jax import cli
+from realm_jax import cli, lock, paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
@@ -30,9 +30,9 @@ MIB = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    source: str
+    source: cli.NeededPath
     """A file or folder in any format of docs/formats.md, hf:OWNER/NAME[@REVISION]/CONFIG, tfds:NAME, or asset:NAME."""
-    out: str
+    out: cli.NeededPath
     """Folder of the corpus."""
     format: FormatName = "auto"
     """What the files are; by default their content says it, and is named first of all. docs/formats.md lists all."""
@@ -41,13 +41,13 @@ class _Flags:
     columns of a table without a header are 1, 2, …"""
     blocks: Literal["auto", "cut", "as_given"] = "auto"
     """Cut records into blocks, or take each as a block as it came; `auto` does what is usual for the format."""
-    data_dir: str = ""
+    data_dir: cli.PathFlag = ""
     """Folder with tensorflow-datasets' prepared copies."""
-    tokenizer: str = "asset:bert-tiny"
+    tokenizer: cli.NeededPath = "asset:bert-tiny"
     """Vocabulary: an asset, a BERT folder, tokenizer.json, vocab.txt, or a Hugging Face id."""
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens."""
-    tagger: str = "rules"
+    tagger: cli.NeededPath = "rules"
     """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of realm_jax.training.tag)."""
     shard_mb: int = 64
     """MiB of plain text that make a shard, the unit of work."""
@@ -76,14 +76,14 @@ def main(argv: list[str] | None = None) -> None:
     by_bert = retagging.is_folder(flags.tagger)
     tagger = _trained(flags) if by_bert else flags.tagger
     check_reach(flags.out)
-    found = source.find(flags.source, flags.format, flags.data_dir, flags.columns)
+    found = source.find(paths.absolute(flags.source), flags.format, flags.data_dir, flags.columns)
     as_given = found.as_given if flags.blocks == "auto" else flags.blocks == "as_given"
     print(f"source: {found.says}; {said_blocks(as_given)}", flush=True)
-    if pathlib.Path(flags.tokenizer).expanduser().is_dir():  # hours of work are lost on a model that cannot be used
-        check_folder(pathlib.Path(flags.tokenizer).expanduser())
+    if pathlib.Path(flags.tokenizer).is_dir():  # hours of work are lost on a model that cannot be used
+        check_folder(pathlib.Path(flags.tokenizer))
     tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
     whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger, as_given)
-    job = dataclasses.replace(whole, out=f"{flags.out.rstrip('/')}-rules", tagger="rules") if by_bert else whole
+    job = dataclasses.replace(whole, out=f"{flags.out}-rules", tagger="rules") if by_bert else whole
     workers = flags.workers or os.cpu_count() or 1
     if flags.dry_run:
         print(estimate.estimate(job, flags.shard_mb * MIB, workers))
@@ -109,7 +109,15 @@ def _trained(flags: _Flags) -> str:
 
 
 def _build(job: "Job", flags: _Flags, workers: int) -> dict:
-    """Makes what is missing; returns the manifest."""
+    """Makes what is missing, while nobody else does; returns the manifest."""
+    from realm_jax.data.build import plan
+
+    plan.check_unused(job)
+    with lock.only_one(job.work / "lock", f"{job.out} is being built"):
+        return plan.check_finished(job, flags.shard_mb * MIB) or _build_alone(job, flags, workers)
+
+
+def _build_alone(job: "Job", flags: _Flags, workers: int) -> dict:
     from realm_jax.data.build import pipeline, plan, shards
 
     started = time.monotonic()
@@ -137,8 +145,9 @@ def summary(manifest: dict, out: str) -> str:
         f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
+    lines += [f"  {what} read: {count:,}" for what, count in census.was_read(manifest)]
     lines += [f"  {line}" for line in census.exceeding(manifest)]
-    lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
+    lines += [f"  left out: {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     split = census.cutting_counts(manifest)[SPLIT]
     lines += [f"  sentences longer than a block, in pieces: {split:,}"] if split else []
     lines += [f"  {line}" for line in losses.lines(manifest)]

@@ -73,9 +73,7 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
         moved = dict(zip(values["paths"], job.source.files, strict=True))
         found = [_moved(Part.from_json(part), moved, values["work"], str(job.work)) for part in values["parts"]]
         return Plan(wanted, values["fingerprint"], found)
-    out = epath.Path(job.out)
-    if out.exists() and (not out.is_dir() or any(entry.name != "work" for entry in out.iterdir())):
-        raise ConfigError(f"{job.out}: is in use by something else: delete it or pass another --out")
+    check_unused(job)
     job.work.mkdir(parents=True, exist_ok=True)
     spilled = job.work / "unpacked"
     spilled.rmtree(missing_ok=True)
@@ -86,6 +84,14 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
     made = {"identity": wanted, "fingerprint": fingerprint, "paths": job.source.files, "work": str(job.work)}
     write_json(file, made | {"parts": parts.as_json(planned)})
     return Plan(wanted, fingerprint, planned)
+
+
+def check_unused(job: Job) -> None:
+    """Raises ConfigError if the folder holds something that no build has made."""
+    out = epath.Path(job.out)
+    is_begun = (job.work / PLAN).exists()
+    if out.exists() and not is_begun and (not out.is_dir() or any(entry.name != "work" for entry in out.iterdir())):
+        raise ConfigError(f"{job.out}: is in use by something else: delete it or pass another --out")
 
 
 def _check(found: dict, fingerprint: str | None, job: Job, part_bytes: int) -> None:

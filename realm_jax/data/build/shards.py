@@ -89,7 +89,8 @@ def errors(job: Job, num_shards: int) -> list[str]:
     """What went wrong in each shard that is missing."""
     files = [job.work / "errors" / f"{number:05}" for number in range(num_shards) if not job.is_done(number)]
     return [
-        file.read_text() if file.exists() else f"{job.out}: no reason was left; is the disk full?" for file in files
+        file.read_text(encoding="utf-8") if file.exists() else f"{job.out}: no reason was left; is the disk full?"
+        for file in files
     ]
 
 
@@ -181,7 +182,7 @@ def _build(number: int, part: Part, job: Job) -> None:
         entry = {"segment": writer.close(), "counts": {k: counts[k] for k in sorted(counts) if counts[k]}}
         (job.work / "reports").mkdir(parents=True, exist_ok=True)
         write_json(job.work / "reports" / f"{number:05}.json", dict(seconds))
-        (folder / ENTRY).write_text(json.dumps(entry, indent=1, sort_keys=True))
+        (folder / ENTRY).write_text(json.dumps(entry, indent=1, sort_keys=True), encoding="utf-8")
         _publish(folder, job.shard(number), is_local)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

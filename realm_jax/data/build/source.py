@@ -23,6 +23,7 @@ from realm_jax.data.build.parts import Part, Progress
 from realm_jax.data.build.record_files import RecordFiles
 from realm_jax.data.formats import FORMS
 from realm_jax.data.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
+from realm_jax.paths import expand
 from realm_jax.types import Record
 
 FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
@@ -143,7 +144,7 @@ def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -
     """
     if spec.startswith(("asset:", "tfds:squad")):
         return Source(spec, "known", (), says=sources.read(spec).says or spec)
-    folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(spec).expanduser()
+    folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(expand(spec))
     files = hub.files(spec) if spec.startswith("hf:") else files_under(folder)
     if not files:
         raise ConfigError(f"{spec}: no such file or folder, or an empty one: pass --source=FILE_OR_FOLDER")
@@ -187,7 +188,7 @@ def _matches(form: str, file: epath.Path) -> bool:
 
 def _prepared(spec: str, data_dir: str) -> epath.Path:
     name = spec.removeprefix("tfds:")
-    root = epath.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    root = epath.Path(expand(data_dir or "~/tensorflow_datasets"))
     for folder in (root / name, root):
         if any(_matches("tfds", file) for file in files_under(folder)):
             return folder

@@ -1,0 +1,39 @@
+"""A change of several files that happens whole: what is to be done is written down in one file, then done.
+
+From the moment that file is there, the change has happened: whoever opens the folder finishes what a killed process
+left. On a disk only; every step may be done twice.
+"""
+
+import os
+import shutil
+
+from etils import epath
+
+from realm_jax.buckets import is_remote
+from realm_jax.workdir import read_json, write_json
+
+JOURNAL = "redo.json"
+
+
+def commit(folder: epath.Path, *, replace: list[tuple[str, str]], remove: list[str]) -> None:
+    """Does the change.
+
+    Args:
+        replace: (file, the name that it takes), by their paths in the folder, in this order.
+        remove: folders that go then, unless they are gone.
+    """
+    write_json(folder / JOURNAL, {"replace": replace, "remove": remove})
+    finish(folder)
+
+
+def finish(folder: epath.Path) -> None:
+    """Finishes a change that was left half done, if there is one."""
+    if is_remote(folder) or not (folder / JOURNAL).exists():
+        return
+    found = read_json(folder / JOURNAL)
+    for file, name in found["replace"]:
+        if (folder / file).exists():  # else it was done before
+            os.replace(folder / file, folder / name)
+    for name in found["remove"]:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / JOURNAL).unlink(missing_ok=True)
