@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from realm_jax import hosts, paths
+from realm_jax import hosts
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
@@ -227,11 +227,6 @@ class Finetuning:
             raise ConfigError(f"{self.folder} has no checkpoint yet: {how_to_finetune(self.workdir, self.name)}")
         like = jax.eval_shape(functools.partial(_two_towers, self.config), jax.random.key(0))
         return best.restore(like)
-
-
-def _kept(dataset: str) -> str:
-    """A dataset as it means the same in every folder: a name, or a file's whole path."""
-    return dataset if dataset in datasets.NAMES else paths.absolute(dataset)
 
 
 def _two_towers(config: Config, rng: jax.Array) -> dict:
