@@ -15,6 +15,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN
 from realm_jax.data.segment import Segment
 
+READ = ("pages", "records")  # counts of a build that say what was read
 PART_BLOCKS = 1 << 18  # blocks counted together
 SORTED_SPANS = 1 << 24  # spans whose texts are sorted together: 128 MiB
 TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys far apart
@@ -100,7 +101,7 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
 
 def dropped(manifest: dict) -> list[tuple[str, str, int]]:
     """(when, reason, how many) of what a manifest says was left out: on reading the source and on cutting."""
-    reading = manifest.get("build", {}).get("counts", {})
+    reading = {k: v for k, v in manifest.get("build", {}).get("counts", {}).items() if k not in READ}
     cutting = Counter()
     for entry in manifest["segments"]:
         cutting.update(entry["counts"])

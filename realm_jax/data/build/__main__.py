@@ -133,6 +133,7 @@ def summary(manifest: dict, out: str) -> str:
         f"{out}: {totals['blocks']:,} blocks of {totals['sources']:,} articles, {totals['sentences']:,} sentences, "
         f"{totals['spans']:,} salient spans in {len(manifest['segments'])} shards ({clock(build['seconds'])})"
     ]
+    lines += [f"  {what} read: {build['counts'][what]:,}" for what in census.READ if what in build["counts"]]
     lines += [f"  {line}" for line in census.exceeding(manifest)]
     lines += [f"  {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     length = manifest["block_len_tokens"]
