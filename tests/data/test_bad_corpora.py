@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import types
 from collections import Counter
 
 import pytest
@@ -292,6 +293,38 @@ def test_the_files_of_a_data_set_of_the_hub_are_chosen_by_name():
         hub.choose("hf:a/b", names, "de")
     match = hub.SPEC.fullmatch("hf:a/b@main/en/train")
     assert match["repo"] == "a/b" and match["revision"] == "main" and match["within"] == "en/train"
+
+
+def test_a_data_set_of_the_hub_is_downloaded_at_the_revision_that_is_printed(tmp_path, monkeypatch, capsys):
+    import huggingface_hub
+
+    snapshot, asked = tmp_path / "c0ffee", []
+    put(snapshot, en__train_dot_jsonl=LINES, en__test_dot_jsonl="not looked at")
+    names = ["en/train.jsonl", "en/test.jsonl", "README.md"]
+
+    class Api:
+        def dataset_info(self, repo, revision):
+            asked.append((repo, revision))
+            siblings = [types.SimpleNamespace(rfilename=name) for name in names]
+            return types.SimpleNamespace(siblings=siblings, sha="c0ffee")
+
+    def download(**fetch):
+        asked.append(fetch)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    records, _ = built("hf:a/b@main/en/train", tmp_path / "work")
+    assert texts(records) == list(RECORDS) and "revision c0ffee (pass hf:a/b@REVISION" in capsys.readouterr().out
+    wanted = {"repo_id": "a/b", "repo_type": "dataset", "revision": "c0ffee", "allow_patterns": ["en/train.jsonl"]}
+    assert asked == [("a/b", "main"), wanted]
+    with pytest.raises(ConfigError, match="several splits"):
+        source.find("hf:a/b")
+    assert len(asked) == 3  # nothing was downloaded
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    records, _ = built("hf:a/b/en/train", tmp_path / "work")
+    assert texts(records) == list(RECORDS)
 
 
 # ---- anything at all
