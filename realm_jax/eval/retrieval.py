@@ -72,6 +72,9 @@ def question_recall(workdir: Workdir, questions: list[Question]) -> QuestionReca
         table[name] = judge(found[judge.rows])
         ranking = Ranking(name, questions, found, scores)
     table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
+    if judge.bad_patterns:
+        bad = sorted(judge.bad_patterns)
+        print(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}", flush=True)
     return QuestionRecall(table, judge.over, ranking)
 
 
@@ -123,6 +126,8 @@ def judge_of(data: RunData, questions: list[Question]) -> "_PassageRecall | _Ans
 class _PassageRecall:
     """Whether a wanted record is among the first k distinct ones; a record counts as its best block."""
 
+    bad_patterns: frozenset[str] = frozenset()
+
     def __init__(self, corpus: Corpus, records: list[list[int]], gold: str):
         self.rows = [row for row, wanted in enumerate(records) if wanted]
         self.over = f"recall of gold passages, over {len(self.rows):,} of {len(records):,} questions; {gold}"
@@ -145,6 +150,7 @@ class _AnswerRecall:
         self.rows, self._questions = rows, [questions[row] for row in rows]
         self.over = f"recall of answers, over {len(rows):,} of {len(questions):,} questions{gold}"
         self._finder = AnswerFinder(data.knowledge, data.tokenizer)
+        self.bad_patterns = self._finder.bad_patterns
         self._ks = tuple(k for k in KS if k <= data.knowledge.num_blocks)
         self.depth = max(self._ks)
 

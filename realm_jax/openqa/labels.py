@@ -9,11 +9,11 @@ expressions are whatever they match anywhere in a text.
 
 import bisect
 import functools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import regex
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
@@ -25,6 +25,7 @@ from realm_jax.types import Question
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
 NOT_UTF8 = b"\xff"  # between texts: in no answer
+ALL_TEXTS_TIMEOUT_S = 60.0  # of one expression over all texts of a question, beside the limit for each
 REMEMBERED_BLOCKS = 1 << 16  # whose unknown words are kept, so that a block that is found often is split once
 LONGEST_MATCH = 200  # characters; what matches more, as `.*` does, is no span of a few wordpieces
 
@@ -38,7 +39,7 @@ class AnswerFinder:
         self._wordpieces: dict[str, tuple[np.ndarray, dict[int, str]]] = {}
         self._unknown_in_block = functools.lru_cache(REMEMBERED_BLOCKS)(self._read_unknown)
         self.bad_patterns: set[str] = set()
-        """Regular expressions that are malformed, or took over a second on a text; they are not tried again."""
+        """Regular expressions that are malformed, or took too long on one text or on many; they are not tried again."""
 
     def holds(self, question: Question, blocks: Int[np.ndarray, " blocks"], rule: Rule) -> Bool[np.ndarray, " blocks"]:
         """Whether each block has one of the answers; a block of -1 has none."""
@@ -147,50 +148,51 @@ class AnswerFinder:
     def _matched(self, question: Question, texts: list[str]) -> list[int]:
         rows: list[int] = []
         for pattern in question.answers:
-            with self._pattern(pattern) as compiled:
-                rows += [row for row, text in enumerate(texts) if any(_found(compiled, text))]
+            with _Guard(pattern, self.bad_patterns) as matches:
+                rows += [row for row, text in enumerate(texts) if any(matches(text))]
         return rows
 
     def _matches(self, question: Question, texts: list[str]) -> set[str]:
         """All different strings that the question's expressions match in the texts."""
         found: set[str] = set()
         for pattern in question.answers:
-            with self._pattern(pattern) as compiled:
-                for text in texts:
-                    found.update(match for match in _found(compiled, text) if len(match) <= LONGEST_MATCH)
+            with _Guard(pattern, self.bad_patterns) as matches:
+                found |= {match for text in texts for match in matches(text) if len(match) <= LONGEST_MATCH}
         return found
-
-    def _pattern(self, pattern: str) -> "_Guard":
-        return _Guard(pattern, self.bad_patterns)
 
 
 class _Guard:
-    """A compiled expression for a `with` block; whatever is wrong with it ends the block and is remembered."""
+    """An expression for a `with` block; whatever is wrong with it ends the block and is remembered.
 
-    _never = regex.compile(r"(?!)")
+    The block gets a function from a text to what the expression matches there, one match after the other; to match
+    nothing says nothing.
+    """
 
     def __init__(self, pattern: str, bad: set[str]):
         self._pattern, self._bad = pattern, bad
 
-    def __enter__(self) -> regex.Pattern:
-        if self._pattern in self._bad:
-            return self._never
+    def __enter__(self) -> Callable[[str], Iterator[str]]:
+        ends = time.monotonic() + ALL_TEXTS_TIMEOUT_S
         try:
-            return compiled(self._pattern)
+            expression = None if self._pattern in self._bad else compiled(self._pattern)
         except MALFORMED:
             self._bad.add(self._pattern)
-            return self._never
+            expression = None
+
+        def matches(text: str) -> Iterator[str]:
+            if expression is None:
+                return
+            if time.monotonic() > ends:
+                raise TimeoutError(self._pattern)
+            yield from (m.group() for m in expression.finditer(text, timeout=REGEX_TIMEOUT_S) if m.group())
+
+        return matches
 
     def __exit__(self, kind, error, trace) -> bool:
         if isinstance(error, TimeoutError):
             self._bad.add(self._pattern)
             return True
         return False
-
-
-def _found(compiled: regex.Pattern, text: str) -> Iterator[str]:
-    """What an expression matches in a text, one match after the other; to match nothing says nothing."""
-    return (match.group() for match in compiled.finditer(text, timeout=REGEX_TIMEOUT_S) if match.group())
 
 
 def _rows_with(find, ends: list[int]) -> Iterator[int]:

@@ -74,7 +74,7 @@ def regex_match(prediction: str, patterns: Sequence[str]) -> bool:
             if compiled(pattern).match(prediction, timeout=REGEX_TIMEOUT_S):
                 return True
         except (*MALFORMED, TimeoutError) as error:
-            bad = bad or f"{pattern!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"
+            bad = bad or f"{pattern[:200]!r}: {'takes over 1 s' if isinstance(error, TimeoutError) else error}"
     if bad:
         raise BadPattern(bad)
     return False

@@ -274,3 +274,9 @@ def test_an_expression_that_backtracks_for_ever_is_tried_once(three, monkeypatch
     assert three.holds(question, ALL, "wordpieces").tolist() == [True, False, True, False]
     assert three.spans(question, ALL, 10).tolist() == [[2, 0, 0], [2, 6, 6]]
     assert three.bad_patterns == {EVER} and compiled.count(EVER) == 1 < compiled.count("art")
+
+
+def test_an_expression_that_is_slow_on_many_texts_is_given_up(three, monkeypatch):
+    monkeypatch.setattr("realm_jax.openqa.labels.ALL_TEXTS_TIMEOUT_S", -1.0)
+    question = Question("q", "?", ("art",), is_regex=True)
+    assert not three.holds(question, ALL, "substring").any() and three.bad_patterns == {"art"}
