@@ -16,7 +16,7 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"realm_jax/{folder}/{name}.py" for name in names.split())
 
 
-TEXTS = _under("data", "assets blocks corpus salient segment sources wordpiece")
+TEXTS = _under("data", "assets blocks corpus markdown pieces salient segment sentences sources wordpiece")
 ENCODERS = _under("models", "bert embedder knowledge_encoder pretrained")
 SEARCH = _under("index", "exact scann search")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))

@@ -8,23 +8,19 @@ business of the tagger passed in.
 """
 
 import hashlib
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import sentencex
-
 from realm_jax.config import ConfigError
-from realm_jax.data.pieces import Piece, head, split, stripped
+from realm_jax.data.pieces import Piece, head, split
+from realm_jax.data.sentences import split_sentences
 from realm_jax.types import Record, Span
 
 NUM_SPECIALS = 3  # [CLS], and [SEP] after the title and after the body
 MIN_BODY_TOKENS = 8  # a title that leaves less room than this is an error of the input
-LANGUAGE = "en"
-WINDOW_LEN = 20_000  # characters of a line that are looked at together
 SPLIT = "split_sentences"
 LOST = "lost_wordpieces"
 DROPS = (
@@ -66,32 +62,6 @@ class CutRecord:
     record: Record
     title_tokens: list[int]
     blocks: list[CutBlock]
-
-
-def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Character offsets [start, limit) of the sentences of a text; a line break always ends a sentence."""
-    sentences = []
-    for line in re.finditer(r"[^\r\n]+", text):
-        for start, limit in _sentences_of(line.group()):
-            start, limit = stripped(text, line.start() + start, line.start() + limit)
-            if start < limit:
-                sentences.append((start, limit))
-    return sentences
-
-
-def _sentences_of(line: str) -> Iterator[tuple[int, int]]:
-    """Sentences of a line, a window at a time: sentencex takes quadratic time for some texts."""
-    start = 0
-    while start < len(line):
-        limit = start + WINDOW_LEN
-        if limit < len(line):
-            limit = line.rfind(" ", start, limit) + 1 or limit
-        found = sentencex.get_sentence_boundaries(LANGUAGE, line[start:limit])
-        if limit < len(line) and len(found) > 1:
-            found.pop()  # it may go on in the next window
-        for boundary in found:
-            yield start + boundary["start_index"], start + boundary["end_index"]
-        start += (found[-1]["end_index"] if found else 0) or limit - start
 
 
 def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int) -> list[tuple[int, int]]:
@@ -148,21 +118,20 @@ def cut(
         full = [sentence for sentence in of_record if len(sentence.encoding)]
         counts["empty_sentences"] += len(of_record) - len(full)
         counts["empty_records"] += not full
+        if whole and not full:
+            raise ConfigError(f"{record.where or record.id}: has no text, and is to be a block: correct it")
         if whole:
-            if not full:
-                raise ConfigError(f"{record.where or record.id}: has no text, and is to be a block: correct it")
             parts = _first_block(record.text, full, room, tokenizer, counts)
-            ranges = [(0, len(parts))]
         else:
             parts = [part for sentence in full for part in split(record.text, sentence, room, tokenizer)]
             counts[SPLIT] += sum(len(sentence.encoding) > room for sentence in full)
-            ranges = pack([len(part.encoding) for part in parts], len(title), block_len_tokens)
         texts = [record.text[part.start : part.limit] for part in parts]
         if record.sentences is not None:
             tags = _given_spans(record.spans, full, parts, counts)
         else:
             tags = tag(texts, record.title) if texts else []
         tagged = [(text, part.encoding, spans) for text, part, spans in zip(texts, parts, tags, strict=True)]
+        ranges = pack([len(part.encoding) for part in parts], len(title), block_len_tokens)
         yield CutRecord(record, title, [_block(record.title, tagged[a:b], room, counts) for a, b in ranges])
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 
 from realm_jax.config import ConfigError
 from realm_jax.data.bio import bio
-from realm_jax.data.blocks import hash64, split_sentences
+from realm_jax.data.blocks import hash64
 from realm_jax.data.conll import FILES, LabelledSentence, Split, write_file
+from realm_jax.data.sentences import split_sentences
 from realm_jax.data.sources import Source
 from realm_jax.types import Record, Span
 

@@ -13,6 +13,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import ConfigError
 from realm_jax.data import blocks, pieces, salient, sources
+from realm_jax.data import sentences as sentences_lib
 from realm_jax.types import Record, Span
 
 
@@ -104,7 +105,7 @@ def test_sentences_of_plain_text():
 def test_sentences_of_a_long_line_are_found_through_a_window(monkeypatch):
     text = " ".join(record.text for record in itertools.islice(sources.read("asset:mini").records(), 40))
     whole = blocks.split_sentences(text.replace("\n", " "))
-    monkeypatch.setattr(blocks, "WINDOW_LEN", 1000)
+    monkeypatch.setattr(sentences_lib, "WINDOW_LEN", 1000)
     assert blocks.split_sentences(text.replace("\n", " ")) == whole and len(whole) > 100
     word = "word" * 300
     assert blocks.split_sentences(word) == [(0, 1000), (1000, 1200)]
