@@ -200,6 +200,7 @@ def test_what_is_lost_is_counted_in_wordpieces(text, title, whole):
     ("text", "parts"),
     [
         ("abc def ghi", ["abc def ghi"]),
+        ("abc defg hijk", ["abc defg", "hijk"]),  # 11
         ("abc defg hij klmno", ["abc defg hij", "klmno"]),  # exactly 10
         ("abcdefghi j,k", ["abcdefghi", "j,k"]),  # at the space near the 10th, though a word ends there, too
         ("abc defghijkl", ["abc", "defghijkl"]),  # no space near the 10th: between words all the same

@@ -448,6 +448,14 @@ DATA = [
         "data/test_blocks.py::test_pack_golden",
     ),
     Fault(
+        "pieces of a long sentence one wordpiece too long",
+        "data/pieces.py",
+        "split",
+        "len(sentence.encoding) <= room",
+        "len(sentence.encoding) <= room + 1",
+        "data/test_blocks.py::test_a_long_sentence_is_cut_at_a_space_or_between_words_or_in_a_word",
+    ),
+    Fault(
         "no date on the 31st",
         "data/salient.py",
         "",
