@@ -13,7 +13,7 @@ from tokenizers import processors
 from realm_jax.config import CONVERTED, ConfigError, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
 from realm_jax.data import wordpiece
-from realm_jax.model_folder.tokenizer import effects
+from realm_jax.model_folder.wordpiece import effects
 from realm_jax.models.names import Part, flatten, from_torch, names
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, write_json

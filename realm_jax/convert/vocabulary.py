@@ -7,8 +7,9 @@ from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets
-from realm_jax.model_folder import tokenizer as tokenizers
 from realm_jax.model_folder.checkpoint import Checkpoint
+from realm_jax.model_folder.tokenizer import ALL_FILES, from_checkpoint
+from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.models.parts import BLOCK_EMB
 
 
@@ -25,17 +26,16 @@ def find_tokenizer(sources: Sequence[Checkpoint], vocab: str, vocab_size: int) -
     if vocab:
         folders = [assets.fetch(vocab, weights=())]
     else:
-        folders = [s.folder for s in sources if any(os.path.lexists(s.folder / name) for name in tokenizers.ALL_FILES)]
-    found = [(folder, tokenizers.from_checkpoint(folder, flag="--vocab")) for folder in dict.fromkeys(folders)]
+        folders = [s.folder for s in sources if any(os.path.lexists(s.folder / name) for name in ALL_FILES)]
+    found = [(folder, from_checkpoint(folder, flag="--vocab")) for folder in dict.fromkeys(folders)]
     for folder, other in found[1:]:
-        if not tokenizers.same(other, found[0][1]):
+        if not same(other, found[0][1]):
             raise ConfigError(f"{found[0][0]} and {folder} have different vocabularies: pass the right one as --vocab")
     if not found:
         return None
     folder, tokenizer = found[0]
-    if not tokenizers.fits(tokenizer, vocab_size):
-        size = tokenizers.size(tokenizer)
+    if not fits(tokenizer, vocab_size):
         has_models = any(name != BLOCK_EMB for source in sources for name in source.tensors)
-        fix = "--vocab of the one that it was trained with" if has_models else f"--model.vocab_size={size}"
-        raise ConfigError(f"{folder}: has {size} wordpieces, the model {vocab_size}: pass {fix}")
+        fix = "--vocab of the one that it was trained with" if has_models else f"--model.vocab_size={size(tokenizer)}"
+        raise ConfigError(f"{folder}: has {size(tokenizer)} wordpieces, the model {vocab_size}: pass {fix}")
     return tokenizer

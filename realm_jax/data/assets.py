@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
-from realm_jax.model_folder.tokenizer import ALL_FILES, SETTINGS
+from realm_jax.model_folder.tokenizer import ALL_FILES
+from realm_jax.model_folder.tokenizer_settings import SETTINGS
 
 MINI_CORPUS = "asset:mini"
 DOWNLOAD_TIMEOUT_S = 900

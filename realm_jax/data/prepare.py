@@ -15,8 +15,8 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.recognise import said_blocks
-from realm_jax.model_folder import tokenizer as tokenizers
 from realm_jax.model_folder.checkpoint import weights_sha256
+from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir, read_json, write_json, write_text
 
@@ -116,18 +116,18 @@ def _first_tokenizer(workdir: Workdir, folder: pathlib.Path | None) -> Tokenizer
 
 
 def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:
-    size, expected = tokenizers.size(tokenizer), workdir.config.model.vocab_size
-    if not tokenizers.fits(tokenizer, expected):
+    expected = workdir.config.model.vocab_size
+    if not fits(tokenizer, expected):
         raise ConfigError(
-            f"the vocabulary of {workdir.path} has {size} wordpieces, the config's model {expected}: "
-            f"pass --model.vocab_size={size}"
+            f"the vocabulary of {workdir.path} has {size(tokenizer)} wordpieces, the config's model {expected}: "
+            f"pass --model.vocab_size={size(tokenizer)}"
         )
 
 
 def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path) -> None:
     config = workdir.config.corpus
     if built.is_built(spec):
-        if not tokenizers.same(built.tokenizer_of(spec), tokenizer):
+        if not same(built.tokenizer_of(spec), tokenizer):
             raise ConfigError(
                 f"{spec}: was built with another vocabulary than the run's: build it with "
                 f"--tokenizer={workdir.config.init}"

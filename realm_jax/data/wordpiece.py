@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, trainers
 
 from realm_jax.config import ConfigError
-from realm_jax.model_folder.tokenizer import SPECIALS, bert, from_checkpoint, load
+from realm_jax.model_folder.tokenizer import from_checkpoint
+from realm_jax.model_folder.wordpiece import SPECIALS, bert, load
 
 __all__ = ["SPECIALS", "from_checkpoint", "load", "train"]
 

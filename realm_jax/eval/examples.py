@@ -15,7 +15,7 @@ from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
 from realm_jax.losses import marginal
-from realm_jax.model_folder.tokenizer import piece
+from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models import knowledge_encoder
 from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realm_jax.config import ConfigError
 from realm_jax.model_folder.bert_config import SHAPE, read_config
 from realm_jax.model_folder.small_files import read_object
 from realm_jax.model_folder.weights import find_weights, no_weights
@@ -45,7 +46,7 @@ def open_checkpoint(path: pathlib.Path, spec: str = "") -> Checkpoint:
     folder = path if path.is_dir() else path.parent
     records = folder / BLOCK_RECORDS
     if not found.files and not records.exists():
-        raise no_weights(folder)
+        raise ConfigError(no_weights(folder))
     config_file, config = read_config(folder, of_google=found.bundle is not None) or (None, None)
     return Checkpoint(
         spec,

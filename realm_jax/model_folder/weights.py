@@ -146,11 +146,11 @@ def _others(folder: pathlib.Path) -> WeightFiles:
     return WeightFiles(bundle_files(prefixes[0]), bundle=prefixes[0]) if prefixes else WeightFiles(())
 
 
-def no_weights(folder: pathlib.Path) -> ConfigError:
+def no_weights(folder: pathlib.Path) -> str:
     """What to say of a folder without weights."""
     others = sorted(file.name for file in folder.glob("*") if file.suffix in _UNREAD)
     found = f"no weights that are read here ({', '.join(others)})" if others else "no weights"
-    return ConfigError(
+    return (
         f"{folder}: holds {found}: pass a folder with .safetensors or .bin files, or PREFIX of a TensorFlow "
         "checkpoint (PREFIX.index)"
     )

@@ -64,6 +64,10 @@ class Model:
         pattern = r"bert/encoder/layer_(\d+)/.*" if self.source.is_tf else r"realm\.encoder\.layer\.(\d+)\..*"
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
 
+    def name_of(self, name: Name) -> str:
+        """What the model's tensors call a parameter."""
+        return name.tf if self.source.is_tf else name.torch
+
     @property
     def is_tuned(self) -> bool:
         """Whether it comes with a reader: fine-tuning moves the embedder of queries, which then embeds no blocks."""
@@ -81,12 +85,15 @@ class Model:
 
 
 def find_models(source: Checkpoint) -> list[Model]:
-    """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none."""
+    """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none, or whole numbers."""
     rest = {
         n: x
         for n, x in source.tensors.items()
         if n != BLOCK_EMB and not _TRAINING_STATE.search(n) and not _BUFFER.search(n)
     }
+    whole = next((n for n, x in rest.items() if x.dtype.kind in "iub"), None)
+    if whole is not None:
+        raise ConfigError(f"{source.spec}: {whole} holds whole numbers: pass the weights before they were quantized")
     models = []
     find = _tf_model if source.is_tf else _torch_model
     pattern = _TF_WORDS if source.is_tf else _TORCH_WORDS
@@ -96,9 +103,8 @@ def find_models(source: Checkpoint) -> list[Model]:
         for name in model.full_names.values():
             del rest[name]
     if rest:
-        raise ConfigError(
-            f"{source.spec}: holds tensors of no BERT: {_listed((n, rest[n].shape) for n in sorted(rest))}"
-        )
+        listed = _listed((n, rest[n].shape) for n in sorted(rest))
+        raise ConfigError(f"{source.spec}: holds tensors of no BERT: {listed}")
     return models
 
 
@@ -165,31 +171,26 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
         ConfigError: parameters are missing or of another shape; all are named.
     """
     if model.num_layers != config.num_layers:
-        raise ConfigError(
-            f"{model.source.spec}: has the weights of {model.num_layers} layers, its config.json says "
-            f"{config.num_layers}: pass a folder whose files belong together"
-        )
+        found = f"the weights of {model.num_layers} layers, its config.json says {config.num_layers}"
+        raise ConfigError(f"{model.source.spec}: has {found}: pass a folder whose files belong together")
     wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
     shape_of = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
     leaves, rows, missing, misshapen = {}, [], [], []
-    begun = {_head(name) for name in wanted if (name.tf if model.source.is_tf else name.torch) in model.tensors}
+    begun = {_head(name) for name in wanted if model.name_of(name) in model.tensors}
     for name in wanted:
-        theirs = name.tf if model.source.is_tf else name.torch
+        theirs, shape = model.name_of(name), shape_of[name.ours]
         if theirs not in model.tensors:
             if model.kind != "bert" or _head(name) in begun:  # a plain BERT's heads need not be there
-                missing.append((theirs, shape_of[name.ours]))
+                missing.append((theirs, shape))
             continue
-        value = model.tensors[theirs] if model.source.is_tf else from_torch(name, model.tensors[theirs])
+        value, full = model.tensors[theirs], model.full_names[theirs]
+        turned = value if model.source.is_tf else from_torch(name, value)
         model.used.add(theirs)
-        if value.shape != shape_of[name.ours]:
-            misshapen.append(
-                f"{model.full_names[theirs]} {model.tensors[theirs].shape} for {name.ours} {shape_of[name.ours]}"
-            )
-        leaves[name.ours] = np.asarray(value, np.float32)
-        rows.append(Row(f"{ours}.{name.ours}", value.shape, f"{model.source.spec}: {model.full_names[theirs]}"))
-    problems = []
-    if missing:
-        problems.append(f"lacks {_listed(missing)}")
+        if turned.shape != shape:
+            misshapen.append(f"{full} {value.shape} for {name.ours} {shape}")
+        leaves[name.ours] = np.asarray(turned, np.float32)
+        rows.append(Row(f"{ours}.{name.ours}", turned.shape, f"{model.source.spec}: {full}"))
+    problems = [f"lacks {_listed(missing)}"] if missing else []
     if misshapen:
         problems.append("has other shapes than the config: " + "; ".join(misshapen))
     if problems:

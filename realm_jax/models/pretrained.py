@@ -59,7 +59,11 @@ def read_parts(config: ModelConfig, folder: pathlib.Path) -> dict[str, dict[str,
 
 
 def load_bert(folder: pathlib.Path, dropout: float) -> tuple[ModelConfig, dict]:
-    """(shape, parameters on the host) of the BERT in a folder, without its heads. Errors as in `read_parts`."""
+    """(shape, parameters on the host) of the BERT in a folder, without its heads.
+
+    Raises:
+        ConfigError: as in `read_parts`.
+    """
     checkpoint = open_checkpoint(folder)
     config = ModelConfig(**shape_of(_config_of(checkpoint)), dropout=dropout)
     try:

@@ -21,7 +21,7 @@ from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact_index import ExactIndex
 from realm_jax.losses import marginal
-from realm_jax.model_folder.tokenizer import piece
+from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_states
 from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
 from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence

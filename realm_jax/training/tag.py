@@ -18,6 +18,8 @@ from realm_jax.training.tagger_folder import TagConfig, TaggerFolder
 from realm_jax.workdir import read_json, write_json, write_text
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from realm_jax.config import ModelConfig
     from realm_jax.data.conll import LabelledSentence, Split
 
@@ -36,11 +38,9 @@ def train(folder: TaggerFolder) -> None:
         ConfigError: `init` or the sentences are not usable, or not those that the tagger was begun with.
     """
     from realm_jax import parallel
-    from realm_jax.data import assets, wordpiece
+    from realm_jax.data import assets
     from realm_jax.data.conll import types_of
     from realm_jax.model_folder.checkpoint import weights_sha256
-    from realm_jax.model_folder.tokenizer import fits, size
-    from realm_jax.models import pretrained
     from realm_jax.training import loop
     from realm_jax.training.best import BestParams
     from realm_jax.training.sentence_tagger import best_params
@@ -57,12 +57,7 @@ def train(folder: TaggerFolder) -> None:
     init = assets.fetch(config.init)
     content["init"] = weights_sha256(init)
     folder.check_content(content)
-    tokenizer = wordpiece.from_checkpoint(init)
-    model, bert = pretrained.load_bert(init, config.dropout)
-    if not fits(tokenizer, model.vocab_size):
-        raise ConfigError(
-            f"{init}: has {size(tokenizer)} wordpieces, the weights {model.vocab_size}: pass another --init"
-        )
+    tokenizer, model, bert = _open(init, config.dropout)
     sentences = {split: read(folder, split) for split in ("train", "dev", "test")}
     types = types_of(sentences["train"])
     first = first_params(config, model, bert, types)
@@ -91,6 +86,20 @@ def _content(folder: TaggerFolder) -> dict[str, str]:
     if config.data not in ("silver", "conll2003") and data.is_dir():
         found["data"] = conll.folder_sha256(data)
     return found
+
+
+def _open(init: pathlib.Path, dropout: float) -> "tuple[Tokenizer, ModelConfig, dict]":
+    """(vocabulary, shape, parameters) of a BERT. Raises ConfigError if it is none, or they do not belong together."""
+    from realm_jax.model_folder.tokenizer import from_checkpoint
+    from realm_jax.model_folder.wordpiece import fits, size
+    from realm_jax.models import pretrained
+
+    tokenizer = from_checkpoint(init)
+    model, bert = pretrained.load_bert(init, dropout)
+    if not fits(tokenizer, model.vocab_size):
+        found = f"{size(tokenizer)} wordpieces, the weights {model.vocab_size}"
+        raise ConfigError(f"{init}: has {found}: pass another --init")
+    return tokenizer, model, bert
 
 
 def first_params(config: TagConfig, model: "ModelConfig", bert: dict, types: tuple[str, ...]) -> dict:

@@ -23,7 +23,7 @@ from realm_jax.eval.retrieval import heldout_recall
 from realm_jax.index import builder
 from realm_jax.index.search import open_search
 from realm_jax.index.versions import IndexStore
-from realm_jax.model_folder.tokenizer import bert
+from realm_jax.model_folder.wordpiece import bert
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
 from realm_jax.workdir import Workdir

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from make_golden_tokens import digest, sentences
 
 from realm_jax.data import assets, wordpiece
-from realm_jax.model_folder.tokenizer import bert
+from realm_jax.model_folder.wordpiece import bert
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name("golden_tokens.json").read_text())
 

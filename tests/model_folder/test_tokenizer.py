@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, models, normalizers
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets
-from realm_jax.model_folder.tokenizer import bert, effects, fits, from_checkpoint, piece, same, size
+from realm_jax.model_folder.tokenizer import from_checkpoint
+from realm_jax.model_folder.wordpiece import bert, effects, fits, piece, same, size
 
 WORDS = ["Norland", "norland", "e", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\u4e2d", "\u56fd"]
 TEXT = "Norland \N{LATIN SMALL LETTER E WITH ACUTE} \u4e2d\u56fd"
@@ -181,6 +182,15 @@ def test_another_normalizer_that_lower_cases(folder):
 def test_more_wordpieces_than_a_corpus_can_store(folder):
     (folder / "vocab.txt").write_text("\n".join([*bert_folder.SPECIALS, *map(str, range(1 << 16))]))
     assert "has 65541 wordpieces, a corpus stores 65536" in refused(folder)
+
+
+def test_an_id_of_two_wordpieces(folder):
+    with_json(folder, bert(IDS, lower=False))
+    values = json.loads((folder / "tokenizer.json").read_text())
+    values["model"]["vocab"]["e"] = 5
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    (folder / "vocab.txt").unlink()
+    assert "gives one id to several wordpieces" in refused(folder)
 
 
 def test_line_ends_marks_and_blank_lines(folder):

@@ -14,7 +14,8 @@ from realm_jax.convert.export import to_hugging_face
 from realm_jax.data import built
 from realm_jax.data.build import __main__ as build_command
 from realm_jax.eval.examples import _text
-from realm_jax.model_folder.tokenizer import from_checkpoint, same
+from realm_jax.model_folder.tokenizer import from_checkpoint
+from realm_jax.model_folder.wordpiece import same
 from realm_jax.models.pretrained import read_parts
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, write_json
@@ -81,6 +82,10 @@ def spoil_head(folder):
     changed(folder, lambda x: x.pop(HEAD))
 
 
+def spoil_numbers(folder):
+    changed(folder, lambda x: x.update({HEAD: np.zeros(ROWS, np.int64)}))
+
+
 def spoil_layers(folder):
     bert_folder.write(folder, num_hidden_layers=2)
 
@@ -92,6 +97,7 @@ SPOILED = {
     spoil_positions: "holds tensors that have no place: .*distance_embedding.weight",
     spoil_tie: "differs from the bert.embeddings.word.embedding that it is tied to",
     spoil_head: rf"the bert lacks {HEAD}",
+    spoil_numbers: rf"{HEAD} holds whole numbers",
     spoil_layers: "pass --model.num_layers=2",
 }
 
