@@ -18,6 +18,7 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 
+PATIENCE_S = 0.5
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -37,7 +38,10 @@ def only_one(file: os.PathLike, busy: str) -> Iterator[None]:
         return
     os.makedirs(os.path.dirname(os.fspath(file)) or ".", exist_ok=True)
     with _opened(file, os.O_RDWR | os.O_CREAT) as descriptor:
-        if not _lock(descriptor):
+        deadline = time.monotonic() + PATIENCE_S
+        while not (is_ours := _lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(PATIENCE_S / 10)  # `is_held` of another process takes it for a moment
+        if not is_ours:
             raise ConfigError(f"{busy} by another process{_holder(file)}")
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
         os.ftruncate(descriptor, 0)

@@ -18,7 +18,7 @@ from realm_jax.config import CONVERTED, Config, ConfigError
 
 
 class Workdir:
-    """Paths inside one run's folder, and its config."""
+    """Paths inside one run's folder, and its config. Raises ConfigError if the folder's name is not UTF-8."""
 
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = epath.Path(path)

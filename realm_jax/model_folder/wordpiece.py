@@ -20,7 +20,7 @@ def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
         ConfigError: it cannot be read.
     """
     try:
-        text = epath.Path(file).read_text()
+        text = epath.Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is no tokenizer.json ({error}): pass {flag}=FOLDER of a BERT with one") from error
     return parse(text, file, flag)

@@ -96,6 +96,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.index.update --workdir=W --add=FILE --delete=IDS": Run(
         swap={"=W": "=runs/mini", "FILE": "new.jsonl", "IDS": "mini-0002"}
     ),
+    "python -m realm_jax.index.compact --workdir=W": Run("segments are now", {"=W": "=runs/mini"}),
     "python -m realm_jax.eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
     "python -m realm_jax.inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
     "python -m realm_jax.inspect runs/nano": Run("pretrain"),
@@ -195,7 +196,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     # the demo
-    "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax.serve --port=7861 --workdir=runs/nano", by="-n "),
+    "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax.serve '--port=7861' '--workdir=runs/nano'", by="-n "),
     "python -m realm_jax.serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
     "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),
     "pip install gradio_client": Elsewhere("tests/serve/test_page.py"),
