@@ -184,6 +184,10 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
     keys = [repr(key) for key in seen.rows[0]]
     shown = ", ".join(keys[:KEYS]) + (", …" if len(keys) > KEYS else "")
     what = "columns" if kind in ("table", "parquet") else "keys"
+    if wanted is not None and kind not in wanted.kinds:
+        raise _Unknown(
+            f"{file}: {wanted.name} lies in {' or '.join(wanted.kinds)}, this is {kind}: pass another --format"
+        )
     if wanted is not None:
         raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.names}: name others")
     raise _Unknown(

@@ -162,7 +162,7 @@ def _refuse(file: epath.PathLike, first: bytes) -> None:
 
 def _look_at_json(file: epath.PathLike, lines: list[bytes]) -> Look:
     rows = [row for _, row, _ in _json_lines(lines) if row is not None]
-    if rows and not isinstance(rows[0].get("data"), list):
+    if rows and not (isinstance(rows[0].get("data"), list) and "id" not in rows[0]):  # SQuAD's, in one line
         return Look(Container("lines"), rows)
     try:
         rows = [row for row in json_rows(file)[:LOOKED_AT] if isinstance(row, dict)]

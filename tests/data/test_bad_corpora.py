@@ -198,6 +198,30 @@ def test_columns_of_other_names(ending, tmp_path):
         sources.read(str(file), "id=_key,text=body")
 
 
+def test_a_stray_quote_that_joins_rows_loses_as_many_as_it_joins(tmp_path):
+    rows_ = [f"{i}\tA line.\tT" for i in range(9)]
+    rows_[2] = '2\t"A line.\tT'
+    rows_[6] = '6\tA "good" line.\tT'
+    (tmp_path / "a.tsv").write_text("\n".join(["id\ttext\ttitle", *rows_]))
+    records, counts = built(tmp_path / "a.tsv", tmp_path)
+    assert [r.id for r in records] == ["0", "1", "7", "8"]
+    assert counts == {"records": 9, "quotes within a field that are not doubled": 5}
+    with pytest.raises(ConfigError, match="a.tsv:4: quotes within a field"):
+        list(sources.read(str(tmp_path / "a.tsv")).records())
+
+
+def test_a_format_that_does_not_fit_is_refused(tmp_path):
+    corpus_files.write(tmp_path, "jsonl")
+    with pytest.raises(ConfigError, match="dpr lies in table, this is lines: pass another --format"):
+        source.find(str(tmp_path / "a.jsonl"), "dpr")
+    with pytest.raises(ConfigError, match="has the keys 'id', 'title', 'text', not _id, text"):
+        source.find(str(tmp_path / "a.jsonl"), "beir")
+    with pytest.raises(ConfigError, match="leave --format and --columns out"):
+        source.find("asset:mini", columns="id=id,text=text")
+    (tmp_path / "b.jsonl").write_bytes(lines([{**row, "data": [1]} for row in PLAIN]))
+    assert texts(sources.read(str(tmp_path / "b.jsonl")).records()) == list(RECORDS)
+
+
 def test_columns_by_number_and_wrong_ones(tmp_path):
     (tmp_path / "collection.tsv").write_text("0\tThe first.\n1\tThe second.\n")
     records, _ = built(tmp_path / "collection.tsv", tmp_path, columns="id=1,text=2")

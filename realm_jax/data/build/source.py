@@ -142,12 +142,14 @@ def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -
         ConfigError: there is none, or none of a known format, or of several.
     """
     if spec.startswith(("asset:", "tfds:squad")):
+        if columns or form != "auto":
+            raise ConfigError(f"{spec}: has its own format and columns: leave --format and --columns out")
         return Source(spec, "known", (), says=sources.read(spec).says or spec)
     folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(spec).expanduser()
     files = hub.files(spec) if spec.startswith("hf:") else files_under(folder)
     if not files:
         raise ConfigError(f"{spec}: no such file or folder, or an empty one: pass --source=FILE_OR_FOLDER")
-    named = _by_name(spec, files, form)
+    named = None if columns else _by_name(spec, files, form)
     if named is not None:
         return named
     if form == "auto" and not columns and folder.is_dir() and sources.has_texts(spec, files):
