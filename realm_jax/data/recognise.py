@@ -190,8 +190,9 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
         )
     if wanted is not None:
         raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.names}: name others")
+    hint = "pass the folder of texts, " if TEXTS.search(file.name) else ""
     raise _Unknown(
-        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, or pass "
+        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, {hint}or pass "
         f"--columns=id=NAME,text=NAME,title=NAME (--corpus.columns of a run); known are {formats.known()}"
     )
 

@@ -127,6 +127,8 @@ def test_a_title_with_quotes_and_entities_in_a_document(tmp_path):
         ("a.json", b"[1, 2]", "holds no JSON object"),
         ("a.bin", bytes(100), "is no text"),
         ("a.csv", b"caf\xe9,b\n", "is no text that we know"),
+        ("a.txt", b"It was, so they say, a house.\n", "no known format: .*pass the folder of texts, or pass"),
+        ("dump", b"<mediawiki>\n", "MediaWiki dump: build a corpus of it"),
     ],
 )
 def test_what_is_no_corpus_is_one_line(name, content, says, tmp_path):

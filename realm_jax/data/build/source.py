@@ -15,6 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from etils import epath
 
+from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
 from realm_jax.data import sources
 from realm_jax.data.build import hub, parts
@@ -145,6 +146,7 @@ def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -
         if columns or form != "auto":
             raise ConfigError(f"{spec}: has its own format and columns: leave --format and --columns out")
         return Source(spec, "known", (), says=sources.read(spec).says or spec)
+    check_reach(spec)
     folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(spec).expanduser()
     files = hub.files(spec) if spec.startswith("hf:") else files_under(folder)
     if not files:
