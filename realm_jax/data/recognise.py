@@ -176,10 +176,15 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
     keys = [repr(key) for key in seen.rows[0]]
     shown = ", ".join(keys[:KEYS]) + (", …" if len(keys) > KEYS else "")
     what = "columns" if kind in ("table", "parquet") else "keys"
+    if wanted is not None and kind not in wanted.kinds:
+        raise _Unknown(
+            f"{file}: {wanted.name} lies in {' or '.join(wanted.kinds)}, this is {kind}: pass another --format"
+        )
     if wanted is not None:
         raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.names}: name others")
+    hint = "pass the folder of texts, " if TEXTS.search(file.name) else ""
     raise _Unknown(
-        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, or pass "
+        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, {hint}or pass "
         f"--columns=id=NAME,text=NAME,title=NAME (--corpus.columns of a run); known are {formats.known()}"
     )
 

@@ -34,6 +34,8 @@ NOT_TEXT = {  # first bytes -> what to do about such a file
     b"\xff\xfe": "is UTF-16: convert it to UTF-8",
     b"\xfe\xff": "is UTF-16: convert it to UTF-8",
     b"version https://git-lfs": "is a pointer of git-lfs, not the file: run git lfs pull",
+    b"<mediawiki": "is a MediaWiki dump: build a corpus of it with realm_jax.data.build --format=mediawiki",
+    b"<?xml": "is XML: a MediaWiki dump goes through realm_jax.data.build --format=mediawiki",
     b"<!doctype": "is a web page: download the file itself",
     b"<html": "is a web page: download the file itself",
 }
@@ -162,7 +164,7 @@ def _refuse(file: epath.PathLike, first: bytes) -> None:
 
 def _look_at_json(file: epath.PathLike, lines: list[bytes]) -> Look:
     rows = [row for _, row, _ in _json_lines(lines) if row is not None]
-    if rows and not isinstance(rows[0].get("data"), list):
+    if rows and not (isinstance(rows[0].get("data"), list) and "id" not in rows[0]):  # SQuAD's, in one line
         return Look(Container("lines"), rows)
     try:
         rows = [row for row in json_rows(file)[:LOOKED_AT] if isinstance(row, dict)]

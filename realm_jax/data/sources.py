@@ -82,8 +82,6 @@ def read(spec: str, columns: str = "") -> Source:
         return _folder(path, description, [str(file) for file in files if not TEXTS.search(str(file))])
     if not any(path.is_file() or RECORDS.search(str(file)) for file in files):
         raise ConfigError(f"{spec}: has no .txt or .md file, and no file of records: {OR_ELSE}")
-    if path.is_file() and (TEXTS.search(path.name) or ".xml" in path.name):
-        raise ConfigError(f"{spec}: {OR_ELSE}, or build a corpus of a dump with realm_jax.data.build")
     return _records(recognise(spec, files, columns=columns), description)
 
 

@@ -17,6 +17,7 @@ Found = tuple[int, Row | None, str]
 """(line number, fields, reason why there are none)"""
 
 BOM = "\ufeff"
+NOT_DOUBLED = "quotes within a field that are not doubled"
 
 csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
 
@@ -51,17 +52,17 @@ def header(file: epath.PathLike, first: bytes, numbered: bool) -> Container:
 def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
     """The records of whole lines of a table, whose name is for errors. Raises ConfigError at a quote without end."""
     columns = container.columns
-    for number, fields in _csv(map(plain_text, lines), container, where):
-        if fields is None:
-            yield number, None, "quotes within a field that are not doubled"
-        elif len(fields) != len(columns):
-            yield number, None, "another number of columns"
+    for number, last, fields in _csv(map(plain_text, lines), container, where):
+        if fields is None or len(fields) != len(columns):
+            reason = NOT_DOUBLED if fields is None else "another number of columns"
+            for line in range(number, last + 1):  # a stray quote may have joined many rows: each line is one lost
+                yield line, None, reason
         elif not (container.has_header and tuple(field.strip() for field in fields) == columns):
             yield number, dict(zip(columns, fields, strict=True)), ""
 
 
-def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, list[str] | None]]:
-    """(line number, fields or None if the quotes make no row); raises ConfigError at a quote that is not closed."""
+def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, int, list[str] | None]]:
+    """(first and last line, fields or None if the quotes make no row); raises ConfigError at a quote without end."""
     reader = csv.reader(lines, delimiter=container.delimiter, strict=True)
     while True:
         number = reader.line_num + 1
@@ -77,7 +78,7 @@ def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tup
                 ) from error
             fields = None
         if fields != []:  # of a blank line
-            yield number, fields
+            yield number, reader.line_num, fields
 
 
 def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iterator[bytes]:

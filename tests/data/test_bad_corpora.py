@@ -127,6 +127,8 @@ def test_a_title_with_quotes_and_entities_in_a_document(tmp_path):
         ("a.json", b"[1, 2]", "holds no JSON object"),
         ("a.bin", bytes(100), "is no text"),
         ("a.csv", b"caf\xe9,b\n", "is no text that we know"),
+        ("a.txt", b"It was, so they say, a house.\n", "no known format: .*pass the folder of texts, or pass"),
+        ("dump", b"<mediawiki>\n", "MediaWiki dump: build a corpus of it"),
     ],
 )
 def test_what_is_no_corpus_is_one_line(name, content, says, tmp_path):
@@ -196,6 +198,30 @@ def test_columns_of_other_names(ending, tmp_path):
     assert untitled.fingerprint != of_run.fingerprint and columns in of_run.says
     with pytest.raises(ConfigError, match="has the (keys|columns) '_key'.*not _key, body"):
         sources.read(str(file), "id=_key,text=body")
+
+
+def test_a_stray_quote_that_joins_rows_loses_as_many_as_it_joins(tmp_path):
+    rows_ = [f"{i}\tA line.\tT" for i in range(9)]
+    rows_[2] = '2\t"A line.\tT'
+    rows_[6] = '6\tA "good" line.\tT'
+    (tmp_path / "a.tsv").write_text("\n".join(["id\ttext\ttitle", *rows_]))
+    records, counts = built(tmp_path / "a.tsv", tmp_path)
+    assert [r.id for r in records] == ["0", "1", "7", "8"]
+    assert counts == {"records": 9, "quotes within a field that are not doubled": 5}
+    with pytest.raises(ConfigError, match="a.tsv:4: quotes within a field"):
+        list(sources.read(str(tmp_path / "a.tsv")).records())
+
+
+def test_a_format_that_does_not_fit_is_refused(tmp_path):
+    corpus_files.write(tmp_path, "jsonl")
+    with pytest.raises(ConfigError, match="dpr lies in table, this is lines: pass another --format"):
+        source.find(str(tmp_path / "a.jsonl"), "dpr")
+    with pytest.raises(ConfigError, match="has the keys 'id', 'title', 'text', not _id, text"):
+        source.find(str(tmp_path / "a.jsonl"), "beir")
+    with pytest.raises(ConfigError, match="leave --format and --columns out"):
+        source.find("asset:mini", columns="id=id,text=text")
+    (tmp_path / "b.jsonl").write_bytes(lines([{**row, "data": [1]} for row in PLAIN]))
+    assert texts(sources.read(str(tmp_path / "b.jsonl")).records()) == list(RECORDS)
 
 
 def test_columns_by_number_and_wrong_ones(tmp_path):

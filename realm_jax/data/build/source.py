@@ -15,6 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from etils import epath
 
+from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
 from realm_jax.data import sources
 from realm_jax.data.build import hub, parts
@@ -143,12 +144,15 @@ def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -
         ConfigError: there is none, or none of a known format, or of several.
     """
     if spec.startswith(("asset:", "tfds:squad")):
+        if columns or form != "auto":
+            raise ConfigError(f"{spec}: has its own format and columns: leave --format and --columns out")
         return Source(spec, "known", (), says=sources.read(spec).says or spec)
+    check_reach(spec)
     folder = _prepared(spec, data_dir) if spec.startswith("tfds:") else epath.Path(expand(spec))
     files = hub.files(spec) if spec.startswith("hf:") else files_under(folder)
     if not files:
         raise ConfigError(f"{spec}: no such file or folder, or an empty one: pass --source=FILE_OR_FOLDER")
-    named = _by_name(spec, files, form)
+    named = None if columns else _by_name(spec, files, form)
     if named is not None:
         return named
     if form == "auto" and not columns and folder.is_dir() and sources.has_texts(spec, files):
