@@ -17,7 +17,7 @@ from realm_jax.convert import knowledge, lengths
 from realm_jax.convert.model_config import model_config
 from realm_jax.convert.sources import open_source
 from realm_jax.convert.vocabulary import find_tokenizer
-from realm_jax.data import losses
+from realm_jax.data import lost
 from realm_jax.data.prepare import prepare
 from realm_jax.models import parts, pretrained
 from realm_jax.models.names import flatten
@@ -118,7 +118,7 @@ def convert(
         if records:
             folder = pathlib.Path(workdir.knowledge_folder)
             corpus = knowledge.build_corpus(records[0].block_records, folder, tokenizer, config, records[0].spec)
-            notices += losses.lines(corpus.manifest)
+            notices += lost.lines(corpus.manifest)
             if embeddings:
                 tower = _block_tower(chosen, trees)
                 block_emb, origin = embeddings[0].tensors[BLOCK_EMB], embeddings[0].spec

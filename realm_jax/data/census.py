@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from realm_jax.data import losses
+from realm_jax.data import lost
 from realm_jax.data.blocks import LOST, NUM_SPECIALS, SPLIT
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN
@@ -19,7 +19,7 @@ from realm_jax.data.segment import Segment
 PART_BLOCKS = 1 << 18  # blocks counted together
 SORTED_SPANS = 1 << 24  # spans whose texts are sorted together: 128 MiB
 READ = ("pages", "records")  # counts of what a source had, whatever became of it
-NOT_LEFT_OUT = frozenset((*READ, SPLIT, LOST, losses.BYTES_READ, losses.BYTES_LOST))  # counts that are no reasons
+NOT_LEFT_OUT = frozenset((*READ, SPLIT, LOST, lost.BYTES_READ, lost.BYTES_LOST, lost.RECORDS_LOST))  # no reasons
 TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys far apart
 
 

@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from realm_jax.data.lost import RECORDS_LOST, RECORDS_READ
 from realm_jax.types import Record
 
 
@@ -33,7 +34,8 @@ def has_letters(text: str) -> bool:
 def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterator[Record]:
     """The records among pairs of (record, reason why it is left out); counts all of them, and the reasons."""
     for record, reason in found:
-        counts["records"] += 1
+        counts[RECORDS_READ] += 1
+        counts[RECORDS_LOST] += record is None
         if reason or record is None:
             counts[reason] += 1
         else:

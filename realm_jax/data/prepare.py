@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, census, corpus, losses, salient, sources, wordpiece
+from realm_jax.data import assets, built, census, corpus, lost, salient, sources, wordpiece
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
@@ -162,7 +162,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         f"{segment['num_spans']:,} salient spans from {description['source']}; {dict(left_out) | segment['counts']}",
         flush=True,
     )
-    for line in [*losses.lines(made.manifest), *census.exceeding(made.manifest)]:
+    for line in [*lost.lines(made.manifest), *census.exceeding(made.manifest)]:
         print(f"corpus: {line}", flush=True)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from realm_jax import cli
 from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
-from realm_jax.data import census, losses, show_block
+from realm_jax.data import census, lost, show_block
 from realm_jax.data.blocks import SPLIT
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST
@@ -63,7 +63,7 @@ def show(flags: Flags, console: Console) -> None:
     facts = _facts(corpus, counted)
     lines = [f"{name}: {value}" for name, value in facts]
     lines += [f"left out on {when}: {reason}: {number:,}" for when, reason, number in drops if number]
-    lines += losses.lines(corpus.manifest)
+    lines += lost.lines(corpus.manifest)
     console.print()
     console.print("\n".join(lines), markup=False, soft_wrap=True)
     is_look = flags.block is not None or flags.search
@@ -117,7 +117,7 @@ def _facts(corpus: Corpus, counted: census.Census) -> list[tuple[str, str]]:
     facts.append(("sentences cut into pieces", f"{census.cutting_counts(corpus.manifest)[SPLIT]:,}"))
     facts += [
         (f"lost on {loss.stage}", f"{loss.lost:,} {loss.unit}, {loss.share:.1%}")
-        for loss in losses.losses(corpus.manifest)
+        for loss in lost.losses(corpus.manifest)
     ]
     facts += [(f"spans of type {name}", f"{number:,}") for name, number in sorted(counted.spans_by_type.items())]
     facts += [(f"{what} read", f"{number:,}") for what, number in census.was_read(corpus.manifest)]

@@ -12,7 +12,7 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, losses, salient, sources
+from realm_jax.data import corpus, lost, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
@@ -96,7 +96,7 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
         entry = changed.manifest["segments"][-1]
         print(f"corpus: {source.says or source.description['source']}")
         print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
-        for line in losses.lines({"segments": [entry]}):
+        for line in lost.lines({"segments": [entry]}):
             print(f"corpus: {line}")
     if buried:
         print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)

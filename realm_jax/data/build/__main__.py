@@ -134,7 +134,7 @@ def _build_alone(job: "Job", flags: _Flags, workers: int) -> dict:
 
 def summary(manifest: dict, out: str) -> str:
     """What was made, what was dropped and why, and the next commands."""
-    from realm_jax.data import census, losses
+    from realm_jax.data import census, lost
     from realm_jax.data.blocks import SPLIT
 
     totals = {
@@ -150,7 +150,7 @@ def summary(manifest: dict, out: str) -> str:
     lines += [f"  left out: {reason}: {count:,}" for _, reason, count in census.dropped(manifest) if count]
     split = census.cutting_counts(manifest)[SPLIT]
     lines += [f"  sentences longer than a block, in pieces: {split:,}"] if split else []
-    lines += [f"  {line}" for line in losses.lines(manifest)]
+    lines += [f"  {line}" for line in lost.lines(manifest)]
     length = manifest["block_len_tokens"]
     lines += [
         f"next: python -m realm_jax.data.show {out}",

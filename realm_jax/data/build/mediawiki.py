@@ -19,7 +19,7 @@ from mwxml.errors import MalformedXML
 from realm_jax.config import ConfigError
 from realm_jax.data.build import bounded, parts
 from realm_jax.data.build.parts import Part, Progress
-from realm_jax.data.losses import BYTES_READ, lose
+from realm_jax.data.lost import BYTES_READ, lose
 from realm_jax.types import Record
 
 PAGE_START, PAGE_END = b"<page>", b"</page>"

@@ -11,11 +11,8 @@ from realm_jax.data.blocks import LOST
 
 BYTES_READ, BYTES_LOST = "bytes read", "bytes lost"
 """Counts of a source that is read page by page."""
-UNREADABLE = frozenset(
-    ["not JSON", "not a JSON object", "without id", "without title", "not text", "offsets inside a character"]
-    + ["offsets inside a character or out of order"]
-)
-"""Reasons for which records of files of records are lost."""
+RECORDS_READ, RECORDS_LOST = "records", "records lost"
+"""Counts of one that is read record by record."""
 TOKEN_BYTES = 2  # of a wordpiece in the store
 SHARE_TO_WARN = 0.01
 
@@ -43,9 +40,8 @@ def losses(manifest: dict) -> list[Loss]:
     reading = manifest.get("build", {}).get("counts", {})
     if BYTES_READ in reading:
         found.append(Loss("reading", "bytes", reading.get(BYTES_LOST, 0), reading[BYTES_READ]))
-    elif "records" in reading:
-        unreadable = sum(number for reason, number in reading.items() if reason in UNREADABLE)
-        found.append(Loss("reading", "records", unreadable, reading["records"]))
+    elif RECORDS_READ in reading:
+        found.append(Loss("reading", "records", reading.get(RECORDS_LOST, 0), reading[RECORDS_READ]))
     entries = [entry for entry in manifest["segments"] if LOST in entry["counts"]]  # older ones do not say it
     if entries:
         lost = sum(entry["counts"][LOST] for entry in entries)
