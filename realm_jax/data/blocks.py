@@ -208,7 +208,7 @@ def place_spans(
         encoding: the sentence's wordpieces.
         byte: where the sentence begins in its block.
         token: the same in wordpieces.
-        room: wordpieces of the block's body that are kept.
+        room: wordpieces of the block's body that are kept (`cut` keeps all of them, earlier versions did not).
     """
     rows = []
     for span in sorted(spans, key=lambda s: (s.start, s.limit)):

@@ -10,6 +10,7 @@ import html
 import re
 
 from markdown_it import MarkdownIt
+from markdown_it.common.html_blocks import block_names
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
@@ -31,7 +32,12 @@ _FOOTNOTE_MARK = re.compile(r"\[\^[^\[\]\s]{1,99}\]")
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)|<[?!][A-Za-z\[][^<>]*>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?([A-Za-z][\w-]*)[^<>]*>")
 _SPACES = re.compile(r"[ \t]{2,}")
-_PHRASING = frozenset("a abbr b cite code del em font i ins kbd mark q s samp small span strong sub sup u var".split())
+_PHRASING = frozenset(
+    """a abbr audio b bdi bdo big button canvas cite code data del dfn em embed font i img input ins kbd label map mark
+    meter object output picture progress q ruby rp rt s samp select small span strike strong sub sup svg time tt u var
+    video wbr""".split()
+)
+_TAGS = _PHRASING.union(block_names, ("br", "pre", "script", "style", "template", "textarea"))
 
 
 def parse(text: str) -> tuple[str | None, str]:
@@ -111,8 +117,8 @@ def _shown_token(token: Token) -> str:
     if token.type in ("text_special", "code_inline"):
         return token.content
     if token.type == "html_inline":
-        tag = _TAG.match(token.content)
-        return "\n" if tag and tag[1].lower() == "br" else ""
+        tag = _TAG.fullmatch(token.content)
+        return ("\n" if tag[1].lower() == "br" else _without(tag, "")) if tag else ""
     return {"softbreak": " ", "hardbreak": "\n"}.get(token.type, "")
 
 
@@ -120,8 +126,13 @@ def _html(content: str) -> str:
     """The text of a block of HTML: a line break is a space, and tags of blocks break lines."""
     paragraphs = _UNSEEN.sub("", _without_comments(content)).split("\n\n")
     content = "\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    content = _TAG.sub(lambda tag: "" if tag[1].lower() in _PHRASING else "\n", content)
+    content = _TAG.sub(lambda tag: _without(tag, "" if tag[1].lower() in _PHRASING else "\n"), content)
     return html.unescape(content)
+
+
+def _without(tag: re.Match, instead: str) -> str:
+    """What a tag shows: nothing, or itself where HTML has no such element, as in `<Ada Stone>`."""
+    return instead if tag[1].lower() in _TAGS else tag[0]
 
 
 def _without_comments(content: str) -> str:

@@ -266,6 +266,15 @@ def test_spans_that_a_source_gives_keep_their_place_or_are_counted():
     assert counts["spans_across_cuts"] == 1 and counts["misaligned_spans"] == counts["spans_beyond_limit"] == 0
 
 
+def test_a_span_beyond_the_wordpieces_that_are_kept_is_counted():
+    """In corpora of earlier versions a block's text may go on behind its wordpieces; they can be tagged anew."""
+    counts = Counter()
+    encoding = char_tokenizer().encode("ab cd", add_special_tokens=False)
+    where = {"byte": 10, "token": 4, "room": 7, "counts": counts}
+    rows = blocks.place_spans("ab cd", encoding, [Span(0, 2, "KEPT"), Span(3, 5, "LOST")], **where)
+    assert [row[:5] for row in rows] == [(10, 12, 4, 6, "KEPT")] and counts == {"spans_beyond_limit": 1}
+
+
 def test_a_whole_record_is_cut_text_and_wordpieces_alike():
     record, counts = cut("Short one. " + "abcd " * 20 + "Tail here.", block_len_tokens=32, whole=True)
     (block,) = record.blocks

@@ -30,6 +30,10 @@ LINES = {
         "x <!-- no --> <b>bold</b><br>y\n\n<!-- no\n\nno -->\n\n<div>\nSome <i>more</i>\n&amp; text<p>end\n</div>",
         ["x bold", "y", "Some more & text", "end"],
     ),
+    "what is no tag of HTML stays": (
+        "<Ada Stone> said: run `x` <file> <b>now</b>.\n\n<Ben>\nno",
+        ["<Ada Stone> said: run x <file> now.", "<Ben> no"],
+    ),
     "a comment that never ends stays": ("a\n\n<!-- open\n\nb", ["a", "open", "b"]),
     "scripts go": ("<script>\nvar x;\n\nx\n</script>\nb\n\n<style>c</style>", ["b"]),
     "hard breaks break": ("one  \ntwo\\\nthree\nfour", ["one", "two", "three four"]),

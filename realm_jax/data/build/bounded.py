@@ -15,7 +15,7 @@ import sys
 import threading
 
 LIMIT_S = 30
-"""CPU seconds for a page: MediaWiki's longest, of 2 MiB, takes about 6."""
+"""CPU seconds for a page: most take milliseconds, 2 MiB of nothing but templates, as long as MediaWiki saves it, 18."""
 TOO_LONG = f"longer than {LIMIT_S} s to parse"
 CRASHED = "crashed the parser"
 _COMMAND = "from realm_jax.data.build import bounded; bounded.serve({limit_s})"

@@ -40,11 +40,11 @@ DASHES = {
     "em dash": "—",
 }
 RANGES = frozenset(("-", "–", "and", "to", "or", "by", "x", "×"))  # `{{convert|5|to|7|km}}`
-PAIRS = (("{{", "}}"), ("[[", "]]"), ("{|", "|}"))
+PAIRS = (("{{", "}}"), ("[", "]"), ("{|", "|}"), ("<!--", "-->"))
 INTERWIKI = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 
-MOST_UNCLOSED = 100_000_000
-"""Openings that nothing closes, times the characters of the page: the parser's time, about 14 s for so many."""
+MOST_UNCLOSED = 50_000_000
+"""Openings that nothing closes, times the characters of the page: the parser's time, up to 12 s for so many."""
 MOST_PASSES = 8  # in which broken markup is cleaned away
 
 # References hold most templates of an article, and the parser takes time over each: they go first.
@@ -57,6 +57,9 @@ _BRACKETS = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]|\}\}|\|\}|\[(?=https?:)(?:\S+
 _TAGS = re.compile(
     r"<!--.*?(?:-->|\Z)|<ref\b[^<>]*>.*?(?:</ref\s*>|$)|</?[A-Za-z][^<>\n]*>|<ref\b[^\n]*", re.DOTALL | re.MULTILINE
 )
+_OPEN_TAG = re.compile(
+    r"<(?!(?:br|hr|li|p|d[dt]|t[dhr]|wbr)\b[^<>]*>)[a-z]", re.IGNORECASE
+)  # of elements that need an end
 _ANY_MARKUP = re.compile(r"[<>\[\]{}|]|'{2,}|__|https?://|&(?=[a-z]+;)")
 _NOISE = re.compile(r"'{2,}|__[A-Z]+__|[\r\x00-\x08\ufffd]|-->")
 _SPACES = re.compile(r"[ \t\xa0\u2009\u202f]+")
@@ -120,8 +123,9 @@ def _without_comments(text: str) -> str:
 
 
 def _unclosed(text: str) -> int:
-    """How many templates, tables and links are opened and not closed, at least."""
-    return sum(max(0, text.count(start) - text.count(end)) for start, end in PAIRS)
+    """How many templates, tables, links and elements are opened and not closed, about."""
+    elements = len(_OPEN_TAG.findall(text)) - text.count("</") - text.count("/>")
+    return max(0, elements) + sum(max(0, text.count(start) - text.count(end)) for start, end in PAIRS)
 
 
 def _render(code: Wikicode | None, prefixes: tuple[str, ...]) -> str:

@@ -15,7 +15,8 @@ from realm_jax.data.build.bounded import BoundedProse
 from realm_jax.data.build.parts import Part
 from tests.data.build import dump
 
-SLOW = "<a b='" * 8_000  # minutes
+SLOW = "}}" * 8_000 + "{{a|" * 8_000  # as many ends as beginnings, but the parser takes minutes
+VANDALISED = ["{{a |", "[[a|", "{|\n", "<div>", "<br a='", "<!--", "[http://a "]
 GOOD = "'''Norland''' is a town. Ada Stone founded it in [[1945]]."
 
 
@@ -29,7 +30,7 @@ def prose():
 def test_a_child_says_what_the_function_says(prose):
     for text in (GOOD, "", "é日\n* no sentence", dump.HARD[2][2], "{{a |" * 20_000):
         assert prose(text, ["datei"]) == wikitext.prose(text, ["datei"])
-    assert prose("{{a |" * 20_000, []) == ("", "markup that is never closed", {})
+    assert {prose(piece * 20_000, [])[1] for piece in VANDALISED} == {"markup that is never closed"}
 
 
 def test_a_page_that_takes_too_long_is_given_up_and_the_next_is_parsed(prose):
