@@ -6,6 +6,7 @@ so that it goes on from any folder.
 
 import os
 import pathlib
+import shlex
 import urllib.parse
 
 from realm_jax.config import ConfigError
@@ -43,6 +44,11 @@ def absolute(path: str) -> str:
 def are_same(one: str, other: str) -> bool:
     """Whether two paths, as `absolute` gives them, name the same place, through links too."""
     return one == other or (one.startswith("/") and os.path.realpath(one) == os.path.realpath(other))
+
+
+def quoted(path: str | os.PathLike) -> str:
+    """A path as a word of a command that is printed to be run."""
+    return shlex.quote(os.fspath(path))
 
 
 def printable(path: str | os.PathLike) -> str:

@@ -13,6 +13,7 @@ import time
 from realm_jax import cli
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
+from realm_jax.paths import quoted
 from realm_jax.workdir import Workdir, read_json, write_json
 
 
@@ -52,7 +53,9 @@ def _train(workdir: Workdir) -> None:
     if refreshes and device == "cpu" and hosts.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
     elif refreshes and device == "accelerator" and hosts.is_first():
-        print(f"on the builder's machine: python -m realm_jax.index.builder --workdir={workdir.path}", flush=True)
+        print(
+            f"on the builder's machine: python -m realm_jax.index.builder --workdir={quoted(workdir.path)}", flush=True
+        )
     try:
         with clock.phase("pretrain"):
             pretrain.train(workdir, data)
@@ -97,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     workdir = cli.new_workdir("Pre-train REALM: corpus, ICT, index, pre-training, summary.", argv)
     run(workdir)
     print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.md'}")
-    print(f"next: python -m realm_jax.training.finetune --workdir={workdir.path} --dataset=cloze", flush=True)
+    print(f"next: python -m realm_jax.training.finetune --workdir={quoted(workdir.path)} --dataset=cloze", flush=True)
 
 
 def command() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import urllib.parse
 
 import hypothesis.strategies as st
@@ -57,6 +58,11 @@ def test_home_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
     with pytest.raises(ConfigError, match="write the whole path"):
         paths.expand("~/x")
+
+
+@given(LOCAL)
+def test_a_printed_command_has_the_path_as_one_word(path):
+    assert shlex.split(f"run --workdir={paths.quoted(path)}") == ["run", f"--workdir={path}"]
 
 
 def test_two_spellings_are_the_same_place(tmp_path):

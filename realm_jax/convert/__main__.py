@@ -17,6 +17,7 @@ import tyro
 
 from realm_jax import cli
 from realm_jax.config import Config, ConfigError
+from realm_jax.paths import quoted
 from realm_jax.workdir import Workdir
 
 
@@ -79,9 +80,12 @@ def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags, argv: li
         print(f"{out} has no {missing}")
     corpus = "" if "corpus" in made.has else " --corpus=FILE_OR_FOLDER"
     if "encoder" in made.has:
-        print(f"next: python -m realm_jax.run --workdir={out}{corpus}", flush=True)
+        print(f"next: python -m realm_jax.run --workdir={quoted(out)}{corpus}", flush=True)
     elif "corpus" in made.has:
-        print(f"next: python -m realm_jax.eval --workdir={out} --only=recall --dataset=QUESTIONS.jsonl", flush=True)
+        print(
+            f"next: python -m realm_jax.eval --workdir={quoted(out)} --only=recall --dataset=QUESTIONS.jsonl",
+            flush=True,
+        )
 
 
 def _export(workdir: Workdir, out: pathlib.Path, to: str) -> None:

@@ -12,6 +12,7 @@ import tyro
 
 from realm_jax import cli
 from realm_jax.config import ConfigError, FinetuneConfig
+from realm_jax.paths import quoted
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
 
@@ -78,7 +79,7 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     if moves and config.index.device == "cpu" and hosts.is_first():
         builder = BuilderProcess(finetuning.workdir, follow)
     elif moves and config.index.device == "accelerator" and hosts.is_first():
-        where = f"--workdir={finetuning.workdir.path}"
+        where = f"--workdir={quoted(finetuning.workdir.path)}"
         print(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}", flush=True)
     try:
         loop.run(task, finetuning.folder)
@@ -122,7 +123,9 @@ def main(argv: list[str] | None = None) -> None:
     finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(flags.dataset), flags.finetune, **files)
     with hosts.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
         train(finetuning, *splits.values())
-    print(f"next: python -m realm_jax.eval --workdir={workdir.path} --dataset={flags.dataset}", flush=True)
+    print(
+        f"next: python -m realm_jax.eval --workdir={quoted(workdir.path)} --dataset={quoted(flags.dataset)}", flush=True
+    )
 
 
 def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:

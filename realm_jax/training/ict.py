@@ -6,6 +6,7 @@ python -m realm_jax.training.ict --config=experiments/nano.py --workdir=W
 from typing import TYPE_CHECKING
 
 from realm_jax import cli
+from realm_jax.paths import quoted
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with phases.only_trainer(workdir):
         train(workdir, phases.prepare_run(workdir))
-    print(f"next: python -m realm_jax.training.pretrain --workdir={workdir.path}", flush=True)
+    print(f"next: python -m realm_jax.training.pretrain --workdir={quoted(workdir.path)}", flush=True)
 
 
 def command() -> None:

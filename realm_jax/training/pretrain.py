@@ -8,6 +8,7 @@ Builds index version 0 itself if there is none; from then on the builder's versi
 from typing import TYPE_CHECKING
 
 from realm_jax import cli
+from realm_jax.paths import quoted
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with phases.only_trainer(workdir):
         train(workdir, phases.prepare_run(workdir))
-    print(f"next: python -m realm_jax.run --workdir={workdir.path}   (writes summary and report)", flush=True)
+    print(f"next: python -m realm_jax.run --workdir={quoted(workdir.path)}   (writes summary and report)", flush=True)
 
 
 def command() -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import tyro
 
 from realm_jax import cli
+from realm_jax.paths import quoted
 from realm_jax.training.retagging import retag_folder
 
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     flags = tyro.cli(_Flags, description=__doc__, args=argv)
     made = retag_folder(flags.corpus, flags.out, flags.tagger, tokenizer=flags.tokenizer)
     length = made.block_len_tokens
-    print(f"next: python -m realm_jax.run --corpus={flags.out} --corpus.block_len_tokens={length}", flush=True)
+    print(f"next: python -m realm_jax.run --corpus={quoted(flags.out)} --corpus.block_len_tokens={length}", flush=True)
 
 
 def command() -> None:

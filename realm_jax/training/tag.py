@@ -14,6 +14,7 @@ import tyro
 
 from realm_jax import cli
 from realm_jax.config import ConfigError
+from realm_jax.paths import quoted
 from realm_jax.training.tagger_folder import TagConfig, TaggerFolder
 from realm_jax.workdir import read_json, write_json, write_text
 
@@ -149,7 +150,10 @@ def show(folder: TaggerFolder) -> None:
         row = "  ".join(f"{key} {of[key]:.3f}" for key in ("precision", "recall", "f1"))
         print(f"  {name:8} {row}  ({of['gold']} entities)")
     print(f"trained for {scores['train_seconds']:.0f} s; scores in {folder.scores_file}")
-    print(f"next: python -m realm_jax.training.retag CORPUS_FOLDER --tagger={folder.path} --out=NEW_FOLDER", flush=True)
+    print(
+        f"next: python -m realm_jax.training.retag CORPUS_FOLDER --tagger={quoted(folder.path)} --out=NEW_FOLDER",
+        flush=True,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,8 +10,8 @@ from realm_jax.types import Record
 from tests.data.test_corpus import tokenizer
 
 
-def segment(lost: int, kept: int) -> dict:
-    return {"counts": {"lost_wordpieces": lost, "titles_too_long": 1}, "bytes": {"tokens": 2 * kept}}
+def segment(missing: int, kept: int) -> dict:
+    return {"counts": {"lost_wordpieces": missing, "titles_too_long": 1}, "bytes": {"tokens": 2 * kept}}
 
 
 def test_a_share_of_the_wordpieces_of_all_segments():
@@ -22,15 +22,15 @@ def test_a_share_of_the_wordpieces_of_all_segments():
 
 
 @pytest.mark.parametrize(
-    ("lost", "line"),
+    ("missing", "line"),
     [
         (0, "lost on cutting: 0 of 1,000 wordpieces (0%)"),
         (10, "lost on cutting: 10 of 1,000 wordpieces (1%)"),
         (11, "warning: lost on cutting: 11 of 1,000 wordpieces (1.1%)"),
     ],
 )
-def test_more_than_a_percent_is_a_warning(lost, line):
-    assert lost.lines({"segments": [segment(lost, 1000 - lost)]}) == [line]
+def test_more_than_a_percent_is_a_warning(missing, line):
+    assert lost.lines({"segments": [segment(missing, 1000 - missing)]}) == [line]
 
 
 def test_reading_tells_bytes_or_else_records():

@@ -20,6 +20,7 @@ from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.pipeline import RunnerName
 from realm_jax.data.build.source import FormatName
+from realm_jax.paths import quoted
 from realm_jax.progress import Progress, clock
 
 if TYPE_CHECKING:
@@ -153,8 +154,9 @@ def summary(manifest: dict, out: str) -> str:
     lines += [f"  {line}" for line in lost.lines(manifest)]
     length = manifest["block_len_tokens"]
     lines += [
-        f"next: python -m realm_jax.data.show {out}",
-        f"next: python -m realm_jax.run --config=experiments/nano.py --corpus={out} --corpus.block_len_tokens={length}",
+        f"next: python -m realm_jax.data.show {quoted(out)}",
+        f"next: python -m realm_jax.run --config=experiments/nano.py --corpus={quoted(out)} "
+        f"--corpus.block_len_tokens={length}",
     ]
     return "\n".join(lines)
 
