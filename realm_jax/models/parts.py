@@ -172,7 +172,7 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
     """
     if model.num_layers != config.num_layers:
         found = f"the weights of {model.num_layers} layers, its config.json says {config.num_layers}"
-        raise ConfigError(f"{model.source.spec}: has {found}: pass a folder whose files belong together")
+        raise ConfigError(f"{model.source.spec}: has {found}: pass files that belong together")
     wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
     shape_of = {path: leaf.shape for path, leaf in flatten(template(part, config)).items()}
     leaves, rows, missing, misshapen = {}, [], [], []
