@@ -48,8 +48,9 @@ def fails(tiny_config, tmp_path, monkeypatch, capsys):
 
 
 def leftovers(workdir):
-    """Files of a workdir without its config."""
-    return sorted(str(f.relative_to(workdir)) for f in workdir.rglob("*") if f.is_file() and f.name != "config.json")
+    """Files of a workdir without its config and its lock."""
+    files = [f for f in workdir.rglob("*") if f.is_file() and f.name not in ("config.json", "trainer.lock")]
+    return sorted(str(file.relative_to(workdir)) for file in files)
 
 
 BAD_LINES = {
