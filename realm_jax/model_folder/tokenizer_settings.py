@@ -22,7 +22,7 @@ _CLASSES = ("Bert", "Realm", "DistilBert", "Electra", "MobileBert", "DPR", "Retr
 _OTHER_CLASSES = ("BertJapanese", "BertGeneration", "Bertweet", "MPNet", "LayoutLMv3")
 _PLAIN = {
     "do_basic_tokenize": (True,),
-    "never_split": ([], SPECIALS),
+    "never_split": ([],),
     "word_tokenizer_type": ("basic",),
     "subword_tokenizer_type": ("wordpiece",),
 }
@@ -43,6 +43,8 @@ class Settings:
         self._config = self._values.get("tokenizer_config.json", {})
         for name, plain in _PLAIN.items():
             found = self._config.get(name)
+            if isinstance(found, list):  # what older libraries write: nobody splits those
+                found = [token for token in found if token not in SPECIALS]
             if found is not None and found not in plain:
                 raise ConfigError(
                     f"{self._config_file}: has {name} {shown(found)}, which is not read here: pass another BERT"
@@ -52,7 +54,8 @@ class Settings:
                 raise ConfigError(
                     f"{self._config_file}: has {name} {shown(self._config[name])}: correct it to true or false"
                 )
-        if not isinstance(self._config.setdefault("added_tokens_decoder", {}), dict):
+        self._added_by_id = self._config.get("added_tokens_decoder") or {}
+        if not isinstance(self._added_by_id, dict):
             raise ConfigError(f"{self._config_file}: has an added_tokens_decoder that is no object: download it again")
         self._check_class()
         self._check_special_names()
@@ -81,8 +84,9 @@ class Settings:
         """(file, token, id) of tokens that were added to the vocabulary."""
         for token, token_id in self._values.get("added_tokens.json", {}).items():
             yield self._files["added_tokens.json"], token, token_id
-        for token_id, token in self._config.get("added_tokens_decoder", {}).items():
-            yield self._config_file, str(_content(token)), int(token_id) if token_id.isdecimal() else token_id
+        for token_id, token in self._added_by_id.items():
+            is_number = token_id.isdecimal() and len(token_id) < 10
+            yield self._config_file, str(_content(token)), int(token_id) if is_number else token_id
 
     def check(self, tokenizer: Tokenizer, file: pathlib.Path) -> None:
         """Raises ConfigError if tokenizer.json does otherwise."""

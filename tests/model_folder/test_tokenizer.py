@@ -90,6 +90,7 @@ def test_berts_own_vocabulary_needs_no_settings(tmp_path):
         ({"word_tokenizer_type": "mecab"}, "has word_tokenizer_type 'mecab'"),
         ({"tokenizer_class": "BertJapaneseTokenizer"}, "asks for the tokenizer 'BertJapaneseTokenizer'"),
         ({"tokenizer_class": "XLMRobertaTokenizer"}, "asks for the tokenizer 'XLMRobertaTokenizer'"),
+        ({"added_tokens_decoder": {"9" * 5000: "[ENT]"}}, "has '[ENT]' as '999"),
         ({"added_tokens_decoder": ["[ENT]"]}, "has an added_tokens_decoder that is no object"),
         ({"cls_token": "<s>"}, "calls its cls_token '<s>', not [CLS]"),
         ({"added_tokens_decoder": {"500": {"content": "[ENT]"}}}, "has '[ENT]' as 500, tokenizer.json as None"),
@@ -104,7 +105,7 @@ def test_settings_that_agree_with_tokenizer_json(folder):
     with_json(folder, bert(IDS, lower=False))
     token = {"content": "[CLS]", "lstrip": False}
     settings_of(folder, "special_tokens_map.json", cls_token=token, unk_token="[UNK]")
-    settings_of(folder, cls_token="[CLS]", do_lower_case=False, strip_accents=None, never_split=None,
+    settings_of(folder, cls_token="[CLS]", do_lower_case=False, strip_accents=None, never_split=bert_folder.SPECIALS[::-1],
                 tokenizer_class="PreTrainedTokenizerFast", added_tokens_decoder={"2": token})  # fmt: skip
     assert pieces(folder)[0] == "Norland"
     settings_of(folder, "special_tokens_map.json", mask_token={"content": "<mask>"})
