@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from realm_jax.config import ConfigError
+from realm_jax.data.folders import visible_files
 
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 COMPRESSED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
@@ -84,7 +85,7 @@ def candidates(folder: pathlib.Path) -> list[pathlib.Path]:
     """Files in a folder and in those below it whose names end as those of questions."""
     packed = ("", *(ending for ending, _ in COMPRESSED.values()))
     endings = tuple(ending + more for ending in ENDINGS for more in packed)
-    return sorted(file for file in folder.rglob("[!.]*") if file.name.endswith(endings) and file.is_file())
+    return sorted(file for file in visible_files(folder) if file.name.endswith(endings))
 
 
 def _unpacked(file: pathlib.Path) -> bytes:
