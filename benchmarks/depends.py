@@ -56,7 +56,12 @@ PATHS = {
     "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (*STEP, *_under("losses", "ict"), *_under("training", "ict_task pretrain_task")),
-    "convert_published": ("realm_jax/convert", *_under("data", "blocks corpus segment")),
+    "convert_published": (
+        "realm_jax/convert",
+        "realm_jax/model_folder",
+        *_under("models", "parts"),
+        *_under("data", "blocks corpus segment"),
+    ),
     "corpus_memory": (*_under("data", "blocks corpus segment"), *SEARCH),
     "finetune_step": (
         *_under("models", "bert embedder reader"),

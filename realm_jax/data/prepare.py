@@ -58,7 +58,8 @@ def first_weights(workdir: Workdir) -> pathlib.Path | None:
 
 def check_unchanged(workdir: Workdir) -> None:
     """Raises ConfigError if `init` names a path on this machine that holds other weights than the run began with."""
-    if pathlib.Path(workdir.config.init).expanduser().exists():
+    init = workdir.config.init
+    if init not in (RANDOM, CONVERTED) and pathlib.Path(init).expanduser().exists():
         first_weights(workdir)
 
 

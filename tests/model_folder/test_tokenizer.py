@@ -105,8 +105,9 @@ def test_settings_that_agree_with_tokenizer_json(folder):
     with_json(folder, bert(IDS, lower=False))
     token = {"content": "[CLS]", "lstrip": False}
     settings_of(folder, "special_tokens_map.json", cls_token=token, unk_token="[UNK]")
-    settings_of(folder, cls_token="[CLS]", do_lower_case=False, strip_accents=None, never_split=bert_folder.SPECIALS[::-1],
-                tokenizer_class="PreTrainedTokenizerFast", added_tokens_decoder={"2": token})  # fmt: skip
+    values = {"tokenizer_class": "PreTrainedTokenizerFast", "never_split": bert_folder.SPECIALS[::-1]}
+    values |= {"strip_accents": None, "added_tokens_decoder": {"2": token}}
+    settings_of(folder, cls_token="[CLS]", do_lower_case=False, **values)
     assert pieces(folder)[0] == "Norland"
     settings_of(folder, "special_tokens_map.json", mask_token={"content": "<mask>"})
     assert "special_tokens_map.json: calls its mask_token '<mask>', not [MASK]" in refused(folder)

@@ -145,6 +145,14 @@ def test_other_weights_under_the_same_name(begin, tmp_path, capsys):
     assert capsys.readouterr().out.count("is finished") == 2
 
 
+@pytest.mark.parametrize("init", ["random", "converted"])
+def test_a_folder_that_is_called_like_a_word_for_no_folder(tiny_run, tmp_path, monkeypatch, init):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / init).mkdir()
+    workdir = Workdir(tiny_run.path, dataclasses.replace(tiny_run.config, init=init))
+    assert phases.prepare_run(workdir).knowledge.num_blocks > 100
+
+
 def test_a_padded_table_of_words_comes_out_as_it_came(begin, tmp_path):
     folder = bert_folder.write(tmp_path / "bert", rows=128)
     workdir = begin(folder, rows=128)
