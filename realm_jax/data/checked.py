@@ -35,7 +35,8 @@ def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iter
     """The records among pairs of (record, reason why it is left out); counts all of them, and the reasons."""
     for record, reason in found:
         counts[RECORDS_READ] += 1
-        counts[RECORDS_LOST] += record is None
+        if record is None:
+            counts[RECORDS_LOST] += 1
         if reason or record is None:
             counts[reason] += 1
         else:

@@ -20,7 +20,7 @@ from tests.data.corpus_files import RECORDS, lines, table
 BOM = b"\xef\xbb\xbf"
 PLAIN = [{"id": i, "title": t, "text": x} for i, t, x in RECORDS]
 LINES = lines(PLAIN)
-NOTES = {"records", "section headings"}  # counts that are not of records left out
+NOTES = {"records", "records lost", "section headings"}  # counts that are not of records left out
 TEXT_FORMATS = [
     name for name, (_, file, _) in corpus_files.files().items() if not file.endswith((".gz", ".bz2", ".xz", ".parquet"))
 ]
@@ -152,6 +152,7 @@ def test_bad_rows_are_counted_by_a_build_and_named_by_a_run(tmp_path):
     records, counts = built(tmp_path / "a.jsonl", tmp_path)
     assert [r.id for r in records] == ["1", "2"] and counts == {
         "records": 7,
+        "records lost": 4,
         "not JSON": 1,
         "not a JSON object": 1,
         "without text": 1,
@@ -164,14 +165,15 @@ def test_bad_rows_are_counted_by_a_build_and_named_by_a_run(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\n".join(rows_))
     records, counts = built(tmp_path / "a.csv", tmp_path)
     assert texts(records) == [("1", "A", "one, two"), ("5", "E", 'a "b"')]
-    assert counts == {"records": 5, "quotes within a field that are not doubled": 1, "another number of columns": 2}
+    reasons = {"quotes within a field that are not doubled": 1, "another number of columns": 2}
+    assert counts == {"records": 5, "records lost": 3, **reasons}
     with pytest.raises(ConfigError, match=r"a.csv:3: quotes within a field"):
         list(sources.read(str(tmp_path / "a.csv")).records())
     head = '<doc id="%s" url="" title="A">\na\n'
     (tmp_path / "wiki_00").write_text(head % 1 + head % 2 + "</doc>\nlost\n\nlost\n" + head % 3)
     records, counts = built(tmp_path / "wiki_00", tmp_path)
     assert [r.id for r in records] == ["2"]
-    assert counts == {"records": 5, "line outside of a document": 2, "document without end": 2}
+    assert counts == {"records": 5, "records lost": 4, "line outside of a document": 2, "document without end": 2}
 
 
 # ---- columns
@@ -207,7 +209,7 @@ def test_a_stray_quote_that_joins_rows_loses_as_many_as_it_joins(tmp_path):
     (tmp_path / "a.tsv").write_text("\n".join(["id\ttext\ttitle", *rows_]))
     records, counts = built(tmp_path / "a.tsv", tmp_path)
     assert [r.id for r in records] == ["0", "1", "7", "8"]
-    assert counts == {"records": 9, "quotes within a field that are not doubled": 5}
+    assert counts == {"records": 9, "records lost": 5, "quotes within a field that are not doubled": 5}
     with pytest.raises(ConfigError, match="a.tsv:4: quotes within a field"):
         list(sources.read(str(tmp_path / "a.tsv")).records())
 

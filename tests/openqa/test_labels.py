@@ -109,7 +109,7 @@ def cases(corpora, *, is_regex: bool):
     for seed, corpus in enumerate(corpora):
         rng = random.Random(seed)
         texts = [corpus.block(block).text for block in range(corpus.num_blocks)]
-        for number in range(40):
+        for number in range(60):
             if is_regex:
                 answers = tuple(rng.sample(PATTERNS, rng.randint(1, 2)))
             elif number == 0:  # neighbours, and what would be there if nothing stood between them
@@ -126,7 +126,7 @@ def test_the_corpora_are_varied(random_corpora, pieces_tokenizer):
     all_blocks = [(corpus, block) for corpus in random_corpora for block in range(corpus.num_blocks)]
     cut = [body(c, pieces_tokenizer, b) for c, b in all_blocks]
     whole = [written(pieces_tokenizer, c.block(b).text) for c, b in all_blocks]
-    assert 0 < sum(a != b for a, b in zip(cut, whole, strict=True)) < len(cut) / 2
+    assert cut == whole
     for (corpus, b), pieces in zip(all_blocks, cut, strict=True):
         known = [pieces_tokenizer.id_to_token(int(piece)) for piece in corpus.body(b)]
         assert all(a in (b, "[UNK]") for a, b in zip(known, pieces, strict=True))
@@ -145,7 +145,7 @@ def test_holds(random_corpora, pieces_tokenizer, rule, is_regex):
     assert 0.1 * seen < right < 0.9 * seen
 
 
-@pytest.mark.parametrize("max_width", [1, 3, 8])
+@pytest.mark.parametrize("max_width", [1, 3, 9])
 @pytest.mark.parametrize("is_regex", [False, True], ids=["strings", "expressions"])
 def test_spans(random_corpora, pieces_tokenizer, is_regex, max_width):
     finders = {id(corpus): AnswerFinder(corpus, pieces_tokenizer) for corpus in random_corpora}
