@@ -16,7 +16,6 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets, markdown, published, record_source
-from realm_jax.data.folders import visible_files
 from realm_jax.data.recognise import (
     ABOUT,
     RECORDS,
@@ -79,7 +78,7 @@ def read(spec: str, columns: str = "") -> Source:
     if not path.exists():
         raise ConfigError(f"{spec}: no such file or folder: {OR_ELSE}")
     if path.is_dir() and not columns and has_texts(spec, files):
-        return _folder(path, description, [str(file) for file in files if not TEXTS.search(str(file))])
+        return _folder(path, description, files)
     if not any(path.is_file() or RECORDS.search(str(file)) for file in files):
         raise ConfigError(f"{spec}: has no .txt or .md file, and no file of records: {OR_ELSE}")
     return _records(recognise(spec, files, columns=columns), description)
@@ -136,8 +135,9 @@ def _records(taken: Taken, description: dict[str, str]) -> Source:
     return Source(description, content, number, records, says, as_given=taken.the_form().as_given)
 
 
-def _folder(folder: pathlib.Path, description: dict[str, str], left_out: list[str]) -> Source:
-    paths = sorted(path for path in visible_files(folder) if path.suffix.lower() in (".txt", ".md"))
+def _folder(folder: pathlib.Path, description: dict[str, str], files: list[epath.Path]) -> Source:
+    paths = sorted(pathlib.Path(file) for file in files if TEXTS.search(file.name))
+    left_out = [str(file) for file in files if not TEXTS.search(file.name)]
     if not paths:
         raise ConfigError(f"{folder}: has no .txt or .md file: pass another --corpus=FILE_OR_FOLDER")
     digest = hashlib.sha256()

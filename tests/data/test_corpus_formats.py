@@ -95,9 +95,9 @@ def test_a_run_finds_the_passages(name, tiny_config, vocabulary, tmp_path, capsy
     blocks = "is a block as it came" if form in ("dpr", "atlas") else "is cut into blocks"
     assert re.fullmatch(rf"corpus: {re.escape(file.name)} is {form} \(.*; 12 records; each record {blocks}", lines[0])
     asked = [
-        Question(str(i), f"Which {word} house is it?", gold_passage=gold)
+        Question(str(i), f"Which {word} house is it?", gold_passages=(gold,))
         for i, (word, gold) in enumerate(zip(corpus_files.WORDS, corpus_files.ids(name), strict=True))
     ]
-    table = retrieval.question_recall(workdir, asked)
+    table = retrieval.question_recall(workdir, asked).table
     assert table["BM25"]["recall@1"].mean == 1 and table["BM25"]["recall@1"].n == len(asked)
     assert 0 <= table["first weights"]["recall@5"].mean <= 1

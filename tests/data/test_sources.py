@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,10 +145,9 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, what):
     if what == "file":
         monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
     else:
-        listed = type(tmp_path).iterdir
-        monkeypatch.setattr(
-            type(tmp_path), "iterdir", lambda path: refuse(path) if path.name == "inner" else listed(path)
-        )
+        kind = type(epath.Path(tmp_path))
+        listed = kind.iterdir
+        monkeypatch.setattr(kind, "iterdir", lambda path: refuse(path) if path.name == "inner" else listed(path))
     with pytest.raises(ConfigError, match=f"{name}: cannot be read .Permission denied.: mend"):
         sources.read(str(tmp_path))
 
