@@ -27,6 +27,7 @@ QUESTIONS = [
     Question("3", "what?", ()),
     Question("4", "the of the", ("nowhere at all",)),
     Question("5", "a party", ("(", "don.t"), is_regex=True),
+    Question("6", "who is it?", ("party 1984",)),
 ]
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
