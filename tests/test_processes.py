@@ -191,6 +191,7 @@ def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
         assert checkpoints.latest_step() == 500
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_builder(start, new_run):
     workdir = new_run(pretrain={"steps": 500, "index_refresh_every": 100}, index={"device": "cpu"})
     run = start("run", workdir)

@@ -72,6 +72,7 @@ def check_bert(ours: dict, theirs: dict, prefix: str):
     np.testing.assert_array_equal(kernel, theirs[f"{prefix}encoder.layer.0.intermediate.dense.weight"].T)
 
 
+@pytest.mark.slow
 def test_embedder_and_encoder_make_a_run_that_trains(make, tokenizer, corpus_file):
     embedder, encoder = published.embedder(), published.encoder()
     workdir, made = make(a=(embedder, None, tokenizer), b=(encoder,))

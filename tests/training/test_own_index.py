@@ -103,6 +103,7 @@ def test_five_runs_are_one(unbroken, new_run, slow_loads):
         assert_same(result(run), result(unbroken))
 
 
+@pytest.mark.slow
 def test_a_kill_between_a_checkpoint_and_its_version_changes_nothing(unbroken, new_run, monkeypatch):
     run, build, step = new_run(**SETTINGS), PretrainTask.build_index, 4
 
@@ -121,6 +122,7 @@ def test_a_kill_between_a_checkpoint_and_its_version_changes_nothing(unbroken, n
     assert adopted(run) == [*before, (step, step - EVERY), *after]
 
 
+@pytest.mark.slow
 def test_a_kill_after_a_version_changes_nothing(unbroken, new_run, monkeypatch, slow_loads):
     """Before step 5, which would be the first to use it."""
     run, adopt, step = new_run(**SETTINGS), CurrentIndex.adopt, 5
