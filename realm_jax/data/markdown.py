@@ -21,9 +21,10 @@ PIECE_LEN = (
 )
 CELLS = " | "
 
-_FRONT_MATTER = re.compile(  # each line is a field, a comment, of a list, indented or blank; the first is a field
-    r"""\A(---|\+\+\+)[ \t]*\n (?=[\w"'.-]+[ \t]*[:=]|\#)
-    (?:(?: [\w"'][^:=\n]*[:=] | [ \t\#\[\]{}-] | $ ).*\n)+? (\1|\.\.\.)[ \t]*(?:\n|\Z)""",
+_FRONT_MATTER = re.compile(  # each line of YAML is a field, a comment, of a list, indented or blank: else it is talk
+    r"""\A(?: ---[ \t]*\n (?=[\w"'.-]+[ \t]*[:=]|\#)
+            (?:(?: [\w"'][^:=\n]*[:=] | [ \t\#\[\]{}-] | $ ).*\n)+? (?:---|\.\.\.)
+    | \+\+\+[ \t]*\n (?=[\w"'.-]+[ \t]*=|\#|\[) (?:.*\n)+? \+\+\+ )[ \t]*(?:\n|\Z)""",
     re.MULTILINE | re.VERBOSE,
 )
 _FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\[\]\s]+\]:", re.MULTILINE)

@@ -42,6 +42,7 @@ LINES = {
     "footnotes": ("A[^1] text[^b].\n\n[^1]: The note\n    goes.\n[^b]: word", ["A text.", "The note goes.", "word"]),
     "escapes and entities": (r"\*a\* &amp; &copy; 5 \< 6 &nosuch; ~~b~~", ["*a* & © 5 < 6 &nosuch; b"]),
     "front matter goes": ('---\nlayout: x\n"a b": c\n- d\n  e\n\n# f\n---\ntext', ["text"]),
+    "TOML goes": ('+++\na = """\nb c\n"""\n[d]\n+++\ntext', ["text"]),
     "two thematic breaks around talk are no front matter": (
         "---\nAda: In 1901.\n\nThen she left.\n\n---\nmore",
         ["Ada: In 1901.", "Then she left.", "more"],
