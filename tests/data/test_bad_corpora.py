@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import rows, sources
+from realm_jax.data import questions, rows, sources
 from realm_jax.data.build import hub, source
 from tests.data import corpus_files
 from tests.data.corpus_files import RECORDS, lines, table
@@ -172,7 +172,7 @@ def test_what_is_no_corpus_is_one_line(name, content, says, tmp_path):
 
 def test_a_pipe_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for read in (sources.read, source.find):
+    for read in (sources.read, source.find, questions.read):
         with pytest.raises(ConfigError, match="is a pipe or a device, .*: write it to a file"):
             read(str(tmp_path / "pipe"))
 
@@ -363,6 +363,12 @@ def test_nothing_is_chosen_in_silence(files, says, tmp_path):
         with pytest.raises(ConfigError, match=says) as error:
             read(str(folder))
         one_line(error)
+
+
+def test_longer_endings_of_texts(tmp_path):
+    folder = put(tmp_path / "notes", a_dot_markdown="# A\n\n*One.*", b_dot_text="*Two.*", C_dot_MD="# C\n\nThree.")
+    found = [(title, text) for _, title, text in texts(sources.read(str(folder)).records())]
+    assert found == [("C", "Three."), ("A", "One."), ("b", "*Two.*")]
 
 
 def test_a_folder_of_texts_names_what_it_leaves_out(tmp_path):
