@@ -146,7 +146,11 @@ def one_split(spec: str, files: Iterable[str]) -> None:
 
 
 def files_under(folder: epath.Path) -> list[epath.Path]:
-    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
+    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out.
+
+    Raises:
+        ConfigError: it is neither, but a pipe or a device.
+    """
     if not folder.exists():
         return []
     if not is_remote(folder) and not folder.is_dir() and not os.path.isfile(folder):
