@@ -4,6 +4,7 @@ From the moment that file is there, the change has happened: whoever opens the f
 left. On a disk only; every step may be done twice.
 """
 
+import contextlib
 import os
 import shutil
 
@@ -30,9 +31,12 @@ def finish(folder: epath.Path) -> None:
     """Finishes a change that was left half done, if there is one."""
     if is_remote(folder) or not (folder / JOURNAL).exists():
         return
-    found = read_json(folder / JOURNAL)
+    try:
+        found = read_json(folder / JOURNAL)
+    except FileNotFoundError:  # somebody else has just finished it
+        return
     for file, name in found["replace"]:
-        if (folder / file).exists():  # else it was done before
+        with contextlib.suppress(FileNotFoundError):  # it was done before, or is just being done by somebody else
             os.replace(folder / file, folder / name)
     for name in found["remove"]:
         shutil.rmtree(folder / name, ignore_errors=True)

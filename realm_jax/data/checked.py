@@ -14,6 +14,8 @@ def checked_record(record_id: object, title: object, text: object, where: str = 
     Args:
         where: file and line, for error messages.
     """
+    if isinstance(record_id, float) and record_id.is_integer():  # tables with gaps make floats of whole numbers
+        record_id = int(record_id)
     if isinstance(record_id, bool) or not isinstance(record_id, str | int) or record_id == "":
         return None, "without id"
     if not isinstance(title, str):

@@ -74,6 +74,11 @@ class Corpus:
         wanted = identity(description, _plain(tokenizer), block_len_tokens)
         found = {"blocks": CUT} | self.manifest
         for key, value in wanted.items():
+            if key == "fingerprint" and found[key] != value:
+                raise ConfigError(
+                    f"{self.folder}: was built from {description['source']} when it held something else: put "
+                    "that back, pass another --workdir or delete this folder"
+                )
             if found[key] != value:
                 raise ConfigError(
                     f"{self.folder}: was built with {key} {found[key]!r}, now it is {value!r}: "

@@ -73,6 +73,7 @@ def kilt(row: Row, counts: Counter) -> Made:
     """KILT's paragraphs, without title and section headings, a paragraph a line."""
     record_id, title, text = _first(row, "wikipedia_id", "_id", "kilt_id"), row.get("wikipedia_title"), row.get("text")
     text = text.get("paragraph") if isinstance(text, dict) else text  # as Hugging Face's copy has it
+    text = [paragraph for paragraph in text if paragraph is not None] if isinstance(text, list) else text
     if not isinstance(text, list) or not all(isinstance(paragraph, str) for paragraph in text):
         return record_id, title, None
     paragraphs = [paragraph.strip() for paragraph in text]

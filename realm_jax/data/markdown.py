@@ -21,8 +21,11 @@ PIECE_LEN = (
 )
 CELLS = " | "
 
-_FRONT_MATTER = re.compile(
-    r"\A(---|\+\+\+)[ \t]*\n(?=[\w\"'.-]+[ \t]*[:=]|#).*?\n(\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL
+_FRONT_MATTER = re.compile(  # each line of YAML is a field, a comment, of a list, indented or blank: else it is talk
+    r"""\A(?: ---[ \t]*\n (?=[\w"'.-]+[ \t]*[:=]|\#)
+            (?:(?: [\w"'][^:=\n]*[:=] | [ \t\#\[\]{}-] | $ ).*\n)+? (?:---|\.\.\.)
+    | \+\+\+[ \t]*\n (?=[\w"'.-]+[ \t]*=|\#|\[) (?:.*\n)+? \+\+\+ )[ \t]*(?:\n|\Z)""",
+    re.MULTILINE | re.VERBOSE,
 )
 _FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\[\]\s]+\]:", re.MULTILINE)
 _SPEAKER = re.compile(

@@ -121,8 +121,10 @@ def _file(given: pathlib.Path, path: str) -> pathlib.Path:
     """The one file of questions that a path stands for."""
     if given.is_file():
         return given
-    if not given.is_dir():
+    if not given.exists():
         raise ConfigError(f"no question file {path}: pass --dataset=FILE.jsonl")
+    if not given.is_dir():
+        raise ConfigError(f"{path}: is a pipe or a device, which cannot be read twice: write it to a file")
     if (given / beir.QUERIES).is_file():
         return given / beir.QUERIES
     found = question_files.candidates(given)

@@ -5,6 +5,7 @@ in one folder, nothing is chosen: that is an error which lists them.
 """
 
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from etils import epath
 
+from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data import formats, rows
 from realm_jax.data.folders import visible_files
@@ -22,7 +24,7 @@ NAMED = 3  # files left out that are named
 KEYS = 12  # of an unknown record that are named
 PACKED = r"(\.gz|\.bz2|\.xz)?$"
 RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){PACKED}|\.parquet$|(^|/)wiki_\d+{PACKED}", re.IGNORECASE)
-TEXTS = re.compile(r"\.(txt|md)$", re.IGNORECASE)
+TEXTS = re.compile(r"\.(txt|text|md|markdown)$", re.IGNORECASE)
 ABOUT = re.compile(r"(^|/)(readme|licen[cs]e|notice|changelog|citation)[^/]*$", re.IGNORECASE)
 SPLIT = re.compile(r"(?P<name>.+?)-\d+-of-\d+")
 SPLITS = ("train", "validation", "valid", "dev", "test")
@@ -55,11 +57,9 @@ class Taken:
     def says(self) -> str:
         """`psgs_w100.tsv.gz is dpr (id, text, title), a table`, and what is left out, for people."""
         form = self.the_form()
-        how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
         what = form.form if self.columns else f"{form.name} ({form.names})"
         files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
-        where = how.get(self.container.kind, self.container.kind)
-        return f"{_short(self.spec)} is {what}, {where}{files}{said_left_out(self.left_out)}"
+        return f"{_short(self.spec)} is {what}, {_lies(self.container)}{files}{said_left_out(self.left_out)}"
 
 
 def said_blocks(as_given: bool) -> str:
@@ -106,11 +106,11 @@ def _chosen(spec: str, columns: str, groups: dict, unknown: dict, left_out: list
     """The one group of files; those that are unknown, but lie otherwise, are left out."""
     if not groups:
         raise next((error for _, error in unknown.values()), ConfigError(f"{spec}: has no file of records"))
-    groups = _without_queries(groups, unknown, left_out)
+    groups = _without_queries(spec, groups, unknown, left_out)
     kinds = {container.kind for _, container in groups}
     problems = [str(error) for kind, error in unknown.values() if kind in kinds]
     if len(groups) > 1 or problems:
-        shown = "; ".join(f"{name}: {_listed(of)}" for (name, _), of in groups.items())
+        shown = "; ".join(f"{name}, {_lies(container)}: {_listed(of)}" for (name, container), of in groups.items())
         other = f"; {problems[0]}" if problems else ""
         raise ConfigError(f"{spec}: holds records of several formats or columns: pass one file ({shown}{other})")
     ((found, container), chosen) = groups.popitem()
@@ -146,9 +146,15 @@ def one_split(spec: str, files: Iterable[str]) -> None:
 
 
 def files_under(folder: epath.Path) -> list[epath.Path]:
-    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out."""
+    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out.
+
+    Raises:
+        ConfigError: it is neither, but a pipe or a device.
+    """
     if not folder.exists():
         return []
+    if not is_remote(folder) and not folder.is_dir() and not os.path.isfile(folder):
+        raise ConfigError(f"{folder}: is a pipe or a device, which cannot be read twice: write it to a file")
     return sorted(visible_files(folder) if folder.is_dir() else [folder], key=lambda file: _natural(str(file)))
 
 
@@ -183,21 +189,31 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
     if wanted is not None:
         raise _Unknown(f"{file}: has the {what} {_cut(shown)}, not {wanted.names}: name others")
     hint = "pass the folder of texts, " if TEXTS.search(file.name) else ""
+    hint += "or pass --columns=id=NAME,text=NAME,title=NAME"
+    hint += " (id=1,text=2,title=3 if it has no header)" if kind == "table" else ""
     raise _Unknown(
-        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, {hint}or pass "
-        f"--columns=id=NAME,text=NAME,title=NAME (--corpus.columns of a run); known are {formats.known()}"
+        f"{file}: is of no known format: its first record has the {what} {_cut(shown)}: rename them, "
+        f"{hint}, which a run calls --corpus.columns; known are {formats.known()}"
     )
 
 
-def _without_queries(groups: dict, unknown: dict, left_out: list[str]) -> dict:
-    """BEIR's folder: of `corpus.jsonl` beside `queries.jsonl`, the corpus."""
+def _without_queries(spec: str, groups: dict, unknown: dict, left_out: list[str]) -> dict:
+    """BEIR's folder: of `corpus.jsonl` beside `queries.jsonl`, the corpus. Raises ConfigError if there are several."""
     files = {file: pathlib.PurePosixPath(file).name.split(".")[0] for of in groups.values() for file in of}
     corpus = [file for file, name in files.items() if name == "corpus"]
-    if len(corpus) != 1 or "queries" not in files.values():
+    if not corpus or "queries" not in files.values():
         return groups
+    if len(corpus) > 1:
+        raise ConfigError(f"{spec}: holds several corpora with their queries: pass one of {', '.join(corpus[:NAMED])}")
     left_out += [file for file in (*files, *unknown) if file not in corpus]
     unknown.clear()
     return {key: corpus for key, of in groups.items() if corpus[0] in of}
+
+
+def _lies(container: Container) -> str:
+    """How records lie in a file, for people."""
+    how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
+    return how.get(container.kind, container.kind)
 
 
 def _listed(files: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ business of `formats`.
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,10 +28,11 @@ FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
 LOOKED_AT = 100  # JSON lines that may be bad before the first good one
 BATCH_ROWS = 1000
 NOT_TEXT = {  # first bytes -> what to do about such a file
-    b"\x1f\x8b": "is gzip: give it a name that ends in .gz",
-    b"BZh": "is bzip2: give it a name that ends in .bz2",
-    b"\xfd7zXZ": "is xz: give it a name that ends in .xz",
     b"PK\x03\x04": "is a zip archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "is zstandard: unpack it",
+    b"7z\xbc\xaf": "is a 7z archive: unpack it",
+    b"%PDF": "is a PDF: make text of it",
+    b"ARROW1": "is an Arrow file: write parquet",
     b"\xff\xfe": "is UTF-16: convert it to UTF-8",
     b"\xfe\xff": "is UTF-16: convert it to UTF-8",
     b"version https://git-lfs": "is a pointer of git-lfs, not the file: run git lfs pull",
@@ -63,7 +65,8 @@ def look(file: epath.PathLike, *, numbered: bool = False) -> Look:
         with open_plain(file) as opened:
             if opened.read(4) == b"PAR1":
                 with open_parquet(file) as table:
-                    return Look(Container("parquet"), [dict.fromkeys(table.schema_arrow.names)])
+                    names = tables.distinct(file, table.schema_arrow.names)
+                    return Look(Container("parquet"), [dict.fromkeys(names)])
         with open_plain(file) as opened:
             lines = (line.removeprefix(BOM.encode()) for line in iter(lambda: opened.readline(FIRST_LINE), b""))
             first = next((line for line in lines if line.strip()), b"").lstrip()
@@ -146,12 +149,11 @@ def open_parquet(file: epath.PathLike) -> Iterator["pyarrow.parquet.ParquetFile"
         import pyarrow.parquet
     except ImportError as error:
         raise ConfigError(f"{file}: parquet needs another package: pip install 'realm_jax[data]'") from error
-    with contextlib.ExitStack() as stack:
-        try:
-            table = pyarrow.parquet.ParquetFile(stack.enter_context(epath.Path(file).open("rb")))
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"{file}: is no parquet file ({short(error)}): download it again") from error
-        yield table
+    try:
+        with epath.Path(file).open("rb") as opened:
+            yield pyarrow.parquet.ParquetFile(opened)
+    except (pyarrow.ArrowException, OSError) as error:  # of the reader's too: what is damaged may lie anywhere
+        raise ConfigError(f"{file}: is no parquet file, or damaged ({short(error)}): download it again") from error
 
 
 def _refuse(file: epath.PathLike, first: bytes) -> None:
@@ -170,7 +172,7 @@ def _look_at_json(file: epath.PathLike, lines: list[bytes]) -> Look:
         rows = [row for row in json_rows(file)[:LOOKED_AT] if isinstance(row, dict)]
     except ConfigError:
         if is_jsonl(file):
-            raise ConfigError(f"{file}: none of its first lines is a JSON object: write one a line") from None
+            raise ConfigError(f"{file}: none of its first lines is a JSON object in UTF-8: write one a line") from None
         raise
     if not rows:
         raise ConfigError(f"{file}: holds no JSON object: write one for each record")
@@ -184,8 +186,8 @@ def _json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
             continue
         try:
             values = json.loads(line.decode())
-        except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON without end
-            yield number, None, "not JSON"
+        except (ValueError, RecursionError) as error:  # RecursionError: nested without end
+            yield number, None, "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
             continue
         yield number, *((values, "") if isinstance(values, dict) else (None, "not a JSON object"))
 
@@ -211,11 +213,10 @@ def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
 
 
 def _document_head(line: str) -> Row | None:
-    """The attributes of `<doc id="…" revid="…" url="…" title="…">`; a title may hold quotes."""
+    """The attributes of `<doc id="…" revid="…" url="…" title="…">` in any order; a title may hold quotes."""
     line = line.rstrip()
-    if not (line.startswith('<doc id="') and line.endswith('">')):
+    if not (line.startswith("<doc ") and line.endswith('">')):
         return None
-    record_id, _, rest = line[len('<doc id="') : -len('">')].partition('"')
-    before, _, title = rest.partition('title="')
-    _, _, url = before.partition('url="')
-    return {"id": record_id, "revid": "", "url": url.partition('"')[0], "title": title}
+    _, *found = re.split(r'(?:^|") *(\w+)="', line[len("<doc ") : -len('">')])
+    head = dict(zip(found[::2], found[1::2], strict=True))
+    return head if "id" in head else None

@@ -152,7 +152,7 @@ def _folder(folder: pathlib.Path, description: dict[str, str], files: list[epath
                 text = re.sub("\r\n?", "\n", _content(path).decode("utf-8-sig"))
             except ValueError as error:
                 raise ConfigError(f"{printable(path)}: is not UTF-8 ({error}): convert it") from error
-            is_markdown = path.suffix.lower() == ".md"
+            is_markdown = path.suffix.lower() in (".md", ".markdown")
             title, text = markdown.parse(text) if is_markdown else (None, unwrap(text))
             name = printable(path.relative_to(folder))
             yield Record(name, title or printable(path.stem), text, printable(path))

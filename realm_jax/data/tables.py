@@ -1,4 +1,4 @@
-"""Tables, .tsv and .csv, by the rules of Python's csv module, strictly.
+"""Tables, .tsv and .csv (with commas or semicolons), by the rules of Python's csv module, strictly.
 
 A field may hold line breaks between its quotes, and quotes within it are doubled.
 """
@@ -17,6 +17,7 @@ Found = tuple[int, Row | None, str]
 """(line number, fields, reason why there are none)"""
 
 BOM = "\ufeff"
+DELIMITERS = "\t,;"  # the first that the first line has is the table's
 NOT_DOUBLED = "quotes within a field that are not doubled"
 
 csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
@@ -37,16 +38,21 @@ class Container:
 
 def header(file: epath.PathLike, first: bytes, numbered: bool) -> Container:
     """What the first line of a table shows. Raises ConfigError if it is none, or two columns have one name."""
-    delimiter = "\t" if b"\t" in first else ","
+    delimiter = next((sign for sign in DELIMITERS if sign.encode() in first), ",")
     try:
         (fields,) = csv.reader([first.decode()], delimiter=delimiter)
     except (ValueError, csv.Error) as error:
         raise ConfigError(f"{file}: is no text that we know ({short(error)}): pass JSON lines or a table") from error
     names = [str(i) for i in range(1, len(fields) + 1)] if numbered else [field.strip() for field in fields]
+    return Container("table", tuple(distinct(file, names)), delimiter, not numbered)
+
+
+def distinct(file: epath.PathLike, names: list[str]) -> list[str]:
+    """These names of columns. Raises ConfigError if two are the same."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"{file}: two of its columns are called {twice!r}: rename one")
-    return Container("table", tuple(names), delimiter, not numbered)
+    return names
 
 
 def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:

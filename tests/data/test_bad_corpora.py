@@ -1,18 +1,24 @@
 """Files that are not quite as they should be: a choice is a printed rule or one line, no record is lost uncounted."""
 
+import bz2
 import contextlib
+import gzip
 import json
+import lzma
+import os
 import time
 import types
 from collections import Counter
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from etils import epath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import rows, sources
+from realm_jax.data import questions, rows, sources
 from realm_jax.data.build import hub, source
 from tests.data import corpus_files
 from tests.data.corpus_files import RECORDS, lines, table
@@ -79,6 +85,8 @@ def test_a_byte_order_mark_crlf_and_blank_lines_change_nothing(name, tmp_path):
         ({"_id": 7, "title": None, "text": "x"}, ""),
         ({"docid": 7, "text": "x"}, ""),
         ({"id": 7, "title": "", "text": "x"}, ""),
+        ({"id": 7.0, "title": "", "text": "x"}, ""),
+        ({"_id": 7, "wikipedia_title": "A", "text": ["A\n", None, "x\n"]}, "A"),
         ({"id": 7, "title": "A", "section": "B", "text": "x"}, "A: B"),
         ({"id": 7, "title": "A", "section": "", "text": "x"}, "A"),
         ({"id": 7, "contents": "A\nx"}, "A"),
@@ -105,6 +113,26 @@ def test_a_title_with_quotes_and_entities_in_a_document(tmp_path):
     assert texts(sources.read(str(tmp_path / "wiki_00")).records()) == [("5", 'The "A" & B', "\nx < y\n")]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "c0ffee", "a.bz2"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_file_is_unpacked_if_it_is_packed_whatever_its_name_says(name, pack, tmp_path):
+    (tmp_path / name).write_bytes(pack(LINES))
+    assert texts(sources.read(str(tmp_path / name)).records()) == list(RECORDS)
+    assert texts(built(tmp_path / name, tmp_path / "work", 100)[0]) == list(RECORDS)
+
+
+def test_attributes_of_a_document_in_any_order(tmp_path):
+    heads = ['title="The "A"" id="7"', 'id="7" url="u" title="The "A"" more="b"', 'id="7" title="The "A""']
+    (tmp_path / "wiki_00").write_text("".join(f"<doc {head}>\nx\n</doc>\n" for head in [*heads, 'id="7" url="u"']))
+    records, counts = built(tmp_path / "wiki_00", tmp_path)
+    assert texts(records) == [("7", 'The "A"', "x\n")] * 3 and counts["without title"] == 1
+
+
+def test_semicolons_part_the_columns_of_some_tables(tmp_path):
+    (tmp_path / "a.csv").write_text('id;title;text\n1;A;"one; two, three"\n')
+    assert texts(sources.read(str(tmp_path / "a.csv")).records()) == [("1", "A", "one; two, three")]
+
+
 # ---- what is refused, or counted
 
 
@@ -117,7 +145,10 @@ def test_a_title_with_quotes_and_entities_in_a_document(tmp_path):
         ("a.csv", b'id,title,text\n1,a,"b\n2,c,d\n', r"a.csv:2: opens a quote that nothing closes"),
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", b"\n \n", "is empty"),
-        ("a.tsv", b"\x1f\x8b\x08", "is gzip: give it a name that ends in .gz"),
+        ("a.tsv", b"1\tx\ty\n", r"id=1,text=2,title=3 if it has no header"),
+        ("a.tsv", b"\x1f\x8b\x08", "cannot be read"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd", "is zstandard: unpack it"),
+        ("a.jsonl", '{"id": "1", "title": "é", "text": "x"}'.encode("latin-1"), "is a JSON object in UTF-8"),
         ("a.jsonl", "{}".encode("utf-16"), "is UTF-16"),
         ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("a.csv", b"<!DOCTYPE html><html>", "is a web page"),
@@ -135,6 +166,28 @@ def test_what_is_no_corpus_is_one_line(name, content, says, tmp_path):
     (tmp_path / name).write_bytes(content)
     for read in (lambda: list(sources.read(str(tmp_path / name)).records()), lambda: built(tmp_path / name, tmp_path)):
         with pytest.raises(ConfigError, match=says) as error:
+            read()
+        one_line(error)
+
+
+def test_a_pipe_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (sources.read, source.find, questions.read):
+        with pytest.raises(ConfigError, match="is a pipe or a device, .*: write it to a file"):
+            read(str(tmp_path / "pipe"))
+
+
+def test_parquet_that_is_damaged_or_has_two_columns_of_a_name(tmp_path):
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table([["1"]] * 4, names=["id", "title", "text", "text"]), file)
+    with pytest.raises(ConfigError, match="two of its columns are called 'text'"):
+        sources.read(str(file))
+    rows_ = [{"id": str(i), "title": "A", "text": f"{i} " * 20} for i in range(500)]
+    content = bytearray(corpus_files.parquet(rows_))
+    content[1000:1200] = bytes(200)
+    file.write_bytes(content)
+    for read in (lambda: sources.read(str(file)), lambda: built(file, tmp_path)):
+        with pytest.raises(ConfigError, match="or damaged .*: download it again") as error:
             read()
         one_line(error)
 
@@ -262,6 +315,15 @@ def test_of_beirs_folder_the_corpus_is_taken(tmp_path):
         assert "is beir (_id, text), JSON lines; left out: 2 files (queries.jsonl, test.tsv)" in says
 
 
+def test_of_two_of_beirs_folders_none_is_chosen_and_no_query_is_a_text(tmp_path):
+    for name in ("a", "b"):
+        corpus, queries = lines([{"_id": "1", "text": "x"}]), lines([{"_id": "q", "text": "Where?"}])
+        put(tmp_path / name, corpus_dot_jsonl=corpus, queries_dot_jsonl=queries)
+    for read in (sources.read, source.find):
+        with pytest.raises(ConfigError, match=r"several corpora with their queries: pass one of .*a/corpus.jsonl, "):
+            read(str(tmp_path))
+
+
 def test_a_folder_of_one_format_is_read_in_natural_order(tmp_path):
     shards = {f"part{n}_dot_jsonl": lines([PLAIN[n]]) for n in (1, 2, 10)}
     folder = put(tmp_path, **shards, README_dot_md="about", picture_dot_png=b"\x89PNG", _dot_hidden_dot_jsonl="x")
@@ -277,10 +339,14 @@ def test_a_folder_of_one_format_is_read_in_natural_order(tmp_path):
     [
         (
             {"a_dot_jsonl": LINES, "b_dot_tsv": "id\ttext\ttitle\n1\tx\ty\n"},
-            r"several formats .*jsonl: 1 file \(a",
+            r"several formats .*jsonl, JSON lines: 1 file \(a",
         ),
-        ({"a_dot_jsonl": LINES, "b_dot_jsonl": lines([{"_id": "1", "text": "x"}])}, "beir: 1 file .b.jsonl"),
+        (
+            {"a_dot_jsonl": LINES, "b_dot_jsonl": lines([{"_id": "1", "text": "x"}])},
+            "beir, JSON lines: 1 file",
+        ),
         ({"a_dot_jsonl": LINES, "b_dot_jsonl": lines([{"question": "1"}])}, "b.jsonl: is of no known format"),
+        ({"a_dot_json": LINES, "b_dot_json": json.dumps(PLAIN)}, "jsonl, JSON lines: 1 .*jsonl, one JSON text: 1"),
         ({"a_dot_jsonl": LINES, "b_dot_txt": "x"}, "holds .txt or .md files and files of records"),
         (
             {"train_dot_jsonl": LINES, "test_dot_jsonl": LINES},
@@ -299,6 +365,12 @@ def test_nothing_is_chosen_in_silence(files, says, tmp_path):
         with pytest.raises(ConfigError, match=says) as error:
             read(str(folder))
         one_line(error)
+
+
+def test_longer_endings_of_texts(tmp_path):
+    folder = put(tmp_path / "notes", a_dot_markdown="# A\n\n*One.*", b_dot_text="*Two.*", C_dot_MD="# C\n\nThree.")
+    found = [(title, text) for _, title, text in texts(sources.read(str(folder)).records())]
+    assert found == [("C", "Three."), ("A", "One."), ("b", "*Two.*")]
 
 
 def test_a_folder_of_texts_names_what_it_leaves_out(tmp_path):

@@ -338,7 +338,7 @@ def test_check_against_names_what_differs(store):
     other = tokenizer()
     other.add_tokens(["new"])
     for changes, key in [
-        ({"description": DESCRIPTION | {"fingerprint": "g"}}, "fingerprint 'f', now it is 'g'"),
+        ({"description": DESCRIPTION | {"fingerprint": "g"}}, "when it held something else: put that back"),
         ({"description": DESCRIPTION | {"tagger": "rules"}}, "tagger 'capitals', now it is 'rules'"),
         ({"tokenizer": other}, "tokenizer_sha256"),
         ({"block_len_tokens": 41}, "block_len_tokens 40, now it is 41"),

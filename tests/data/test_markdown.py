@@ -41,7 +41,12 @@ LINES = {
     "rows of a table": ("| a | b |\n|---|:-:|\n| 1 | **2** |\n| | x \\| y |", ["a | b", "1 | 2", "x | y"]),
     "footnotes": ("A[^1] text[^b].\n\n[^1]: The note\n    goes.\n[^b]: word", ["A text.", "The note goes.", "word"]),
     "escapes and entities": (r"\*a\* &amp; &copy; 5 \< 6 &nosuch; ~~b~~", ["*a* & © 5 < 6 &nosuch; b"]),
-    "front matter goes": ('---\nlayout: x\n"a b"\n---\ntext', ["text"]),
+    "front matter goes": ('---\nlayout: x\n"a b": c\n- d\n  e\n\n# f\n---\ntext', ["text"]),
+    "TOML goes": ('+++\na = """\nb c\n"""\n[d]\n+++\ntext', ["text"]),
+    "two thematic breaks around talk are no front matter": (
+        "---\nAda: In 1901.\n\nThen she left.\n\n---\nmore",
+        ["Ada: In 1901.", "Then she left.", "more"],
+    ),
     "two thematic breaks are no front matter": ("---\n\ntext\n\n---\n\nmore", ["text", "more"]),
     "later headings are lines": ("# T\n\n## Part *two* ##\n\nOther\n=====\ntext", ["Part two", "Other", "text"]),
 }  # fmt: skip

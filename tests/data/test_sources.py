@@ -64,7 +64,7 @@ def test_bytes_that_are_not_utf8_or_not_gzip_are_named(tmp_path):
     (tmp_path / "c.jsonl").write_bytes(b'{"id": "a", "title": "\xff", "text": "x"}\n')
     with pytest.raises(ConfigError, match="c.jsonl: none of its first lines is a JSON object"):
         list(sources.read(str(tmp_path / "c.jsonl")).records())
-    (tmp_path / "d.jsonl.gz").write_bytes(b"plain")
+    (tmp_path / "d.jsonl.gz").write_bytes(b"\x1f\x8bplain")
     with pytest.raises(ConfigError, match="d.jsonl.gz: cannot be read"):
         sources.read(str(tmp_path / "d.jsonl.gz"))
     whole = write_lines(tmp_path / "e.jsonl.gz", LINES)

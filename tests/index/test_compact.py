@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from etils import epath
 
 from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
@@ -120,6 +121,25 @@ def test_a_kill_leaves_the_old_or_the_new(changed, monkeypatch, moment):
     assert not (workdir.path / redo.JOURNAL).exists()
     knowledge_compaction.compact_knowledge(workdir, 1 << 26)
     assert found(workdir) == before and len(Corpus.open(workdir.knowledge_folder).segments) == 1
+
+
+@pytest.mark.parametrize("step", ["read_json", "replace"])
+def test_two_processes_may_finish_a_change_at_once(step, tmp_path, monkeypatch):
+    tmp_path = epath.Path(tmp_path)
+    redo.write_json(tmp_path / redo.JOURNAL, {"replace": [("a.next", "a")], "remove": []})
+    (tmp_path / "a.next").write_text("new")
+    place = redo if step == "read_json" else redo.os
+    function = getattr(place, step)
+
+    def after_the_other(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, step, function)
+            redo.finish(tmp_path)
+        return function(*arguments)
+
+    monkeypatch.setattr(place, step, after_the_other)
+    redo.finish(tmp_path)
+    assert (tmp_path / "a").read_text() == "new" and [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 def test_nothing_else_may_be_at_work(changed):

@@ -7,6 +7,7 @@ from collections import Counter
 
 from etils import epath
 
+from realm_jax.data.build.parts import is_compressed
 from realm_jax.data.build.shards import Job, build_records
 from realm_jax.data.census import NOT_LEFT_OUT
 from realm_jax.data.segment import SegmentWriter
@@ -25,7 +26,7 @@ def estimate(job: Job, part_bytes: int, workers: int) -> str:
         folder = pathlib.Path(temporary)
         form = job.source.open()
         started = time.perf_counter()
-        most = SAMPLE_PARTS if any(str(file).endswith((".gz", ".bz2", ".xz")) for file in form.files) else None
+        most = SAMPLE_PARTS if any(map(is_compressed, form.files)) else None
         planned = form.plan(epath.Path(folder) / "unpacked", SAMPLE_BYTES, most=most)
         unpacked_s = time.perf_counter() - started
         step = max(1, len(planned) // SAMPLE_PARTS)

@@ -145,15 +145,17 @@ def finish(job: Job, identity: dict, fingerprint: str, num_shards: int, seconds:
         "blocks": manifest_lib.AS_GIVEN if job.as_given else manifest_lib.CUT,
     }
     manifest = manifest_lib.first_manifest(description, tokenizer, job.block_len_tokens)
-    counts, stages = Counter(), Counter()
+    counts, on_cutting, stages = Counter(), Counter(), Counter()
     for number in range(num_shards):
         entry = read_json(job.shard(number) / ENTRY)
         manifest["segments"].append({"name": job.shard(number).name, **entry["segment"]})
         counts.update(entry["counts"])
+        on_cutting.update(entry["segment"]["counts"])
         report = job.work / "reports" / f"{number:05}.json"
         stages.update(read_json(report) if report.exists() else {})
     if not sum(segment["num_blocks"] for segment in manifest["segments"]):
-        raise ConfigError(f"{job.source.spec}: holds no text ({dict(counts)}): pass another --source or --format")
+        told = {reason: count for reason, count in (counts + on_cutting).items() if count}
+        raise ConfigError(f"{job.source.spec}: holds no text ({told}): pass another --source or --format")
     manifest["tombstones"], twice = _twice(job, manifest["segments"])
     counts[TWICE] += twice
     manifest["build"] = {

@@ -79,7 +79,8 @@ def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None
 
     Args:
         hidden: lower-cased prefixes of links that show nothing or no prose: files and categories, in the wiki's words.
-        counts: gains `sections without prose` and `list items that are no sentence`.
+        counts: gains `sections without prose`, `list items that are no sentence` and `lines cut at broken templates or
+            tables`.
 
     Raises:
         RecursionError, mwparserfromhell.parser.ParserError: markup that is nested too deeply, or beyond the parser.
@@ -190,13 +191,17 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
 
 
 def _clean(text: str, counts: Counter) -> str:
-    text, before = html.unescape(text), None  # some pages escape a character twice
+    text, before, broken = html.unescape(text), None, 0  # some pages escape a character twice
     for _ in range(MOST_PASSES):  # what is left of broken markup can join to markup
-        before, text = text, _NOISE.sub("", _BRACKETS.sub("", _UNCLOSED.sub("", _TAGS.sub("", text))))
+        before, (text, cut) = text, _UNCLOSED.subn("", _TAGS.sub("", text))
+        text = _NOISE.sub("", _BRACKETS.sub("", text))
+        broken += cut
         if text == before:
             break
     else:
         text = _ANY_MARKUP.sub("", text)
+    if broken:
+        counts["lines cut at broken templates or tables"] += broken
     lines = []
     for line in text.split("\n"):
         item = line.lstrip()

@@ -190,7 +190,7 @@ def test_estimate_is_close(build, plain, tmp_path):
     ("name", "data", "says"),
     [
         ("a.xml", b"<!DOCTYPE html><html><body>no dump</body></html>", "is no MediaWiki XML dump"),
-        ("a.xml.bz2", b"not packed at all", "cannot be read"),
+        ("a.xml.bz2", b"not packed at all", "is no MediaWiki XML dump"),
         ("a.txtx", b"what is this", "is of no known format"),
     ],
 )

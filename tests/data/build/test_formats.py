@@ -114,6 +114,7 @@ def test_bad_lines_are_counted(tmp_path):
     assert texts(records) == EXPECTED
     assert counts == {
         "records": 67,
+        "records lost": 7,
         "not JSON": 1,
         "not a JSON object": 1,
         "without text": 1,

@@ -49,6 +49,12 @@ def file(tmp_path):
     return corpus_files.write(tmp_path / "here", "dpr packed")
 
 
+def test_why_nothing_is_kept_is_said(vocabulary, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "1", "title": "A " * 99, "text": "Some text."}))
+    with pytest.raises(ConfigError, match="holds no text .*'titles_too_long': 1"):
+        make(job_of(tmp_path / "a.jsonl", tmp_path / "out", vocabulary))
+
+
 def other_content(file):
     """The same name, size and time, one letter of the text another."""
     before = file.stat()

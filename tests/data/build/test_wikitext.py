@@ -44,6 +44,9 @@ def test_what_goes_is_counted():
     plain_text(TEXTS["References"], counts=counts)
     plain_text(TEXTS["Lists"], counts=counts)
     assert counts == {"sections without prose": 2, "list items that are no sentence": 3}
+    counts.clear()
+    assert plain_text("It is old.\n\nIt was {{convert|5|km long.\n\nIt closed.", counts=counts).count("\n") == 2
+    assert counts == {"lines cut at broken templates or tables": 1}
 
 
 def test_links_of_a_wikis_own_namespaces_show_nothing():
