@@ -188,6 +188,9 @@ def test_a_beir_folder(data, records, tmp_path, capsys):
     assert "queries of test.tsv that queries.jsonl lacks (left out): 1 (first: gone)" in out
     check_recall(data, found, "gold passages")
     assert "1 of the set's 4 gold passages are not in the corpus" in retrieval.judge_of(data, found).over
+    (tmp_path / "nan.tsv").write_text("q\tp\tNaN\n")
+    with pytest.raises(ConfigError, match="nan.tsv:1: is no row of query-id"):
+        read_qrels(tmp_path / "nan.tsv")
     with pytest.raises(ConfigError, match=r"has no qrels/dev.tsv, only test: pass --split"):
         questions.read(str(tmp_path), split="dev")
 
