@@ -55,7 +55,9 @@ def objects(row: dict, key: str) -> list[dict]:
 def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
     """Answers as they come: a list of texts, one text, or a list that someone wrote as one text. Raises Malformed.
 
-    A whole number is its digits, an answer of SQuAD's (`{"text": …}`) its text. A regular expression may begin with [ too: it is read as a list only if it is one of JSON.
+    A whole number is its digits, an answer of SQuAD's (`{"text": …}`) its text.
+
+    A regular expression may begin with [ too: it is read as a list only if it is one of JSON.
     """
     if isinstance(value, dict) and "text" in value:
         value = value["text"]

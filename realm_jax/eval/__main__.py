@@ -91,11 +91,12 @@ def _score(flags: _Flags) -> None:
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
     from realm_jax.eval import retrieval
+    from realm_jax.eval.report_folder import HELDOUT
 
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
         table = retrieval.heldout_recall(workdir)
-        _write_recall(workdir.path / "eval" / "heldout", {"dataset": "held-out sentences"}, table)
+        _write_recall(workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, table)
         return
     from realm_jax.data import datasets
     from realm_jax.training.finetuning import finetunings, how_to_finetune

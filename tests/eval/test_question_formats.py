@@ -335,6 +335,11 @@ def test_reports_of_different_files_never_share_a_folder(tmp_path, capsys):
     assert f"{tmp_path}/eval/test is about other questions of that name: these get {other}" in capsys.readouterr().out
     assert ask(tmp_path / "moved" / "test.jsonl", "Ada") == "test"
     assert ask(first, "Eve") not in ("test", other)
+    assert ask(tmp_path / "heldout.jsonl", "Ada").startswith("heldout-")  # of the held-out sentences
+    asked, root = questions.read(str(first)), epath.Path(tmp_path) / "eval"
+    assert ask(tmp_path / "cloze.jsonl", "Ada") == "cloze"
+    own = report_folder(root, "cloze", "test", asked).name
+    assert own.startswith("cloze-") and report_folder(root, "cloze", "test", asked[:0]).name != "cloze"
     old = tmp_path / "eval" / "old"
     old.mkdir()
     (old / "recall.json").write_text(json.dumps({"dataset": "elsewhere/old.jsonl"}))
