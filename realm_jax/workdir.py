@@ -170,11 +170,17 @@ def write_json(file: os.PathLike, values: dict | list) -> None:
 
 
 def write_text(file: os.PathLike, text: str) -> None:
-    """The same for any text. Raises ConfigError when the disk is full."""
+    """The same for any text; a device or pipe is written to, not replaced. Raises ConfigError when the disk is full."""
     file, content = epath.Path(file), text.encode("utf-8", "backslashreplace")  # half a surrogate pair, as in a path
     if is_remote(file):  # an object appears whole
         file.write_bytes(content)
         return
+    if _is_stream(file):
+        with open(file, "ab") as stream:
+            stream.write(content)
+        return
+    if os.path.islink(file):  # stays one
+        file = epath.Path(os.path.realpath(file))
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +189,12 @@ def write_text(file: os.PathLike, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
+
+
+def _is_stream(file: epath.Path) -> bool:
+    """Whether a path is of a device or a pipe, or of a file that is open, as `/dev/stdout` may be."""
+    is_open = os.fspath(file).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return is_open or (os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file))
 
 
 def read_json(file: epath.Path) -> dict:

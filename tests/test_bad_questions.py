@@ -86,6 +86,13 @@ def test_no_development_questions(fails, run):
     assert "no question file dev.jsonl" in line
 
 
+def test_a_name_that_leads_elsewhere_or_is_taken(fails, run):
+    train = file_of("train.jsonl", *good(30))
+    for name in ("../x", ".", "converted"):
+        line = fails(finetune.main, f"--workdir={run.path}", f"--dataset={train}", f"--name={name}")
+        assert f"{name!r} cannot be the name of a fine-tuning" in line
+
+
 def test_no_training_question_has_an_answer(fails, run):
     train, dev = file_of("train.jsonl", {"question": "who?"}, {"question": "why?"}), file_of("dev.jsonl", *good(1))
     line = fails(finetune.main, f"--workdir={run.path}", f"--dataset={train}", f"--dev={dev}", *SMALL)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import stat
 
 import pytest
 from etils import epath
@@ -61,6 +62,23 @@ def test_a_damaged_config_names_its_file(tmp_path, text, message):
 
 def test_every_field_survives_json(tiny_config):
     assert config_lib.from_json(config_lib.to_json(tiny_config)) == tiny_config
+
+
+def test_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path):
+    read_end, write_end = os.pipe()
+    write_text(pathlib.Path(f"/dev/fd/{write_end}"), "a")
+    assert os.read(read_end, 9) == b"a"
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    write_text(tmp_path / "fifo", "b")
+    assert os.read(reader, 9) == b"b" and stat.S_ISFIFO(os.stat(tmp_path / "fifo").st_mode)
+    for number in (read_end, write_end, reader):
+        os.close(number)
+    (tmp_path / "link").symlink_to("target")
+    for text in "ab":
+        write_text(tmp_path / "link", text)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "b"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "link", "target"]
 
 
 def test_done_is_seen_by_others(tiny_config, tmp_path):

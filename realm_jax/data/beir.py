@@ -4,6 +4,7 @@ The four columns of TREC's own qrels are taken too. A passage with a score above
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 
@@ -58,6 +59,8 @@ def read_qrels(file: pathlib.Path) -> dict[str, list[str]]:
         try:
             query, passage, score = cells if len(cells) == 3 else (cells[0], cells[2], cells[3])
             relevant = gold.setdefault(query, {})
+            if not math.isfinite(float(score)):
+                raise ValueError(score)
             if float(score) > 0:
                 relevant[passage] = None
         except (ValueError, IndexError) as error:

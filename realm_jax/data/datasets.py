@@ -99,6 +99,8 @@ def load(
         raise ConfigError(f"{split!r} is no split: use one of {', '.join(SPLITS)}")
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
+    if name in NAMES and pathlib.Path(name).exists():
+        print(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")

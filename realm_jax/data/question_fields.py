@@ -10,9 +10,10 @@ from typing import Any
 Report = Callable[[str], None]
 """Counts a row under a kind of peculiarity, which is printed at the end."""
 LIST_IN_TEXT = "answers in one text (read as the list that it is)"
+NUMBER = "answers that are whole numbers (taken as their digits)"
 NO_LIST_IN_TEXT = "answers that begin with [ and are no list of texts (taken as they are)"
 _PYTHON_TEXT = r"""[uU]?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
-_PYTHON_LIST = re.compile(rf"\[\s*(?:{_PYTHON_TEXT}\s*(?:,\s*{_PYTHON_TEXT}\s*)*,?\s*)?\]")
+_PYTHON_LIST = re.compile(rf"\[\s*+(?:{_PYTHON_TEXT}\s*+(?:,\s*+{_PYTHON_TEXT}\s*+)*+,?\s*+)?\]")
 
 
 class Malformed(ValueError):
@@ -54,25 +55,43 @@ def objects(row: dict, key: str) -> list[dict]:
 def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
     """Answers as they come: a list of texts, one text, or a list that someone wrote as one text. Raises Malformed.
 
+    A whole number is its digits, an answer of SQuAD's (`{"text": …}`) its text.
+
     A regular expression may begin with [ too: it is read as a list only if it is one of JSON.
     """
-    values = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise Malformed("the answers are no list of strings")
+    if isinstance(value, dict) and "text" in value:
+        value = value["text"]
+    values = [] if value is None else value if isinstance(value, list) else [value]
     found: list[str] = []
-    for one in values:
+    for one in (_text_of(one, report) for one in values):
         inner = _json_list(one) if is_regex else list_in_text(one)
         if inner is not None:
             report(LIST_IN_TEXT)
-        elif not is_regex and one.lstrip().startswith("["):
+        elif not is_regex and one.lstrip().startswith(("[", "array(")):
             report(NO_LIST_IN_TEXT)
         found += [one] if inner is None else inner
     return found
 
 
+def _text_of(answer: Any, report: Report) -> str:
+    """One of several answers. Raises Malformed."""
+    if isinstance(answer, dict):
+        answer = answer.get("text", answer)
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        report(NUMBER)
+        return str(answer)
+    if not isinstance(answer, str):
+        raise Malformed(f"the answers are no list of texts (one is of the type {type(answer).__name__})")
+    return answer
+
+
 def list_in_text(text: str) -> list[str] | None:
-    """The texts of a list that JSON or Python wrote as one text; None if it is no such list."""
+    """The texts of a list that JSON or Python wrote as one text, or a tuple, set or array; None if it is none."""
     found, text = _json_list(text), text.strip()
+    if array := re.fullmatch(r"array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", text, re.DOTALL):
+        text = array[1]
+    elif text[:1] + text[-1:] in ("()", "{}"):
+        text = f"[{text[1:-1]}]"
     if found is not None or not _PYTHON_LIST.fullmatch(text):
         return found
     try:

@@ -15,7 +15,7 @@ import lzma
 import pathlib
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -30,6 +30,8 @@ COMPRESSED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
 }
 NO_QUESTIONS = {
     b"PK\x03\x04": "is a zip archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it",
+    b"ARROW1": "is an Arrow file: write it as Parquet or JSON lines",
     b"version https://git-lfs": "is a pointer of git-lfs: fetch the file itself with `git lfs pull`",
 }
 ASKS = ("question", "query", "input", "utterance")
@@ -46,8 +48,15 @@ class Rows:
     """(file and place, line or number from 1, row); raises ConfigError at a row that cannot be read."""
 
 
-def read(file: pathlib.Path) -> Rows:
-    """A file's rows. Raises ConfigError if it cannot be read, or is neither JSON, nor a table, nor Parquet."""
+def read(file: pathlib.Path, named: Collection[str] = ()) -> Rows:
+    """A file's rows.
+
+    Args:
+        named: columns that the user named: a table has them in its first line, unless they are numbers.
+
+    Raises:
+        ConfigError: it cannot be read, or is neither JSON, nor a table, nor Parquet.
+    """
     data = _unpacked(file)
     for magic, why in NO_QUESTIONS.items():
         if data.startswith(magic):
@@ -61,13 +70,16 @@ def read(file: pathlib.Path) -> Rows:
     if start in ("{", "["):
         return _json(file, text)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    header = next(csv.reader([first], delimiter="\t" if "\t" in first else ","), [])
-    if "\t" in first or any(name in ASKS for name in header):
-        return _table(file, text, "\t" if "\t" in first else ",")
     if not first:
         return Rows("empty", iter(()))
+    delimiter = "\t" if "\t" in first else ","
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    has_header = any(name in ASKS for name in header) or not all(name.isdecimal() for name in named)
+    if "\t" in first or has_header or named:
+        return _table(file, text, delimiter, has_header)
     raise ConfigError(
-        f"{file}: is neither JSON, nor a table with tabs or a header, nor Parquet (begins {first[:60]!r})"
+        f"{file}: is neither JSON, nor a table with tabs or a header, nor Parquet (begins {first[:60]!r}): "
+        "name a table's columns by --columns=question=…,answers=…, or pass another file"
     )
 
 
@@ -150,16 +162,17 @@ def _no_json(where: str, error: Exception) -> NoReturn:
     raise ConfigError(f"{where}: is not JSON ({reason}): mend or drop the line") from error
 
 
-def _table(file: pathlib.Path, text: str, delimiter: str) -> Rows:
+def _table(file: pathlib.Path, text: str, delimiter: str, has_header: bool) -> Rows:
     csv.field_size_limit(1 << 30)  # the default is 128 KiB
     first = next(line for line in text.splitlines() if line.strip()).split(delimiter)
-    if delimiter == "\t" and len(first) == 4 and not set(first) & set(ASKS):  # CuratedTREC's quotation marks are text
+    if delimiter == "\t" and len(first) == 4 and not has_header:  # CuratedTREC's quotation marks are text
         lines = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows = _cells(file, lines, delimiter)
     where, _, names = head = next(rows)
-    if any(name in ASKS for name in names):
+    if has_header:
+        names = [name.strip() for name in names]
         if len(set(names)) < len(names):
             raise ConfigError(f"{where}: two columns have the same name: rename one")
         return Rows("a table with a header", _named(file, names, rows))

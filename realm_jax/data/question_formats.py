@@ -201,7 +201,7 @@ FORMATS = (
         "Natural Questions open, EfficientQA",
         "`NQ-open.*.jsonl`: `question`, `answer`",
         '{"question": "who digs", "answer": ["Foxes"]}',
-        "`answer` is a list of answers, or one",
+        "`answer` is a list of answers, or one; `answer_aliases` (MuSiQue's) are answers, too",
         _has("question", "answer", without=("answers", "answer_regex")),
         question_parsers.natural_questions,
     ),

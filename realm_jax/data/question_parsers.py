@@ -26,8 +26,9 @@ def own(row: dict, report: Report) -> Iterator[Question]:
 
 
 def natural_questions(row: dict, report: Report) -> Iterator[Question]:
-    """NQ-open: `answer` is a list, or one text."""
-    yield Question(identity(row, "id"), text(row, "question"), tuple(answers(row["answer"], report)))
+    """NQ-open: `answer` is a list, or one text; MuSiQue has others in `answer_aliases`."""
+    found = (*answers(row["answer"], report), *answers(row.get("answer_aliases"), report))
+    yield Question(identity(row, "id"), text(row, "question"), found)
 
 
 def squad(row: dict, report: Report) -> Iterator[Question]:

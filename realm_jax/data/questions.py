@@ -20,7 +20,7 @@ from realm_jax.data.question_fields import Malformed
 from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.types import Question
 
-_LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:")
+_LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:|\)[?*+]|\w\|\w")
 
 
 def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]:
@@ -122,7 +122,7 @@ def _file(given: pathlib.Path, path: str) -> pathlib.Path:
     if given.is_file():
         return given
     if not given.exists():
-        raise ConfigError(f"no question file {path}: pass --dataset=FILE.jsonl")
+        raise ConfigError(f"no question file {path}: pass one that is there")
     if not given.is_dir():
         raise ConfigError(f"{path}: is a pipe or a device, which cannot be read twice: write it to a file")
     if (given / beir.QUERIES).is_file():
@@ -138,7 +138,7 @@ def _questions(
     file: pathlib.Path, path: str, columns: dict[str, str], reports: Reports
 ) -> Iterator[tuple[str, Question]]:
     """(place, question) of a file's rows, all of the form of the first."""
-    rows, name = question_files.read(file), question_files.stem(str(file))
+    rows, name = question_files.read(file, columns.values()), question_files.stem(str(file))
     form: QuestionFormat | None = None
     texts: dict[str, str] = {}
     for where, number, row in rows.rows:

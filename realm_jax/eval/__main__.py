@@ -60,11 +60,18 @@ class _Flags:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Score a run on questions.", args=argv)
+    from realm_jax.eval import ranking_files
+
     files = [file for file in _files(flags).values() if file]
     if files and (flags.predictions or (flags.only == "recall" and not flags.dataset)):
         raise ConfigError(f"{files[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
     if len(set(files)) < len(files):
         raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
+    for file in files:
+        ranking_files.check(file, flags.dataset)
+    for name, count in (("questions", flags.questions), ("blocks", flags.blocks)):
+        if count < 0:
+            raise ConfigError(f"--{name}={count} is below 0: pass a number of 1 or more, or 0 for the default")
     if flags.predictions:
         _score_file(flags)
         return
@@ -84,11 +91,12 @@ def _score(flags: _Flags) -> None:
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
     from realm_jax.eval import retrieval
+    from realm_jax.eval.report_folder import HELDOUT
 
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
         table = retrieval.heldout_recall(workdir)
-        _write_recall(workdir.path / "eval" / "heldout", {"dataset": "held-out sentences"}, table)
+        _write_recall(workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, table)
         return
     from realm_jax.data import datasets
     from realm_jax.training.finetuning import finetunings, how_to_finetune
@@ -198,11 +206,12 @@ def _retrieve(flags: _Flags, workdir: Workdir, asked: _Asked) -> None:
     from realm_jax.eval import ranking_files, retrieval
     from realm_jax.eval.report_folder import report_folder
 
-    found = retrieval.question_recall(workdir, asked.questions)
+    found = retrieval.question_recall(workdir, asked.questions, or_rank=any(_files(flags).values()))
     print(found.over, flush=True)
+    if found.table:
+        folder = report_folder(workdir.path / "eval", asked.dataset, flags.split, asked.whole)
+        _write_recall(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
     ranking_files.write(found.ranking, open_prepared(workdir), _files(flags))
-    folder = report_folder(workdir.path / "eval", asked.dataset, flags.split, asked.whole)
-    _write_recall(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
 
 
 def _write_recall(folder: "epath.Path", facts: dict, table: dict) -> None:

@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax import paths
+from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.eval.ranking import Ranking
@@ -17,6 +20,20 @@ from realm_jax.workdir import write_text
 
 DEPTH = 100
 TAG = "realm_jax"
+
+
+def check(file: str, dataset: str) -> None:
+    """Raises ConfigError, before anything is computed, if a file cannot be written, or is that of the questions."""
+    if "://" in file:
+        return
+    path = pathlib.Path(file)
+    if path.is_dir():
+        raise ConfigError(f"{file} is a folder: pass a file in it")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"{file}: {nearest} is a file and no folder: pass another path")
+    if dataset and paths.are_same(paths.absolute(file), paths.absolute(dataset)):
+        raise ConfigError(f"{file} holds the questions: pass another file to write to")
 
 
 def write(ranking: Ranking, data: RunData, files: dict[str, str], predictions: Sequence[Prediction] = ()) -> None:
@@ -34,7 +51,7 @@ def write(ranking: Ranking, data: RunData, files: dict[str, str], predictions: S
     }
     for form, file in files.items():
         if file:
-            write_text(pathlib.Path(file).expanduser(), forms[form]())
+            write_text(epath.Path(file), forms[form]())
             print(f"written: {file} ({ranking.retriever}, {len(ranking.questions):,} questions)", flush=True)
 
 

@@ -12,6 +12,8 @@ from realm_jax.types import Question
 from realm_jax.workdir import read_json, write_json
 
 IDENTITY = "questions.json"
+HELDOUT = "heldout"
+"""Folder of the reports on held-out sentences, which are no question set."""
 HASH_LEN = 8  # hexadecimal digits
 
 
@@ -29,7 +31,7 @@ def report_folder(
     name = datasets.folder_name(dataset) + (f"-{split}" if split != "test" else "")
     ending = f".{finetuning}" if finetuning not in ("", datasets.folder_name(dataset)) else ""
     folder = root / f"{name}{ending}"
-    if dataset != "cloze" and not _is_free(folder, dataset, content):  # cloze is the run's own, whatever it became
+    if name == HELDOUT or not _is_free(folder, dataset, content):
         folder = root / f"{name}-{content[:HASH_LEN]}{ending}"
         print(f"{root / name} is about other questions of that name: these get {folder.name}", flush=True)
     write_json(folder / IDENTITY, {"dataset": dataset, "split": split, "sha256": content, "questions": len(asked)})
@@ -39,6 +41,9 @@ def report_folder(
 def _is_free(folder: epath.Path, dataset: str, content: str) -> bool:
     """Whether a folder is about these questions, or about none. One of an older version is known by the set's name."""
     if (folder / IDENTITY).exists():
-        return read_json(folder / IDENTITY)["sha256"] == content
+        known = read_json(folder / IDENTITY)
+        if dataset == "cloze":  # the run's own, whatever it became
+            return known["dataset"] == dataset
+        return known["sha256"] == content
     reports = [read_json(folder / name) for name in ("results.json", "recall.json") if (folder / name).exists()]
     return all(report.get("facts", report).get("dataset") == dataset for report in reports)

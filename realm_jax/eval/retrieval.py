@@ -44,24 +44,27 @@ class QuestionRecall:
     """What retrieval finds for a set of questions."""
 
     table: dict[str, dict[str, recall.Mean]]
-    """recall@k of each state and of BM25."""
+    """recall@k of each state and of BM25; empty if nothing is wanted."""
     over: str
     """What was wanted, and of which questions."""
     ranking: Ranking
     """Of all questions, by the last state."""
 
 
-def question_recall(workdir: Workdir, questions: list[Question]) -> QuestionRecall:
+def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: bool = False) -> QuestionRecall:
     """recall@k of each state and of BM25.
 
     Where questions name a gold passage of this corpus, only they count and one of their passages is wanted; else a
     block with an answer is.
 
+    Args:
+        or_rank: questions of which nothing is known to be right are ranked all the same, as test sets of others are.
+
     Raises:
         ConfigError: there is neither a gold passage of this corpus nor an answer.
     """
     data = open_prepared(workdir)
-    judge = judge_of(data, questions)
+    judge = judge_of(data, questions, or_rank=or_rank)
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     table = {}
     for name, params in embedder_states(workdir).items():
@@ -69,9 +72,11 @@ def question_recall(workdir: Workdir, questions: list[Question]) -> QuestionReca
         query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
         parts = [search.search(part, judge.depth) for part in np.array_split(query_emb, _parts(query_emb))]
         found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        table[name] = judge(found[judge.rows])
         ranking = Ranking(name, questions, found, scores)
-    table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
+        if judge.rows:
+            table[name] = judge(found[judge.rows])
+    if judge.rows:
+        table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
     if judge.bad_patterns:
         bad = sorted(judge.bad_patterns)
         print(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}", flush=True)
@@ -105,8 +110,13 @@ def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:
     return {name: {key: dataclasses.asdict(value) for key, value in row.items()} for name, row in table.items()}
 
 
-def judge_of(data: RunData, questions: list[Question]) -> "_PassageRecall | _AnswerRecall":
+def judge_of(
+    data: RunData, questions: list[Question], *, or_rank: bool = False
+) -> "_PassageRecall | _AnswerRecall | _NoRecall":
     """What judges blocks found for these questions: gold passages where the corpus has one, else answers.
+
+    Args:
+        or_rank: where there is neither, none do.
 
     Raises:
         ConfigError: there is neither.
@@ -115,12 +125,25 @@ def judge_of(data: RunData, questions: list[Question]) -> "_PassageRecall | _Ans
     if any(gold.records):
         return _PassageRecall(data.knowledge, gold.records, f"{gold}")
     with_answers = [row for row, question in enumerate(questions) if question.answers]
+    if not with_answers and or_rank:
+        return _NoRecall(data.knowledge)
     if not with_answers:
         raise ConfigError(
             "no question has an answer, nor a gold_passage of the corpus "
             f"{data.knowledge.manifest['description']['source']}: evaluate a run on the corpus of the questions"
         )
     return _AnswerRecall(data, questions, with_answers, f"; {gold}" if gold.named else "")
+
+
+class _NoRecall:
+    """Of questions without anything to find: none counts."""
+
+    bad_patterns: frozenset[str] = frozenset()
+    over = "no recall: no question has an answer, nor a gold passage of this corpus"
+
+    def __init__(self, corpus: Corpus):
+        self.rows: list[int] = []
+        self.depth = min(max(KS), corpus.num_blocks)
 
 
 class _PassageRecall:

@@ -100,6 +100,8 @@ def find_weights(path: pathlib.Path) -> WeightFiles:
         shard = _SHARD.fullmatch(path.name)
         if shard and int(shard["count"]) > 1:
             raise ConfigError(f"{path}: is one of {int(shard['count'])} files of a model: pass {path.parent}")
+        if path.suffix in (".json", ".txt"):
+            raise ConfigError(f"{path}: is no file of weights: pass its folder, {path.parent}")
         return WeightFiles((path,))
     for name in STANDARD:
         whole, index = path / name, path / f"{name}{_INDEX}"
@@ -146,10 +148,18 @@ def _others(folder: pathlib.Path) -> WeightFiles:
     return WeightFiles(bundle_files(prefixes[0]), bundle=prefixes[0]) if prefixes else WeightFiles(())
 
 
+def _below(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Files of a name in the folders of a folder, and in those of these, as a cache or a trainer has them."""
+    return [*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]
+
+
 def no_weights(folder: pathlib.Path) -> str:
     """What to say of a folder without weights."""
     others = sorted(file.name for file in folder.glob("*") if file.suffix in _UNREAD)
     found = f"no weights that are read here ({', '.join(others)})" if others else "no weights"
+    within = sorted({file.parent for name in STANDARD for file in _below(folder, name)})
+    if within:
+        return f"{folder}: holds {found}, but {', '.join(map(str, within[:3]))} does: pass that folder"
     return (
         f"{folder}: holds {found}: pass a folder with .safetensors or .bin files, or PREFIX of a TensorFlow "
         "checkpoint (PREFIX.index)"

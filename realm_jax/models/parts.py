@@ -104,7 +104,10 @@ def find_models(source: Checkpoint) -> list[Model]:
             del rest[name]
     if rest:
         listed = _listed((n, rest[n].shape) for n in sorted(rest))
-        raise ConfigError(f"{source.spec}: holds tensors of no BERT: {listed}")
+        raise ConfigError(
+            f"{source.spec}: holds tensors of no BERT: {listed}: pass a BERT alone, named as transformers names it "
+            "(an adapter merged, no wrapper around it)"
+        )
     return models
 
 
@@ -189,6 +192,8 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
         if turned.shape != shape:
             misshapen.append(f"{full} {value.shape} for {name.ours} {shape}")
         leaves[name.ours] = np.asarray(turned, np.float32)
+        if not np.isfinite(leaves[name.ours]).all():
+            raise ConfigError(f"{model.source.spec}: {full} holds NaN or infinite numbers: pass other weights")
         rows.append(Row(f"{ours}.{name.ours}", turned.shape, f"{model.source.spec}: {full}"))
     problems = [f"lacks {_listed(missing)}"] if missing else []
     if misshapen:

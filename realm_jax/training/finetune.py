@@ -5,13 +5,14 @@ python -m realm_jax.training.finetune --workdir=W --dataset=TRAIN.jsonl --dev=DE
 """
 
 import dataclasses
+import re
 import sys
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from realm_jax import cli
-from realm_jax.config import ConfigError, FinetuneConfig
+from realm_jax.config import CONVERTED, ConfigError, FinetuneConfig
 from realm_jax.paths import quoted
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
@@ -110,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax.training.finetuning import Finetuning
 
     name = flags.name or datasets.folder_name(flags.dataset)
+    if name == CONVERTED or not re.fullmatch(r"[^./][^/]*", name):
+        raise ConfigError(f"{name!r} cannot be the name of a fine-tuning: pass --name=ANOTHER, without slashes")
     run, config = open_prepared(workdir), dataclasses.replace(workdir.config, finetune=flags.finetune)
     files = {"dev": flags.dev, "columns": flags.columns}
     splits = {

@@ -121,6 +121,52 @@ def test_a_list_as_text_is_read_and_counted():
 
 
 @pytest.mark.parametrize(
+    ("answers", "expected", "kind"),
+    [
+        (1901, ("1901",), "answers that are whole numbers (taken as their digits): 1"),
+        ([5, "five"], ("5", "five"), "answers that are whole numbers"),
+        ({"text": ["a", "b"], "answer_start": [0, 3]}, ("a", "b"), ""),
+        ([{"text": "a", "answer_start": 0}], ("a",), ""),
+        ("array(['a', 'b'], dtype=object)", ("a", "b"), "answers in one text"),
+        ("('a', \"b's\")", ("a", "b's"), "answers in one text"),
+        ("{'a'}", ("a",), "answers in one text"),
+        ("(a, b)", ("(a, b)",), ""),
+        ("array([1, 2])", ("array([1, 2])",), "answers that begin with [ and are no list"),
+        ("fox|wolf", ("fox|wolf",), "answers that look like regular expressions"),
+        ("fox(es)?", ("fox(es)?",), "answers that look like regular expressions"),
+    ],
+)
+def test_answers_as_others_write_them(answers, expected, kind):
+    found, printed = read(json.dumps({"question": "q", "answers": answers}).encode())
+    assert found[0].answers == expected and kind in printed
+    assert bool(kind) == (printed.count("\n") > 1)
+
+
+def test_other_answers_beside_the_first_are_kept():
+    found, _ = read(b'{"question": "q", "answer": "a", "answer_aliases": ["b", "a"]}')
+    assert found[0].answers == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("Q,A\nwho?,fox\n", "question=Q,answers=A"),
+        ("prompt\tlabel\nwho?\tfox\n", "question=prompt,answers=label"),
+        ("who?,fox\n", "question=1,answers=2"),
+        ("who?\tfox\n", "question=1,answers=2"),
+        ("question, answers\nwho?, fox\n", ""),
+    ],
+)
+def test_a_table_with_other_names_or_without_a_header(tmp_path, content, columns):
+    (tmp_path / "q.csv").write_text(content)
+    (found,) = questions.read(str(tmp_path / "q.csv"), columns=columns)
+    assert (found.text, found.answers) == ("who?", ("fox",))
+    if "Q" in columns:
+        with pytest.raises(ConfigError, match="has no 'q' of --columns, but the keys Q, A"):
+            questions.read(str(tmp_path / "q.csv"), columns="question=q,answers=A")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"[" * 100_000, "is not JSON (it is nested too deeply)"),
@@ -128,6 +174,8 @@ def test_a_list_as_text_is_read_and_counted():
         (b'{"question": "q", "answers": "' + b"[" * 100_000 + b'"}', ""),
         (b"PK\x03\x04...", "is a zip archive: unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
+        (b"\x28\xb5\x2f\xfd\x00", "is packed by zstd: unpack it"),
+        (b"Question,Answer\nq,a\n", "name a table's columns by --columns"),
         (b"<html>\n<body>", "is neither JSON, nor a table with tabs or a header, nor Parquet (begins '<html>')"),
         (b"PAR1" + b"x" * 99, "cannot be read as Parquet"),
         (b"who digs\tfoxes\n", "has the keys 1, 2, which is no known form of questions"),
@@ -174,6 +222,7 @@ SIZE = 600
 SHAPES = {
     "lines": lambda n: "".join(json.dumps({"question": f"q{i}", "answer": ["a"]}) + "\n" for i in range(n)),
     "one text": lambda n: json.dumps({"question": "q" * 99 * n, "answers": ["[" * 99 * n, "['a'," * 99 * n]}),
+    "spaces in a list": lambda n: json.dumps({"question": "q", "answers": f"['a'{' ' * 9 * n}x]"}),
     "table": lambda n: "".join(f"q{i}\t['a', 'b']\n" for i in range(n)),
     "one object": lambda n: json.dumps(
         {"Data": [{"Question": f"q{i}", "Answer": {"Value": "a", "Aliases": ["b"]}} for i in range(n)]}, indent=1

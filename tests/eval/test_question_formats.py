@@ -188,6 +188,9 @@ def test_a_beir_folder(data, records, tmp_path, capsys):
     assert "queries of test.tsv that queries.jsonl lacks (left out): 1 (first: gone)" in out
     check_recall(data, found, "gold passages")
     assert "1 of the set's 4 gold passages are not in the corpus" in retrieval.judge_of(data, found).over
+    (tmp_path / "nan.tsv").write_text("q\tp\tNaN\n")
+    with pytest.raises(ConfigError, match="nan.tsv:1: is no row of query-id"):
+        read_qrels(tmp_path / "nan.tsv")
     with pytest.raises(ConfigError, match=r"has no qrels/dev.tsv, only test: pass --split"):
         questions.read(str(tmp_path), split="dev")
 
@@ -292,6 +295,33 @@ def test_outputs_without_questions_are_refused(capsys):
         assert stop.value.code == 2 and "x needs a run that looks for the passages" in capsys.readouterr().err
 
 
+def test_where_nothing_can_be_written_is_said_before_anything_is_computed(written, tmp_path, capsys):
+    workdir, file, _, _ = written
+    before = file.read_text()
+    for target, message in (
+        (tmp_path, "is a folder: pass a file in it"),
+        (file / "x", f"{file} is a file and no folder"),
+        (file, "holds the questions: pass another file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            evaluate.main([f"--workdir={workdir.path}", f"--dataset={file}", f"--run_file={target}"])
+    for flag in ("--questions=-1", "--blocks=-1"):
+        with pytest.raises(ConfigError, match=f"{flag} is below 0"):
+            evaluate.main([f"--workdir={workdir.path}", f"--dataset={file}", flag])
+    assert file.read_text() == before and "taken for" not in capsys.readouterr().out
+
+
+def test_a_test_set_without_answers_is_ranked_if_that_is_asked_for(written, tmp_path, capsys):
+    workdir, _, _, _ = written
+    (tmp_path / "test.jsonl").write_text('{"id": "k1", "input": "Who is it?"}\n')
+    flags = [f"--workdir={workdir.path}", f"--dataset={tmp_path}/test.jsonl", "--only=recall"]
+    evaluate.main([*flags, f"--kilt_file={tmp_path}/out.jsonl"])
+    assert "no recall: no question has an answer" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "out.jsonl").read_text())["output"][0]["provenance"]) > 40
+    with pytest.raises(ConfigError, match="no question has an answer"):
+        evaluate.main(flags)
+
+
 def test_reports_of_different_files_never_share_a_folder(tmp_path, capsys):
     def ask(path, answer):
         path.parent.mkdir(exist_ok=True)
@@ -305,6 +335,11 @@ def test_reports_of_different_files_never_share_a_folder(tmp_path, capsys):
     assert f"{tmp_path}/eval/test is about other questions of that name: these get {other}" in capsys.readouterr().out
     assert ask(tmp_path / "moved" / "test.jsonl", "Ada") == "test"
     assert ask(first, "Eve") not in ("test", other)
+    assert ask(tmp_path / "heldout.jsonl", "Ada").startswith("heldout-")  # of the held-out sentences
+    asked, root = questions.read(str(first)), epath.Path(tmp_path) / "eval"
+    assert ask(tmp_path / "cloze.jsonl", "Ada") == "cloze"
+    own = report_folder(root, "cloze", "test", asked).name
+    assert own.startswith("cloze-") and report_folder(root, "cloze", "test", asked[:0]).name != "cloze"
     old = tmp_path / "eval" / "old"
     old.mkdir()
     (old / "recall.json").write_text(json.dumps({"dataset": "elsewhere/old.jsonl"}))

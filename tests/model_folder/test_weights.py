@@ -125,6 +125,12 @@ def test_weights_of_another_library_are_named(folder):
     assert "holds no weights that are read here (tf_model.h5): pass" in refused(folder)
 
 
+def test_a_folder_or_file_beside_the_weights_is_named(folder):
+    bert_folder.write(folder / "snapshots" / "abc")
+    assert f"holds no weights, but {folder}/snapshots/abc does: pass that folder" in refused(folder)
+    assert f"is no file of weights: pass its folder, {folder}" in refused(folder / "config.json")
+
+
 def test_the_hash_follows_the_content_alone(folder, tmp_path):
     bert_folder.shard(folder, bert_folder.tensors(ROWS))
     before = weights_sha256(folder)

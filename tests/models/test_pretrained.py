@@ -158,6 +158,15 @@ def test_half_precision_is_read_as_float32(checkpoint):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_numbers_that_are_none_are_named(checkpoint, value):
+    tensors = {name: x.astype(np.float64) for name, x in bert_tensors().items()}
+    name = next(name for name in tensors if "word_embeddings" in name)
+    tensors[name][3, 1] = value
+    with np.errstate(over="ignore"), pytest.raises(ConfigError, match=f"{name} holds NaN or infinite numbers"):
+        pretrained.init_params(CONFIG, checkpoint(tensors), 0)
+
+
 def test_random_parameters_follow_the_seed():
     first, again, other = (pretrained.init_params(CONFIG, None, seed)[0] for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)

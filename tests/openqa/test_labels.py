@@ -241,7 +241,9 @@ def test_an_expression_marks_what_it_matches_wherever_that_stands(three):
     assert not three.bad_patterns
 
 
-@pytest.mark.parametrize("bad", ["(", "[a", r"\p{Foo}", "a{5,2}", r"\N{NOPE}", "(?L)a", "(?a)é", "(" * 3000])
+@pytest.mark.parametrize(
+    "bad", ["(", "[a", r"\p{Foo}", "a{5,2}", r"\N{NOPE}", "(?L)a", "(?a)é", "(" * 3000, "(?:z{1000}|[)(]){1000}"]
+)
 def test_a_malformed_expression_is_survived_and_remembered(three, bad):
     question = Question("q", "?", (bad, "zo."), is_regex=True)
     for _ in range(2):
