@@ -34,7 +34,7 @@ def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
     Raises:
         ConfigError: there is none, it is no WordPiece of BERT's kind, or two files disagree; names the flag.
     """
-    if path.suffix in SUFFIXES and path.is_file():
+    if (path.suffix in SUFFIXES or path.name.endswith(".index.json")) and path.is_file():
         path = path.parent
     folder = path.parent if path.is_file() else path
     files = [path] if path.is_file() else [path / name for name in FILES if os.path.lexists(path / name)]

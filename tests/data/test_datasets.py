@@ -289,3 +289,11 @@ def test_folder_names():
     assert [datasets.folder_name(name) for name in datasets.NAMES] == list(datasets.NAMES)
     assert datasets.folder_name("data/my set.v2.jsonl.gz") == "my-set.v2"
     assert datasets.folder_name("../..") == "questions"
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_not_passed_over_in_silence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nq").mkdir()
+    with pytest.raises(ConfigError):
+        datasets.load("nq", "test", data_dir=str(tmp_path / "nowhere"))
+    assert f"nq: the data set of that name, not {tmp_path}/nq: pass this path for that" in capsys.readouterr().out

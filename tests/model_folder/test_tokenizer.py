@@ -208,8 +208,9 @@ def test_line_ends_marks_and_blank_lines(folder):
 
 def test_beside_the_weights(folder):
     settings_of(folder, do_lower_case=False)
-    (folder / "model.safetensors").write_bytes(b"is not opened")
-    assert same(from_checkpoint(folder / "model.safetensors"), from_checkpoint(folder))
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        (folder / name).write_bytes(b"is not opened")
+        assert same(from_checkpoint(folder / name), from_checkpoint(folder))
 
 
 def test_a_table_of_words_may_be_padded():
