@@ -111,7 +111,9 @@ class Finetuning:
         ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
         if self.content and begun.content:
             asked = {"train": "training questions", "dev": "development questions"}
-            changed = [f"other {what}" for split, what in asked.items() if self.content[split] != begun.content[split]]
+            why = ", since the corpus has changed" if self.dataset == "cloze" else ""
+            differ = (what for split, what in asked.items() if self.content[split] != begun.content[split])
+            changed = [f"other {what}{why}" for what in differ]
         else:
             changed = []
             ours, theirs = (

@@ -184,7 +184,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.data.show gs://B/runs/nano": BUCKET,
     # questions
     "make finetune DATASET=cloze && make eval DATASET=cloze": Run(
-        "report.html", {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/nano"}
+        "report.html",
+        {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/longer"},  # the corpus of runs/nano has changed
     ),
     "python -m realm_jax.training.finetune --workdir=W --dataset=wq": Until(swap=NANO, **NO_NETWORK),
     "python -m realm_jax.eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
