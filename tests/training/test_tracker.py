@@ -7,6 +7,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from etils import epath
@@ -68,9 +69,14 @@ def write(workdir, phase, first_step, steps, loss=1.5):
 
 
 def runs(workdir) -> list[list[Record]]:
+    """The records of all runs, once each is written to its end: its service may be behind on a busy machine."""
     files = sorted(
         pathlib.Path(workdir.path).glob("wandb/offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime
     )
+    deadline = time.monotonic() + 30
+    while not all(any(record.HasField("exit") for record in records(file)) for file in files):
+        assert time.monotonic() < deadline, "a run has no end"
+        time.sleep(0.1)
     return [records(file) for file in files]
 
 
