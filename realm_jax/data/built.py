@@ -13,6 +13,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, write_manifest
 from realm_jax.data.new_folder import new_folder
 from realm_jax.data.segment import COLUMNS, link
+from realm_jax.paths import expand
 
 TOKENIZER = "tokenizer.json"
 UNFINISHED = "work"
@@ -20,7 +21,7 @@ UNFINISHED = "work"
 
 def is_built(spec: str) -> bool:
     """Whether a spec names such a corpus. Raises ConfigError if it is one that is not finished."""
-    folder = epath.Path(spec).expanduser()
+    folder = epath.Path(expand(spec))
     if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_file():
         return True
     if (folder / UNFINISHED / "plan.json").is_file():
@@ -30,7 +31,7 @@ def is_built(spec: str) -> bool:
 
 def tokenizer_of(spec: str) -> Tokenizer:
     """The vocabulary that it was cut with."""
-    return wordpiece.load(epath.Path(spec).expanduser() / TOKENIZER, flag="--corpus")
+    return wordpiece.load(epath.Path(expand(spec)) / TOKENIZER, flag="--corpus")
 
 
 def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
@@ -39,7 +40,7 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
     Raises:
         ConfigError: its blocks have another length, or `target` is the copy of another corpus.
     """
-    built, target = Corpus.open(epath.Path(spec).expanduser()), epath.Path(target)
+    built, target = Corpus.open(epath.Path(expand(spec))), epath.Path(target)
     if built.block_len_tokens != block_len_tokens:
         raise ConfigError(
             f"{spec}: has blocks of {built.block_len_tokens} wordpieces, not {block_len_tokens}: "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
+from realm_jax.paths import expand
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -87,7 +88,7 @@ def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> 
     import tensorflow_datasets as tfds
 
     name = data_set.builder.split("/")[0]
-    folder = pathlib.Path(data_dir).expanduser() if data_dir else cache_dir() / name
+    folder = pathlib.Path(expand(data_dir)) if data_dir else cache_dir() / name
     if data_dir and not folder.is_dir():
         raise ConfigError(f"--data_dir={data_dir}: no such folder: pass one with files of {name}, or leave it out")
     try:

@@ -18,6 +18,7 @@ from realm_jax.data import beir, question_files
 from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.data.question_fields import Malformed
 from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
+from realm_jax.paths import expand
 from realm_jax.types import Question
 
 _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:|\)[?*+]|\w\|\w")
@@ -37,7 +38,7 @@ def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]
         ConfigError: there is no such file, its form is unknown, it holds no question, or a row (which is named) is
             malformed or of another form than the first.
     """
-    given = pathlib.Path(path).expanduser()
+    given = pathlib.Path(expand(path))
     file = _file(given, path)
     reports = Reports(path)
     questions = list(_questions(file, path, _mapping(columns), reports))
