@@ -69,10 +69,10 @@ corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for 
 	$(PY) -m realm_jax.data.build $(call quoted,--source=$(SOURCE)) $(call quoted,--out=$(OUT)) $(if $(findstring command,$(origin TAGGER)),$(call flag,tagger,$(TAGGER))) $(ARGS)
 
 tagger: setup ## a BERT that tags salient spans, in TAGGER; ARGS="--data=conll2003 --data_dir=FOLDER"; resumes
-	$(PY) -m realm_jax.training.tag $(call quoted,--out=$(TAGGER)) $(ARGS)
+	$(PY) -m realm_jax.tagging.tag $(call quoted,--out=$(TAGGER)) $(ARGS)
 
 retag: setup ## the corpus CORPUS with the spans of TAGGER, to OUT; resumes
-	$(PY) -m realm_jax.training.retag $(call quoted,$(CORPUS)) $(call quoted,--tagger=$(TAGGER)) $(call quoted,--out=$(OUT)) $(ARGS)
+	$(PY) -m realm_jax.tagging.retag $(call quoted,$(CORPUS)) $(call quoted,--tagger=$(TAGGER)) $(call quoted,--out=$(OUT)) $(ARGS)
 
 pretrain: $(HERE) ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
 	$(RUN) -m realm_jax.run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)
@@ -96,7 +96,7 @@ screenshots: setup chromium ## pictures of that page's tabs, in screenshots/
 	$(PY) -m tests.serve.screenshots $(OLD_RUN)
 
 ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
-	$(PY) -m realm_jax.training.ablate $(call flag,corpus,$(CORPUS)) $(call flag,dataset,$(DATASET)) $(ARGS)
+	$(PY) -m realm_jax.ablations.ablate $(call flag,corpus,$(CORPUS)) $(call flag,dataset,$(DATASET)) $(ARGS)
 
 inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch follows the run
 	$(PY) -m realm_jax.inspect $(if $(WORKDIR),$(call quoted,$(WORKDIR))) $(ARGS)

@@ -16,7 +16,7 @@ import sys
 
 from report import write_result
 
-from realm_jax.eval.openqa import ZERO_SHOT
+from realm_jax.eval.question_answering import ZERO_SHOT
 from realm_jax.scores.bootstrap import paired
 
 

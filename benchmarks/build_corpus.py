@@ -23,7 +23,7 @@ from etils import epath
 from real_dump import fetch
 from report import write_result
 
-from realm_jax.data import assets, wordpiece
+from realm_jax.data import assets, run_tokenizer
 from realm_jax.data.build import shards, source
 from realm_jax.data.segment import SegmentWriter
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def one_process(folder: pathlib.Path) -> dict:
     """Seconds and rates of each stage, after one warm round."""
-    tokenizer = wordpiece.from_checkpoint(assets.fetch("asset:bert-tiny", weights=()))
+    tokenizer = run_tokenizer.from_checkpoint(assets.fetch("asset:bert-tiny", weights=()))
     found = source.find(str(fetch()))
     job = shards.Job(found, str(folder / "one"), tokenizer.to_str(), 288, "rules")
     form = found.open()

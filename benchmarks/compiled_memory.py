@@ -19,6 +19,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import tyro
+from realm_jax.batches import IctBatch, PretrainBatch, Tokens
 from report import RESULTS, write_result
 
 from realm_jax import cli, parallel
@@ -26,7 +27,6 @@ from realm_jax.config import Config
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.ict_task import IctTask
 from realm_jax.training.pretrain_task import PretrainTask
-from realm_jax.types import IctBatch, PretrainBatch, Tokens
 
 DEVICES = 8
 GIB = 2**30

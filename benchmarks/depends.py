@@ -16,15 +16,15 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"realm_jax/{folder}/{name}.py" for name in names.split())
 
 
-TEXTS = _under("data", "assets blocks corpus markdown pieces salient segment sentences sources wordpiece")
+TEXTS = _under("data", "assets blocks corpus markdown pieces run_tokenizer salient segment sentences sources")
 ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained")
 SEARCH = _under("index", "exact scann search")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "ict masking pipeline"),
+    *_under("data", "ict_examples masking pipeline"),
     *STEP,
-    *_under("losses", "ict"),
+    *_under("losses", "ict_loss"),
     *SEARCH,
     *_under("index", "embed_blocks"),
     *_under("training", "ict_task loop pretrain_task retrieval"),
@@ -32,16 +32,16 @@ PRETRAINING = (
 ANSWERS = (
     *PRETRAINING,
     *_under("models", "reader"),
-    *_under("losses", "openqa"),
+    *_under("losses", "openqa_loss"),
     *_under("openqa", "inputs labels predict"),
-    *_under("training", "best finetune_task finetuning"),
-    *_under("eval", "openqa"),
+    *_under("training", "best_params finetune_task finetuning"),
+    *_under("eval", "question_answering"),
     *_under("scores", "answers recall"),
 )
 TAGGING = (
-    *_under("data", "bio salient silver words"),
-    *_under("models", "bert tagger"),
-    *_under("training", "sentence_tagger tag_task"),
+    "realm_jax/data/salient.py",
+    "realm_jax/models/bert.py",
+    *_under("tagging", "bio sentence_tagger silver tag_task tagger_model words"),
 )
 
 NANO = (
@@ -55,7 +55,7 @@ PATHS = {
     "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py"),
     "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
-    "compiled_memory": (*STEP, *_under("losses", "ict"), *_under("training", "ict_task pretrain_task")),
+    "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
     "convert_published": (
         "realm_jax/convert",
         "realm_jax/model_folder",
@@ -65,7 +65,7 @@ PATHS = {
     "corpus_memory": (*_under("data", "blocks corpus segment"), *SEARCH),
     "finetune_step": (
         *_under("models", "bert embedder reader"),
-        *_under("losses", "openqa"),
+        *_under("losses", "openqa_loss"),
         *_under("openqa", "inputs labels"),
         *_under("training", "finetune_task optimizer retrieval"),
         *_under("index", "exact"),
@@ -79,13 +79,13 @@ PATHS = {
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),
-        *_under("eval", "baselines retrieval"),
+        *_under("eval", "baselines zero_shot"),
         *_under("scores", "recall"),
         "experiments/squad.py",
     ),
     "tagger": TAGGING,
     "tagger_parts": TAGGING,
-    "taggers": (*TAGGING, *_under("scores", "entities"), "tests/data/annotated.jsonl"),
+    "taggers": (*TAGGING, "realm_jax/tagging/entities.py", "tests/data/annotated.jsonl"),
 }
 """By the name of the script that writes the result."""
 

@@ -18,18 +18,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
+from realm_jax.records import Question, Record
 from report import write_result
 
 from realm_jax import parallel
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IndexConfig, ModelConfig
-from realm_jax.data import assets, corpus, wordpiece
+from realm_jax.data import assets, corpus, run_tokenizer
 from realm_jax.data.blocks import split_sentences
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.prepare import RunData
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.training.finetune_task import FinetuneTask
-from realm_jax.types import Question, Record
 
 BLOCK_LEN, QUESTION_LEN, READ, BEAM, BATCH = 288, 32, 5, 5000, 16
 WARM_STEPS = 2
@@ -71,7 +71,7 @@ def make_data(folder: Path, num_blocks: int) -> tuple[RunData, list[Question]]:
     """A corpus of full blocks, and for each of some sentences a question whose answer is two words of it."""
     lines = assets.fetch(assets.MINI_CORPUS).read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    tokenizer = wordpiece.train(texts, 3000)
+    tokenizer = run_tokenizer.train(texts, 3000)
     sentences = [text[start:limit] for text in texts for start, limit in split_sentences(text)]
     sizes = [len(encoding) for encoding in tokenizer.encode_batch(sentences, add_special_tokens=False)]
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from random_batches import BATCH, BLOCK_LEN, CANDIDATES, QUERY_LEN, VOCAB, random_batch
+from realm_jax.batches import PretrainBatch
 from report import write_result
 
 from realm_jax import parallel
@@ -29,7 +30,6 @@ from realm_jax.config import Config, ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.pretrain_task import realm_loss
-from realm_jax.types import PretrainBatch
 
 SIZES = {
     "2x128": ModelConfig(num_layers=2, hidden_size=128, num_heads=2, intermediate_size=512, dropout=0.0),

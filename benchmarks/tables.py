@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import depends
 
-from realm_jax.training.ablation_table import markdown
+from realm_jax.ablations.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"

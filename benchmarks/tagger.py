@@ -1,9 +1,9 @@
 """A trained tagger: how well it imitates the labels it was trained on, and how many sentences a second it tags.
 
-    python -m realm_jax.training.tag --out=runs/tagger
+    python -m realm_jax.tagging.tag --out=runs/tagger
     python benchmarks/tagger.py [--tagger=runs/tagger] [--sentences=20000]
 
-Sentences are those of asset:wiki-leads, tagged in one call as `realm_jax.training.retag` does; the programs are
+Sentences are those of asset:wiki-leads, tagged in one call as `realm_jax.tagging.retag` does; the programs are
 compiled in a call before. Writes benchmarks/results/tagger.json.
 """
 
@@ -19,13 +19,13 @@ from etils import epath
 from report import write_result
 
 from realm_jax import parallel
-from realm_jax.data import sources, wordpiece
+from realm_jax.data import run_tokenizer, sources
 from realm_jax.data.blocks import split_sentences
 from realm_jax.data.length_batches import length_batches
 from realm_jax.data.salient import find_dates
-from realm_jax.data.words import split_words
-from realm_jax.training.sentence_tagger import BATCH_TOKENS, LENGTH_STEP, SentenceTagger
-from realm_jax.training.tagger_folder import TaggerFolder
+from realm_jax.tagging.sentence_tagger import BATCH_TOKENS, LENGTH_STEP, SentenceTagger
+from realm_jax.tagging.tagger_folder import TaggerFolder
+from realm_jax.tagging.words import split_words
 from realm_jax.workdir import read_json
 
 CORPUS = "asset:wiki-leads"
@@ -64,7 +64,7 @@ def throughput(folder: TaggerFolder, count: int) -> dict:
     tagger = SentenceTagger.open(folder.path)
     tagger.spans(sentences)
     seconds = [_seconds(lambda: tagger.spans(sentences)) for _ in range(REPETITIONS)]
-    tokenizer = wordpiece.load(folder.tokenizer_file)
+    tokenizer = run_tokenizer.load(folder.tokenizer_file)
     words = split_words(sentences, tokenizer)
     lengths = np.array([len(w.ids) + 2 for w in words])
     plan = {"batch_tokens": BATCH_TOKENS, "step": LENGTH_STEP, "most": 512, "devices": parallel.num_devices()}

@@ -15,14 +15,14 @@ from unittest import mock
 import numpy as np
 import tyro
 from etils import epath
+from realm_jax.batches import TaggerInput
 from report import write_result
 
 from realm_jax import parallel
-from realm_jax.data import conll, wordpiece, words
-from realm_jax.training import sentence_tagger, tag, tag_task
-from realm_jax.training.sentence_tagger import WordLabeller, best_params
-from realm_jax.training.tagger_folder import TaggerFolder
-from realm_jax.types import TaggerInput
+from realm_jax.data import run_tokenizer
+from realm_jax.tagging import conll, sentence_tagger, tag, tag_task, words
+from realm_jax.tagging.sentence_tagger import WordLabeller, best_params
+from realm_jax.tagging.tagger_folder import TaggerFolder
 from realm_jax.workdir import read_json
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 def without_transitions(folder: TaggerFolder) -> dict:
     """Scores on the test sentences when each word's best label is taken by itself."""
     sentences = conll.read_folder(folder.path / "silver", "test")
-    tokenizer, none = wordpiece.load(folder.tokenizer_file), np.zeros_like(folder.transitions)
+    tokenizer, none = run_tokenizer.load(folder.tokenizer_file), np.zeros_like(folder.transitions)
     labeller = WordLabeller(*folder.read_model(), best_params(folder), tokenizer, none)
     return tag_task.score(labeller, sentences).to_json()
 

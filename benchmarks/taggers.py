@@ -17,13 +17,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 import tyro
+from realm_jax.records import Span
 from report import RESULTS, write_result
 
-from realm_jax.data import silver, sources
+from realm_jax.data import sources
 from realm_jax.data.blocks import hash64, split_sentences
-from realm_jax.scores.entities import score_spans
-from realm_jax.training.retagging import documents_tagger
-from realm_jax.types import Span
+from realm_jax.tagging import silver
+from realm_jax.tagging.entities import score_spans
+from realm_jax.tagging.retagging import documents_tagger
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE.parent / "docs" / "taggers.md"

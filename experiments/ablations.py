@@ -16,8 +16,8 @@ retriever's wait and the number of questions were chosen on seed 0 by its develo
 
 import dataclasses
 
+from realm_jax.ablations.arms import Arm
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
-from realm_jax.training.arms import Arm
 
 REFRESH_EVERY = 50
 

@@ -150,14 +150,14 @@ HTML("".join(f"<h4>{plot.title}</h4><p>{plot.text}</p><div style='max-width:36re
 # @title A sentence with [MASK]
 from contextlib import closing
 
-from realm_jax.serve import pieces
+from realm_jax.serve import fragments
 from realm_jax.serve.live import LiveRun
 
 SENTENCE = ""  # @param {type: "string"}
 
 with closing(LiveRun(workdir)) as run:
     filled = run.fill(SENTENCE or run.examples[0])
-HTML(pieces.alone(pieces.filled(*filled)))
+HTML(fragments.alone(fragments.filled(*filled)))
 
 # %% [markdown]
 # ## Next

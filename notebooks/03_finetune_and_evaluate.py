@@ -130,11 +130,11 @@ assert _exit_code == 0, "the command failed: its last line says why"
 from IPython.display import HTML
 
 from realm_jax.data import datasets
-from realm_jax.serve import history, pieces
+from realm_jax.serve import fragments, history
 from realm_jax.workdir import Workdir, read_json, read_json_lines
 
 workdir = Workdir.open(WORKDIR)
-HTML(pieces.alone(history.training(workdir)))
+HTML(fragments.alone(history.training(workdir)))
 
 # %% [markdown]
 # ## Evaluate
@@ -153,7 +153,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 import html
 import textwrap
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.eval import qa_tables
 
 name = datasets.folder_name(DATASET)
@@ -161,9 +161,9 @@ results = read_json(workdir.path / "eval" / name / "results.json")
 parts = []
 for section in qa_tables.sections(results):
     drawn = f"<div style='max-width:36rem'>{section.draw()}</div>" if section.draw else ""
-    table = page.table(section.header, section.rows, qa_tables.WORD_COLUMNS)
+    table = html_page.table(section.header, section.rows, qa_tables.WORD_COLUMNS)
     parts.append(f"<h4>{section.title}</h4><p>{html.escape(section.text)}</p>{drawn}{table}")
-HTML(pieces.alone("".join(parts)))
+HTML(fragments.alone("".join(parts)))
 
 # %%
 predictions, _ = read_json_lines(workdir.path / "eval" / name / "predictions.jsonl")
@@ -172,7 +172,7 @@ for p in predictions[:10]:
     texts = p["question"], p["prediction"], ", ".join(p["answers"])
     rows.append(["yes" if p["is_correct"] else "no", *(textwrap.shorten(text, 80) for text in texts)])
 header = ["right", "question", "prediction", "answers"]
-HTML(pieces.alone(page.table(header, rows, header)))
+HTML(fragments.alone(html_page.table(header, rows, header)))
 
 # %% [markdown]
 # ## Ask
@@ -189,7 +189,7 @@ QUESTION = ""  # @param {type: "string"}
 
 with closing(LiveRun(workdir, name)) as run:
     answered = run.ask(QUESTION or run.examples[0])
-HTML(pieces.alone(pieces.answered(*answered)))
+HTML(fragments.alone(fragments.answered(*answered)))
 
 # %% [markdown]
 # ## Next

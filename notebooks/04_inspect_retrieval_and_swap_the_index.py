@@ -120,10 +120,10 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %%
 from IPython.display import HTML, Markdown
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.eval.run_plots import run_plots
-from realm_jax.index.versions import IndexStore
-from realm_jax.serve import pieces
+from realm_jax.index.store import IndexStore
+from realm_jax.serve import fragments
 from realm_jax.workdir import Workdir, read_json
 
 workdir = Workdir.open(WORKDIR)
@@ -131,7 +131,7 @@ plots = [plot.svg for plot in run_plots(workdir, read_json(workdir.summary_file)
 versions = IndexStore(workdir.index_folder).versions()
 header = ["version on disk", "weights of step", "blocks", "built in, s"]
 rows = [(v.name, str(v.step), str(v.manifest["num_blocks"]), str(v.manifest["seconds"])) for v in versions]
-HTML(pieces.alone(f"{page.table(header, rows, header[:1])}<div style='max-width:36rem'>{''.join(plots)}</div>"))
+HTML(fragments.alone(f"{html_page.table(header, rows, header[:1])}<div style='max-width:36rem'>{''.join(plots)}</div>"))
 
 # %% [markdown]
 # ## Retrieved blocks of masked sentences
@@ -166,7 +166,7 @@ for version in (versions[0], versions[-1]):
     for z in found.blocks:
         text = textwrap.shorten(f"{z.title}: {z.text}", 90) if z.text else "(null block)"
         rows.append((version.name, f"{z.probability:.3f}", text))
-HTML(pieces.alone(page.table(["version", "p(z|x)", "block"], rows, ["version", "block"])))
+HTML(fragments.alone(html_page.table(["version", "p(z|x)", "block"], rows, ["version", "block"])))
 
 # %% [markdown]
 # ## Change what it knows
@@ -200,7 +200,7 @@ from realm_jax.serve.live import LiveRun
 
 with closing(LiveRun(workdir)) as run:
     filled = run.fill(SENTENCE)
-HTML(pieces.alone(pieces.filled(*filled)))
+HTML(fragments.alone(fragments.filled(*filled)))
 
 # %% [markdown]
 # ## Next

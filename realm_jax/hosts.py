@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from realm_jax import lock, parallel
 from realm_jax.config import ConfigError
-from realm_jax.types import Host
+from realm_jax.records import Host
 
 VARIABLE = "REALM_JAX_DISTRIBUTED"
 

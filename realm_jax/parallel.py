@@ -17,13 +17,10 @@ import numpy as np
 import optax
 from flax import jax_utils
 
-from realm_jax import types
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
 
 AXIS = "batch"
-
-types.register_pytrees()
 
 
 @flax.struct.dataclass

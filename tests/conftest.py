@@ -119,7 +119,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.data.prepare import open_prepared
     from realm_jax.index.build_version import build_version
-    from realm_jax.index.versions import IndexStore
+    from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
 
     workdir = _copy(tiny_run, tmp_path_factory.mktemp("runs") / "pretrained")

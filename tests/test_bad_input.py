@@ -14,7 +14,7 @@ from realm_jax.data import segment
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import scann
 from realm_jax.index.build_version import build_version
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 
 EXPERIMENT = """

@@ -15,9 +15,10 @@ LAYERS = [
     ["__init__"],
     [
         "config",
-        "types",
+        "records",
+        "batches",
         "progress",
-        "page",
+        "html_page",
         "memory",
         "paths",
         "terminal",
@@ -40,7 +41,9 @@ LAYERS = [
     ["index"],
     ["openqa"],
     ["training"],
+    ["tagging"],
     ["eval"],
+    ["ablations"],
     ["serve"],
     ["convert"],
     ["inspect"],
@@ -55,6 +58,9 @@ HAS_JAX_ON_TOP = (
     "index",
     "openqa",
     "training",
+    "tagging",
+    "ablations",
+    "batches",
     "eval",
     "serve",
     "convert",
@@ -173,11 +179,11 @@ def test_help_lists_flags_and_loads_no_jax(module):
     assert "LOADED []" in done.stdout, done.stdout[-300:]
     folder = {
         "convert.__main__": "--vocab",
-        "training.ablate": "--out",
-        "data.show": "--html",
+        "ablations.ablate": "--out",
+        "data.show.__main__": "--html",
         "data.build.__main__": "--out",
-        "training.tag": "--out",
-        "training.retag": "--out",
+        "tagging.tag": "--out",
+        "tagging.retag": "--out",
         "inspect.__main__": "--watch",
     }.get(module, "--workdir")
     assert folder in done.stdout
@@ -185,7 +191,7 @@ def test_help_lists_flags_and_loads_no_jax(module):
         assert "--pretrain.learning-rate" in done.stdout and "--config" in done.stdout and "--corpus" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["", ".config", ".cli", ".workdir", ".types"])
+@pytest.mark.parametrize("module", ["", ".config", ".cli", ".workdir", ".records"])
 def test_import_loads_no_jax(module):
     code = f"import sys, realm_jax{module}; assert not {{'jax', 'tensorflow'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)

@@ -23,7 +23,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import built, corpus, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.knowledge_update import _only_claim
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.local_cache import cache_dir
 from realm_jax.training.metrics import MetricsWriter
 
@@ -251,7 +251,7 @@ def test_a_damaged_version_is_refused(here, monkeypatch, tmp_path):
 
 def test_a_killed_builder_leaves_no_version(here):
     script = (
-        "import os, sys; from realm_jax.index.versions import IndexStore\n"
+        "import os, sys; from realm_jax.index.store import IndexStore\n"
         "draft = IndexStore(sys.argv[1]).begin(5); draft.embeddings(10, 2, 'float32')[:] = 1\n"
         "os.kill(os.getpid(), 9)"
     )

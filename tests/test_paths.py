@@ -76,10 +76,10 @@ def test_two_spellings_are_the_same_place(tmp_path):
 FLAGS = {
     "data.build.__main__": ["--source", "--out", "--data-dir", "--tokenizer", "--tagger"],
     "data.show": ["--html"],
-    "training.retag": ["--tagger", "--out", "--tokenizer"],
-    "training.tag": ["--out"],
+    "tagging.retag": ["--tagger", "--out", "--tokenizer"],
+    "tagging.tag": ["--out"],
     "training.finetune": ["--workdir", "--dataset", "--dev", "--data-dir"],
-    "training.ablate": ["--experiment", "--corpus", "--text", "--dataset", "--test", "--data-dir", "--out"],
+    "ablations.ablate": ["--experiment", "--corpus", "--text", "--dataset", "--test", "--data-dir", "--out"],
     "eval.__main__": ["--workdir", "--dataset", "--data-dir", "--predictions"],
     "index.builder": ["--workdir"],
     "index.update": ["--workdir", "--add"],

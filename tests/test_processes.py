@@ -13,8 +13,8 @@ import pytest
 
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.index.claims import OWNER
-from realm_jax.index.version_files import EMBEDDINGS
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
+from realm_jax.index.version import EMBEDDINGS
 from realm_jax.training import phases
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PATHS = runpy.run_path(str(REPOSITORY / "benchmarks" / "depends.py"))["PATHS"]
 RESULTS = [json.loads(file.read_text()) for file in sorted((REPOSITORY / "benchmarks" / "results").glob("*.json"))]
-BEFORE_ALL_RESULTS, CHANGED = "2020-01-01T00:00:00Z", "realm_jax/models/tagger.py"
+BEFORE_ALL_RESULTS, CHANGED = "2020-01-01T00:00:00Z", "realm_jax/tagging/tagger_model.py"
 
 
 @pytest.fixture

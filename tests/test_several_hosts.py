@@ -16,7 +16,7 @@ import pytest
 
 from realm_jax import config as config_lib
 from realm_jax.config import ConfigError
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir, read_json, write_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from tokenizers import processors
 
 from realm_jax.config import CONVERTED, ConfigError, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
-from realm_jax.data import wordpiece
+from realm_jax.data import run_tokenizer
 from realm_jax.model_folder.wordpiece import effects
 from realm_jax.models.names import Part, flatten, from_torch, names
 from realm_jax.training import phases
@@ -107,7 +107,7 @@ def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: d
 
 
 def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
-    tokenizer = wordpiece.load(workdir.tokenizer_file)
+    tokenizer = run_tokenizer.load(workdir.tokenizer_file)
     cls, sep = ((token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(sep, cls)  # ours come from the corpus store, not from here
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -15,7 +15,7 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError
 from realm_jax.convert import knowledge, lengths
 from realm_jax.convert.model_config import model_config
-from realm_jax.convert.sources import open_source
+from realm_jax.convert.model_sources import open_source
 from realm_jax.convert.vocabulary import find_tokenizer
 from realm_jax.data import lost
 from realm_jax.data.prepare import prepare

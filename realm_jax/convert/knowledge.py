@@ -16,9 +16,9 @@ from realm_jax.convert.block_records import count_records, read_records
 from realm_jax.data import corpus, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.build_version import copy_rows, publish
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.progress import Progress
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 SEGMENT_BLOCKS = 200_000
 

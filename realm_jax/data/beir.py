@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 
 from realm_jax.config import ConfigError
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 QUERIES = "queries.jsonl"
 QRELS = "qrels"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from realm_jax.config import ConfigError
 from realm_jax.data.pieces import Piece, head, split
 from realm_jax.data.sentences import split_sentences
-from realm_jax.types import Record, Span
+from realm_jax.records import Record, Span
 
 NUM_SPECIALS = 3  # [CLS], and [SEP] after the title and after the body
 MIN_BODY_TOKENS = 8  # a title that leaves less room than this is an error of the input

@@ -1,4 +1,4 @@
-"""Corpora that `realm_jax.data.build` (or `realm_jax.training.retag`) made, as the corpus of a run.
+"""Corpora that `realm_jax.data.build` (or `realm_jax.tagging.retag`) made, as the corpus of a run.
 
 A run gets a manifest of its own beside hard links to the segments, which nobody changes: so the corpus of a run can
 grow, and many runs share one disk's copy. A run in a bucket gets copies.
@@ -8,7 +8,7 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
-from realm_jax.data import compaction, wordpiece
+from realm_jax.data import compaction, run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, write_manifest
 from realm_jax.data.new_folder import new_folder
@@ -31,7 +31,7 @@ def is_built(spec: str) -> bool:
 
 def tokenizer_of(spec: str) -> Tokenizer:
     """The vocabulary that it was cut with."""
-    return wordpiece.load(epath.Path(expand(spec)) / TOKENIZER, flag="--corpus")
+    return run_tokenizer.load(epath.Path(expand(spec)) / TOKENIZER, flag="--corpus")
 
 
 def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:

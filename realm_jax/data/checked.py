@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from realm_jax.data.lost import RECORDS_LOST, RECORDS_READ
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 
 def checked_record(record_id: object, title: object, text: object, where: str = "") -> tuple[Record | None, str]:

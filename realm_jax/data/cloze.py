@@ -14,7 +14,7 @@ from realm_jax.config import Config, ConfigError
 from realm_jax.data.blocks import hash64
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import RunData
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 MASK = "[MASK]"
 MOST_QUESTIONS = {"train": 4000, "dev": 500, "test": 1000}

@@ -18,13 +18,14 @@ from typing import Any, SupportsIndex
 import numpy as np
 from etils import epath
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, Tagger, cut, hash64
 from realm_jax.data.checked import has_letters
 from realm_jax.data.manifest import AS_GIVEN, CUT, first_manifest, identity, read_manifest, sha256, write_manifest
 from realm_jax.data.new_folder import is_used, new_folder
 from realm_jax.data.segment import Segment, SegmentWriter
-from realm_jax.types import Block, Record, Tokens
+from realm_jax.records import Block, Record
 
 BATCH_RECORDS = 512  # records tokenised together
 

@@ -16,7 +16,7 @@ from realm_jax.config import Config, ConfigError
 from realm_jax.data import beir, cloze, published, question_files, questions
 from realm_jax.data.prepare import RunData
 from realm_jax.data.squad_json import squad_paragraphs
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 SPLITS = ("train", "dev", "test")
 OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-datasets prepared as array_record)"

@@ -13,7 +13,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import fields
 from realm_jax.data.checked import checked_record
 from realm_jax.data.fields import Made, Row
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 Kind = Literal["lines", "table", "documents", "json", "parquet"]
 """JSON lines; .tsv or .csv; `<doc>` elements; a file that is one JSON text; parquet."""

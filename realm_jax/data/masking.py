@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
-from realm_jax.types import Tokens
 
 if TYPE_CHECKING:
     import tokenizers

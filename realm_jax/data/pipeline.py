@@ -16,12 +16,13 @@ from typing import Any, SupportsIndex
 import grain
 import numpy as np
 
-from realm_jax import types
+from realm_jax import batches
+from realm_jax.batches import MaskedQueries, PretrainBatch, Tokens
 from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds, choose_span, choose_uniform, masked_query
 from realm_jax.data.segment import Segment
-from realm_jax.types import Host, MaskedQueries, PretrainBatch, Tokens
+from realm_jax.records import Host
 
 ALONE = Host()
 
@@ -233,7 +234,7 @@ class Examples:
             raise ValueError(f"a batch of {rows or batch_size} does not divide over {self._host.count} hosts")
         first, last = number * batch_size, (number + 1) * batch_size - 1
         ours = range(first + self._host.index * share, first + (self._host.index + 1) * share)
-        return types.stack([self._sequence[min(i, last)] for i in ours])
+        return batches.stack([self._sequence[min(i, last)] for i in ours])
 
 
 class Batches:

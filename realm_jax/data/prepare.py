@@ -10,11 +10,12 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, census, corpus, lost, salient, sources, wordpiece
+from realm_jax.data import assets, built, corpus, lost, run_tokenizer, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.recognise import said_blocks
+from realm_jax.data.show import census
 from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.progress import Progress
@@ -78,7 +79,7 @@ def prepare(workdir: Workdir) -> RunData:
         record = {"init": workdir.config.init, "sha256": weights_sha256(folder)} if folder is not None else None
     else:
         check_unchanged(workdir)
-        tokenizer = wordpiece.load(workdir.tokenizer_file)
+        tokenizer = run_tokenizer.load(workdir.tokenizer_file)
     if config.knowledge != CONVERTED:
         _check_size(workdir, tokenizer)
         _make(workdir, tokenizer, config.knowledge, workdir.knowledge_folder)
@@ -96,7 +97,7 @@ def open_prepared(workdir: Workdir) -> RunData:
     if not workdir.tokenizer_file.exists():
         raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
     redo.finish(workdir.path)
-    tokenizer = wordpiece.load(workdir.tokenizer_file)
+    tokenizer = run_tokenizer.load(workdir.tokenizer_file)
     _check_size(workdir, tokenizer)
     knowledge = Corpus.open(workdir.knowledge_folder)
     same = workdir.text_folder == workdir.knowledge_folder
@@ -108,12 +109,12 @@ def _first_tokenizer(workdir: Workdir, folder: pathlib.Path | None) -> Tokenizer
     """That of the first weights; for random ones that of a built corpus, or one trained on the knowledge corpus."""
     spec = workdir.config.corpus.knowledge
     if folder is not None:
-        return wordpiece.from_checkpoint(folder)
+        return run_tokenizer.from_checkpoint(folder)
     if built.is_built(spec):
         return built.tokenizer_of(spec)
     records = sources.read(spec, workdir.config.corpus.columns).records()
     texts = [text for record in records for text in (record.title, record.text)]
-    return wordpiece.train(texts, workdir.config.model.vocab_size)
+    return run_tokenizer.train(texts, workdir.config.model.vocab_size)
 
 
 def _check_size(workdir: Workdir, tokenizer: Tokenizer) -> None:

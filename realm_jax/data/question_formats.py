@@ -11,7 +11,7 @@ from typing import Any
 
 from realm_jax.data import question_parsers
 from realm_jax.data.question_fields import Report, list_in_text
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 OWN = ("id", "question", "answers", "answer_regex", "gold_passage")
 """Our own fields, which `--columns` can name."""

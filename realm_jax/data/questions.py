@@ -19,7 +19,7 @@ from realm_jax.data.patterns import MALFORMED, compiled
 from realm_jax.data.question_fields import Malformed
 from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.paths import expand
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:|\)[?*+]|\w\|\w")
 

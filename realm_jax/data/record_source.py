@@ -12,7 +12,7 @@ from etils import epath
 from realm_jax.config import ConfigError
 from realm_jax.data import formats, rows
 from realm_jax.data.recognise import Taken
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 
 def survey(taken: Taken) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import tables
-from realm_jax.data.build.parts import DAMAGED, open_plain
+from realm_jax.data.build.source_parts import DAMAGED, open_plain
 from realm_jax.data.fields import Row
 from realm_jax.data.squad_json import squad_rows
 from realm_jax.data.tables import BOM, Container, Found, plain_text, short

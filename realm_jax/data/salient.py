@@ -2,7 +2,7 @@
 
 The paper takes entities from a tagger trained on CoNLL-2003 and dates from an unpublished regular expression. Here
 dates come from a grammar of our own, `DATE`, and entities from one of the taggers behind one function type: rules on
-capitalised words, which need no model, a spaCy pipeline, or a BERT of our own (`training.tag`). Spans of a sentence are
+capitalised words, which need no model, a spaCy pipeline, or a BERT of our own (`tagging`). Spans of a sentence are
 sorted and disjoint, and carry neither a leading "the" nor a trailing possessive. What is masked of them is decided in
 `masking.py`.
 """
@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 from realm_jax.config import ConfigError
-from realm_jax.types import Span
+from realm_jax.records import Span
 
 Tagger = Callable[[list[str], str], list[list[Span]]]
 """Maps the sentences of one document and its title to the spans of each sentence, in character offsets."""

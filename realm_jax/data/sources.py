@@ -28,7 +28,7 @@ from realm_jax.data.recognise import (
 )
 from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.paths import expand, printable
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 OR_ELSE = (
     "pass --corpus=FILE.jsonl or a file of another format of docs/formats.md, a folder of .txt and .md files, "

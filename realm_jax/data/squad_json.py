@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from realm_jax.config import ConfigError
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 
 def squad_paragraphs(examples: Iterable[dict]) -> list[Record]:

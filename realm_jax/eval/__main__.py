@@ -1,4 +1,4 @@
-"""Scores a run on questions: retrieval, and answers once it is fine-tuned; or the answers of any other system.
+"""Scores a run on questions: zero_shot, and answers once it is fine-tuned; or the answers of any other system.
 
 python -m realm_jax.eval --dataset=wq                                    (the newest run)
 python -m realm_jax.eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
@@ -21,7 +21,7 @@ from realm_jax.workdir import Workdir, write_json, write_text
 if TYPE_CHECKING:
     from etils import epath
 
-    from realm_jax.types import Question
+    from realm_jax.records import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +90,12 @@ def _files(flags: _Flags) -> dict[str, str]:
 def _score(flags: _Flags) -> None:
     workdir = cli.existing(flags.workdir)
     from realm_jax import parallel
-    from realm_jax.eval import retrieval
+    from realm_jax.eval import zero_shot
     from realm_jax.eval.report_folder import HELDOUT
 
     parallel.set_up_compilation_cache()
     if flags.only == "recall" and not flags.dataset:
-        table = retrieval.heldout_recall(workdir)
+        table = zero_shot.heldout_recall(workdir)
         _write_recall(workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, table)
         return
     from realm_jax.data import datasets
@@ -117,7 +117,7 @@ def _score(flags: _Flags) -> None:
 
 def _baselines(flags: _Flags) -> list[str]:
     """Names of the chosen baselines. Raises ConfigError for one that there is not."""
-    from realm_jax.eval.openqa import BASELINES
+    from realm_jax.eval.question_answering import BASELINES
 
     chosen = list(BASELINES) if flags.baseline == "all" else [name for name in flags.baseline.split(",") if name]
     unknown = sorted(set(chosen) - set(BASELINES))
@@ -166,7 +166,7 @@ def _dataset_of(workdir: Workdir, known: list[str]) -> str:
 def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.eval import openqa, qa_report, ranking_files
+    from realm_jax.eval import qa_report, question_answering, ranking_files
     from realm_jax.eval.predictions import write_predictions
     from realm_jax.eval.report_folder import report_folder
     from realm_jax.training.finetuning import Finetuning
@@ -175,7 +175,7 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = finetuning.train_questions(data, flags.data_dir) if "frequent" in baselines else []
     num_blocks = flags.blocks or finetuning.config.finetune.inference_blocks
-    systems, ranks, ranking = openqa.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    systems, ranks, ranking = question_answering.evaluate(finetuning, data, questions, baselines, num_blocks, train)
     facts = {
         "dataset": dataset,
         "split": flags.split if dataset in datasets.NAMES else "",
@@ -188,13 +188,15 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
         "seconds": round(time.monotonic() - started, 1),
     }
     folder = report_folder(workdir.path / "eval", dataset, flags.split, asked.whole, name)
-    results = qa_report.results(systems, {name: openqa.recall_table(of) for name, of in ranks.items()}, facts)
-    write_predictions(folder / "predictions.jsonl", systems[openqa.FINE_TUNED], data.knowledge)
+    results = qa_report.results(
+        systems, {name: question_answering.recall_table(of) for name, of in ranks.items()}, facts
+    )
+    write_predictions(folder / "predictions.jsonl", systems[question_answering.FINE_TUNED], data.knowledge)
     write_json(folder / "results.json", results)
     write_json(folder / "answer_ranks.json", ranks)
     write_text(folder / "report.md", qa_report.markdown(results))
-    write_text(folder / "report.html", qa_report.html(results, systems[openqa.FINE_TUNED], data.knowledge))
-    ranking_files.write(ranking, data, _files(flags), systems[openqa.FINE_TUNED])
+    write_text(folder / "report.html", qa_report.html(results, systems[question_answering.FINE_TUNED], data.knowledge))
+    ranking_files.write(ranking, data, _files(flags), systems[question_answering.FINE_TUNED])
     print(qa_report.markdown(results))
     print(f"written: {folder}/report.html, report.md, results.json, predictions.jsonl")
     more = f"realm_jax.eval --workdir={workdir.path} --dataset={dataset} --baseline=all"
@@ -203,10 +205,10 @@ def _answer(flags: _Flags, workdir: Workdir, name: str, asked: _Asked) -> None:
 
 def _retrieve(flags: _Flags, workdir: Workdir, asked: _Asked) -> None:
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.eval import ranking_files, retrieval
+    from realm_jax.eval import ranking_files, zero_shot
     from realm_jax.eval.report_folder import report_folder
 
-    found = retrieval.question_recall(workdir, asked.questions, or_rank=any(_files(flags).values()))
+    found = zero_shot.question_recall(workdir, asked.questions, or_rank=any(_files(flags).values()))
     print(found.over, flush=True)
     if found.table:
         folder = report_folder(workdir.path / "eval", asked.dataset, flags.split, asked.whole)
@@ -215,10 +217,10 @@ def _retrieve(flags: _Flags, workdir: Workdir, asked: _Asked) -> None:
 
 
 def _write_recall(folder: "epath.Path", facts: dict, table: dict) -> None:
-    from realm_jax.eval import retrieval
+    from realm_jax.eval import zero_shot
 
-    write_json(folder / "recall.json", {**facts, "recall": retrieval.as_json(table)})
-    print(retrieval.show(table))
+    write_json(folder / "recall.json", {**facts, "recall": zero_shot.as_json(table)})
+    print(zero_shot.show(table))
     print(f"written: {folder / 'recall.json'}", flush=True)
 
 

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from realm_jax import parallel
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.models import knowledge_encoder
 from realm_jax.openqa.inputs import question_tokens
+from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
 from realm_jax.training import phases
-from realm_jax.types import Prediction, Question, Tokens
 from realm_jax.workdir import Workdir
 
 MOST_MASKS = 5

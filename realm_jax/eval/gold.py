@@ -8,7 +8,7 @@ import numpy as np
 
 from realm_jax.data.blocks import hash64
 from realm_jax.data.corpus import Corpus
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 
 @dataclass(frozen=True)

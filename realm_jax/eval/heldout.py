@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax import parallel
+from realm_jax.batches import MaskedQueries, stack
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
@@ -24,7 +25,6 @@ from realm_jax.progress import Progress
 from realm_jax.scores import recall
 from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source
-from realm_jax.types import MaskedQueries, stack
 
 LOSS_BATCH = 16  # queries a device and step
 

@@ -10,8 +10,8 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
+from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
-from realm_jax.types import Prediction, Question
 from realm_jax.workdir import write_text
 
 

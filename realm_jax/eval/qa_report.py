@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.data.corpus import Corpus
 from realm_jax.eval import paper, qa_tables
 from realm_jax.eval.qa_tables import percent
+from realm_jax.records import Prediction
 from realm_jax.scores import recall
 from realm_jax.scores.bootstrap import Interval, interval, paired
-from realm_jax.types import Prediction
 
 WORDS = ("who", "what", "when", "where", "which", "why", "how")
 WORD_WITHIN = 5  # first words of a question in which its question word is sought: "In which year did …"
@@ -86,9 +86,9 @@ def html(results: dict, predictions: Sequence[Prediction], corpus: Corpus | None
         parts += [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
         if section.draw is not None:
             parts.append(f"<figure>{section.draw()}</figure>")
-        parts.append(page.table(section.header, section.rows, qa_tables.WORD_COLUMNS))
+        parts.append(html_page.table(section.header, section.rows, qa_tables.WORD_COLUMNS))
     parts += ["<h2>Examples</h2>", *(_example(prediction, corpus) for prediction in _chosen(predictions))]
-    return page.frame(_title(results), parts)
+    return html_page.frame(_title(results), parts)
 
 
 def question_word(text: str) -> str:

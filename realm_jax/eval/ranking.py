@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 
 @dataclass(frozen=True)

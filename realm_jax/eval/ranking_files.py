@@ -15,7 +15,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.eval.ranking import Ranking
 from realm_jax.openqa.labels import AnswerFinder
-from realm_jax.types import Prediction
+from realm_jax.records import Prediction
 from realm_jax.workdir import write_text
 
 DEPTH = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.workdir import Workdir, read_json_lines
 
 STYLES = ("-", "--")  # where two curves are one, both are seen
@@ -120,9 +120,9 @@ def _curves(
     def draw(axes: Axes) -> None:
         for i, (label, points) in enumerate(curves.items()):
             marker = "o" if len(points) < 3 else ""
-            axes.plot(*points.T, label=label, color=page.COLOURS[i], linestyle=STYLES[i], marker=marker)
+            axes.plot(*points.T, label=label, color=html_page.COLOURS[i], linestyle=STYLES[i], marker=marker)
         if zero:
-            axes.axhline(0, color=page.INK, linewidth=0.8, alpha=0.5)
+            axes.axhline(0, color=html_page.INK, linewidth=0.8, alpha=0.5)
         if ends is not None:
             axes.set_ylim(*ends)
         axes.set(xlabel="step", ylabel=unit)
@@ -154,7 +154,7 @@ def _recall(by_version: Mapping[str, Mapping[str, float]]) -> Plot:
                     steps,
                     values,
                     label=kind.replace("_recall", ""),
-                    color=page.COLOURS[i // 2],
+                    color=html_page.COLOURS[i // 2],
                     linestyle=STYLES[i % 2],
                     marker="os"[i % 2],
                 )
@@ -188,7 +188,7 @@ def _age(adopted: Sequence[dict], last_step: int) -> Plot:
     points = index_age(adopted, last_step)
 
     def draw(axes: Axes) -> None:
-        axes.plot(*zip(*points, strict=True), color=page.COLOURS[0])
+        axes.plot(*zip(*points, strict=True), color=html_page.COLOURS[0])
         axes.set(xlabel="step", ylabel="steps")
         axes.set_ylim(bottom=0)
 
@@ -196,4 +196,4 @@ def _age(adopted: Sequence[dict], last_step: int) -> Plot:
 
 
 def _plot(name: str, title: str, text: str, draw: Callable[[Axes], None]) -> Plot:
-    return Plot(name, title, text, page.svg(title, draw))
+    return Plot(name, title, text, html_page.svg(title, draw))

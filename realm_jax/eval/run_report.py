@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.eval.run_plots import PLAIN_AND_HARD, Plot
 from realm_jax.progress import clock
 
@@ -59,7 +59,7 @@ def html(title: str, markdown: str, plots: Sequence[Plot]) -> str:
     parser.add_render_rule("image", image)
     parser.add_render_rule("table_open", lambda *_: "<div class=scroll><table>\n")
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
-    return page.frame(title, [parser.render(markdown)])
+    return html_page.frame(title, [parser.render(markdown)])
 
 
 def standalone(svg: str) -> str:

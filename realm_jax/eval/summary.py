@@ -16,7 +16,7 @@ from realm_jax.eval import run_report
 from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import evaluate, heldout_set
 from realm_jax.eval.run_plots import run_plots
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text

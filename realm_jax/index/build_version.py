@@ -13,8 +13,8 @@ from realm_jax.data.masking import SpecialIds
 from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
 from realm_jax.index.probe import make_probe, probe_recall
 from realm_jax.index.search import Search, build_search_files, files_serve, open_search
-from realm_jax.index.version_files import EMBEDDINGS, TOWER, Version
-from realm_jax.index.versions import Draft, IndexStore
+from realm_jax.index.store import Draft, IndexStore
+from realm_jax.index.version import EMBEDDINGS, TOWER, Version
 from realm_jax.models import embedder
 from realm_jax.progress import Progress
 

@@ -47,7 +47,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.data.prepare import open_prepared
     from realm_jax.index.build_version import build_version
-    from realm_jax.index.versions import IndexStore
+    from realm_jax.index.store import IndexStore
     from realm_jax.models import embedder
 
     config = workdir.config

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from realm_jax import parallel
+from realm_jax.batches import Tokens
 from realm_jax.config import Config, ModelConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.length_batches import length_batches
 from realm_jax.models import embedder
-from realm_jax.types import Tokens
 
 LENGTH_STEP = 16  # lengths are rounded up to a multiple: one compiled program each
 

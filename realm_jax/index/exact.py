@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Bool, Float, Int, UInt16
 
 from realm_jax import parallel
+from realm_jax.batches import Array
 from realm_jax.index.search import best
-from realm_jax.types import Array
 
 CHUNK_ROWS = 8192
 SMALLEST_BATCH = 8

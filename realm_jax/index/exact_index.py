@@ -9,7 +9,7 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.exact import ExactSearch
-from realm_jax.index.version_files import Version
+from realm_jax.index.version import Version
 from realm_jax.progress import Progress
 
 

@@ -22,9 +22,9 @@ from realm_jax.data.segment import link
 from realm_jax.index import build_version
 from realm_jax.index.claims import holders
 from realm_jax.index.search import build_search_files
-from realm_jax.index.version_files import TOWER, Version
-from realm_jax.index.versions import MANIFEST as VERSION_MANIFEST
-from realm_jax.index.versions import NEXT, Draft, IndexStore
+from realm_jax.index.store import MANIFEST as VERSION_MANIFEST
+from realm_jax.index.store import NEXT, Draft, IndexStore
+from realm_jax.index.version import TOWER, Version
 from realm_jax.lock import only_one
 from realm_jax.workdir import Workdir, write_json
 

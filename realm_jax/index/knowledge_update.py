@@ -19,8 +19,8 @@ from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
 from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
-from realm_jax.index.version_files import Version
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
+from realm_jax.index.version import Version
 from realm_jax.lock import only_one
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir

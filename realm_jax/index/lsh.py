@@ -13,8 +13,8 @@ a query's candidates are the union of its buckets in all tables, and they are sc
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from realm_jax.batches import Array
 from realm_jax.index.search import best
-from realm_jax.types import Array
 
 CHUNK_ROWS = 65536
 

@@ -21,9 +21,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Float, Int
 
+from realm_jax.batches import Array
 from realm_jax.config import ConfigError, IndexConfig
 from realm_jax.index.search import best
-from realm_jax.types import Array
 
 BRUTE_FORCE_LIMIT = 20_000  # both limits are the advice of ScaNN's own documentation
 TREE_LIMIT = 100_000

@@ -11,8 +11,8 @@ from absl import logging
 from etils import epath
 from jaxtyping import Bool, Float, Int
 
+from realm_jax.batches import Array
 from realm_jax.config import ConfigError, IndexConfig
-from realm_jax.types import Array
 
 RECALL_K = 5
 RECALL_QUERIES = 512

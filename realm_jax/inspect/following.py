@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from realm_jax.inspect.parts import events, foot, head, number, state_text, table_of
+from realm_jax.inspect.layout import events, foot, head, number, state_text, table_of
 from realm_jax.progress import clock
 
 SHOWN_FIRST = ("loss", "utility", "null_share", "accuracy", "dev_exact_match", "tokens_per_second", "step_seconds")

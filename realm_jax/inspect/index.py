@@ -6,7 +6,7 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.index.claims import OWNER, holders, is_abandoned
-from realm_jax.index.versions import MANIFEST, IndexStore
+from realm_jax.index.store import MANIFEST, IndexStore
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json, read_json_lines
 

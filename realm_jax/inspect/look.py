@@ -13,7 +13,7 @@ from etils import epath
 from realm_jax import config as config_lib
 from realm_jax import heartbeat
 from realm_jax.config import ConfigError
-from realm_jax.inspect import index, phases
+from realm_jax.inspect import index, phase_states
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json
 
@@ -38,10 +38,13 @@ def look(path: epath.Path) -> dict:
     problems.part(file, lambda: config_lib.from_json(config) if config else None, None)  # notes another version's
     found: dict[str, Any] = {"workdir": str(path), "time": time.time(), "config": config}
     found["corpus"] = problems.part(path / "corpus", lambda: _corpus(path / "corpus"), None)
-    found["phases"] = phases.training_phases(path, config, problems)
-    found["finetunings"] = phases.finetunings(path, problems)
+    found["phases"] = phase_states.training_phases(path, config, problems)
+    found["finetunings"] = phase_states.finetunings(path, problems)
     found["processes"] = _processes(path, found, problems)
-    folders = [(path / "index", "pretrain"), *((p / "index", f"finetune/{p.name}") for p in phases.finetuned(path))]
+    folders = [
+        (path / "index", "pretrain"),
+        *((p / "index", f"finetune/{p.name}") for p in phase_states.finetuned(path)),
+    ]
     steps = {phase["name"]: phase["step"] for phase in (*found["phases"], *found["finetunings"])}
     found["indexes"] = [
         index.look(folder, phase, steps.get(phase), found["processes"], problems)
@@ -80,7 +83,7 @@ def _corpus(folder: epath.Path) -> dict | None:
 def _processes(path: epath.Path, found: dict, problems: Problems) -> list[dict]:
     """Every process that gave a sign of life in the workdir, the trainers first."""
     folders = [path, *(path / phase["name"] for phase in (*found["phases"], *found["finetunings"]))]
-    folders += [folder / "index" for folder in (path, *phases.finetuned(path))]
+    folders += [folder / "index" for folder in (path, *phase_states.finetuned(path))]
     signs = [(folder, problems.part(folder, lambda folder=folder: heartbeat.read(folder), None)) for folder in folders]
     kept = ("role", "doing", "state", "host", "pid", "age_s")
     return [

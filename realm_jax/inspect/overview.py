@@ -6,7 +6,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from realm_jax.inspect.parts import events, foot, head, number, size, state_text, table_of
+from realm_jax.inspect.layout import events, foot, head, number, size, state_text, table_of
 from realm_jax.progress import clock
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.types import Tokens
 
 LAYER_NORM_EPS = 1e-12
 INITIAL_STDDEV = 0.02

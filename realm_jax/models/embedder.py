@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert, at_least_float32
-from realm_jax.types import Tokens
 
 Side = Literal["query", "block"]
 

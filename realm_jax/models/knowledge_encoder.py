@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import Bert, MlmHead, gather_positions
-from realm_jax.types import Tokens
 
 
 class KnowledgeEncoder(nn.Module):

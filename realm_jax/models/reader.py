@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
-from realm_jax.types import Tokens
 
 SPAN_NORM_EPS = 1e-3  # of the released checkpoints; the BERT below uses 1e-12
 

@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
+from realm_jax.batches import Tokens, stack
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.ict import concatenate
+from realm_jax.data.ict_examples import concatenate
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.pipeline import joint_tokens
-from realm_jax.types import Question, Tokens, stack
+from realm_jax.records import Question
 
 
 def question_tokens(questions: Sequence[Question], tokenizer: Tokenizer, special: SpecialIds, length: int) -> Tokens:

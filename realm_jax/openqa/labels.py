@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.records import Question
 from realm_jax.scores.answers import REGEX_TIMEOUT_S
-from realm_jax.types import Question
 
 Rule = Literal["substring", "wordpieces"]
 BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from realm_jax import parallel
+from realm_jax.batches import Tokens
 from realm_jax.config import Config, ModelConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
@@ -23,8 +24,8 @@ from realm_jax.models.bert import MASKED_SCORE
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.progress import Progress
+from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
-from realm_jax.types import Prediction, Question, Tokens
 
 SEARCH_BATCH = 512
 LENGTH_STEP = 32  # reader inputs are padded to a multiple: one compiled program each

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from realm_jax.data.patterns import MALFORMED, compiled
-from realm_jax.types import Question
+from realm_jax.records import Question
 
 REGEX_TIMEOUT_S = 1.0
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -15,8 +15,8 @@ from realm_jax.index.exact_index import ExactIndex
 from realm_jax.index.probe import embed_queries
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
 from realm_jax.openqa.predict import span_reader
+from realm_jax.records import Question
 from realm_jax.serve.results import Answered, Refused, SpanAnswer, length_note, unknown_note
-from realm_jax.types import Question
 
 
 class QuestionAnswerer:

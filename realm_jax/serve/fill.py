@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax import parallel
+from realm_jax.batches import MaskedQueries, PretrainBatch, stack
 from realm_jax.config import Config
 from realm_jax.data.masking import masked_query
 from realm_jax.data.pipeline import with_candidates
@@ -26,7 +27,6 @@ from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_state
 from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
 from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
 from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
-from realm_jax.types import MaskedQueries, PretrainBatch, stack
 
 NUM_GUESSES = 5
 

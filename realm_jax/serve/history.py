@@ -6,10 +6,10 @@ import time
 
 from markdown_it import MarkdownIt
 
-from realm_jax import page
+from realm_jax import html_page
 from realm_jax.eval.run_plots import PLAIN_AND_HARD, finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir
 
 NUM_EVENTS = 40
@@ -51,7 +51,7 @@ def report(workdir: Workdir, name: str) -> str:
         return f'<div class="realm"><p>No report here yet: run <code>{html.escape(how)}</code></p></div>'
     text = (workdir.path / name).read_text(encoding="utf-8")
     if name.endswith(".md"):
-        text = page.frame(name, [MarkdownIt("commonmark", {"html": False}).enable("table").render(text)])
+        text = html_page.frame(name, [MarkdownIt("commonmark", {"html": False}).enable("table").render(text)])
     return (
         f'<div class="realm"><iframe sandbox title="{html.escape(name)}" srcdoc="{html.escape(text)}"></iframe></div>'
     )
@@ -67,7 +67,7 @@ def _index(store: IndexStore, name: str) -> list[str]:
             [version.name, f"{version.step:,}", _when(version.order[1]), f"{version.manifest['num_blocks']:,}", *recall]
         )
     header = ["version", "weights of step", "built", "blocks", "plain recall@5", "hard recall@5"]
-    parts = [f"<h4>{html.escape(name)}: versions on disk</h4>", page.table(header, rows, ["version"])]
+    parts = [f"<h4>{html.escape(name)}: versions on disk</h4>", html_page.table(header, rows, ["version"])]
     shown = [
         [_when(e["time"]), e["event"], e["version"], str(e.get("trainer_step", "")), str(e.get("seconds", ""))]
         for e in reversed(events[-NUM_EVENTS:])
@@ -78,7 +78,7 @@ def _index(store: IndexStore, name: str) -> list[str]:
         *parts,
         f"<p>Recall is of a held-out sentence's own block. {html.escape(PLAIN_AND_HARD)}</p>",
         f"<h4>{html.escape(name)}: events{more}</h4>",
-        page.table(header, shown, ["when", "event", "version"]),
+        html_page.table(header, shown, ["when", "event", "version"]),
     ]
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 
-from realm_jax.serve import history, pieces
+from realm_jax.serve import fragments, history
 from realm_jax.serve.live import LiveRun
 from realm_jax.serve.results import Refused
 
@@ -67,7 +67,7 @@ def launch(page: gr.Blocks, port: int) -> str:
         server_name="127.0.0.1",
         server_port=port or None,
         theme=theme,
-        css=pieces.STYLE,
+        css=fragments.STYLE,
         app_kwargs={"middleware": [Middleware(_Policy)]},
         footer_links=["api"],
         share=False,
@@ -89,7 +89,11 @@ def _fill_blanks(run: LiveRun) -> None:
     button = gr.Button("Fill", variant="primary", elem_id="fill")
     found = gr.HTML(elem_id="filled")
     gr.on(
-        [box.submit, button.click], _or_refused(lambda text: pieces.filled(*run.fill(text))), box, found, **_private()
+        [box.submit, button.click],
+        _or_refused(lambda text: fragments.filled(*run.fill(text))),
+        box,
+        found,
+        **_private(),
     )
 
 
@@ -105,7 +109,11 @@ def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
     button = gr.Button("Ask", variant="primary", elem_id="ask")
     found = gr.HTML(elem_id="answered")
     gr.on(
-        [box.submit, button.click], _or_refused(lambda text: pieces.answered(*run.ask(text))), box, found, **_private()
+        [box.submit, button.click],
+        _or_refused(lambda text: fragments.answered(*run.ask(text))),
+        box,
+        found,
+        **_private(),
     )
     return box, button
 
@@ -114,7 +122,7 @@ def _add_document(run: LiveRun) -> None:
     folder = str(run.workdir.path)
 
     def add(title: str, text: str) -> str:
-        return pieces.added(run.add_document(title, text), folder)
+        return fragments.added(run.add_document(title, text), folder)
 
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
@@ -135,13 +143,13 @@ def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
         try:
             return answer(*(text or "" for text in texts))
         except Refused as error:
-            return pieces.refused(str(error))
+            return fragments.refused(str(error))
 
     return call
 
 
 def _status(run: LiveRun) -> str:
-    return pieces.status(str(run.workdir.path), run.state.filler_source, run.state.answerer_source, run.problem)
+    return fragments.status(str(run.workdir.path), run.state.filler_source, run.state.answerer_source, run.problem)
 
 
 def _question_box(run: LiveRun) -> tuple[dict, dict]:

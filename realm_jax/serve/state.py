@@ -6,13 +6,13 @@ from typing import Any
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.index.exact_index import ExactIndex, open_exact
-from realm_jax.index.version_files import Version
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
+from realm_jax.index.version import Version
 from realm_jax.serve.ask import QuestionAnswerer
 from realm_jax.serve.fill import MaskFiller
 from realm_jax.serve.newest import NewestParams
 from realm_jax.serve.results import Source
-from realm_jax.training.best import BestParams
+from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_task import METRIC
 from realm_jax.training.finetuning import Finetuning, finetunings, how_to_finetune
 from realm_jax.workdir import Workdir

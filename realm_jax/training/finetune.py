@@ -18,8 +18,8 @@ from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
+    from realm_jax.records import Question
     from realm_jax.training.finetuning import Finetuning
-    from realm_jax.types import Question
 
 
 @dataclasses.dataclass(frozen=True)

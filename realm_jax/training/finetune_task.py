@@ -17,20 +17,21 @@ import optax
 from etils import epath
 
 from realm_jax import hosts, parallel
+from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
-from realm_jax.index.versions import IndexStore
-from realm_jax.losses.openqa import correct_spans, marginal_loss, reader_loss
+from realm_jax.index.store import IndexStore
+from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
 from realm_jax.models.bert import MASKED_SCORE
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
-from realm_jax.training.best import BestParams
+from realm_jax.records import Question
+from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream, common_version
-from realm_jax.types import FinetuneBatch, Question, Tokens
 
 METRIC = "exact_match"
 EVALUATIONS_IN_ALL = 10

@@ -19,13 +19,13 @@ from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import content_hash
 from realm_jax.index.build_version import build_version
 from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
-from realm_jax.index.version_files import Version
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
+from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
+from realm_jax.records import Question
 from realm_jax.training import phases, presets
-from realm_jax.training.best import BestParams
+from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_task import METRIC
-from realm_jax.types import Question
 from realm_jax.workdir import Workdir, read_json, write_json
 
 FOLDER = "finetune"

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import optax
 
 from realm_jax import hosts, parallel
+from realm_jax.batches import IctBatch
 from realm_jax.config import Config
-from realm_jax.data.ict import IctExamples
+from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
-from realm_jax.losses.ict import in_batch_softmax, null_softmax
+from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.types import IctBatch
 
 
 class IctTask(Task):

@@ -19,7 +19,7 @@ def build_first_index(workdir: Workdir, data: "RunData") -> None:
     """Index version 0; does nothing where there is one."""
     from realm_jax import hosts, parallel
     from realm_jax.index.build_version import build_version
-    from realm_jax.index.versions import IndexStore
+    from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
 
     config = workdir.config
@@ -39,7 +39,7 @@ def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
     from realm_jax import hosts
     from realm_jax.index.build_version import build_version
-    from realm_jax.index.versions import IndexStore
+    from realm_jax.index.store import IndexStore
     from realm_jax.training import loop, phases
     from realm_jax.training.pretrain_task import PretrainTask
 

@@ -13,16 +13,16 @@ import numpy as np
 import optax
 
 from realm_jax import hosts, parallel
+from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
 from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
-from realm_jax.types import MaskedQueries, PretrainBatch
 
 
 class PretrainTask(Task):

@@ -23,13 +23,13 @@ from absl import logging
 from jaxtyping import Float
 
 from realm_jax import hosts, parallel
+from realm_jax.batches import Tokens
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.exact_index import open_exact
 from realm_jax.index.search import Search, open_search
-from realm_jax.index.versions import IndexStore, Version
+from realm_jax.index.store import IndexStore, Version
 from realm_jax.models import embedder
-from realm_jax.types import Tokens
 
 POLL_S = 0.5  # between looks for a newer index version
 TICK_S = 0.002  # resolution of the time waited for retrieval

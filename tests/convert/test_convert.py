@@ -17,12 +17,12 @@ from realm_jax.config import ConfigError
 from realm_jax.convert import __main__ as command
 from realm_jax.convert import knowledge
 from realm_jax.convert.into_workdir import convert
-from realm_jax.data import wordpiece
+from realm_jax.data import run_tokenizer
 from realm_jax.data.prepare import open_prepared, prepare
-from realm_jax.eval.retrieval import heldout_recall
+from realm_jax.eval.zero_shot import heldout_recall
 from realm_jax.index import builder
 from realm_jax.index.search import open_search
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.model_folder.wordpiece import bert
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
@@ -37,7 +37,7 @@ def base(tiny_config):
 
 @pytest.fixture
 def tokenizer(tiny_run):
-    return wordpiece.load(tiny_run.tokenizer_file)
+    return run_tokenizer.load(tiny_run.tokenizer_file)
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def test_damaged_files_and_vocabularies_are_refused_whole(make, tmp_path, base, 
     with pytest.raises(ConfigError, match="model.safetensors: is damaged or no safetensors file"):
         convert([str(folder)], tmp_path / "out", base, "")
     published.write(folder, published.embedder())
-    small = wordpiece.train(["a few words"], 60)
+    small = run_tokenizer.train(["a few words"], 60)
     small.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ConfigError, match="tokenizer.json: has 60 wordpieces, the model 700: pass --vocab"):
         convert([str(folder)], tmp_path / "out", base, str(tmp_path / "tokenizer.json"))

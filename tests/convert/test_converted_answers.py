@@ -9,7 +9,7 @@ import pytest
 from test_convert import write_records
 
 from realm_jax.convert.into_workdir import convert
-from realm_jax.data import wordpiece
+from realm_jax.data import run_tokenizer
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval import __main__ as evaluation
 from realm_jax.workdir import Workdir
@@ -22,7 +22,7 @@ def converted(tiny_config, tiny_run, tmp_path_factory):
     corpus = open_prepared(tiny_run).knowledge
     texts = [corpus.block(i).text for i in range(40)]
     base = dataclasses.replace(tiny_config, corpus=dataclasses.replace(tiny_config.corpus, knowledge="none.jsonl"))
-    tokenizer = wordpiece.load(tiny_run.tokenizer_file)
+    tokenizer = run_tokenizer.load(tiny_run.tokenizer_file)
     qa = published.write(folder / "qa", published.openqa(len(texts)), None, tokenizer)
     write_records(qa / "block_records.npy", texts)
     convert([str(qa)], folder / "out", base, "")

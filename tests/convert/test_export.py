@@ -11,18 +11,18 @@ import published
 import pytest
 from safetensors.numpy import load_file
 
+from realm_jax.batches import stack
 from realm_jax.config import ConfigError
 from realm_jax.convert.export import to_hugging_face, to_sentence_transformers
 from realm_jax.convert.into_workdir import convert
-from realm_jax.convert.sources import open_source
-from realm_jax.data import wordpiece
-from realm_jax.data.ict import concatenate
+from realm_jax.convert.model_sources import open_source
+from realm_jax.data import run_tokenizer
+from realm_jax.data.ict_examples import concatenate
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.prepare import prepare
 from realm_jax.models import embedder
 from realm_jax.models.names import flatten
 from realm_jax.training import phases, pretrain
-from realm_jax.types import register_pytrees, stack
 from realm_jax.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_models"
@@ -55,7 +55,7 @@ DECODER = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
 
 
 def test_every_tensor_comes_back(tmp_path, converted, tiny_run):
-    tokenizer = wordpiece.load(tiny_run.tokenizer_file)
+    tokenizer = run_tokenizer.load(tiny_run.tokenizer_file)
     sources = {"embedder": published.embedder(), "encoder": published.encoder(), "reader": published.reader()}
     folders = [published.write(tmp_path / part, x, None, tokenizer) for part, x in sources.items()]
     lines = to_hugging_face(converted(*folders), tmp_path / "out")
@@ -72,7 +72,7 @@ def test_every_tensor_comes_back(tmp_path, converted, tiny_run):
     assert {key: config[key] for key in theirs} == theirs and config["architectures"] == ["RealmReader"]
     vocabulary = (tmp_path / "out" / "encoder" / "vocab.txt").read_text().splitlines()
     assert vocabulary == [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
-    again = wordpiece.from_checkpoint(tmp_path / "out" / "encoder" / "vocab.txt")
+    again = run_tokenizer.from_checkpoint(tmp_path / "out" / "encoder" / "vocab.txt")
     assert again.encode("The Cafés of Paris, 1950.").ids == tokenizer.encode("The Cafés of Paris, 1950.").ids
     with pytest.raises(ConfigError, match="out: is there already"):
         to_hugging_face(Workdir.open(tmp_path / "in"), tmp_path / "out")
@@ -201,7 +201,7 @@ np.savez(out + "/outputs.npz", query_emb=query, openqa_query_emb=question,
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["cls", "mean", "two towers"])
 def test_sentence_transformers_computes_our_embeddings(tmp_path, converted, tiny_run, oracle, case):
-    tokenizer, tensors, folders = wordpiece.load(tiny_run.tokenizer_file), published.embedder(), {}
+    tokenizer, tensors, folders = run_tokenizer.load(tiny_run.tokenizer_file), published.embedder(), {}
     if case == "two towers":
         tensors = published.under("embedder.", published.embedder(8)) | published.under("query_embedder.", tensors)
         folders = {"query": "query", "block": "block"}
@@ -228,7 +228,6 @@ np.savez(out + "/out.npz", **{side: embed(*arguments) for side, arguments in ask
     def ids(text):
         return np.array(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    register_pytrees()
     batches = {
         "query": stack([concatenate([ids(text)], special, 32) for text in queries]),
         "block": stack([concatenate([ids(title), ids(body)], special, 48) for body in bodies]),

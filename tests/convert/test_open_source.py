@@ -13,7 +13,7 @@ from test_tensor_bundle import write_bundle
 from test_torch_files import mapping_of, stub_torch, tensor, write_zip  # noqa: F401, the fixture applies here too
 
 from realm_jax.config import ConfigError
-from realm_jax.convert.sources import open_source
+from realm_jax.convert.model_sources import open_source
 from realm_jax.model_folder.checkpoint import BLOCK_RECORDS
 
 rng = np.random.default_rng(0)

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from realm_jax import parallel
+from realm_jax.batches import FinetuneBatch, PretrainBatch, Tokens
 from realm_jax.config import Config, FinetuneConfig, ModelConfig
 from realm_jax.convert.model_config import model_config
-from realm_jax.convert.sources import open_source
+from realm_jax.convert.model_sources import open_source
 from realm_jax.data.pipeline import mask_slots
-from realm_jax.losses import openqa
+from realm_jax.losses import openqa_loss
 from realm_jax.models import embedder, knowledge_encoder, names, parts, reader
 from realm_jax.openqa.inputs import body_mask
 from realm_jax.openqa.predict import span_reader
 from realm_jax.training.finetune_task import finetune_loss
 from realm_jax.training.pretrain_task import candidate_likelihoods, realm_loss
-from realm_jax.types import FinetuneBatch, PretrainBatch, Tokens, register_pytrees
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_models"
 SCRIPT = GOLDEN.with_name("make_golden_models.py")
@@ -80,7 +80,6 @@ def tokens(golden, name) -> Tokens:
 @pytest.fixture(scope="module")
 def pretrain_batch(golden) -> PretrainBatch:
     """The null block stands apart and the predictions are padded to a common number, as our stream has them."""
-    register_pytrees()
     mask, query, joint = golden["mlm_mask"], tokens(golden, "query"), tokens(golden, "joint")
     positions = np.zeros((len(mask), mask.sum(1).max()), np.int32)
     weights = np.zeros(positions.shape, np.float32)
@@ -102,11 +101,10 @@ def pretrain_batch(golden) -> PretrainBatch:
 
 @pytest.fixture(scope="module")
 def finetune_batch(golden) -> FinetuneBatch:
-    register_pytrees()
     joint = tokens(golden, "read")
     blocks, length = joint.ids.shape[1:]
     starts, ends = (golden[name][:, :blocks] for name in ("starts", "ends"))
-    correct = openqa.correct_spans(*reader.spans(length, MAX_SPAN_WIDTH), starts, ends)
+    correct = openqa_loss.correct_spans(*reader.spans(length, MAX_SPAN_WIDTH), starts, ends)
     np.testing.assert_array_equal(body_mask(joint), golden["body_mask"])
     return FinetuneBatch(
         query=tokens(golden, "question"),

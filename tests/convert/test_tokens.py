@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_golden_tokens import digest, sentences
 
-from realm_jax.data import assets, wordpiece
+from realm_jax.data import assets, run_tokenizer
 from realm_jax.model_folder.wordpiece import bert
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name("golden_tokens.json").read_text())
@@ -17,7 +17,7 @@ GOLDEN = json.loads(pathlib.Path(__file__).with_name("golden_tokens.json").read_
 @pytest.fixture(scope="module")
 def tokenizer():
     """BERT's uncased vocabulary, from an asset."""
-    return wordpiece.from_checkpoint(assets.fetch("asset:bert-tiny"))
+    return run_tokenizer.from_checkpoint(assets.fetch("asset:bert-tiny"))
 
 
 def check_offsets(tokenizer, text: str) -> None:
@@ -63,5 +63,5 @@ def test_offsets_of_any_text(text):
 
 
 def _small():
-    pieces = [*wordpiece.SPECIALS, *"abcaen東京.,-'1i", *(f"##{c}" for c in "abcaen1i")]
+    pieces = [*run_tokenizer.SPECIALS, *"abcaen東京.,-'1i", *(f"##{c}" for c in "abcaen1i")]
     return bert({piece: i for i, piece in enumerate(dict.fromkeys(pieces))})

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from realm_jax.records import Record
 
 from realm_jax.config import ConfigError
-from realm_jax.data import built, compaction, corpus, salient, wordpiece
+from realm_jax.data import built, compaction, corpus, run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import write_manifest
-from realm_jax.types import Record
 
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed", "Flo"]
 RECORDS = [
@@ -20,7 +20,7 @@ ABOUT = {"source": "test", "fingerprint": "x", "tagger": "rules"}
 @pytest.fixture(scope="module")
 def tools():
     texts = [text for record in RECORDS for text in (record.title, record.text)]
-    return {"tokenizer": wordpiece.train(texts, 200), "tag": salient.make_tagger("rules")}
+    return {"tokenizer": run_tokenizer.train(texts, 200), "tag": salient.make_tagger("rules")}
 
 
 def grown(folder, tools, *, dead=()):

@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 from etils import epath
+from realm_jax.records import Question
 
 from realm_jax.data import formats, sources
 from realm_jax.data.build import source
 from realm_jax.data.prepare import prepare
-from realm_jax.eval import retrieval
-from realm_jax.types import Question
+from realm_jax.eval import zero_shot
 from realm_jax.workdir import Workdir
 from tests.data import corpus_files
 from tests.data.corpus_files import RECORDS
@@ -98,6 +98,6 @@ def test_a_run_finds_the_passages(name, tiny_config, vocabulary, tmp_path, capsy
         Question(str(i), f"Which {word} house is it?", gold_passages=(gold,))
         for i, (word, gold) in enumerate(zip(corpus_files.WORDS, corpus_files.ids(name), strict=True))
     ]
-    table = retrieval.question_recall(workdir, asked).table
+    table = zero_shot.question_recall(workdir, asked).table
     assert table["BM25"]["recall@1"].mean == 1 and table["BM25"]["recall@1"].n == len(asked)
     assert 0 <= table["first weights"]["recall@5"].mean <= 1

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from realm_jax.batches import Tokens
 
 from realm_jax.config import ConfigError
 from realm_jax.data import pipeline
 from realm_jax.data.masking import SpecialIds
 from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
-from realm_jax.types import Tokens
 
 HELDOUT = 0.3
 

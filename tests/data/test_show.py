@@ -11,10 +11,12 @@ from rich.console import Console
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks, census, corpus, show, show_block, show_page
+from realm_jax.data import blocks, corpus
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import read_manifest, write_manifest
-from realm_jax.types import Record, Span
+from realm_jax.data.show import __main__ as show
+from realm_jax.data.show import census, show_block, show_page
+from realm_jax.records import Record, Span
 
 EVIL = "<script>alert('x')</script>"
 WORDS = ["Paris", "paris", "Lyon", "river", "old", "city", "1890", "2005", "the", EVIL, "\x1b[31mred"]

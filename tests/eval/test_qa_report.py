@@ -7,11 +7,11 @@ import re
 import markdown_it
 import numpy as np
 import pytest
+from realm_jax.records import Prediction, Question
 
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval import qa_report
 from realm_jax.scores import bootstrap, recall
-from realm_jax.types import Prediction, Question
 
 FACTS = {"dataset": "wq", "split": "test", "corpus": "tiny_texts", "blocks": 120, "workdir": "runs/a_b", "seconds": 3.5}
 OPENERS = ["Who is", "What", "in which year did", "name the man who", "tell me", "How, when"]

@@ -25,7 +25,7 @@ from realm_jax.data.beir import read_qrels
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.question_formats import FORMATS
 from realm_jax.eval import __main__ as evaluate
-from realm_jax.eval import retrieval
+from realm_jax.eval import zero_shot
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.report_folder import report_folder
 
@@ -135,7 +135,7 @@ WITH_GOLD = {"SQuAD v1.1 or v2", "SQuAD, rows", "DPR, training of the retriever"
 
 def check_recall(data, found, over):
     """All that is asked for is found by BM25."""
-    judge = retrieval.judge_of(data, found)
+    judge = zero_shot.judge_of(data, found)
     ranks = judge(bm25(data.knowledge, [question.text for question in found], judge.depth))
     assert ranks["recall@20"].mean == 1.0 and ranks["recall@20"].n == len(ASKED)
     assert judge.over.startswith(f"recall of {over}, over {len(ASKED)} of {len(ASKED)} questions")
@@ -187,7 +187,7 @@ def test_a_beir_folder(data, records, tmp_path, capsys):
     assert "queries without a relevant passage in test.tsv (left out): 1 (first" in out
     assert "queries of test.tsv that queries.jsonl lacks (left out): 1 (first: gone)" in out
     check_recall(data, found, "gold passages")
-    assert "1 of the set's 4 gold passages are not in the corpus" in retrieval.judge_of(data, found).over
+    assert "1 of the set's 4 gold passages are not in the corpus" in zero_shot.judge_of(data, found).over
     (tmp_path / "nan.tsv").write_text("q\tp\tNaN\n")
     with pytest.raises(ConfigError, match="nan.tsv:1: is no row of query-id"):
         read_qrels(tmp_path / "nan.tsv")
@@ -197,7 +197,7 @@ def test_a_beir_folder(data, records, tmp_path, capsys):
 
 def test_any_of_several_gold_passages_will_do(data):
     ids = data.knowledge.record_ids()
-    judge = retrieval.judge_of(
+    judge = zero_shot.judge_of(
         data, [questions.Question("q", "?", gold_passages=(ids[7], ids[2])), questions.Question("r", "?")]
     )
     blocks = [int(np.flatnonzero(data.knowledge.record_of_block == record)[0]) for record in (1, 0, 2)]

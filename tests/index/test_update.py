@@ -12,18 +12,18 @@ import pytest
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import wordpiece
+from realm_jax.data import run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
-from realm_jax.data.retag import retag
 from realm_jax.index import build_version as build_lib
 from realm_jax.index import builder, update
 from realm_jax.index.build_version import build_version
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.exact_index import open_exact
 from realm_jax.index.knowledge_update import update_knowledge
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
+from realm_jax.tagging.retagged_corpus import retag
 from realm_jax.training import phases
 from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.workdir import Workdir
@@ -86,7 +86,7 @@ def state(workdir):
 )
 def test_new_records_are_tagged_as_the_corpus_was(tiny_run, params, tmp_path, capsys, own, expected):
     """If its tagger can be had; the run's own setting is `rules`."""
-    tokenizer, corpus = wordpiece.load(tiny_run.tokenizer_file), Corpus.open(tiny_run.knowledge_folder)
+    tokenizer, corpus = run_tokenizer.load(tiny_run.tokenizer_file), Corpus.open(tiny_run.knowledge_folder)
 
     def no_spans(documents):
         return [[[] for _ in sentences] for sentences, _ in documents]
@@ -336,7 +336,7 @@ def test_the_command(indexed, tmp_path, capsys, monkeypatch):
 
 
 def test_deleted_texts_train_and_probe_nothing(indexed):
-    from realm_jax.data.ict import IctExamples
+    from realm_jax.data.ict_examples import IctExamples
     from realm_jax.data.pipeline import MaskedSentences
 
     workdir = indexed()

@@ -17,7 +17,7 @@ from rich.console import Console
 from realm_jax import heartbeat
 from realm_jax.config import ConfigError
 from realm_jax.heartbeat import Heartbeat
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.inspect import __main__ as command
 from realm_jax.inspect.following import following
 from realm_jax.inspect.look import look

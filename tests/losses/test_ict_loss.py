@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from realm_jax.losses.ict import in_batch_softmax
+from realm_jax.losses.ict_loss import in_batch_softmax
 
 
 def random_case(seed, *, rows=7, dim=5):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realm_jax.losses.ict import in_batch_softmax, null_softmax
+from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 
 
 def inputs():

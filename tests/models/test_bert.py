@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import Bert, MlmHead, gather_positions, gelu
-from realm_jax.types import Tokens, register_pytrees
-
-register_pytrees()
 
 CONFIG = ModelConfig(
     vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=12, dropout=0.0

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models import embedder
 from realm_jax.models.bert import Bert
-from realm_jax.types import Tokens, register_pytrees
-
-register_pytrees()
 
 CONFIG = ModelConfig(
     vocab_size=60,

@@ -5,13 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.data.pipeline import mask_slots
 from realm_jax.models import knowledge_encoder
 from realm_jax.models.bert import Bert
-from realm_jax.types import Tokens, register_pytrees
-
-register_pytrees()
 
 CONFIG = ModelConfig(
     vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=16, dropout=0.0

@@ -61,7 +61,7 @@ LOSSES = [
     ),
     Fault(
         "ICT's labels shifted by one",
-        "losses/ict.py",
+        "losses/ict_loss.py",
         "in_batch_softmax",
         "first_label + jnp.arange(query_emb.shape[0])",
         "(first_label + 1 + jnp.arange(query_emb.shape[0])) % all_block_emb.shape[0]",
@@ -69,7 +69,7 @@ LOSSES = [
     ),
     Fault(
         "ICT's labels count from the device's own first block",
-        "losses/ict.py",
+        "losses/ict_loss.py",
         "in_batch_softmax",
         "first_label + jnp.arange(query_emb.shape[0])",
         "jnp.arange(query_emb.shape[0])",
@@ -77,7 +77,7 @@ LOSSES = [
     ),
     Fault(
         "the own block stays when the null block is to win",
-        "losses/ict.py",
+        "losses/ict_loss.py",
         "null_softmax",
         "jnp.where(jnp.arange(scores.shape[1])[None, :] == own[:, None], -jnp.inf, scores)",
         "scores",
@@ -85,7 +85,7 @@ LOSSES = [
     ),
     Fault(
         "retrieval score left out of the span scores, in training",
-        "losses/openqa.py",
+        "losses/openqa_loss.py",
         "reader_loss",
         "span_scores + retrieval_scores[..., None]",
         "span_scores",
@@ -101,7 +101,7 @@ LOSSES = [
     ),
     Fault(
         "the best correct span alone, not all of them",
-        "losses/openqa.py",
+        "losses/openqa_loss.py",
         "marginal_loss",
         "jax.nn.logsumexp(jnp.where(correct, scores, _NEVER), axis=-1)",
         "jnp.where(correct, scores, _NEVER).max(-1)",
@@ -342,7 +342,7 @@ UPDATES = [
     ),
     Fault(
         "the last checkpoint is taken for the best",
-        "training/best.py",
+        "training/best_params.py",
         "BestParams.step",
         '(past[self._metric], -past["step"])',
         '(past["step"], past[self._metric])',
@@ -417,19 +417,19 @@ DATA = [
     ),
     Fault(
         "held-out articles are trained on, in ICT",
-        "data/ict.py",
+        "data/ict_examples.py",
         "IctExamples.__init__",
         "several & ~heldout & live)",
         "several & live)",
-        "data/test_ict.py::test_blocks_held_out_or_of_one_sentence_give_no_example",
+        "data/test_ict_examples.py::test_blocks_held_out_or_of_one_sentence_give_no_example",
     ),
     Fault(
         "ICT removes the sentence in 10% instead of 90%",
-        "data/ict.py",
+        "data/ict_examples.py",
         "IctExamples.example",
         "rng.random() < self._removal_rate",
         "rng.random() > self._removal_rate",
-        "data/test_ict.py::test_sentence_and_rest_make_up_the_block",
+        "data/test_ict_examples.py::test_sentence_and_rest_make_up_the_block",
     ),
     Fault(
         "every batch is the first",
@@ -602,11 +602,11 @@ SCORES = [
     ),
     Fault(
         "recall@k of passages counts blocks",
-        "eval/retrieval.py",
+        "eval/zero_shot.py",
         "_PassageRecall.__call__",
         "recall.first_distinct(passages, max(self._ks))",
         "passages",
-        "eval/test_eval_retrieval.py::test_recall_of_the_first_weights_against_loops",
+        "eval/test_zero_shot.py::test_recall_of_the_first_weights_against_loops",
     ),
     Fault(
         "recall looks at one block too few",
@@ -622,7 +622,7 @@ SCORES = [
         "bm25",
         "np.where(scores > 0, found, -1).astype(np.int32)",
         "np.where(scores > 0, found, -1).astype(np.int32)[:, ::-1]",
-        "eval/test_eval_retrieval.py::test_bm25_finds_the_passage_of_a_sentence",
+        "eval/test_zero_shot.py::test_bm25_finds_the_passage_of_a_sentence",
     ),
     Fault(
         "answers of the greatest width are no labels",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from realm_jax.serve import live
-from realm_jax.training.best import BestParams
+from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_task import METRIC
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.workdir import Workdir

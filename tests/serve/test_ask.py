@@ -3,13 +3,13 @@
 import re
 
 import pytest
+from realm_jax.records import Question
 
 from realm_jax.data.prepare import open_prepared
 from realm_jax.openqa.predict import Answerer
 from realm_jax.serve.ask import QuestionAnswerer
 from realm_jax.serve.results import Refused
 from realm_jax.training.finetuning import Finetuning
-from realm_jax.types import Question
 
 QUESTIONS = ["Who crossed the river?", "when was [MASK] built", "日本の首都 🙂", "عاصمة", "why " * 3000, "[SEP] <b>?"]
 

@@ -14,7 +14,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.build_version import build_version
 from realm_jax.index.claims import is_pinned
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.serve import live
 from realm_jax.serve.results import Refused
 from realm_jax.training import phases

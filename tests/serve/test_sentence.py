@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from realm_jax.data.masking import SpecialIds
-from realm_jax.data.wordpiece import train
+from realm_jax.data.run_tokenizer import train
 from realm_jax.serve.results import Refused
 from realm_jax.serve.sentence import literal_tokenizer, read_sentence
 

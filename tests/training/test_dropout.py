@@ -13,7 +13,7 @@ from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval.heldout import evaluate, heldout_set
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.openqa.predict import Answerer
 from realm_jax.training import phases
 from realm_jax.training.finetune_task import FinetuneTask

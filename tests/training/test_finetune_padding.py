@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from realm_jax.records import Host
 from test_finetune import SETTINGS, joined, loss_of, noisy, slow_loss
 
 from realm_jax import hosts, parallel
@@ -16,7 +17,6 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning
-from realm_jax.types import Host
 from realm_jax.workdir import read_json
 
 QUESTIONS = 20

@@ -20,15 +20,13 @@ import slow_realm
 from hypothesis import strategies as st
 from slow_realm import Settings
 
+from realm_jax.batches import PretrainBatch, Tokens, stack
 from realm_jax.config import Config, ModelConfig, PretrainConfig
 from realm_jax.data.pipeline import MaskedSentences, mask_slots, with_candidates
 from realm_jax.data.prepare import open_prepared
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training import pretrain_task
 from realm_jax.training.retrieval import drop_source
-from realm_jax.types import PretrainBatch, Tokens, register_pytrees, stack
-
-register_pytrees()
 
 CLS, SEP, VOCAB = 2, 3, 40
 BATCH, CANDIDATES, MASKS = 3, 4, 3

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.versions import IndexStore
+from realm_jax.index.store import IndexStore
 from realm_jax.training.pretrain_task import PretrainTask
 
 

@@ -4,7 +4,7 @@ python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream
 
 Run again, it goes on where it was. The result is a corpus that `--corpus=OUT` of the other commands takes. With
 `--tagger=FOLDER` of a trained tagger it is built with the rules, as OUT-rules, and then tagged anew, as by
-realm_jax.training.retag: both share the texts by hard links.
+realm_jax.tagging.retag: both share the texts by hard links.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import tyro
 from realm_jax import cli, lock, paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.config import ConfigError, RunError
-from realm_jax.data.build.pipeline import RunnerName
+from realm_jax.data.build.beam_pipeline import RunnerName
 from realm_jax.data.build.source import FormatName
 from realm_jax.paths import quoted
 from realm_jax.progress import Progress, clock
@@ -49,7 +49,7 @@ class _Flags:
     block_len_tokens: int = 288
     """Longest block: wordpieces of title and text with three special tokens."""
     tagger: cli.NeededPath = "rules"
-    """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of realm_jax.training.tag)."""
+    """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of realm_jax.tagging.tag)."""
     shard_mb: int = 64
     """MiB of plain text that make a shard, the unit of work."""
     runner: RunnerName = "direct"
@@ -67,12 +67,12 @@ def main(argv: list[str] | None = None) -> None:
     flags = tyro.cli(_Flags, description=__doc__, args=argv)
     if flags.shard_mb < 1 or not 16 <= flags.block_len_tokens <= 512 or flags.workers < 0:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
-    from realm_jax.data import assets, wordpiece
+    from realm_jax.data import assets, run_tokenizer
     from realm_jax.data.build import estimate, plan, shards, source
     from realm_jax.data.recognise import said_blocks
-    from realm_jax.data.retag import check_unfinished
     from realm_jax.model_folder.checkpoint import check_folder
-    from realm_jax.training import retagging
+    from realm_jax.tagging import retagging
+    from realm_jax.tagging.retagged_corpus import check_unfinished
 
     by_bert = retagging.is_folder(flags.tagger)
     tagger = _trained(flags) if by_bert else flags.tagger
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"source: {found.says}; {said_blocks(as_given)}", flush=True)
     if pathlib.Path(flags.tokenizer).is_dir():  # hours of work are lost on a model that cannot be used
         check_folder(pathlib.Path(flags.tokenizer))
-    tokenizer = wordpiece.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
+    tokenizer = run_tokenizer.from_checkpoint(assets.fetch(flags.tokenizer, weights=()), flag="--tokenizer")
     whole = shards.Job(found, flags.out, tokenizer.to_str(), flags.block_len_tokens, tagger, as_given)
     job = dataclasses.replace(whole, out=f"{flags.out}-rules", tagger="rules") if by_bert else whole
     workers = flags.workers or os.cpu_count() or 1
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _trained(flags: _Flags) -> str:
     """The name of a trained tagger. Raises ConfigError if there is none, or no folder that it can write to."""
-    from realm_jax.training.tagger_folder import TaggerFolder
+    from realm_jax.tagging.tagger_folder import TaggerFolder
 
     if is_remote(flags.out):
         raise ConfigError(f"--tagger={flags.tagger} needs a local --out: build there, then copy the folder")
@@ -119,14 +119,14 @@ def _build(job: "Job", flags: _Flags, workers: int) -> dict:
 
 
 def _build_alone(job: "Job", flags: _Flags, workers: int) -> dict:
-    from realm_jax.data.build import pipeline, plan, shards
+    from realm_jax.data.build import beam_pipeline, plan, shards
 
     started = time.monotonic()
     planned = plan.make_or_read(job, flags.shard_mb * MIB)
     todo = sum(not job.is_done(number) for number in range(len(planned.parts)))
     print(f"{flags.source}: {len(planned.parts)} shards, {todo} to make, {workers} workers", flush=True)
-    beam_options = pipeline.options(flags.runner, workers, flags.beam)
-    pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
+    beam_options = beam_pipeline.options(flags.runner, workers, flags.beam)
+    beam_pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
     problems = shards.errors(job, len(planned.parts))
     if problems:
         raise RunError(f"{len(problems)} of {len(planned.parts)} shards failed; the others are kept. {problems[0]}")
@@ -135,8 +135,9 @@ def _build_alone(job: "Job", flags: _Flags, workers: int) -> dict:
 
 def summary(manifest: dict, out: str) -> str:
     """What was made, what was dropped and why, and the next commands."""
-    from realm_jax.data import census, lost
+    from realm_jax.data import lost
     from realm_jax.data.blocks import SPLIT
+    from realm_jax.data.show import census
 
     totals = {
         key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")

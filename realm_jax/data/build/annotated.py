@@ -14,10 +14,10 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import published
-from realm_jax.data.build import parts
-from realm_jax.data.build.parts import Part, Progress
+from realm_jax.data.build import source_parts
+from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.checked import checked_record, counted
-from realm_jax.types import Record, Span
+from realm_jax.records import Record, Span
 
 LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length
 NAMES = {  # ours -> the source's, and that of a prepared copy
@@ -41,7 +41,7 @@ class TfExamples:
         """Parts of about `part_bytes`."""
         del folder, progress
         planned = [Part([(str(file), 0, file.stat().length)], file.stat().length) for file in self.files]
-        return parts.grouped(planned, part_bytes)[:most]
+        return source_parts.grouped(planned, part_bytes)[:most]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Documents (or single sentences) of a part, with the source's own sentences and spans if it has any."""
@@ -64,11 +64,11 @@ def examples_of(file: epath.Path) -> Iterator[bytes]:
             yield reader.read()
         reader.close()
         return
-    with parts.open_plain(file) as opened:
+    with source_parts.open_plain(file) as opened:
         try:
             while (data := _next(opened)) is not None:
                 yield data
-        except parts.DAMAGED as error:
+        except source_parts.DAMAGED as error:
             raise ConfigError(f"{file}: is truncated or damaged ({error}): download it again") from error
 
 

@@ -17,10 +17,10 @@ from etils import epath
 from mwxml.errors import MalformedXML
 
 from realm_jax.config import ConfigError
-from realm_jax.data.build import bounded, parts
-from realm_jax.data.build.parts import Part, Progress
+from realm_jax.data.build import bounded, source_parts
+from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.lost import BYTES_READ, lose
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 PAGE_START, PAGE_END = b"<page>", b"</page>"
 LONGEST_PAGE = 2 << 20  # bytes: MediaWiki saves no longer one
@@ -55,7 +55,7 @@ class MediaWiki:
                 planned += _streams(file, index, part_bytes)
             else:
                 room = None if most is None else most - len(planned)
-                planned += parts.cut(file, folder, part_bytes, delimiter=PAGE_END, most=room, progress=progress)
+                planned += source_parts.cut(file, folder, part_bytes, delimiter=PAGE_END, most=room, progress=progress)
             if most is not None and len(planned) >= most:
                 break
         return planned[:most]
@@ -92,10 +92,10 @@ def header(file: epath.Path) -> str:
     """What stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
     start = b""
     try:
-        with parts.open_plain(file) as opened:
+        with source_parts.open_plain(file) as opened:
             while PAGE_START not in start and len(start) < HEADER_BYTES and (block := opened.read(HEADER_STEP)):
                 start += block
-    except parts.DAMAGED as error:
+    except source_parts.DAMAGED as error:
         raise ConfigError(f"{file}: cannot be read or is truncated ({error}): download it again") from error
     text = start.split(PAGE_START)[0].decode("utf-8", "replace")
     if "<mediawiki" not in text:
@@ -115,7 +115,7 @@ def hidden_prefixes(text: str) -> list[str]:
 def pages(part: Part, counts: Counter) -> Iterator[str]:
     """XML of each page of a part, `<page>` to `</page>`; longer ones than MediaWiki saves are counted."""
     for file, start, limit in part.pieces:
-        text = _unpack(file, start, limit) if file.endswith(".bz2") else parts.read_piece(file, start, limit)
+        text = _unpack(file, start, limit) if file.endswith(".bz2") else source_parts.read_piece(file, start, limit)
         counts[BYTES_READ] += len(text)
         at = text.find(PAGE_START)
         while at >= 0:
@@ -183,7 +183,7 @@ def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]
     """Byte ranges of whole streams that hold about `part_bytes` of XML."""
     size = file.stat().length
     offsets = [0]
-    with parts.open_plain(index) as lines:
+    with source_parts.open_plain(index) as lines:
         for line in lines:
             offset = line.split(b":", 1)[0]
             if not offset.isdigit():

@@ -11,9 +11,9 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data.build import parts
-from realm_jax.data.build.parts import Part
+from realm_jax.data.build import source_parts
 from realm_jax.data.build.shards import Job
+from realm_jax.data.build.source_parts import Part
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST, sha256
 from realm_jax.progress import Progress
 from realm_jax.workdir import read_json, write_json
@@ -82,7 +82,7 @@ def make_or_read(job: Job, part_bytes: int) -> Plan:
     if not planned:
         raise ConfigError(f"{job.source.spec}: is empty: pass another --source")
     made = {"identity": wanted, "fingerprint": fingerprint, "paths": job.source.files, "work": str(job.work)}
-    write_json(file, made | {"parts": parts.as_json(planned)})
+    write_json(file, made | {"parts": source_parts.as_json(planned)})
     return Plan(wanted, fingerprint, planned)
 
 

@@ -12,13 +12,13 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data import rows, tables
-from realm_jax.data.build import parts
-from realm_jax.data.build.parts import Part, Progress
+from realm_jax.data.build import source_parts
+from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.checked import counted
 from realm_jax.data.formats import record_of
 from realm_jax.data.recognise import Taken
 from realm_jax.data.tables import Found
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 PART_RECORDS = 20_000  # of a file that is one JSON text
 ENDS = {"lines": b"\n", "documents": b"\n</doc>"}
@@ -41,7 +41,7 @@ class RecordFiles:
             planned += self._plan(file, folder / str(number), part_bytes, most=room, progress=progress)
             if most is not None and len(planned) >= most:
                 break
-        return parts.grouped(planned, part_bytes)[:most]
+        return source_parts.grouped(planned, part_bytes)[:most]
 
     def _plan(
         self, file: epath.Path, folder: epath.Path, part_bytes: int, *, most: int | None, progress: Progress | None
@@ -53,9 +53,9 @@ class RecordFiles:
             return _numbers(file)
         if container.kind == "table":
             pieces = functools.partial(tables.table_rows, container=container, where=str(file))
-            return parts.cut(file, folder, part_bytes, pieces=pieces, most=most, progress=progress)
+            return source_parts.cut(file, folder, part_bytes, pieces=pieces, most=most, progress=progress)
         end = ENDS[container.kind]
-        return parts.cut(file, folder, part_bytes, delimiter=end, most=most, progress=progress)
+        return source_parts.cut(file, folder, part_bytes, delimiter=end, most=most, progress=progress)
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
         """Records of a part, in order; bad ones and those without text are counted, by reason."""
@@ -85,7 +85,7 @@ class RecordFiles:
 
 
 def _of_piece(piece: tuple[str, int, int], taken: Taken) -> Iterator[Found]:
-    return rows.read_lines(_lines(parts.read_piece(*piece)), taken.container, piece[0])
+    return rows.read_lines(_lines(source_parts.read_piece(*piece)), taken.container, piece[0])
 
 
 def _lines(data: bytes) -> Iterable[bytes]:

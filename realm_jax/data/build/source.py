@@ -18,14 +18,14 @@ from etils import epath
 from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
 from realm_jax.data import sources
-from realm_jax.data.build import hub, parts
+from realm_jax.data.build import hub, source_parts
 from realm_jax.data.build.annotated import TfExamples
-from realm_jax.data.build.parts import Part, Progress
 from realm_jax.data.build.record_files import RecordFiles
+from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.formats import FORMS
 from realm_jax.data.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
 from realm_jax.paths import expand
-from realm_jax.types import Record
+from realm_jax.records import Record
 
 FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
 BY_NAME = {
@@ -124,7 +124,7 @@ class Source:
             path = epath.Path(file)
             digest.update(f"{path.name} {path.stat().length}\n".encode(errors="surrogateescape"))
             with path.open("rb") as opened:
-                while block := opened.read(16 * parts.READ_BYTES):
+                while block := opened.read(16 * source_parts.READ_BYTES):
                     digest.update(block)
                     done += len(block)
                     if progress is not None:

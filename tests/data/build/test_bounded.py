@@ -12,7 +12,7 @@ from etils import epath
 
 from realm_jax.data.build import bounded, mediawiki, wikitext
 from realm_jax.data.build.bounded import BoundedProse
-from realm_jax.data.build.parts import Part
+from realm_jax.data.build.source_parts import Part
 from tests.data.build import dump
 
 SLOW = "}}" * 8_000 + "{{a|" * 8_000  # as many ends as beginnings, but the parser takes minutes

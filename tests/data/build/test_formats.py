@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data.build import parts, source
+from realm_jax.data.build import source, source_parts
 from realm_jax.data.build.annotated import examples_of
 from realm_jax.data.corpus import Corpus
 from tests.data.build.conftest import articles, build_entry
@@ -255,9 +255,9 @@ def test_spilled_pieces_are_the_file_again(tmp_path):
     data = b"".join(b"%d%s|" % (i, b"x" * (i % 17)) for i in range(500))
     (tmp_path / "a.gz").write_bytes(gzip.compress(data))
     (tmp_path / "a.bin").write_bytes(data)
-    packed = parts.spill(epath.Path(tmp_path / "a.gz"), epath.Path(tmp_path / "s"), 300, delimiter=b"|")
-    plain = parts.by_bytes(epath.Path(tmp_path / "a.bin"), 300, b"|")
+    packed = source_parts.spill(epath.Path(tmp_path / "a.gz"), epath.Path(tmp_path / "s"), 300, delimiter=b"|")
+    plain = source_parts.by_bytes(epath.Path(tmp_path / "a.bin"), 300, b"|")
     for planned in (packed, plain):
-        pieces = [parts.read_piece(*part.pieces[0]) for part in planned]
+        pieces = [source_parts.read_piece(*part.pieces[0]) for part in planned]
         assert b"".join(pieces) == data and all(piece.endswith(b"|") for piece in pieces)
         assert len(pieces) > 10 and min(map(len, pieces[:-1])) >= 300

@@ -10,15 +10,15 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from realm_jax.records import Record
 
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import salient, wordpiece
+from realm_jax.data import run_tokenizer, salient
 from realm_jax.data.build import __main__ as build_main
 from realm_jax.data.build import plan, shards, source
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
-from realm_jax.types import Record
 from realm_jax.workdir import Workdir
 from tests.data import corpus_files
 from tests.data.build.conftest import articles, contents
@@ -158,7 +158,7 @@ def test_passages_stay_cut_and_those_that_exceed_a_block_are_counted(vocabulary,
 
 
 def test_records_that_are_added_to_passages_are_passages(vocabulary, tmp_path):
-    tokenizer, tag = wordpiece.load(vocabulary), salient.make_tagger("rules")
+    tokenizer, tag = run_tokenizer.load(vocabulary), salient.make_tagger("rules")
     description = {"source": "x", "fingerprint": "f", "tagger": "rules", "blocks": "as_given"}
     first, more = Record("1", "A", "It is. " * 30), Record("2", "B", "It was. " * 30)
     options = {"tokenizer": tokenizer, "tag": tag}

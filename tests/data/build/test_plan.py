@@ -7,13 +7,13 @@ import pytest
 
 from realm_jax import paths
 from realm_jax.config import ConfigError
-from realm_jax.data import retag
 from realm_jax.data.build import __main__ as build
 from realm_jax.data.build import plan, source
 from realm_jax.data.build.shards import Job
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.lock import only_one
+from realm_jax.tagging import retagged_corpus
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_no_second_build_or_tagger(docs, tmp_path, vocabulary, tiny_run):
         "tag": lambda documents: [[[] for _ in d[0]] for d in documents],
     }
     with (
-        only_one(tagged / retag.LOCK, "x"),
+        only_one(tagged / retagged_corpus.LOCK, "x"),
         pytest.raises(ConfigError, match=r"tagged is being tagged by another process"),
     ):
-        retag.retag(data.knowledge, tagged, **arguments)
-    retag.retag(data.knowledge, tagged, **arguments)
+        retagged_corpus.retag(data.knowledge, tagged, **arguments)
+    retagged_corpus.retag(data.knowledge, tagged, **arguments)
     assert Corpus.open(tagged).num_blocks == data.knowledge.num_blocks
-    assert not (tagged / retag.LOCK).exists()
+    assert not (tagged / retagged_corpus.LOCK).exists()
 
 
 def test_a_source_is_the_same_from_another_folder(docs, tmp_path, monkeypatch, tiny_run):

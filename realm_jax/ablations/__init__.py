@@ -1,0 +1,1 @@
+"""What each part of REALM contributes: runs that differ in one thing, and their table."""

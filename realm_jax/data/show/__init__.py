@@ -1,0 +1,1 @@
+"""A corpus for people to look at: its blocks, what was counted, and a page of it all."""

@@ -1,0 +1,129 @@
+"""Answers a question set with a fine-tuned run, beside the floors and baselines that it has to beat.
+
+The baselines share the fine-tuned reader and differ in what it reads: blocks by BM25, random blocks, the blocks of a
+retriever before fine-tuning. Two read nothing: the most frequent training answer, and the masked language model alone.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from realm_jax.config import ConfigError
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import RunData
+from realm_jax.eval import closed_book
+from realm_jax.eval.baselines import bm25
+from realm_jax.eval.ranking import Ranking
+from realm_jax.index.exact_index import exact_index
+from realm_jax.openqa.predict import Answerer
+from realm_jax.records import Prediction, Question
+from realm_jax.scores import recall
+from realm_jax.scores.answers import is_correct, normalize
+from realm_jax.training import phases
+from realm_jax.training.finetuning import Finetuning
+
+DEPTH = 100
+KS = (1, 5, 20, 100)
+BASELINES = {
+    "bm25": "BM25's blocks, same reader",
+    "random": "random blocks, same reader",
+    "ict": "retriever after ICT, same reader",
+    "pretrained": "retriever before fine-tuning, same reader",
+    "frequent": "most frequent training answer",
+    "closed_book": "closed book: the masked language model, no block",
+}
+"""What `--baseline` takes, and what the report calls it."""
+FINE_TUNED = "fine-tuned"
+ZERO_SHOT = "before fine-tuning"
+
+
+def evaluate(
+    finetuning: Finetuning,
+    data: RunData,
+    questions: Sequence[Question],
+    baselines: Sequence[str],
+    num_blocks: int,
+    train_questions: Sequence[Question] = (),
+) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking]:
+    """Predictions of the fine-tuned model, then of each baseline, by the names of the report.
+
+    Args:
+        train_questions: only for `frequent`.
+
+    Returns:
+        predictions; and of every retriever that they used, and of the one before fine-tuning (zero-shot), the rank of
+        each question's first block with an answer, -1 where none has; and what the fine-tuned retriever found.
+    """
+    params, first = finetuning.best_params(), finetuning.first_params()
+    store = finetuning.index_store(data, first)
+    answerer = Answerer(finetuning.config, data, params, finetuning.exact_index(data, params, store))
+    ranking = rank(answerer, questions, max(DEPTH, num_blocks))
+    chosen = {"num_blocks": num_blocks, "candidates": ranking.blocks, "name": FINE_TUNED}
+    systems = {FINE_TUNED: answerer.answer(questions, **chosen)}
+    for baseline in baselines:
+        name = BASELINES[baseline]
+        if baseline == "frequent":
+            systems[name] = most_frequent(questions, train_questions)
+            continue
+        if baseline == "closed_book":
+            systems[name] = closed_book.answer(finetuning.workdir, data, questions)
+            continue
+        own, candidates = answerer, None
+        if baseline == "bm25":
+            candidates = bm25(data.knowledge, [question.text for question in questions], DEPTH)
+        elif baseline == "random":
+            candidates = random_blocks(data.knowledge, len(questions), finetuning.config.seed)
+        elif baseline == "pretrained":
+            old = {"embedder": first["embedder"], "reader": params["reader"]}
+            own = Answerer(finetuning.config, data, old, finetuning.exact_index(data, old, store))
+        else:
+            like = phases.first_params(finetuning.workdir, ("embedder",))
+            old = phases.last_params(finetuning.workdir, "ict", like)
+            index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT")
+            own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)
+        arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
+        systems[name] = own.answer(questions, **arguments)
+    before = Answerer(finetuning.config, data, first, finetuning.exact_index(data, first, store))
+    ranks = before.answer_ranks(questions, before.retrieve(before.encode(questions)[1], DEPTH))
+    found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
+    return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking
+
+
+def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranking:
+    """What the fine-tuned retriever finds."""
+    query_emb = answerer.encode(questions)[1]
+    blocks = answerer.retrieve(query_emb, depth)
+    scores = np.where(blocks >= 0, answerer.retrieval_scores(query_emb, blocks), -np.inf)
+    return Ranking(FINE_TUNED, questions, blocks, scores)
+
+
+def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:
+    """int32 [count, DEPTH]: blocks drawn uniformly from those that are live."""
+    live = np.flatnonzero(corpus.live)
+    return np.random.default_rng(seed).choice(live, size=(count, DEPTH)).astype(np.int32)
+
+
+def most_frequent(questions: Sequence[Question], train_questions: Sequence[Question]) -> list[Prediction]:
+    """The same answer to every question: the one that is an answer to most training questions.
+
+    Raises:
+        ConfigError: no training question has a plain answer (regular expressions cannot be said).
+    """
+    counts: Counter = Counter()
+    spelled: dict[str, str] = {}
+    for question in train_questions:
+        answers = () if question.is_regex else question.answers
+        normal = {normalize(answer): answer for answer in answers}
+        counts.update(key for key in normal if key)
+        spelled |= normal
+    if not counts:
+        raise ConfigError("--baseline=frequent needs training questions with plain answers: drop it for this dataset")
+    answer = spelled[counts.most_common(1)[0][0]]
+    return [Prediction(question, answer, is_correct(question, answer)) for question in questions]
+
+
+def recall_table(answer_ranks: Sequence[int]) -> dict[str, recall.Mean]:
+    """recall@k from the rank of each question's first block with an answer (-1: none)."""
+    ranks = np.asarray(answer_ranks)
+    return {f"recall@{k}": recall.mean((ranks >= 0) & (ranks < k)) for k in KS}

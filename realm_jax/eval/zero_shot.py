@@ -1,0 +1,186 @@
+"""Zero-shot retrieval of every state of a run, and of BM25, in one table.
+
+Questions that name gold passages count distinct passages, each as its best block, whatever the length of blocks; for
+others a block with an answer is right. Without questions, held-out sentences are the queries and their own block is
+right: plain, and hard, with a salient span masked and the title's words taken out.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.config import ConfigError
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import RunData, open_prepared
+from realm_jax.eval.baselines import bm25
+from realm_jax.eval.gold import gold_records
+from realm_jax.eval.ranking import Ranking
+from realm_jax.index.embed_blocks import TowerEmbedder
+from realm_jax.index.exact_index import exact_index
+from realm_jax.index.probe import embed_queries, make_probe, probe_recall
+from realm_jax.openqa.inputs import question_tokens
+from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.records import Question
+from realm_jax.scores import recall
+from realm_jax.training import phases
+from realm_jax.workdir import Workdir
+
+KS = (1, 5, 20, 100)
+
+
+def embedder_states(workdir: Workdir) -> dict[str, dict]:
+    """Embedder parameters of every finished phase, in order."""
+    first = phases.first_params(workdir, ("embedder",))["embedder"]
+    states = {"first weights": first}
+    for name, phase in (("after ICT", "ict"), ("after REALM", "pretrain")):
+        if workdir.is_done(phase):
+            states[name] = phases.last_params(workdir, phase, {"embedder": first})["embedder"]
+    return states
+
+
+@dataclass(frozen=True)
+class QuestionRecall:
+    """What retrieval finds for a set of questions."""
+
+    table: dict[str, dict[str, recall.Mean]]
+    """recall@k of each state and of BM25; empty if nothing is wanted."""
+    over: str
+    """What was wanted, and of which questions."""
+    ranking: Ranking
+    """Of all questions, by the last state."""
+
+
+def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: bool = False) -> QuestionRecall:
+    """recall@k of each state and of BM25.
+
+    Where questions name a gold passage of this corpus, only they count and one of their passages is wanted; else a
+    block with an answer is.
+
+    Args:
+        or_rank: questions of which nothing is known to be right are ranked all the same, as test sets of others are.
+
+    Raises:
+        ConfigError: there is neither a gold passage of this corpus nor an answer.
+    """
+    data = open_prepared(workdir)
+    judge = judge_of(data, questions, or_rank=or_rank)
+    tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
+    table = {}
+    for name, params in embedder_states(workdir).items():
+        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
+        parts = [search.search(part, judge.depth) for part in np.array_split(query_emb, _parts(query_emb))]
+        found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        ranking = Ranking(name, questions, found, scores)
+        if judge.rows:
+            table[name] = judge(found[judge.rows])
+    if judge.rows:
+        table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
+    if judge.bad_patterns:
+        bad = sorted(judge.bad_patterns)
+        print(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}", flush=True)
+    return QuestionRecall(table, judge.over, ranking)
+
+
+def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
+    """Plain and hard recall of held-out sentences for each state. Raises ConfigError if there is no such sentence."""
+    data = open_prepared(workdir)
+    probe = make_probe(data.knowledge, data.special, workdir.config, workdir.config.pretrain.recall_examples)
+    if probe is None:
+        raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
+    table = {}
+    for name, params in embedder_states(workdir).items():
+        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        table[name] = probe_recall(probe, TowerEmbedder(workdir.config, params, "query"), search)
+    return table
+
+
+def show(table: dict[str, dict[str, recall.Mean]]) -> str:
+    """The table as Markdown, with n and half the 95% interval."""
+    columns = list(next(iter(table.values())))
+    lines = ["| | " + " | ".join(columns) + " | n |", "|---|" + "---:|" * (len(columns) + 1)]
+    for name, row in table.items():
+        lines.append(f"| {name} | " + " | ".join(str(row[c]) for c in columns) + f" | {row[columns[0]].n} |")
+    return "\n".join(lines)
+
+
+def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:
+    """The table as plain values."""
+    return {name: {key: dataclasses.asdict(value) for key, value in row.items()} for name, row in table.items()}
+
+
+def judge_of(
+    data: RunData, questions: list[Question], *, or_rank: bool = False
+) -> "_PassageRecall | _AnswerRecall | _NoRecall":
+    """What judges blocks found for these questions: gold passages where the corpus has one, else answers.
+
+    Args:
+        or_rank: where there is neither, none do.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    gold = gold_records(data.knowledge, questions)
+    if any(gold.records):
+        return _PassageRecall(data.knowledge, gold.records, f"{gold}")
+    with_answers = [row for row, question in enumerate(questions) if question.answers]
+    if not with_answers and or_rank:
+        return _NoRecall(data.knowledge)
+    if not with_answers:
+        raise ConfigError(
+            "no question has an answer, nor a gold_passage of the corpus "
+            f"{data.knowledge.manifest['description']['source']}: evaluate a run on the corpus of the questions"
+        )
+    return _AnswerRecall(data, questions, with_answers, f"; {gold}" if gold.named else "")
+
+
+class _NoRecall:
+    """Of questions without anything to find: none counts."""
+
+    bad_patterns: frozenset[str] = frozenset()
+    over = "no recall: no question has an answer, nor a gold passage of this corpus"
+
+    def __init__(self, corpus: Corpus):
+        self.rows: list[int] = []
+        self.depth = min(max(KS), corpus.num_blocks)
+
+
+class _PassageRecall:
+    """Whether a wanted record is among the first k distinct ones; a record counts as its best block."""
+
+    bad_patterns: frozenset[str] = frozenset()
+
+    def __init__(self, corpus: Corpus, records: list[list[int]], gold: str):
+        self.rows = [row for row, wanted in enumerate(records) if wanted]
+        self.over = f"recall of gold passages, over {len(self.rows):,} of {len(records):,} questions; {gold}"
+        width = max(map(len, records))
+        self._wanted = np.array([records[row] + [-2] * (width - len(records[row])) for row in self.rows])
+        self._of_block = corpus.record_of_block
+        blocks_of_record = np.bincount(self._of_block)
+        self._ks = tuple(k for k in KS if k <= len(blocks_of_record))
+        self.depth = min(max(KS) * int(blocks_of_record.max()), corpus.num_blocks)
+
+    def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
+        passages = np.where(found >= 0, self._of_block[found], -1)
+        return recall.recall_table(recall.first_distinct(passages, max(self._ks)), self._wanted, self._ks)
+
+
+class _AnswerRecall:
+    """Whether one of the first k blocks has an answer."""
+
+    def __init__(self, data: RunData, questions: list[Question], rows: list[int], gold: str):
+        self.rows, self._questions = rows, [questions[row] for row in rows]
+        self.over = f"recall of answers, over {len(rows):,} of {len(questions):,} questions{gold}"
+        self._finder = AnswerFinder(data.knowledge, data.tokenizer)
+        self.bad_patterns = self._finder.bad_patterns
+        self._ks = tuple(k for k in KS if k <= data.knowledge.num_blocks)
+        self.depth = max(self._ks)
+
+    def __call__(self, found: np.ndarray) -> dict[str, recall.Mean]:
+        holds = self._finder.each_holds(self._questions, found, "wordpieces")
+        return {f"recall@{k}": recall.mean(holds[:, :k].any(-1)) for k in self._ks}
+
+
+def _parts(query_emb: np.ndarray) -> int:
+    return max(1, -(-len(query_emb) // 512))

@@ -1,0 +1,246 @@
+"""Immutable index versions on disk: the only thing that the builder hands to the trainer.
+
+    index/step-00000500-3f9a1c/   embeddings.npy, tower.safetensors, scann/, manifest.json (written last)
+    index/history.jsonl           published, adopted (at which trainer step), pruned; never shortened
+    index/history/                the same in a bucket, where no file can grow: one file for each event
+
+No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
+In a bucket, drafts and versions in use have a local copy. What the files mean is known to `search.py`.
+"""
+
+import errno
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from typing import final
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from realm_jax import __version__
+from realm_jax.buckets import copy_files, is_remote
+from realm_jax.config import ConfigError
+from realm_jax.index.claims import OWNER, claim, is_abandoned, is_pinned, own_pin
+from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
+from realm_jax.local_cache import temporary_folder
+from realm_jax.models.names import flatten
+from realm_jax.workdir import read_json, write_json, write_text
+
+MANIFEST = "manifest.json"
+NEXT = "manifest.next"
+RETIRED = "manifest.pruned"
+HISTORY = "history"
+TOUCH_EVERY_S = 30.0
+
+
+@final
+class Draft:
+    """A version before it is published. As a context manager it leaves nothing behind if it was not."""
+
+    def __init__(self, store: "IndexStore", step: int):
+        self._store, self._step, self._started = store, step, time.time()
+        self._target = store.folder / f"step-{step:08d}-{secrets.token_hex(3)}"
+        self._matrix: np.memmap | None = None
+        self._shape: dict = {}
+        self._touched = -math.inf
+        self._is_kept = False
+        self.touch()
+        self._local = temporary_folder() if is_remote(self._target) else None
+        self.folder = epath.Path(self._local.name) / "files" if self._local else self._target
+        """Local folder to write the version's files into."""
+        self.folder.mkdir(exist_ok=True)
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.discard()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConfigError(f"no space left for index version {self._target}: free some and run again") from error
+
+    def touch(self) -> None:
+        """Says that the owner lives; due every ten minutes where several hosts share the store. Cheap to call."""
+        if time.monotonic() - self._touched > TOUCH_EVERY_S:
+            claim(self._target / OWNER)
+            self._touched = time.monotonic()
+
+    def embeddings(self, num_blocks: int, dim: int, dtype: str) -> Float[np.ndarray, "blocks dim"]:
+        """A writable memory map for the block embeddings; `dtype` is float32 or bfloat16.
+
+        Raises:
+            OSError: there is no space for all of it (asked for at once: writing to a map on a full disk is a crash).
+        """
+        stored = np.uint16 if dtype == "bfloat16" else np.float32  # .npy knows no bfloat16
+        path = os.fspath(self.folder / EMBEDDINGS)
+        self._matrix = np.lib.format.open_memmap(path, "w+", stored, (num_blocks, dim))
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        self._shape = {"num_blocks": num_blocks, "dim": dim, "dtype": dtype}
+        return self._matrix.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else self._matrix
+
+    def save_tower(self, tower: Mapping) -> None:
+        """Keeps the parameters of the block tower with the embeddings that it made, so that later blocks can join.
+
+        Args:
+            tower: nested as `Embedder`'s parameters; stored flat, under dotted names.
+
+        Raises:
+            ConfigError: it could not be written.
+        """
+        leaves = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flatten(tower).items()}
+        try:
+            save_file(leaves, os.fspath(self.folder / TOWER))
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"cannot write {self._target / TOWER}: {error}: free some space and run again") from error
+
+    def publish(self, manifest_fields: dict) -> Version:
+        """Makes the draft a version: checksums first, the manifest last.
+
+        Args:
+            manifest_fields: segment_hashes (list of str), tombstones (list of int), embedded_by, search (kind),
+                search_info (dict), and others at will.
+        """
+        version = self._write(MANIFEST, manifest_fields)
+        if self._local:
+            version.keep_copy(lambda empty: os.rename(self.folder, empty))
+        self._store.record_published(version)  # outlives the version
+        return version
+
+    def hand_over(self, manifest_fields: dict) -> Version:
+        """All of `publish` but its last step, which is the caller's: to rename NEXT to MANIFEST. Not in a bucket."""
+        self._is_kept = True
+        return self._write(NEXT, manifest_fields)
+
+    def _write(self, name: str, manifest_fields: dict) -> Version:
+        if self._matrix is not None:
+            self._matrix.flush()
+        files = describe_files(self.folder)
+        if self._local:
+            copy_files(files, self.folder, self._target)
+        finished = time.time()
+        times = {"started": self._started, "finished": finished, "seconds": round(finished - self._started, 3)}
+        manifest = {"step": self._step, **self._shape, **manifest_fields, "builder_version": __version__, **times}
+        manifest["files"] = files
+        write_json(self._target / name, manifest)
+        (self._target / OWNER).unlink(missing_ok=True)
+        return Version(self._target, manifest)
+
+    def discard(self) -> None:
+        """Removes what is not part of a published version."""
+        if self._local:
+            self._local.cleanup()
+        if not self._is_kept and not (self._target / MANIFEST).exists():
+            self._target.rmtree(missing_ok=True)
+
+
+class IndexStore:
+    """All versions in one folder, shared by builders and trainers."""
+
+    def __init__(self, folder: epath.PathLike):
+        self.folder = epath.Path(folder)
+
+    def begin(self, step: int) -> Draft:
+        """Starts a version from the weights of trainer step `step`; two drafts of one step never meet."""
+        return Draft(self, step)
+
+    def versions(self) -> list[Version]:
+        """Published versions by step, then by time. Raises ConfigError if a manifest is damaged."""
+        found = []
+        for folder in self._folders():
+            try:
+                found.append(Version(folder, read_json(folder / MANIFEST)))
+            except FileNotFoundError:
+                continue
+        return sorted(found, key=lambda version: version.order)
+
+    def latest(self, up_to: int | None = None) -> Version | None:
+        """The newest version of a step up to `up_to`, else the newest of all; None if there is none yet."""
+        versions = self.versions()
+        within = [version for version in versions if up_to is None or version.step <= up_to] or versions
+        return within[-1] if within else None
+
+    def pin(self, version: Version) -> bool:
+        """Keeps a version from `prune` while this process lives, for a day at most: pin again to renew.
+
+        Returns:
+            False if the version was pruned meanwhile: take the latest instead.
+        """
+        claim(own_pin(version.folder))
+        # `prune` hides the manifest and then looks for pins; we do the reverse, so that one of us sees the other.
+        if (version.folder / MANIFEST).exists():
+            return True
+        self.unpin(version)
+        return False
+
+    def pin_latest(self, up_to: int | None = None) -> Version | None:
+        """As `latest`, pinned."""
+        while (version := self.latest(up_to)) is not None and not self.pin(version):
+            continue  # pruned since we saw it
+        return version
+
+    def unpin(self, version: Version) -> None:
+        """Takes this process's pin off the version."""
+        own_pin(version.folder).unlink(missing_ok=True)
+
+    def prune(self, keep: int) -> list[str]:
+        """Removes versions older than the newest `keep` unless they are pinned, and drafts whose owner died.
+
+        Returns:
+            Names of the removed versions.
+        """
+        removed = [version.name for version in self.versions()[:-keep] if _retire(version.folder)]
+        for folder in self._folders():
+            if not (folder / MANIFEST).exists() and (folder.name in removed or is_abandoned(folder)):
+                folder.rmtree(missing_ok=True)
+        for name in removed:
+            self.record("pruned", version=name)
+        return removed
+
+    def record(self, event: str, **fields) -> None:
+        """Appends an event to the history: published, adopted (with version and trainer_step) or pruned."""
+        now = time.time()
+        line = json.dumps({"event": event, "time": now, **fields}) + "\n"
+        if is_remote(self.folder):
+            write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
+            return
+        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+    def record_published(self, version: Version) -> None:
+        """Says when a version appeared, how long it took and what it finds."""
+        told = {name: version.manifest[name] for name in ("seconds", "probe") if name in version.manifest}
+        self.record("published", version=version.name, step=version.step, **told)
+
+    def history(self) -> list[dict]:
+        """All events, oldest first, without a last line that is still being written."""
+        file = self.folder / f"{HISTORY}.jsonl"
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+        # Both, since a workdir may be copied to a bucket and back.
+        events = [json.loads(line) for line in lines]
+        events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
+        return sorted(events, key=lambda event: event["time"])
+
+    def _folders(self) -> list[epath.Path]:
+        return sorted(self.folder.glob("step-*")) if self.folder.exists() else []
+
+
+def _retire(folder: epath.Path) -> bool:
+    """Hides a version from readers unless it is pinned."""
+    if is_pinned(folder):
+        return False
+    try:
+        (folder / MANIFEST).replace(folder / RETIRED)
+    except FileNotFoundError:  # another process was faster
+        return False
+    if is_pinned(folder):  # pinned between the two lines above
+        (folder / RETIRED).replace(folder / MANIFEST)
+        return False
+    return True

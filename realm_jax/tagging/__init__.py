@@ -1,0 +1,1 @@
+"""Salient spans from a BERT that is trained to tag them."""

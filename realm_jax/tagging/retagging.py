@@ -1,0 +1,78 @@
+"""A corpus and a tagger by their names: opens both and gives the corpus that tagger's spans (`retagged_corpus`)."""
+
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+from realm_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from realm_jax.data.corpus import Corpus
+    from realm_jax.tagging.retagged_corpus import DocumentsTagger
+
+
+def is_folder(tagger: str) -> bool:
+    """Whether the name is that of a trained tagger's folder, and of no tagger that `data.salient` makes."""
+    return tagger != "rules" and not tagger.startswith("spacy:")
+
+
+def documents_tagger(name: str) -> "tuple[DocumentsTagger, str]":
+    """(function, name for the manifest) of a tagger; that of a trained one has a hash of its weights.
+
+    Raises:
+        ConfigError: there is no such tagger.
+    """
+    if not is_folder(name):
+        from realm_jax.data import salient
+
+        tag = salient.make_tagger(name)
+        return lambda documents: [tag(*document) for document in documents], name
+    from realm_jax import parallel
+    from realm_jax.tagging.sentence_tagger import SentenceTagger
+
+    parallel.set_up_compilation_cache()
+    trained = SentenceTagger.open(name)
+    return trained.documents, trained.name
+
+
+def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer: str = "") -> "Corpus":
+    """Makes the corpus `out`, or goes on with it, and says what changed.
+
+    Args:
+        folder: of the corpus.
+        tagger: folder of a trained one, `rules` or spacy:PIPELINE.
+        tokenizer: file of the vocabulary that the corpus was cut with; by default in its folder or in the run's.
+
+    Raises:
+        ConfigError: there is no such corpus, tagger or vocabulary, or `out` is something else.
+    """
+    from realm_jax.data import run_tokenizer
+    from realm_jax.data.corpus import Corpus
+    from realm_jax.progress import Progress
+    from realm_jax.tagging.retagged_corpus import retag
+
+    folder = pathlib.Path(folder).expanduser()
+    corpus = Corpus.open(folder)
+    vocabulary = run_tokenizer.load(_tokenizer_file(folder, tokenizer), flag="--tokenizer")
+    tag, name = documents_tagger(tagger)
+    progress = Progress(f"{name}, sentences")
+    made = retag(corpus, out, tokenizer=vocabulary, tag=tag, tagger=name, progress=progress)
+    before, after = (sum(s["num_spans"] for s in c.manifest["segments"]) for c in (corpus, made))
+    dropped = {
+        reason: sum(s["counts"][reason] for s in made.manifest["segments"])
+        for reason in ("misaligned_spans", "spans_beyond_limit")
+    }
+    print(
+        f"{out}: {after:,} salient spans by {name} ({before:,} by {corpus.manifest['tagger']}); {dropped}", flush=True
+    )
+    return made
+
+
+def _tokenizer_file(corpus: pathlib.Path, given: str) -> pathlib.Path:
+    """Where the corpus's vocabulary is. Raises ConfigError if it is not where it should be."""
+    folders = (corpus, corpus.resolve().parent)
+    files = [pathlib.Path(given)] if given else [folder / "tokenizer.json" for folder in folders]
+    found = [file for file in files if file.is_file()]
+    if not found:
+        raise ConfigError(f"{files[0]}: no such vocabulary: pass --tokenizer=FILE, the one the corpus was cut with")
+    return found[0]

@@ -1,0 +1,95 @@
+"""Sentences as a token classifier reads them: wordpieces, how their words are written, where each word begins.
+
+A word is what BERT's own splitter gives: no white space, and each punctuation mark apart; so training data and running
+text are cut alike. Most vocabularies are lower-cased, and capitals say most about names: the way in which a word is
+written is kept beside its wordpieces, as one of `CASINGS`.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from realm_jax.batches import TaggerInput, Tokens
+from realm_jax.data.masking import SpecialIds
+
+CASINGS = ("none", "lower", "Capitalised", "C", "CAPITALS", "miXed", "123", "a1", "?!")
+"""How a word is written: special tokens and padding, five ways of letters, digits, both, and neither."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A sentence's words; one entry each, but for the first two fields, which are of wordpieces."""
+
+    ids: list[int]
+    """Wordpieces of the sentence."""
+    casings: list[int]
+    """Of each wordpiece: its word's place in `CASINGS`."""
+    firsts: list[int]
+    """First wordpiece of each word."""
+    starts: list[int]
+    """First character."""
+    limits: list[int]
+    """One past the last character."""
+
+
+def split_words(sentences: Sequence[str], tokenizer: Any) -> list[Words]:
+    """The words of some sentences.
+
+    Args:
+        tokenizer: a tokenizers.Tokenizer of a BERT, without truncation and padding.
+    """
+    encodings = tokenizer.encode_batch(list(sentences), add_special_tokens=False)
+    return [_words(sentence, encoding) for sentence, encoding in zip(sentences, encodings, strict=True)]
+
+
+def _words(sentence: str, encoding: Any) -> Words:
+    firsts, starts, limits = [], [], []
+    last = -1
+    for at, (word, (start, limit)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
+        if word != last:
+            firsts.append(at)
+            starts.append(start)
+            limits.append(limit)
+            last = word
+        limits[-1] = limit
+    casings: list[int] = []
+    for start, limit, width in zip(starts, limits, np.diff([*firsts, len(encoding)]), strict=True):
+        casings += [casing_of(sentence[start:limit])] * width
+    return Words(encoding.ids, casings, firsts, starts, limits)
+
+
+@functools.lru_cache(1 << 16)
+def casing_of(word: str) -> int:
+    """How a word is written, as a place in `CASINGS`."""
+    name = "?!"
+    if any(c.isdigit() for c in word):
+        name = "a1" if any(c.isalpha() for c in word) else "123"
+    elif word.islower():
+        name = "lower"
+    elif word.isupper():
+        name = "CAPITALS" if len(word) > 1 else "C"
+    elif word.istitle():
+        name = "Capitalised"
+    elif any(c.isalpha() for c in word):
+        name = "miXed" if word.lower() != word else "lower"  # scripts without capitals count as lower
+    return CASINGS.index(name)
+
+
+def pad(sentences: Sequence[Words], rows: int, length: int, special: SpecialIds) -> TaggerInput:
+    """`[CLS] sentence [SEP]`, cut to `length` and padded to [rows, length]; rows beyond the sentences are padding."""
+    ids = np.full((rows, length), special.pad, np.int32)
+    casings = np.zeros((rows, length), np.int32)
+    is_first = np.zeros((rows, length), bool)
+    limits = np.zeros((rows, 1), np.int64)
+    for row, words in enumerate(sentences):
+        used = min(len(words.ids), length - 2)
+        ids[row, 0], ids[row, used + 1] = special.cls, special.sep
+        ids[row, 1 : used + 1] = words.ids[:used]
+        casings[row, 1 : used + 1] = words.casings[:used]
+        is_first[row, [1 + first for first in words.firsts if first < used]] = True
+        limits[row] = used + 2
+    mask = np.arange(length) < limits
+    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings, is_first)

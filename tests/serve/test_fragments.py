@@ -1,0 +1,88 @@
+"""HTML of answers: every text from outside is escaped, and says what it has to."""
+
+import html.parser
+import re
+
+import pytest
+
+from realm_jax.serve import fragments
+from realm_jax.serve.results import Added, Answered, Filled, Guess, ReadBlock, Source, SpanAnswer
+
+EVIL = """<script>alert("1")</script><img src=x onerror='x'>&amp;"""
+SOURCE = Source(EVIL, 100, 0.0, 1234, EVIL, 20)
+
+
+class Tags(html.parser.HTMLParser):
+    """Counts what a browser would take as elements and text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def filled(parts=("The ", " was."), wordpieces=("harbour",)) -> Filled:
+    blanks = tuple((Guess(piece, 0.5), Guess("other", 0.25)) for piece in wordpieces)
+    guesses = tuple(Guess(EVIL, 0.125) for _ in wordpieces)
+    blocks = ReadBlock(3, EVIL, EVIL, EVIL, 0.9, guesses), ReadBlock(-1, "", "", "", 0.1, guesses)
+    return Filled(tuple(parts), blanks, 0.1, blocks, guesses, (EVIL,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        fragments.filled(filled((EVIL, EVIL), (EVIL,)), SOURCE),
+        fragments.answered(
+            Answered(EVIL, (SpanAnswer(EVIL, 0.5, 1, EVIL, EVIL, EVIL, (3, 9), 1.0),) * 2, (EVIL,)), SOURCE
+        ),
+        fragments.refused(EVIL),
+        fragments.added(Added(EVIL, 1, EVIL, 0.1), EVIL),
+        fragments.status(EVIL, SOURCE, SOURCE, EVIL),
+    ],
+    ids=["filled", "answered", "refused", "added", "status"],
+)
+def test_texts_are_escaped(text):
+    found = Tags(text)
+    assert not {"script", "img"} & set(found.tags) and not found.open
+    assert "<script>" in found.text or "<scr" in found.text
+
+
+def test_a_filled_sentence_says_all():
+    found = Tags(fragments.filled(filled(), Source("step-9", 80, 0.0, 1234, "pretrain, step 100", 20)))
+    assert "The harbour was." in found.text and found.tags.count("mark") == 1
+    for said in ("50.0%", "90.0%", "p(null|x) is 10.0%", "null block", "age 20 steps", "step-9", "1,234 blocks"):
+        assert said in found.text
+
+
+def test_wordpieces_that_continue_a_word_are_joined():
+    text = Tags(fragments.filled(filled(("The ", " ", "."), ("har", "##bour")), SOURCE)).text
+    assert "The harbour." in text
+
+
+def test_an_answer_is_marked_in_its_block():
+    answer = SpanAnswer("Maud", 0.25, 7, "id", "Bridge", "by Queen Maud.", (9, 13), 2.0)
+    found = fragments.answered(Answered("Who?", (answer,), ()), SOURCE)
+    assert "by Queen <mark>Maud</mark>." in found and "25.0%" in found
+    assert "No block" in fragments.answered(Answered("Who?", (), ()), SOURCE)
+
+
+def test_alone_it_brings_its_style_and_every_colour():
+    text = fragments.alone(fragments.refused("Write a sentence."))
+    assert "Write a sentence." in Tags(text).text
+    used = set(re.findall(r"var\((--[\w-]+)\)", text))
+    assert used and used == set(re.findall(r"(--[\w-]+):", text))
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0.0%"), (1e-5, "&lt;0.1%"), (0.0005, "0.1%"), (1.0, "100.0%")])
+def test_small_shares_are_not_shown_as_none(share, text):
+    assert fragments.percent(share) == text
