@@ -17,7 +17,7 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
 
 
 TEXTS = _under("data", "assets blocks corpus markdown pieces run_tokenizer salient segment sentences sources")
-ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained")
+ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
 SEARCH = _under("index", "exact scann search")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (

@@ -21,9 +21,9 @@ from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact_index import exact_index
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.losses import marginal
+from realm_jax.models import realm
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 from realm_jax.training.retrieval import drop_source
 
 LOSS_BATCH = 16  # queries a device and step
@@ -135,15 +135,15 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
 
 
 def _per_example(config: Config, params: dict, batch) -> dict[str, jax.Array]:
-    scores, logp, best = candidate_likelihoods(config, params, batch, None)
-    prior = log_prior(config, scores, batch)
+    read = realm.forward(config, params, batch, None)
+    prior, logp = read.prior, read.logp
     weights = batch.mask_weights
     count = weights.sum(-1)
-    hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), best.astype(jnp.float32))
+    hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), read.hits.astype(jnp.float32))
     return {
         "loss": -(marginal.token_marginal_logp(prior, logp) * weights).sum(-1) / count,
         "loss_null": -(logp[:, 0] * weights).sum(-1) / count,
         "accuracy": (hit * weights).sum(-1) / count,
-        "accuracy_null": (best[:, 0] * weights).sum(-1) / count,
+        "accuracy_null": (read.hits[:, 0] * weights).sum(-1) / count,
         "null_share": jnp.exp(prior[:, 0]),
     }

@@ -97,13 +97,13 @@ def token_logp(
     logits = logits.reshape(*used.shape[:2], -1)
     at_target = jnp.take_along_axis(logits, wanted[:, None, None], axis=-1)[..., 0]
     logp = at_target - jax.nn.logsumexp(logits, axis=-1)
-    best = at_target >= logits.max(-1)
+    hits = at_target >= logits.max(-1)
 
     def scatter(values, empty):
         grid = jnp.full((batch * masks, candidates), empty)
         return grid.at[slots].set(values, mode="drop").reshape(batch, masks, candidates).transpose(0, 2, 1)
 
-    return scatter(logp, 0.0), scatter(best, False)
+    return scatter(logp, 0.0), scatter(hits, False)
 
 
 def best_tokens(

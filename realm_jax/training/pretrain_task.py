@@ -19,7 +19,7 @@ from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
-from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.models import realm
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
@@ -119,17 +119,17 @@ def realm_loss(
 
     Without the null block, a query that has no candidate counts in `without_candidates` alone.
     """
-    scores, logp, best = candidate_likelihoods(config, params, batch, rng)
-    prior = log_prior(config, scores, batch)
-    counts = candidates_of(config, batch).any(-1)
+    read = realm.forward(config, params, batch, rng)
+    prior, logp = read.prior, read.logp
+    counts = realm.candidates_of(config, batch).any(-1)
     weights = batch.mask_weights * counts[:, None]
     form = marginal.token_marginal if config.pretrain.marginal == "token" else marginal.sequence_marginal
     total, count = form(prior, logp, weights)
     prior_p, predictions, queries = jnp.exp(prior), weights.sum(), counts.sum().astype(jnp.float32)
     metrics = {
         # Expected over p(z|x): the marginal's own argmax would need all candidates' full distributions.
-        "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, best.astype(jnp.float32)) * weights).sum(), predictions),
-        "null_accuracy": ((best[:, 0] * weights).sum(), predictions),
+        "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, read.hits.astype(jnp.float32)) * weights).sum(), predictions),
+        "null_accuracy": ((read.hits[:, 0] * weights).sum(), predictions),
         "null_loss": (-(logp[:, 0] * weights).sum(), predictions),
         "utility": marginal.retrieval_utility(prior, logp, weights),
         "null_share": ((prior_p[:, 0] * counts).sum(), queries),
@@ -139,45 +139,3 @@ def realm_loss(
     if not config.pretrain.null_block:
         metrics["without_candidates"] = ((~counts).sum().astype(jnp.float32), jnp.float32(len(counts)))
     return total, count, metrics
-
-
-def log_prior(config: Config, scores: jax.Array, batch: PretrainBatch) -> jax.Array:
-    """log p(z|x) [batch, candidates] over `candidates_of`; a query that has none reads the null block alone."""
-    exists = candidates_of(config, batch)
-    return marginal.log_prior(scores, exists | (_is_null(batch) & ~exists.any(-1, keepdims=True)))
-
-
-def candidates_of(config: Config, batch: PretrainBatch) -> jax.Array:
-    """bool [batch, candidates]: the blocks that were found, and the null block if the config has one."""
-    return batch.candidate_mask if config.pretrain.null_block else batch.candidate_mask & ~_is_null(batch)
-
-
-def _is_null(batch: PretrainBatch) -> jax.Array:
-    return jnp.arange(batch.candidate_mask.shape[-1]) == 0
-
-
-def candidate_likelihoods(
-    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Retrieval scores [batch, candidates], and log p(y_j|z,x) and top-1 hits [batch, candidates, masks].
-
-    The null block is read at the query's own length and embedded once for the whole batch.
-    """
-    model = config.model
-    rngs = [None] * 5 if not model.dropout or rng is None else list(jax.random.split(rng, 5))
-    retriever = params["embedder"]
-    if not config.pretrain.train_retriever:
-        retriever = jax.lax.stop_gradient(retriever)
-    query_emb = embedder.embed(model, retriever, "query", batch.query, rngs[0])
-    block_emb = embedder.embed(model, retriever, "block", batch.blocks, rngs[1])
-    null_emb = embedder.embed(model, retriever, "block", embedder.null_block(batch.query), rngs[2])
-    scores = jnp.concatenate([query_emb @ null_emb.T, embedder.retrieval_scores(query_emb, block_emb)], axis=1)
-    null_joint = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-    states = [
-        knowledge_encoder.candidate_states(model, params["encoder"], tokens, batch.mask_positions, rng)
-        for tokens, rng in ((null_joint, rngs[3]), (batch.joint, rngs[4]))
-    ]
-    logp, best = knowledge_encoder.token_logp(
-        model, params["encoder"], jnp.concatenate(states, axis=1), batch.mask_targets, batch.mask_slots
-    )
-    return scores, logp, best
