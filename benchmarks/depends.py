@@ -18,7 +18,7 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
 
 TEXTS = _under("data", "assets blocks corpus markdown pieces run_tokenizer salient segment sentences sources")
 ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
-SEARCH = _under("index", "exact scann search")
+SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
@@ -26,7 +26,7 @@ PRETRAINING = (
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
-    *_under("index", "embed_blocks"),
+    *_under("index", "current embed_blocks loaded_index source_block"),
     *_under("training", "ict_task loop pretrain_task retrieval"),
 )
 ANSWERS = (

@@ -14,10 +14,10 @@ from realm_jax.eval.heldout import HeldoutSet, answer_among
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
+from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models import knowledge_encoder, realm
-from realm_jax.training.retrieval import drop_source
 
 CONSIDERED = 64
 

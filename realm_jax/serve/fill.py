@@ -20,7 +20,7 @@ from realm_jax.data.masking import masked_query
 from realm_jax.data.pipeline import with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models import realm
@@ -39,7 +39,7 @@ class MaskFiller:
         index: of the knowledge corpus of `data`.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex):
         self._config, self._data, self._index = config, data, index
         self._literal = literal_tokenizer(data.tokenizer)
         self._embed = TowerEmbedder(config, params["embedder"], "query")

@@ -21,6 +21,8 @@ from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
+from realm_jax.index.current import CurrentIndex, FixedIndex, common_version
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
@@ -31,7 +33,7 @@ from realm_jax.records import Question
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream, common_version
+from realm_jax.training.retrieval import RetrievalStream
 
 METRIC = "exact_match"
 EVALUATIONS_IN_ALL = 10

@@ -18,7 +18,7 @@ from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import content_hash
 from realm_jax.index.build_version import build_version
-from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
@@ -208,7 +208,7 @@ class Finetuning:
         embedded_by = {"phase": self.phase, "step": step} if step else self.source
         build_version(config, data.knowledge, data.special, store, step, towers, embedded_by=embedded_by)
 
-    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> ExactIndex:
+    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> LoadedIndex:
         """What to search when `params` answer: the store's newest version, or fresh embeddings if the tower moves."""
         if self.config.finetune.train_retriever == "both":
             return exact_index(self.config, data.knowledge, params["embedder"], self.name)

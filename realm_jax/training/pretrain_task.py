@@ -17,12 +17,15 @@ from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
 from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
+from realm_jax.index.current import CurrentIndex
+from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import realm
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
-from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
+from realm_jax.training.retrieval import RetrievalStream
 
 
 class PretrainTask(Task):

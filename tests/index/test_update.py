@@ -18,14 +18,14 @@ from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index import build_version as build_lib
 from realm_jax.index import builder, update
 from realm_jax.index.build_version import build_version
+from realm_jax.index.current import CurrentIndex
 from realm_jax.index.embed_blocks import embed_corpus
-from realm_jax.index.exact_index import open_exact
 from realm_jax.index.knowledge_update import update_knowledge
+from realm_jax.index.loaded_index import open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.tagging.retagged_corpus import retag
 from realm_jax.training import phases
-from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.workdir import Workdir
 
 SOURCE = {"phase": "init", "step": 0}

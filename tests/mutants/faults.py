@@ -519,8 +519,8 @@ SAMPLING = [
 INDEX = [
     Fault(
         "worst blocks first",
-        "index/search.py",
-        "best",
+        "index/top_k.py",
+        "top_k",
         "(ids, -scores)",
         "(ids, scores)",
         "index/test_exact.py::test_matches_a_sort_with_ties_and_tombstones",
@@ -529,8 +529,8 @@ INDEX = [
         "ScaNN's blocks in reversed order",
         "index/scann.py",
         "ScannSearch._search",
-        "return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
-        "return tuple(x[:, ::-1] for x in best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
+        "return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
+        "return tuple(x[:, ::-1] for x in top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
         "index/test_scann.py::test_exhaustive_tree_finds_what_exact_finds",
     ),
     Fault(

@@ -11,7 +11,7 @@ from realm_jax.batches import stack
 from realm_jax.data import cloze
 from realm_jax.data.pipeline import MaskedSentences, with_candidates
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.exact_index import ExactIndex, open_exact
+from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import embedder, realm
@@ -27,7 +27,7 @@ class Opened:
         self.config, self.data = workdir.config, open_prepared(workdir)
         self.params = phases.last_params(workdir, "pretrain", phases.first_params(workdir))
         version = IndexStore(workdir.index_folder).latest()
-        self.index: ExactIndex = open_exact(version, self.data.knowledge)
+        self.index: LoadedIndex = open_exact(version, self.data.knowledge)
         self.filler = MaskFiller(self.config, self.data, self.params, self.index)
 
 

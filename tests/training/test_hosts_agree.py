@@ -7,15 +7,16 @@ import time
 
 import numpy as np
 import pytest
-from realm_jax.records import Host
 
 from realm_jax import hosts
 from realm_jax.data.prepare import open_prepared
 from realm_jax.hosts import Said
+from realm_jax.index import current
 from realm_jax.index.build_version import build_version
+from realm_jax.index.current import CurrentIndex
 from realm_jax.index.store import IndexStore
-from realm_jax.training import phases, retrieval
-from realm_jax.training.retrieval import CurrentIndex
+from realm_jax.records import Host
+from realm_jax.training import phases
 
 HOSTS, STEPS, EVERY = 3, 150, 30
 
@@ -68,7 +69,7 @@ def threads(monkeypatch):
     monkeypatch.setattr(hosts, "is_first", made.is_first)
     monkeypatch.setattr(hosts, "from_first", made.from_first)
     monkeypatch.setattr(hosts, "Ballot", made.ballot)
-    monkeypatch.setattr(retrieval, "POLL_S", 0.02)
+    monkeypatch.setattr(current, "POLL_S", 0.02)
     return made
 
 

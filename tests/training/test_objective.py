@@ -24,9 +24,9 @@ from realm_jax.batches import PretrainBatch, Tokens, stack
 from realm_jax.config import Config, ModelConfig, PretrainConfig
 from realm_jax.data.pipeline import MaskedSentences, mask_slots, with_candidates
 from realm_jax.data.prepare import open_prepared
+from realm_jax.index.source_block import drop_source
 from realm_jax.models import embedder, knowledge_encoder, realm
 from realm_jax.training import pretrain_task
-from realm_jax.training.retrieval import drop_source
 
 CLS, SEP, VOCAB = 2, 3, 40
 BATCH, CANDIDATES, MASKS = 3, 4, 3

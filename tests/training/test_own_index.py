@@ -14,10 +14,10 @@ from realm_jax import parallel
 from realm_jax.config import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.build_version import build_version
+from realm_jax.index.current import CurrentIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 from realm_jax.training.pretrain_task import PretrainTask
-from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.workdir import Workdir, write_json
 
 STEPS, EVERY, RUNS = 5, 2, 5
