@@ -13,7 +13,7 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.data import segment
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import scann
-from realm_jax.index.build_version import build_version
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 
@@ -119,9 +119,7 @@ def indexed(workdir):
     """The workdir with index version 0."""
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
-    build_version(
-        workdir.config, data.knowledge, data.special, store, 0, params, embedded_by={"phase": "init", "step": 0}
-    )
+    IndexBuilder(workdir.config, data, store).build(0, params, embedded_by={"phase": "init", "step": 0})
     return workdir
 
 

@@ -15,7 +15,7 @@ from realm_jax.config import Config, ConfigError
 from realm_jax.convert.block_records import count_records, read_records
 from realm_jax.data import corpus, salient
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.build_version import copy_rows, publish
+from realm_jax.index.publish import copy_rows, publish
 from realm_jax.index.store import IndexStore
 from realm_jax.progress import Progress
 from realm_jax.records import Record

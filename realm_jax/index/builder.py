@@ -10,138 +10,13 @@ time and started again.
 
 import dataclasses
 import os
-import time
-from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from realm_jax import cli
-from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.heartbeat import Heartbeat
-from realm_jax.workdir import Workdir
 
-if TYPE_CHECKING:
-    from realm_jax.checkpoints import Checkpoints
-
-POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
-
-
-class TrainerGone(RunError):
-    """The process that this builder serves has ended."""
-
-
-def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None) -> None:
-    """Builds a version from each newest checkpoint until training is done; from converted weights at once.
-
-    Args:
-        finetuning: name of the fine-tuning to follow; empty for pre-training.
-        parent: give up once this process is no longer our parent.
-
-    Raises:
-        ConfigError: no checkpoint came within `index.wait_timeout_s`.
-        TrainerGone: the parent ended.
-    """
-    import jax
-
-    from realm_jax.checkpoints import Checkpoints
-    from realm_jax.data.prepare import open_prepared
-    from realm_jax.index.build_version import build_version
-    from realm_jax.index.store import IndexStore
-    from realm_jax.models import embedder
-
-    config = workdir.config
-    data = open_prepared(workdir)
-    phase, store = "pretrain", IndexStore(workdir.index_folder)
-    template = jax.eval_shape(lambda: embedder.init(config.model, jax.random.key(0)))
-    if finetuning:
-        phase = f"finetune/{finetuning}"
-        store = IndexStore(workdir.phase(phase) / "index")
-        template = {side: embedder.tower(template, side) for side in ("query", "block")}
-        config = dataclasses.replace(config, index=dataclasses.replace(config.index, search="exact"))
-
-    def check_in() -> None:
-        if parent is not None and os.getppid() != parent:
-            raise TrainerGone("index builder: the trainer is gone; start both again to go on")
-
-    last_news, pause = time.monotonic(), POLL_S[0]
-    has_built = False
-    with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
-        if workdir.is_done("init") and not config.ict.steps and store.latest() is None and not finetuning:
-            with Checkpoints(workdir.phase("init"), read_only=True) as converted:
-                params = jax.device_get(converted.restore_params(0, {"embedder": template})["embedder"])
-            build_version(
-                config,
-                data.knowledge,
-                data.special,
-                store,
-                0,
-                params,
-                embedded_by={"phase": "init", "step": 0},
-                check_in=check_in,
-            )
-        while True:
-            check_in()
-            is_done = workdir.is_done(phase)  # read before the checkpoints: if it is set, the last one is there
-            step, built = checkpoints.latest_step(), store.latest()
-            if step is not None and (built is None or step > built.step):
-                params = _restore(checkpoints, step, template)
-                if params is None:
-                    continue
-                params = jax.device_get(params)
-                source = {"phase": phase, "step": step}
-                build_version(
-                    config, data.knowledge, data.special, store, step, params, embedded_by=source, check_in=check_in
-                )
-                if has_built:
-                    seconds = time.monotonic() - last_news
-                    print(f"index refresh interval: {seconds:.0f} s, {step - built.step} steps", flush=True)
-                has_built, last_news, pause = True, time.monotonic(), POLL_S[0]
-            elif is_done:
-                return
-            elif time.monotonic() - last_news > config.index.wait_timeout_s:
-                raise ConfigError(
-                    f"no new checkpoint in {workdir.phase(phase)} for {config.index.wait_timeout_s:.0f} s: "
-                    "start the trainer, or make a run with a longer --index.wait_timeout_s"
-                )
-            else:
-                time.sleep(pause)
-                pause = min(2 * pause, POLL_S[1])
-
-
-def _restore(checkpoints: "Checkpoints", step: int, template: Any) -> Any:
-    """The embedder's parameters; None if the trainer went on and pruned them while we read."""
-    try:
-        return checkpoints.restore_params(step, {"embedder": template})["embedder"]
-    except (ConfigError, FileNotFoundError):
-        if checkpoints.latest_step() == step:
-            raise
-        return None
-
-
-def choose_device(config: Config) -> None:
-    """Points JAX at what index.device says. Raises ConfigError if it is not there; never falls back silently."""
-    import jax
-
-    if config.index.device == "inline":
-        raise ConfigError("index.device=inline: the trainer builds the index itself; no builder is needed")
-    if config.index.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    backend = jax.default_backend()
-    if (backend == "cpu") != (config.index.device == "cpu"):
-        raise ConfigError(
-            f"index.device={config.index.device}, but JAX runs on {backend} here: install the accelerator's jax, give "
-            "this process chips of its own (TPU_VISIBLE_CHIPS), or make a run with --index.device=cpu"
-        )
-
-
-def yield_cores(config: Config) -> None:
-    """Lowers this process's priority and its share of cores; must run before JAX starts its threads."""
-    if config.index.builder_nice:
-        os.nice(config.index.builder_nice)
-    if config.index.builder_threads and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[-config.index.builder_threads :]
-        os.sched_setaffinity(0, cores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of `python -m realm_jax.index.builder`."""
     flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
     workdir = cli.existing(flags.workdir)
+    from realm_jax import parallel
+    from realm_jax.index.follow_trainer import choose_device, follow, yield_cores
+
     yield_cores(workdir.config)
     choose_device(workdir.config)
-    from realm_jax import parallel
-
     parallel.set_up_compilation_cache()
     parent = os.environ.get(PARENT)
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path

@@ -17,8 +17,8 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
-from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
+from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.lock import only_one
@@ -62,7 +62,7 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
         for store in stores:
             version = store.pin_latest()
             if not version.is_current(knowledge):
-                published.append(build_version.extend_version(workdir.config, knowledge, store, version))
+                published.append(extend_version(workdir.config, knowledge, store, version))
                 print(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}", flush=True)
             store.unpin(version)
     return published

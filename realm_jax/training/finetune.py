@@ -69,11 +69,8 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
         answered = answerer.answer(dev_questions, num_blocks=settings.inference_blocks, depth=1, name="development")
         return sum(p.is_correct for p in answered) / len(answered)
 
-    def build(step: int, towers: dict) -> None:
-        finetuning.build_version(store, data, step, towers)
-
     moves = settings.train_retriever == "both"
-    inline = build if moves and config.index.device == "inline" else None
+    inline = finetuning.index_builder(store, data) if moves and config.index.device == "inline" else None
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"

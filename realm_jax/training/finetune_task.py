@@ -22,6 +22,7 @@ from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.index.current import CurrentIndex, FixedIndex, common_version
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
@@ -77,7 +78,7 @@ class FinetuneTask(Task):
         first_params: `embedder` as two towers, and `reader`.
         exact_match: host parameters -> exact match on the development questions.
         folder: of this fine-tuning; evaluations and the best checkpoint are kept there.
-        build_inline: as in `PretrainTask`, for `train_retriever=both`.
+        builder: as in `PretrainTask`, for `train_retriever=both`.
     """
 
     name = "finetune"
@@ -91,10 +92,10 @@ class FinetuneTask(Task):
         first_params: dict,
         exact_match: Callable[[dict], float],
         folder: epath.Path,
-        build_inline: Callable[[int, dict], None] | None = None,
+        builder: IndexBuilder | None = None,
     ):
         self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
+        self._exact_match, self._folder, self._builder = exact_match, folder, builder
         settings = config.finetune
         self.questions = trainable(questions, settings)
         self.steps = steps_in_all(settings, len(self.questions))
@@ -149,7 +150,7 @@ class FinetuneTask(Task):
         corpus, first = self._data.knowledge, state.get("position", 0)
         index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
         if self._config.finetune.train_retriever == "both":
-            own_every = self._config.finetune.index_refresh_every if self._build_inline else 0
+            own_every = self._config.finetune.index_refresh_every if self._builder else 0
             index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
@@ -218,12 +219,12 @@ class FinetuneTask(Task):
 
     def builds_index_at(self, step: int) -> bool:
         """Where the index is due and this process is its own builder."""
-        return self._build_inline is not None and self._refreshes_at(step)
+        return self._builder is not None and self._refreshes_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the block tower of `params`."""
         if self._store.latest(step).step != step:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
     def _refreshes_at(self, step: int) -> bool:
         settings = self._config.finetune

@@ -4,7 +4,6 @@ One step: embed queries and candidates with gradient, softmax of the inner produ
 the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`retrieval.py`).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from realm_jax.config import Config
 from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
@@ -32,8 +32,9 @@ class PretrainTask(Task):
     """Pre-training as a task of the loop.
 
     Args:
-        build_inline: (step, host embedder parameters) -> None: builds an index version inside the trainer; None where a
-            builder process does it, or nobody.
+        store: index versions to retrieve from.
+        first_params: embedder and encoder, on the host.
+        builder: builds index versions inside the trainer; None where a builder process does it, or nobody.
     """
 
     name = "pretrain"
@@ -44,11 +45,11 @@ class PretrainTask(Task):
         data: RunData,
         store: IndexStore,
         first_params: dict,
-        build_inline: Callable[[int, dict], None] | None = None,
+        builder: IndexBuilder | None = None,
     ):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
         self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._build_inline = build_inline
+        self._builder = builder
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
         print(f"pretrain: {self._sentences.summary()}", flush=True)
@@ -77,7 +78,7 @@ class PretrainTask(Task):
         """Masked sentences with what the newest index version finds for them."""
         examples = Examples(len(self._sentences), self._sentences.example, self.seed, hosts.this())
         size = self._config.pretrain.batch_size
-        own_every = self._config.pretrain.index_refresh_every if self._build_inline else 0
+        own_every = self._config.pretrain.index_refresh_every if self._builder else 0
         first = state.get("position", 0)
         index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=own_every)
         return RetrievalStream(
@@ -103,12 +104,12 @@ class PretrainTask(Task):
 
     def builds_index_at(self, step: int) -> bool:
         """Where the index is due and this process is its own builder."""
-        return self._build_inline is not None and self._refreshes_at(step)
+        return self._builder is not None and self._refreshes_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the embedder of `params`."""
         if self._store.latest(step).step != step:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
     def _refreshes_at(self, step: int) -> bool:
         refresh = self._config.pretrain.index_refresh_every

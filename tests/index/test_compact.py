@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 from etils import epath
-from realm_jax.records import Record
 
 from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
@@ -14,10 +13,12 @@ from realm_jax.data import corpus, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.heartbeat import Heartbeat
-from realm_jax.index import build_version, compact, knowledge_compaction
+from realm_jax.index import compact, knowledge_compaction
 from realm_jax.index.knowledge_update import update_knowledge
+from realm_jax.index.publish import publish as publish_draft
 from realm_jax.index.store import IndexStore
 from realm_jax.lock import only_one
+from realm_jax.records import Record
 
 NEWS = [
     Record(f"news/{i}", f"Bridge {i}", f"The bridge of Port {i} was opened in 20{30 + i}. " * 9, "") for i in range(2)
@@ -48,7 +49,7 @@ def publish(workdir):
         embeddings = draft.embeddings(knowledge.num_blocks, 16, "float32")
         embeddings[:] = np.random.default_rng(0).standard_normal(embeddings.shape)
         common = {"tower": {"kernel": np.zeros(2)}, "embedded_by": {"phase": "init", "step": 0}}
-        build_version.publish(draft, store, embeddings, knowledge, workdir.config.index, **common)
+        publish_draft(draft, store, embeddings, knowledge, workdir.config.index, **common)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from realm_jax import hosts
 from realm_jax.data.prepare import open_prepared
 from realm_jax.hosts import Said
 from realm_jax.index import current
-from realm_jax.index.build_version import build_version
 from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.records import Host
 from realm_jax.training import phases
@@ -79,7 +79,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
     threads.enter(0)
-    build_version(workdir.config, data.knowledge, data.special, store, 0, params, embedded_by={})
+    IndexBuilder(workdir.config, data, store).build(0, params, embedded_by={})
     first = store.latest()
 
     def publish(step: int) -> None:
