@@ -18,7 +18,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
-from realm_jax.records import Question, Record
 from report import write_result
 
 from realm_jax import parallel
@@ -29,6 +28,7 @@ from realm_jax.data.masking import SpecialIds
 from realm_jax.data.prepare import RunData
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
+from realm_jax.records import Question, Record
 from realm_jax.training.finetune_task import FinetuneTask
 
 BLOCK_LEN, QUESTION_LEN, READ, BEAM, BATCH = 288, 32, 5, 5000, 16
@@ -146,7 +146,7 @@ class Run:
         optimizer = self.task.optimizer()
         state = parallel.TrainState(np.int32(0), params, optimizer.init(params))
         self.state = parallel.replicate(state)
-        self.train_step = parallel.train_step(self.task.loss, optimizer, 0)
+        self.train_step = parallel.compiled_train_step(self.task.loss, optimizer, 0)
         self.stream = self.task.stream({})
 
     def step(self) -> float:

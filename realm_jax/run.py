@@ -34,7 +34,7 @@ def run(workdir: Workdir) -> None:
 
 
 def _train(workdir: Workdir) -> None:
-    from realm_jax import hosts
+    from realm_jax import processes
     from realm_jax.eval.summary import summarize
     from realm_jax.training import ict, phases, pretrain
     from realm_jax.training.builder_process import BuilderProcess
@@ -42,7 +42,7 @@ def _train(workdir: Workdir) -> None:
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
-    clock = _Clock(workdir, writes=hosts.is_first())
+    clock = _Clock(workdir, writes=processes.is_first())
     with clock.phase("corpus"):
         data = phases.prepare_run(workdir)
     with clock.phase("ict"):
@@ -50,9 +50,9 @@ def _train(workdir: Workdir) -> None:
     with clock.phase("first index"):
         pretrain.build_first_index(workdir, data)
     builder = None
-    if refreshes and device == "cpu" and hosts.is_first():
+    if refreshes and device == "cpu" and processes.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
-    elif refreshes and device == "accelerator" and hosts.is_first():
+    elif refreshes and device == "accelerator" and processes.is_first():
         print(
             f"on the builder's machine: python -m realm_jax.index.builder --workdir={quoted(workdir.path)}", flush=True
         )
@@ -67,7 +67,7 @@ def _train(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
-        hosts.on_first(lambda: summarize(workdir, measured))
+        processes.on_first(lambda: summarize(workdir, measured))
 
 
 class _Clock:

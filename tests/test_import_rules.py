@@ -30,7 +30,7 @@ LAYERS = [
         "heartbeat",
         "cli",
         "parallel",
-        "hosts",
+        "processes",
         "checkpoints",
     ],
     ["model_folder"],
@@ -65,7 +65,7 @@ HAS_JAX_ON_TOP = (
     "serve",
     "convert",
     "parallel",
-    "hosts",
+    "processes",
     "checkpoints",
 )
 

@@ -108,7 +108,7 @@ def on_devices(loss, params, batch):
     def step(params, batch):
         return parallel.gradients(loss, params, batch, jax.random.key(0))
 
-    result = parallel.device_map(step)(parallel.replicate(params), parallel.shard(batch))
+    result = parallel.on_local_devices(step)(parallel.replicate(params), parallel.shard(batch))
     return jax.device_get(parallel.unreplicate(result))
 
 

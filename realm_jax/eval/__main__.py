@@ -76,10 +76,10 @@ def main(argv: list[str] | None = None) -> None:
         _score_file(flags)
         return
     _baselines(flags)
-    from realm_jax import hosts
+    from realm_jax import processes
 
-    hosts.join()  # devices that several hosts share start for all or none; one is enough to evaluate
-    hosts.on_first(lambda: _score(flags))
+    processes.join()  # devices that several processes share start for all or none; one is enough to evaluate
+    processes.on_first(lambda: _score(flags))
 
 
 def _files(flags: _Flags) -> dict[str, str]:

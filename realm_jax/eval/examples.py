@@ -44,7 +44,7 @@ def describe(
         predicted, _ = knowledge_encoder.best_tokens(config.model, params["encoder"], read.states)
         return read.prior, reward, predicted
 
-    run = parallel.device_map(judge)
+    run = parallel.on_local_devices(judge)
     judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
     prior, reward, predicted = (x.reshape(-1, *x.shape[2:]) for x in judged)
     shown = np.argsort(~holds[:considered], kind="stable")[:count]

@@ -111,7 +111,7 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
     """Losses and accuracies of the first `eval_examples`, in padded batches of one shape."""
     count = min(config.pretrain.eval_examples, len(retrieved))
     batch = LOSS_BATCH * parallel.num_devices()
-    step = parallel.device_map(lambda params, batch: _per_example(config, params, batch))
+    step = parallel.on_local_devices(lambda params, batch: _per_example(config, params, batch))
     replicated = parallel.replicate(params)
     progress = Progress(f"{name}: reading held-out sentences")
     parts: dict[str, list] = {}

@@ -1,7 +1,7 @@
 """The index version that training searches: the newest, taken as builders publish it, or one from first step to last.
 
-Several hosts search the same version: the first host loads the newest, says which, and all switch to it at the step at
-which they learn that every host has it.
+Several processes search the same version: the first one loads the newest, says which, and all switch to it at the
+step at which they learn that every process has it.
 """
 
 import threading
@@ -10,7 +10,7 @@ import zlib
 
 from absl import logging
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load, open_exact
@@ -51,9 +51,9 @@ class CurrentIndex:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._look, self._closed = threading.Event(), False
-        self._host, self._ballot = hosts.this(), hosts.Ballot()
-        self._first_hosts = 0
-        """Mark of the version that the first host has loaded."""
+        self._process, self._all_reduce = processes.this(), processes.AllReduce()
+        self._first_mark = 0
+        """Mark of the version that the first process has loaded."""
         self.waited_s = 0.0
         """Seconds that `adopt` waited for a version."""
         self._own_every = own_every
@@ -109,9 +109,9 @@ class CurrentIndex:
         with self._changed:
             if self._error is not None:
                 raise self._error
-            said = self._ballot.cast(_mark(self._ready.version) if self._ready else 0)
-            self._first_hosts = said.first
-            all_have_it = 0 != said.least == said.greatest != _mark(self.loaded.version)
+            marks = self._all_reduce.reduce(_mark(self._ready.version) if self._ready else 0)
+            self._first_mark = marks.first
+            all_have_it = 0 != marks.least == marks.greatest != _mark(self.loaded.version)
             if not all_have_it:
                 return False
             ready, self._ready = self._ready, None
@@ -122,7 +122,7 @@ class CurrentIndex:
 
     def _record(self, trainer_step: int) -> None:
         version = self.loaded.version
-        if hosts.is_first():
+        if processes.is_first():
             self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
 
     def _load(self, version: Version) -> LoadedIndex:
@@ -151,10 +151,10 @@ class CurrentIndex:
             self._look.clear()
 
     def _next(self, known: Version) -> Version | None:
-        """What to load after `known`: the newest version; where several hosts train, the one that the first has."""
-        if self._host.index:
-            return None if self._first_hosts in (0, _mark(known)) else _marked(self._store, self._first_hosts)
-        if self._host.count > 1 and self._ready:  # the others are loading it
+        """What to load after `known`: the newest version; where several processes train, the one that the first has."""
+        if self._process.index:
+            return None if self._first_mark in (0, _mark(known)) else _marked(self._store, self._first_mark)
+        if self._process.count > 1 and self._ready:  # the others are loading it
             return None
         newest = self._store.latest(self._up_to)  # also of the same step: `index.update`
         return newest if newest is not None and newest.order > known.order else None
@@ -181,10 +181,10 @@ class CurrentIndex:
 
 
 def common_version(store: IndexStore, up_to: int | None = None) -> Version:
-    """What `IndexStore.latest` is on the first host, pinned, on all hosts. Raises ConfigError if there is none."""
-    version = store.pin_latest(up_to) if hosts.is_first() else None
-    mark = hosts.from_first(_mark(version) if version else 0)
-    if not hosts.is_first() and mark:
+    """What `IndexStore.latest` is on the first process, pinned, on all. Raises ConfigError if there is none."""
+    version = store.pin_latest(up_to) if processes.is_first() else None
+    mark = processes.from_first(_mark(version) if version else 0)
+    if not processes.is_first() and mark:
         version = _marked(store, mark)
         store.pin(version)
     if version is None:
@@ -193,16 +193,16 @@ def common_version(store: IndexStore, up_to: int | None = None) -> Version:
 
 
 def _mark(version: Version) -> int:
-    """A positive int32 by which hosts know a version."""
+    """A positive int32 by which processes know a version."""
     return 1 + zlib.crc32(version.name.encode()) % (2**31 - 2)
 
 
 def _marked(store: IndexStore, mark: int) -> Version:
-    """The version of a mark. Raises RunError if this host does not see it."""
+    """The version of a mark. Raises RunError if this process does not see it."""
     for version in reversed(store.versions()):
         if _mark(version) == mark:
             return version
-    raise RunError(f"the first host has an index version that {store.folder} lacks here: share one --workdir")
+    raise RunError(f"the first process has an index version that {store.folder} lacks here: share one --workdir")
 
 
 class FixedIndex:

@@ -34,7 +34,7 @@ class TowerEmbedder:
 
 @functools.cache  # one function, so that the next parameters find it compiled
 def _compiled(model: ModelConfig) -> Callable:
-    return parallel.device_map(lambda tower, tokens: embedder.embed(model, {"shared": tower}, "query", tokens))
+    return parallel.on_local_devices(lambda tower, tokens: embedder.embed(model, {"shared": tower}, "query", tokens))
 
 
 def embed_corpus(

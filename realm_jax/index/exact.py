@@ -52,7 +52,7 @@ class ExactSearch:
 
 @functools.cache  # one function, so that the next index version of this size finds it compiled
 def _top_k() -> Callable:
-    return parallel.device_map(_device_top_k, in_axes=(0, 0, None), static_broadcasted_argnums=(3, 4))
+    return parallel.on_local_devices(_device_top_k, in_axes=(0, 0, None), static_broadcasted_argnums=(3, 4))
 
 
 def _device_top_k(

@@ -178,7 +178,7 @@ class Answerer:
 @functools.cache  # one function, so that the next evaluation finds it compiled
 def span_reader(model: ModelConfig, max_width: int) -> Callable:
     """The best span of each pair of question and block: compiled `_best_span` of (reader, *sharded inputs)."""
-    return parallel.device_map(functools.partial(_best_span, model, max_width))
+    return parallel.on_local_devices(functools.partial(_best_span, model, max_width))
 
 
 def _best_span(model: ModelConfig, max_width: int, params: dict, joint: Tokens, mask, retrieval) -> tuple:

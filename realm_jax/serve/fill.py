@@ -100,7 +100,7 @@ class MaskFiller:
 
 @functools.cache  # one function, so that the next index version finds it compiled
 def _compiled(config: Config) -> Callable:
-    return parallel.device_map(functools.partial(_judge, config))
+    return parallel.on_local_devices(functools.partial(_judge, config))
 
 
 def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Array, ...]:

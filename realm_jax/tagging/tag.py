@@ -166,10 +166,10 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(settings=TagConfig()),
         config=(tyro.conf.FlagConversionOff,),
     )
-    from realm_jax import hosts
+    from realm_jax import processes
 
     folder = TaggerFolder.create(flags.out, flags.settings)
-    with hosts.only_trainer(folder.path / "trainer.lock", f"{folder.path} is being trained"):
+    with processes.only_trainer(folder.path / "trainer.lock", f"{folder.path} is being trained"):
         train(folder)
     show(folder)
 

@@ -45,7 +45,7 @@ class _Flags:
 
 def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_questions: "list[Question]") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once it is done."""
-    from realm_jax import hosts, parallel
+    from realm_jax import parallel, processes
     from realm_jax.data.prepare import open_prepared
     from realm_jax.openqa.predict import Answerer
     from realm_jax.training import loop
@@ -56,7 +56,7 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
         print(f"{finetuning.folder}: is done", flush=True)
         return
     parallel.set_up_compilation_cache()
-    hosts.join()
+    processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
     trainable(train_questions, settings)  # before an index is built in vain
     data = open_prepared(finetuning.workdir)
@@ -74,14 +74,14 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"
-    if moves and config.index.device == "cpu" and hosts.is_first():
+    if moves and config.index.device == "cpu" and processes.is_first():
         builder = BuilderProcess(finetuning.workdir, follow)
-    elif moves and config.index.device == "accelerator" and hosts.is_first():
+    elif moves and config.index.device == "accelerator" and processes.is_first():
         where = f"--workdir={quoted(finetuning.workdir.path)}"
         print(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}", flush=True)
     try:
         loop.run(task, finetuning.folder)
-        hosts.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))
+        processes.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))
         if builder:
             builder.finish()
     finally:
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(finetune=_first_settings(argv, workdir)),
         config=(tyro.conf.FlagConversionOff,),
     )
-    from realm_jax import hosts
+    from realm_jax import processes
     from realm_jax.data import datasets
     from realm_jax.data.prepare import open_prepared
     from realm_jax.data.questions import content_hash
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     content = {split: content_hash(found) for split, found in splits.items()}
     files |= {"dev": datasets.from_anywhere(flags.dev), "content": content}
     finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(flags.dataset), flags.finetune, **files)
-    with hosts.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
+    with processes.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
         train(finetuning, *splits.values())
     print(
         f"next: python -m realm_jax.eval --workdir={quoted(workdir.path)} --dataset={quoted(flags.dataset)}", flush=True

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
@@ -105,7 +105,7 @@ class FinetuneTask(Task):
         self._tokens = question_tokens(self.questions, data.tokenizer, data.special, length)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
-        self._examples = Examples(len(self.questions), self._example, config.seed, hosts.this())
+        self._examples = Examples(len(self.questions), self._example, config.seed, processes.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
         padding = parallel.padded(settings.batch_size) - settings.batch_size
@@ -155,11 +155,11 @@ class FinetuneTask(Task):
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
-        """This host's questions of a batch: a pure function of the seed and its number."""
+        """This process's questions of a batch: a pure function of the seed and its number."""
         size = self._config.finetune.batch_size
         with_padding = parallel.padded(size)
         weight = (np.arange(with_padding) < size).astype(np.float32)
-        return AskedQuestions(*self._examples.batch(batch, size, with_padding), hosts.share(weight))
+        return AskedQuestions(*self._examples.batch(batch, size, with_padding), processes.share(weight))
 
     def _example(self, number: int, rng: np.random.Generator) -> tuple[Tokens, np.ndarray]:
         del rng

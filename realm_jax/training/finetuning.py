@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
@@ -193,7 +193,7 @@ class Finetuning:
             if own.latest() is None:
                 self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
 
-        hosts.on_first(build_first)
+        processes.on_first(build_first)
         return own
 
     def _embedded(self, version: Version) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
-    from realm_jax import hosts, parallel
+    from realm_jax import parallel, processes
     from realm_jax.training import loop, phases
     from realm_jax.training.ict_task import IctTask
 
@@ -24,7 +24,7 @@ def train(workdir: Workdir, data: "RunData") -> None:
         return
     parallel.set_up_compilation_cache()
     loop.run(IctTask(config, data, phases.first_params(workdir, ("embedder",))), workdir.phase("ict"))
-    hosts.on_first(lambda: workdir.mark_done("ict", config.ict.steps))
+    processes.on_first(lambda: workdir.mark_done("ict", config.ict.steps))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import IctBatch
 from realm_jax.config import Config
 from realm_jax.data.ict_examples import IctExamples
@@ -52,7 +52,7 @@ class IctTask(Task):
 
     def stream(self, state: dict) -> Batches:
         """Sentences with their blocks; a pure function of seed and position."""
-        examples = Examples(len(self._examples), self._examples.example, self.seed, hosts.this())
+        examples = Examples(len(self._examples), self._examples.example, self.seed, processes.this())
         size = self._config.ict.batch_size
         return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
 
@@ -62,7 +62,7 @@ class IctTask(Task):
 
 
 def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None) -> tuple[jax.Array, jax.Array, dict]:
-    """(sum, count, metrics) over one device's sentences. For use inside `parallel.device_map`."""
+    """(sum, count, metrics) over one device's sentences. For use inside `parallel.on_local_devices`."""
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
     block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)

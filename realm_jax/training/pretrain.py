@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def build_first_index(workdir: Workdir, data: "RunData") -> None:
     """Index version 0; does nothing where there is one."""
-    from realm_jax import hosts, parallel
+    from realm_jax import parallel, processes
     from realm_jax.index.index_builder import IndexBuilder
     from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
@@ -31,12 +31,12 @@ def build_first_index(workdir: Workdir, data: "RunData") -> None:
             source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
             builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
 
-    hosts.on_first(build)
+    processes.on_first(build)
 
 
 def train(workdir: Workdir, data: "RunData") -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
-    from realm_jax import hosts
+    from realm_jax import processes
     from realm_jax.index.index_builder import IndexBuilder
     from realm_jax.index.store import IndexStore
     from realm_jax.training import loop, phases
@@ -48,7 +48,7 @@ def train(workdir: Workdir, data: "RunData") -> None:
     config, store = workdir.config, IndexStore(workdir.index_folder)
     builder = IndexBuilder(config, data, store) if config.index.device == "inline" else None
     loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), builder), workdir.phase("pretrain"))
-    hosts.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))
+    processes.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
 from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
@@ -76,7 +76,7 @@ class PretrainTask(Task):
 
     def stream(self, state: dict) -> RetrievalStream:
         """Masked sentences with what the newest index version finds for them."""
-        examples = Examples(len(self._sentences), self._sentences.example, self.seed, hosts.this())
+        examples = Examples(len(self._sentences), self._sentences.example, self.seed, processes.this())
         size = self._config.pretrain.batch_size
         own_every = self._config.pretrain.index_refresh_every if self._builder else 0
         first = state.get("position", 0)
@@ -95,7 +95,7 @@ class PretrainTask(Task):
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
         return with_candidates(
-            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=hosts.are_many()
+            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=processes.are_many()
         )
 
     def saves_at(self, step: int) -> bool:

@@ -3,8 +3,8 @@
 The queries of the next batch are embedded with the weights from before the current step, dispatched just ahead of it
 (so no copy of the weights is needed, though the step donates them); search and gathering then run on a thread. The
 index only proposes candidates: the step scores them afresh. A checkpoint keeps the candidates in flight, so that a
-restart trains on the same batches as an unbroken run with the same index versions. Several hosts retrieve each for its
-own share of the batch, in the same version (`index.current`).
+restart trains on the same batches as an unbroken run with the same index versions. Of several processes each retrieves
+for its own share of the batch, in the same version (`index.current`).
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import Tokens
 from realm_jax.config import Config, RunError
 from realm_jax.index.current import CurrentIndex, FixedIndex
@@ -37,7 +37,7 @@ class RetrievalStream:
     """The stream (see `training.loop.Stream`) of batches of queries with their blocks.
 
     Args:
-        make_queries: batch number -> this host's share of its queries.
+        make_queries: batch number -> this process's share of its queries.
         propose: (queries, their embeddings [batch, dim], index) -> candidates, int32 [batch, n].
         join: (queries, candidates, index) -> the batch, not yet split over the devices.
         state: from `state()` of an earlier stream, or empty.
@@ -54,7 +54,7 @@ class RetrievalStream:
     ):
         self._make_queries, self._propose, self._join = make_queries, propose, join
         self._index, self._timeout_s = index, config.index.wait_timeout_s
-        self._embed = parallel.device_map(
+        self._embed = parallel.on_local_devices(
             lambda params, tokens: embedder.embed(config.model, params["embedder"], "query", tokens)
         )
         self._threads = ThreadPoolExecutor(2)
@@ -95,7 +95,7 @@ class RetrievalStream:
         if self._pending is None:
             return {"position": self._taken}
         _, candidates = self._pending.result(timeout=self._timeout_s)
-        return {"position": self._taken, "candidates": hosts.join_shares(candidates).tolist()}
+        return {"position": self._taken, "candidates": processes.join_shares(candidates).tolist()}
 
     def metrics(self) -> dict[str, float]:
         """What the index says of itself, and seconds since the last call that training waited for retrieval."""
@@ -121,8 +121,8 @@ class RetrievalStream:
     def _resume(self, asked: Future, of_all: np.ndarray, index: LoadedIndex) -> tuple:
         queries = asked.result()
         # The devices may be others than they were, and so the rows of padding, which come last and repeat one row.
-        rows = np.minimum(np.arange(len(queries.query.ids) * hosts.this().count), len(of_all) - 1)
-        candidates = hosts.share(of_all[rows])
+        rows = np.minimum(np.arange(len(queries.query.ids) * processes.this().count), len(of_all) - 1)
+        candidates = processes.share(of_all[rows])
         return parallel.shard(self._join(queries, candidates, index)), candidates
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ def test_the_steps_key_comes_from_seed_step_and_device():
         def loss(params, batch, rng):
             return (params * batch * jax.random.uniform(rng, batch.shape)).sum(), jnp.float32(1 / 8), {}
 
-        step = parallel.train_step(loss, optax.sgd(1.0), seed)
+        step = parallel.compiled_train_step(loss, optax.sgd(1.0), seed)
         state = parallel.replicate(parallel.TrainState(jnp.int32(0), jnp.zeros(8), optax.sgd(1.0).init(jnp.zeros(8))))
         seen = []
         for _ in range(2):  # each device sees another parameter, so that its draw is that parameter's gradient

@@ -94,7 +94,7 @@ def steps_of(task, steps: int) -> tuple[list[dict], list[dict]]:
     stream, first = task.stream({}), task.init()
     transform = optax.chain(remembered(), task.optimizer())
     state = parallel.replicate(parallel.TrainState(jnp.int32(0), first, transform.init(first)))
-    train_step = parallel.train_step(task.loss, transform, task.seed)
+    train_step = parallel.compiled_train_step(task.loss, transform, task.seed)
     params, gradients = [first], []
     try:
         for _ in range(steps):
