@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from realm_jax import cli
+from realm_jax import cli, config_json
 from realm_jax import config as config_lib
 from realm_jax.config import Config, ConfigError
 
@@ -87,10 +87,19 @@ def test_mini_divides_over_eight_devices_and_refreshes_often():
     assert mini.init == "random" and mini.corpus.knowledge == "asset:mini"  # no network
 
 
+def test_a_config_from_before_a_field_was_there_has_its_default():
+    written = config_json.to_json(config(ict={"log_every": 7}))
+    assert config_json.from_json(written).ict.log_every == 7
+    del written["ict"]["log_every"]
+    assert config_json.from_json(written) == config()
+    with pytest.raises(ConfigError, match="written by another version of realm_jax"):
+        config_json.from_json({**written, "ict": {"log_each": 7}})
+
+
 def test_differences_name_section_and_field():
     other = config(index={"search": "lsh"}, pretrain={"steps": 5})
-    assert config_lib.differences(config(), other) == [
+    assert config_json.differences(config(), other) == [
         "pretrain.steps: 200000 here, 5 there",
         "index.search: 'scann' here, 'lsh' there",
     ]
-    assert config_lib.differences(config(), config()) == []
+    assert config_json.differences(config(), config()) == []

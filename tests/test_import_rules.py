@@ -15,6 +15,7 @@ LAYERS = [
     ["__init__"],
     [
         "config",
+        "config_json",
         "records",
         "batches",
         "progress",

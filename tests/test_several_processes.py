@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax.config import ConfigError
 from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir, read_json, write_json
@@ -106,7 +106,7 @@ def run_with(settings: dict, like: Workdir, path: pathlib.Path) -> Workdir:
     shutil.copytree(like.path, path)
     changed = {name: dataclasses.replace(getattr(like.config, name), **values) for name, values in settings.items()}
     workdir = Workdir(path, dataclasses.replace(like.config, **changed))
-    write_json(workdir.config_file, config_lib.to_json(workdir.config))
+    write_json(workdir.config_file, config_json.to_json(workdir.config))
     return workdir
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from etils import epath
 
 from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError
 from realm_jax.convert import knowledge, lengths
@@ -109,7 +110,7 @@ def convert(
     config = with_absolute_paths(config.check())
     has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
     has += ["index"] if records and embeddings else []
-    partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
+    partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_json.to_json(config)})
     workdir = Workdir(partial, config)
     try:
         _write_weights(workdir, trees, rows)
@@ -125,7 +126,7 @@ def convert(
                 knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, tower, origin)
         elif with_corpus:
             prepare(workdir)
-        write_json(workdir.config_file, config_lib.to_json(config))
+        write_json(workdir.config_file, config_json.to_json(config))
     except ConfigError as error:  # a kill or a full disk leaves the folder for the next call; a bad source does not
         if not isinstance(error.__cause__, OSError):
             shutil.rmtree(partial, ignore_errors=True)

@@ -22,12 +22,11 @@ class IctTask(Task):
     """ICT with the blocks of all devices as negatives."""
 
     name = "ict"
-    log_every = 20
 
     def __init__(self, config: Config, data: RunData, first_params: dict):
         parallel.check_batch_size(config.ict.batch_size, "ict.batch_size")
         self._config, self._first = config, first_params
-        self.steps, self.seed = config.ict.steps, config.seed
+        self.steps, self.seed, self.log_every = config.ict.steps, config.seed, config.ict.log_every
         self._examples = IctExamples(
             data.text,
             data.special,

@@ -43,7 +43,7 @@ def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encode
         return _converted_params(workdir, parts)
     params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed)
     if missing and not any(workdir.is_done(phase) for phase in ("ict", "pretrain")):
-        print(f"init {config.init} has no weights for {', '.join(missing)}: they start at random", flush=True)
+        print(f"init {config.init} {pretrained.lacks(missing)}", flush=True)
     return {part: params[part] for part in parts}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from realm_jax import parallel
-from realm_jax.config import to_json
+from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder
