@@ -52,7 +52,7 @@ NANO = (
     "experiments/nano.py",
 )
 PATHS = {
-    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py"),
+    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
     "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
@@ -85,6 +85,7 @@ PATHS = {
         *_under("openqa", "inputs labels"),
         *_under("eval", "baselines zero_shot"),
         *_under("scores", "recall"),
+        "experiments/nano.py",
         "experiments/squad.py",
     ),
     "tagger": TAGGING,
