@@ -16,7 +16,9 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"realm_jax/{folder}/{name}.py" for name in names.split())
 
 
-TEXTS = _under("data", "assets blocks corpus markdown pieces run_tokenizer salient segment sentences sources")
+TEXTS = _under(
+    "data", "assets blocks corpus corpus_writer markdown pieces run_tokenizer salient segment sentences sources"
+)
 ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
 SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
@@ -60,9 +62,9 @@ PATHS = {
         "realm_jax/convert",
         "realm_jax/model_folder",
         *_under("models", "parts"),
-        *_under("data", "blocks corpus segment"),
+        *_under("data", "blocks corpus corpus_writer segment"),
     ),
-    "corpus_memory": (*_under("data", "blocks corpus segment"), *SEARCH),
+    "corpus_memory": (*_under("data", "blocks corpus corpus_writer segment"), *SEARCH),
     "finetune_step": (
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),

@@ -12,7 +12,7 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, lost, salient, sources
+from realm_jax.data import corpus_writer, lost, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
@@ -79,18 +79,18 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             f"--delete: {knowledge.folder} has no record with the id {' or '.join(map(repr, missing[:NAMED]))}{more}: "
             "nothing was changed; leave these out"
         )
-    buried = [block for blocks in found.values() for block in blocks]
+    deleted = [block for blocks in found.values() for block in blocks]
     if source is None:
-        changed = corpus.bury(buried, knowledge.folder, change=change)
+        changed = corpus_writer.delete(deleted, knowledge.folder, change=change)
     else:
-        changed = corpus.append(
+        changed = corpus_writer.append(
             source.records(),
             knowledge.folder,
             tokenizer=data.tokenizer,
             tag=_tagger(knowledge.manifest["tagger"], workdir.config.corpus.tagger),
             total=source.num_records,
             progress=Progress("corpus, new records"),
-            buried=buried,
+            deleted=deleted,
             change=change,
         )
         entry = changed.manifest["segments"][-1]
@@ -98,8 +98,8 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
         print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
         for line in lost.lines({"segments": [entry]}):
             print(f"corpus: {line}")
-    if buried:
-        print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)
+    if deleted:
+        print(f"corpus: deleted {len(found):,} records, {len(deleted):,} blocks", flush=True)
     return changed
 
 

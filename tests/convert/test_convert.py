@@ -501,7 +501,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
     folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
     write_records(folder / "block_records.npy", texts)
     convert([str(folder)], tmp_path / "unbroken", base, "")
-    real, calls = knowledge.corpus.append, []
+    real, calls = knowledge.corpus_writer.append, []
 
     def killed(*args, **kwargs):
         calls.append(1)
@@ -509,7 +509,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(knowledge.corpus, "append", killed)
+    monkeypatch.setattr(knowledge.corpus_writer, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         convert([str(folder)], tmp_path / "out", base, "")
     assert not (tmp_path / "out").exists()

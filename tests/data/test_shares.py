@@ -5,7 +5,7 @@ import pytest
 
 from realm_jax import processes
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, salient
+from realm_jax.data import corpus_writer, salient
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
@@ -24,8 +24,8 @@ def data(tiny_run, copy_run, tmp_path_factory):
     tokenizer = open_prepared(run).tokenizer
     for part in range(2):
         records = [Record(f"new-{part}-{i}", f"Curie {i}", NEW.format(year=1900 + i) * 3) for i in range(9)]
-        corpus.append(records, run.knowledge_folder, tokenizer=tokenizer, tag=salient.make_tagger("rules"))
-    corpus.bury([2], run.knowledge_folder)
+        corpus_writer.append(records, run.knowledge_folder, tokenizer=tokenizer, tag=salient.make_tagger("rules"))
+    corpus_writer.delete([2], run.knowledge_folder)
     data = open_prepared(run)
     assert len(data.text.segments) == 3
     return data

@@ -9,7 +9,7 @@ from etils import epath
 from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, salient
+from realm_jax.data import corpus_writer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.heartbeat import Heartbeat
@@ -32,11 +32,11 @@ def runs(tiny_run, copy_run, tmp_path_factory):
     workdir = copy_run(tiny_run, root / "all")
     data, tools = open_prepared(workdir), {"tag": salient.make_tagger("rules")}
     for record in NEWS:
-        corpus.append([record], workdir.knowledge_folder, tokenizer=data.tokenizer, **tools)
+        corpus_writer.append([record], workdir.knowledge_folder, tokenizer=data.tokenizer, **tools)
     some = copy_run(workdir, root / "some")
     dead = [data.knowledge.block(i).source_id for i in (0, data.knowledge.num_blocks - 1)] + [NEWS[0].id]
     blocks = Corpus.open(some.knowledge_folder).blocks_of(dead)
-    corpus.bury([i for of_record in blocks.values() for i in of_record], some.knowledge_folder)
+    corpus_writer.delete([i for of_record in blocks.values() for i in of_record], some.knowledge_folder)
     for run in (workdir, some):
         publish(run)
     return {False: workdir, True: some}

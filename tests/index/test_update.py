@@ -11,8 +11,7 @@ import pytest
 
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import run_tokenizer
+from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index import follow_trainer, knowledge_update, update
@@ -348,5 +347,5 @@ def test_deleted_texts_train_and_probe_nothing(indexed):
 
     masked, ict = sources(data.knowledge)
     gone = sorted(masked & ict)[::3]
-    fewer = corpus_lib.bury(gone, workdir.knowledge_folder)
+    fewer = corpus_writer.delete(gone, workdir.knowledge_folder)
     assert sources(fewer) == (masked - set(gone), ict - set(gone))

@@ -11,7 +11,7 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
-from realm_jax.data.corpus import build
+from realm_jax.data.corpus_writer import build
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder
