@@ -78,7 +78,7 @@ def on_first(work: Callable[[], object]) -> None:
     """Does the work on the first process while the others wait."""
     if is_first():
         work()
-    wait_for_all("the first host's work is done")
+    wait_for_all("the first process's work is done")
 
 
 def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:

@@ -136,17 +136,12 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 step += 1
                 window.add(metrics)
                 stop = signals.anywhere()  # read once: a later signal waits for the next step, which saves
-                save = step == task.steps or task.saves_at(step) or bool(stop)
-                if save or step % task.log_every == 0:
+                saves = step == task.steps or task.saves_at(step) or bool(stop)
+                if saves or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
-                    if writer and save:
-                        values |= task.evaluate(step, state.params)
-                        window.restart()
                     if writer:
-                        writer.write(step, values)
-                        if save:
-                            writer.flush()
-                if save:
+                        _report(task, writer, window, step, values, state.params if saves else None)
+                if saves:
                     _save(task, checkpoints, step, state, stream)
                     is_over = processes.from_first(task.is_over(step))
                 if stop and step < task.steps:
@@ -158,6 +153,19 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 writer.close()
         print(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s", flush=True)
         return jax.device_get(parallel.unreplicate(state.params))
+
+
+def _report(
+    task: Task, writer: MetricsWriter, window: "_Window", step: int, values: dict[str, float], saved: Any | None
+) -> None:
+    """Writes the metrics of a step, with those of the evaluation where the parameters `saved` are to be saved."""
+    if saved is None:
+        writer.write(step, values)
+        return
+    evaluated = task.evaluate(step, saved)
+    window.restart()
+    writer.write(step, values | evaluated)
+    writer.flush()
 
 
 def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[int, dict, Any, dict]:

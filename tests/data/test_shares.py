@@ -57,7 +57,7 @@ def concatenate(parts: list) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_hosts_shares_are_the_global_batch_in_its_order(examples, count):
+def test_the_shares_are_the_global_batch_in_its_order(examples, count):
     make, size = examples
     alone = make(Process())
     processes = [make(Process(index, count)) for index in range(count)]
@@ -120,7 +120,7 @@ def test_a_batch_that_does_not_divide_is_an_error():
         Examples(9, lambda number, rng: np.int64(number), 0, Process(1, 4)).batch(0, 8, 10)
 
 
-def test_ict_makes_the_share_of_its_host(data, new_run, monkeypatch):
+def test_ict_makes_the_share_of_its_process(data, new_run, monkeypatch):
     run = new_run(ict={"batch_size": BATCH})
 
     def batch(process: Process, number: int) -> dict[str, list[np.ndarray]]:
@@ -146,5 +146,5 @@ def test_a_bad_batch_size_names_its_flag(data, new_run):
         IctTask(run.config, data, {})
 
 
-def test_one_process_is_host_0_of_1():
+def test_one_process_is_the_first_of_1():
     assert processes.this() == Process(0, 1) == Process()

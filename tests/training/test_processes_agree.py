@@ -74,7 +74,7 @@ def threads(monkeypatch):
 
 
 @pytest.mark.parametrize("own_every", [0, EVERY], ids=["a builder's versions", "the trainer's own"])
-def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
+def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every):
     workdir = new_run()
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
