@@ -77,7 +77,7 @@ PATHS = {
     "index_update": (
         *ANSWERS,
         *_under("data", "cloze"),
-        *_under("index", "index_builder knowledge_update publish update"),
+        *_under("index", "index_builder knowledge_update publish"),
     ),
     "nano": NANO,
     "pretrain_step": (*STEP, *_under("data", "pipeline"), *_under("training", "pretrain_task")),

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from realm_jax.checkpoints import Checkpoints
-from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.config import ConfigError, RunError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.index_builder import IndexBuilder, searched_exactly
 from realm_jax.index.store import IndexStore
@@ -21,6 +21,7 @@ from realm_jax.models import embedder
 from realm_jax.workdir import Workdir
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
+PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
 
 
 class TrainerGone(RunError):
@@ -108,26 +109,3 @@ def _restore(checkpoints: Checkpoints, step: int, template: dict) -> Any:
         if checkpoints.latest_step() == step:
             raise
         return None
-
-
-def choose_device(config: Config) -> None:
-    """Points JAX at what index.device says. Raises ConfigError if it is not there; never falls back silently."""
-    if config.index.device == "inline":
-        raise ConfigError("index.device=inline: the trainer builds the index itself; no builder is needed")
-    if config.index.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    backend = jax.default_backend()
-    if (backend == "cpu") != (config.index.device == "cpu"):
-        raise ConfigError(
-            f"index.device={config.index.device}, but JAX runs on {backend} here: install the accelerator's jax, give "
-            "this process chips of its own (TPU_VISIBLE_CHIPS), or make a run with --index.device=cpu"
-        )
-
-
-def yield_cores(config: Config) -> None:
-    """Lowers this process's priority and its share of cores; must run before JAX starts its threads."""
-    if config.index.builder_nice:
-        os.nice(config.index.builder_nice)
-    if config.index.builder_threads and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[-config.index.builder_threads :]
-        os.sched_setaffinity(0, cores)

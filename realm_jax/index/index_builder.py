@@ -35,7 +35,7 @@ class IndexBuilder:
     def build(self, step: int, embedder_params: dict, embedded_by: dict | None = None) -> Version:
         """Embeds every block, builds the search's files and publishes the version of trainer step `step`.
 
-        The corpus is opened anew, since it may have grown (`index.update`); what it gains meanwhile is added at the
+        The corpus is opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the
         end.
 
         Args:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import update
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
-from realm_jax.index import follow_trainer, knowledge_update, update
+from realm_jax.index import follow_trainer, knowledge_update
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.index_builder import IndexBuilder
@@ -327,7 +328,7 @@ def test_the_command(indexed, tmp_path, capsys, monkeypatch):
         with pytest.raises(ConfigError, match="is being updated by another process: wait"):
             update.main([f"--workdir={workdir.path}", "--delete=calder.txt"])
     shutil.rmtree(workdir.index_folder)
-    with pytest.raises(ConfigError, match="has no index yet: run python -m realm_jax.run"):
+    with pytest.raises(ConfigError, match="has no index yet: run realm run"):
         update.main([f"--workdir={workdir.path}", "--delete=calder.txt"])
     assert Corpus.open(workdir.knowledge_folder).hash == corpus.hash
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from realm_jax.commands import corpus as build_main
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus_writer, run_tokenizer, salient
-from realm_jax.data.build import __main__ as build_main
 from realm_jax.data.build import plan, shards, source
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
