@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from realm_jax.batches import PretrainBatch
 from realm_jax.config import Config
@@ -32,7 +32,7 @@ class Forward(NamedTuple):
     """Whether y_j is the candidate's most probable wordpiece."""
 
 
-def forward(config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None) -> Forward:
+def forward(config: Config, params: Any, batch: PretrainBatch, rng: PRNGKeyArray | None) -> Forward:
     """Scores the candidates of one device's queries and reads each with its query; no dropout without `rng`.
 
     Args:
@@ -53,7 +53,7 @@ def candidates_of(config: Config, batch: PretrainBatch) -> Bool[Array, "batch ca
 
 
 def candidate_scores(
-    config: Config, retriever: dict, batch: PretrainBatch, rngs: list[jax.Array | None]
+    config: Config, retriever: dict, batch: PretrainBatch, rngs: list[PRNGKeyArray | None]
 ) -> Float[Array, "batch candidates"]:
     """f(x, z) of the null block and of the blocks that were found.
 
@@ -70,7 +70,7 @@ def candidate_scores(
 
 
 def _candidate_states(
-    config: Config, encoder: dict, batch: PretrainBatch, rngs: list[jax.Array | None]
+    config: Config, encoder: dict, batch: PretrainBatch, rngs: list[PRNGKeyArray | None]
 ) -> Float[Array, "batch candidates masks hidden"]:
     null_joint = jax.tree.map(lambda x: x[:, None], batch.null_joint)
     states = [

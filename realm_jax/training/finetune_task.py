@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jaxtyping import Array, Float, Float32, Int, Int32, Int64, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import FinetuneBatch, Tokens
@@ -63,10 +64,10 @@ class AskedQuestions:
 
     query: Tokens
     """[batch, tokens]"""
-    number: np.ndarray
-    """int64 [batch]: which of the training questions."""
-    weight: np.ndarray
-    """float32 [batch]: 0 for a padding row, which repeats a question so that a batch divides over the devices."""
+    number: Int64[np.ndarray, " batch"]
+    """Which of the training questions."""
+    weight: Float32[np.ndarray, " batch"]
+    """0 for a padding row, which repeats a question so that a batch divides over the devices."""
 
 
 class FinetuneTask(Task):
@@ -141,7 +142,9 @@ class FinetuneTask(Task):
             optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
         )
 
-    def loss(self, params: Any, batch: FinetuneBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(
+        self, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `finetune_loss`."""
         return finetune_loss(self._config, params, batch, rng)
 
@@ -165,12 +168,14 @@ class FinetuneTask(Task):
         del rng
         return rows(self._tokens, np.array(number)), np.array(number)
 
-    def propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
-        """int32 [batch, beam]: the best blocks of each question, best first."""
+    def propose(
+        self, asked: AskedQuestions, query_emb: Float[np.ndarray, "batch dim"], index: LoadedIndex
+    ) -> Int32[np.ndarray, "batch beam"]:
+        """The best blocks of each question, best first."""
         found, _ = index.search.search(query_emb, min(self._config.finetune.beam_blocks, len(index.embeddings)))
         return found
 
-    def join(self, asked: AskedQuestions, beam: np.ndarray, index: LoadedIndex) -> FinetuneBatch:
+    def join(self, asked: AskedQuestions, beam: Int[np.ndarray, "batch beam"], index: LoadedIndex) -> FinetuneBatch:
         """Questions with their beams, labels and what the reader reads."""
         config, corpus = self._config, self._data.knowledge
         settings = config.finetune
@@ -238,8 +243,8 @@ class FinetuneTask(Task):
 
 
 def finetune_loss(
-    config: Config, params: Any, batch: FinetuneBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, dict]:
+    config: Config, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
     """(sum, questions, metrics) of retriever loss plus reader loss over one device's questions (Lee et al. 2019, §4).
 
     A question gives no retriever loss where no block of the beam is right, no reader loss where no span is; a row of

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import IctBatch
@@ -45,7 +46,7 @@ class IctTask(Task):
         rate = schedule(self._config.ict.learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
-    def loss(self, params: Any, batch: IctBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(self, params: Any, batch: IctBatch, rng: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `ict_loss`."""
         return ict_loss(self._config, params, batch, rng)
 
@@ -60,7 +61,9 @@ class IctTask(Task):
         return step % self._config.ict.checkpoint_every == 0
 
 
-def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None) -> tuple[jax.Array, jax.Array, dict]:
+def ict_loss(
+    config: Config, params: Any, batch: IctBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
     """(sum, count, metrics) over one device's sentences. For use inside `parallel.on_local_devices`."""
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.checkpoints import Checkpoints
@@ -67,7 +68,7 @@ class Task:
         """What turns gradients into updates, clipping included."""
         raise NotImplementedError
 
-    def loss(self, params: Any, batch: Any, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(self, params: Any, batch: Any, rng: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """(sum, count, metrics as pairs) over one device's share of the batch."""
         raise NotImplementedError
 

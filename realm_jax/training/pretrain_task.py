@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
@@ -70,7 +71,9 @@ class PretrainTask(Task):
         )
         return joint(config.learning_rate, retriever, config.steps)
 
-    def loss(self, params: Any, batch: PretrainBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(
+        self, params: Any, batch: PretrainBatch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `realm_loss`."""
         return realm_loss(self._config, params, batch, rng)
 
@@ -117,8 +120,8 @@ class PretrainTask(Task):
 
 
 def realm_loss(
-    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, dict]:
+    config: Config, params: Any, batch: PretrainBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
     """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`.
 
     Without the null block, a query that has no candidate counts in `without_candidates` alone.

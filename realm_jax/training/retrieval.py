@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from realm_jax import parallel, processes
 from realm_jax.batches import Tokens
@@ -46,8 +47,8 @@ class RetrievalStream:
     def __init__(
         self,
         make_queries: Callable[[int], Queries],
-        propose: Callable[[Queries, np.ndarray, LoadedIndex], np.ndarray],
-        join: Callable[[Queries, np.ndarray, LoadedIndex], Any],
+        propose: Callable[[Queries, Float[np.ndarray, "batch dim"], LoadedIndex], Int[np.ndarray, "batch n"]],
+        join: Callable[[Queries, Int[np.ndarray, "batch n"], LoadedIndex], Any],
         index: CurrentIndex | FixedIndex,
         config: Config,
         state: dict,
