@@ -157,7 +157,7 @@ Markdown(describe(config, data, heldout_set(config, data), params, versions[-1].
 # %%
 import textwrap
 
-from realm_jax.index.exact_index import open_exact
+from realm_jax.index.loaded_index import open_exact
 from realm_jax.serve.fill import MaskFiller
 
 rows = []

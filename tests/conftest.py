@@ -120,7 +120,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
 
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.index.build_version import build_version
+    from realm_jax.index.index_builder import IndexBuilder
     from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
 
@@ -134,8 +134,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
         workdir.mark_done(phase, 1)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": workdir.config.pretrain.steps}
-    arguments = (workdir.config, data.knowledge, data.special, store, source["step"], params["embedder"])
-    build_version(*arguments, embedded_by=source)
+    IndexBuilder(workdir.config, data, store).build(source["step"], params["embedder"], embedded_by=source)
     return workdir
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, corpus, lost, run_tokenizer, salient, sources
+from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
@@ -148,7 +148,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         return
     print(f"corpus: {source.says or spec}; {said_blocks(as_given)}", flush=True)
     left_out: Counter = Counter()
-    made = corpus.build(
+    made = corpus_writer.build(
         source.records(left_out),
         folder,
         tokenizer=tokenizer,

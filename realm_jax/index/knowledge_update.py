@@ -12,13 +12,13 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, lost, salient, sources
+from realm_jax.data import corpus_writer, lost, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
-from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
+from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.lock import only_one
@@ -62,7 +62,7 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
         for store in stores:
             version = store.pin_latest()
             if not version.is_current(knowledge):
-                published.append(build_version.extend_version(workdir.config, knowledge, store, version))
+                published.append(extend_version(workdir.config, knowledge, store, version))
                 print(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}", flush=True)
             store.unpin(version)
     return published
@@ -79,18 +79,18 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             f"--delete: {knowledge.folder} has no record with the id {' or '.join(map(repr, missing[:NAMED]))}{more}: "
             "nothing was changed; leave these out"
         )
-    buried = [block for blocks in found.values() for block in blocks]
+    deleted = [block for blocks in found.values() for block in blocks]
     if source is None:
-        changed = corpus.bury(buried, knowledge.folder, change=change)
+        changed = corpus_writer.delete(deleted, knowledge.folder, change=change)
     else:
-        changed = corpus.append(
+        changed = corpus_writer.append(
             source.records(),
             knowledge.folder,
             tokenizer=data.tokenizer,
             tag=_tagger(knowledge.manifest["tagger"], workdir.config.corpus.tagger),
             total=source.num_records,
             progress=Progress("corpus, new records"),
-            buried=buried,
+            deleted=deleted,
             change=change,
         )
         entry = changed.manifest["segments"][-1]
@@ -98,8 +98,8 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
         print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
         for line in lost.lines({"segments": [entry]}):
             print(f"corpus: {line}")
-    if buried:
-        print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)
+    if deleted:
+        print(f"corpus: deleted {len(found):,} records, {len(deleted):,} blocks", flush=True)
     return changed
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.workdir import Workdir
 
 RESTARTS = 3
@@ -27,7 +27,7 @@ class BuilderProcess:
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
-        environment = {name: value for name, value in os.environ.items() if name != hosts.VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != processes.VARIABLE}
         process = subprocess.Popen(command, env={**environment, "REALM_JAX_PARENT": str(os.getpid())})
         self._started(process.pid)
         return process
