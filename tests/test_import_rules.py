@@ -67,11 +67,6 @@ OPTIONAL = {
     "spacy": "data.salient",
     "tensorflow_datasets": "data.published",
     "wandb": "training.tracker",
-    # Each search needs a library that the others do without.
-    "realm_jax.index.exact": "index.search",
-    "realm_jax.index.lsh": "index.search",
-    "realm_jax.index.scann": "index.search",
-    "realm_jax.index": "index.search",
 }
 HAS_JAX_ON_TOP = (
     "models",
