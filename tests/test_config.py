@@ -144,3 +144,10 @@ def test_differences_name_section_and_field():
         "index.search: 'scann' here, 'lsh' there",
     ]
     assert config_json.differences(config(), config()) == []
+
+
+def test_an_experiment_goes_by_its_bare_name_too(monkeypatch):
+    monkeypatch.chdir(EXPERIMENTS.parent)
+    assert load_experiment("mini") == load_experiment("experiments/mini.py")
+    with pytest.raises(ConfigError, match="no experiment file minii: pass --config=FILE.py"):
+        load_experiment("minii")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from realm_jax import local_cache
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import Held, copy_of
 
@@ -114,3 +115,20 @@ def test_a_killed_process_holds_nothing_and_leaves_nothing():
     held = Held("index/2", fill())
     assert cached() == ["2"] and not any(unfinished.iterdir())
     del held
+
+
+@pytest.mark.parametrize(("named", "folder"), [("", "home/.cache/realm_jax"), ("~/mine", "home/mine")])
+def test_commands_keep_compiled_programs_there(tmp_path, monkeypatch, named, folder):
+    """An empty variable is none, and never the current folder."""
+    import jax
+
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("REALM_JAX_CACHE", named)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    local_cache._own_cache.cache_clear()
+    try:
+        cli.start_jax()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / folder / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        local_cache._own_cache.cache_clear()
