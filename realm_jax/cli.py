@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 from etils import epath
 
-from realm_jax import paths, terminal
+from realm_jax import console, paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
@@ -139,10 +139,12 @@ def load_experiment(path: str, function: str = "get_config", flag: str = "--conf
 def run(main: Callable[[], None]) -> None:
     """Runs a command; errors that a user can correct end it with one line and a non-zero status."""
     terminal.print_anything()
+    console.set_up()
     try:
         try:
             main()
         finally:
+            console.close()
             sys.stdout.flush()  # else a reader that went away is noticed after us
     except ConfigError as error:
         sys.exit(_say(f"error: {error}", 2))

@@ -15,6 +15,7 @@ hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that 
 hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
+from realm_jax import console  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
@@ -28,6 +29,12 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     os.environ["REALM_JAX_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def shown_log():
+    """What the library logs is on stdout, as in a command."""
+    console.set_up()
 
 
 @pytest.fixture(scope="module")

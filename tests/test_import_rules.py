@@ -14,6 +14,7 @@ PACKAGE = REPOSITORY / "realm_jax"
 LAYERS = [
     ["__init__"],
     [
+        "console",
         "config",
         "records",
         "batches",

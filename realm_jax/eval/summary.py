@@ -4,6 +4,7 @@ Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the
 """
 
 import dataclasses
+import logging
 
 import numpy as np
 from etils import epath
@@ -20,6 +21,8 @@ from realm_jax.index.store import IndexStore
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 WAITED_FOR = ("retrieval", "index")
 STATES = ("before ICT", "after ICT", "after REALM")
@@ -40,7 +43,7 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     try:
         heldout = heldout_set(workdir.config, data)
     except ConfigError as error:
-        print(f"no held-out evaluation: {error}", flush=True)
+        log.info(f"no held-out evaluation: {error}")
     else:
         first = phases.first_params(workdir)
         warm = phases.warm_params(workdir)

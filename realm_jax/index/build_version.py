@@ -1,6 +1,7 @@
 """Builds index versions: a corpus embedded afresh, or an earlier version with what the corpus has gained since."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -18,8 +19,11 @@ from realm_jax.index.version import EMBEDDINGS, TOWER, Version
 from realm_jax.models import embedder
 from realm_jax.progress import Progress
 
+log = logging.getLogger(__name__)
+
 PROBE_SENTENCES = 512
 COPY_ROWS = 65_536
+SAID = ("plain_recall@5", "hard_recall@5")
 
 
 def build_version(
@@ -139,9 +143,16 @@ def publish(
         fields |= measure(search)
     version = draft.publish(fields)
     store.prune(config.keep_versions)
-    seconds, probe = version.manifest["seconds"], fields.get("probe", "")
-    print(f"index version of step {version.step}: {seconds:.1f} s {probe} {search_info}", flush=True)
+    log.info(_said(version))
     return version
+
+
+def _said(version: Version) -> str:
+    """What people need to know of a new version; its manifest has the rest."""
+    manifest = version.manifest
+    facts, probe = [f"{manifest['num_blocks']:,} blocks in {manifest['seconds']:.1f} s"], manifest.get("probe", {})
+    facts += [f"{name.replace('_', ' ')} {probe[name]:.3f}" for name in SAID if name in probe]
+    return f"index version of step {version.step}: {', '.join(facts)}"
 
 
 def copy_rows(

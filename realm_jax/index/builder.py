@@ -9,19 +9,22 @@ time and started again.
 """
 
 import dataclasses
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from realm_jax import cli
+from realm_jax import cli, console
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.workdir import Workdir
 
 if TYPE_CHECKING:
     from realm_jax.checkpoints import Checkpoints
+
+log = logging.getLogger(__name__)
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
@@ -95,7 +98,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
                 )
                 if has_built:
                     seconds = time.monotonic() - last_news
-                    print(f"index refresh interval: {seconds:.0f} s, {step - built.step} steps", flush=True)
+                    log.info(f"index refresh interval: {seconds:.0f} s, {step - built.step} steps")
                 has_built, last_news, pause = True, time.monotonic(), POLL_S[0]
             elif is_done:
                 return
@@ -156,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of `python -m realm_jax.index.builder`."""
     flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
     workdir = cli.existing(flags.workdir)
+    console.set_up(console.BUILDER)
     yield_cores(workdir.config)
     choose_device(workdir.config)
     from realm_jax import parallel
@@ -165,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
     with Heartbeat(served / "index", role="index builder"):
         follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
-    print("index builder: training is done and indexed", flush=True)
+    log.info("training is done and indexed")
 
 
 def command() -> None:

@@ -1,14 +1,18 @@
 """A corpus and a tagger by their names: opens both and gives the corpus that tagger's spans (`retagged_corpus`)."""
 
+import logging
 import os
 import pathlib
 from typing import TYPE_CHECKING
 
 from realm_jax.config import ConfigError
+from realm_jax.console import counted
 
 if TYPE_CHECKING:
     from realm_jax.data.corpus import Corpus
     from realm_jax.tagging.retagged_corpus import DocumentsTagger
+
+log = logging.getLogger(__name__)
 
 
 def is_folder(tagger: str) -> bool:
@@ -62,9 +66,8 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
         reason: sum(s["counts"][reason] for s in made.manifest["segments"])
         for reason in ("misaligned_spans", "spans_beyond_limit")
     }
-    print(
-        f"{out}: {after:,} salient spans by {name} ({before:,} by {corpus.manifest['tagger']}); {dropped}", flush=True
-    )
+    old = corpus.manifest["tagger"]
+    log.info(f"{out}: {after:,} salient spans by {name} ({before:,} by {old}); {counted(dropped)}")
     return made
 
 

@@ -7,6 +7,7 @@ The same command goes on where it stopped.
 """
 
 import dataclasses
+import logging
 import pathlib
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from realm_jax.config import ModelConfig
     from realm_jax.tagging.conll import LabelledSentence, Split
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def train(folder: TaggerFolder) -> None:
     content = _content(folder)
     folder.check_content(content)
     if folder.scores_file.exists():
-        print(f"{folder.path}: is done", flush=True)
+        log.info(f"{folder.path}: is done")
         return
     parallel.set_up_compilation_cache()
     config = folder.config

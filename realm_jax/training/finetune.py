@@ -5,6 +5,7 @@ python -m realm_jax.training.finetune --workdir=W --dataset=TRAIN.jsonl --dev=DE
 """
 
 import dataclasses
+import logging
 import re
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,8 @@ from realm_jax.workdir import Workdir
 if TYPE_CHECKING:
     from realm_jax.records import Question
     from realm_jax.training.finetuning import Finetuning
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
     from realm_jax.training.finetune_task import FinetuneTask, trainable
 
     if finetuning.is_done:
-        print(f"{finetuning.folder}: is done", flush=True)
+        log.info(f"{finetuning.folder}: is done")
         return
     parallel.set_up_compilation_cache()
     hosts.join()
@@ -81,7 +84,7 @@ def train(finetuning: "Finetuning", train_questions: "list[Question]", dev_quest
         builder = BuilderProcess(finetuning.workdir, follow)
     elif moves and config.index.device == "accelerator" and hosts.is_first():
         where = f"--workdir={quoted(finetuning.workdir.path)}"
-        print(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}", flush=True)
+        log.info(f"on the builder's machine: python -m realm_jax.index.builder {where} {follow}")
     try:
         loop.run(task, finetuning.folder)
         hosts.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))

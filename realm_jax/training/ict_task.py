@@ -1,5 +1,6 @@
 """The inverse cloze task: trains the embedder so that a sentence finds its block (Lee et al. 2019; §3.4)."""
 
+import logging
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import optax
 from realm_jax import hosts, parallel
 from realm_jax.batches import IctBatch
 from realm_jax.config import Config
+from realm_jax.console import counted
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
@@ -16,6 +18,8 @@ from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+
+log = logging.getLogger(__name__)
 
 
 class IctTask(Task):
@@ -35,7 +39,7 @@ class IctTask(Task):
             config.ict.query_len_tokens,
             config.ict.sentence_removal_rate,
         )
-        print(f"ict: {len(self._examples):,} blocks; skipped {dict(self._examples.skipped)}", flush=True)
+        log.info(f"ict: {len(self._examples):,} blocks; skipped {counted(self._examples.skipped)}")
 
     def init(self) -> dict:
         """The embedder alone."""

@@ -4,6 +4,7 @@ One step: embed queries and candidates with gradient, softmax of the inner produ
 the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`retrieval.py`).
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
+
+log = logging.getLogger(__name__)
 
 
 class PretrainTask(Task):
@@ -48,7 +51,7 @@ class PretrainTask(Task):
         self._build_inline = build_inline
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
-        print(f"pretrain: {self._sentences.summary()}", flush=True)
+        log.info(f"pretrain: {self._sentences.summary()}")
 
     def init(self) -> dict:
         """The first weights that it was given: embedder and encoder."""
