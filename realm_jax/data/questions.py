@@ -71,7 +71,8 @@ class Reports:
     def say(self) -> None:
         """Prints them."""
         for kind, found in self._places.items():
-            log.info(f"{self._name}: {kind}: {len(found)} (first: {found[0]})")
+            first = found[0].removeprefix(f"{self._name}:")  # of a file, the line alone
+            log.info(f"{self._name}: {kind}: {len(found)} (first: {'line ' * first.isdecimal()}{first})")
 
 
 def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Reports | None = None) -> list[Question]:

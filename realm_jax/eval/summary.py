@@ -1,6 +1,6 @@
 """The summary of a run: three states judged on the same held-out sentences, and what the index did meanwhile.
 
-Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the workdir, and prints the tables.
+Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the workdir.
 """
 
 import dataclasses
@@ -8,8 +8,6 @@ import logging
 
 import numpy as np
 from etils import epath
-from rich.console import Console
-from rich.markdown import Markdown
 
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
@@ -61,7 +59,6 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
     write_json(workdir.summary_file, summary)  # the last: with it the run is finished
-    Console().print(Markdown(run_report.markdown(title, summary, examples, [])))
     return summary
 
 

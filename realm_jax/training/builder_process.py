@@ -18,7 +18,7 @@ RELAY_TIMEOUT_S = 5.0
 
 
 class BuilderProcess:
-    """`python -m realm_jax.index.builder` beside us; looked after between phases and at the end.
+    """`realm builder` beside us; looked after between phases and at the end.
 
     What it prints comes out as ours, marked as the builder's: two processes cannot both overwrite a terminal's lines.
 
@@ -32,7 +32,7 @@ class BuilderProcess:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "realm_jax.index.builder", f"--workdir={self._workdir.path}", *self._options]
+        command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
         environment = {name: value for name, value in os.environ.items() if name != hosts.VARIABLE}
         environment |= {"REALM_JAX_PARENT": str(os.getpid()), "PYTHONIOENCODING": "utf-8:backslashreplace"}
         if console.is_live():
