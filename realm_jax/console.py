@@ -14,10 +14,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Mapping
+from typing import BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
+from rich.text import Text
 
 WIDTH = 120  # columns
 EVERY_S = 20.0
@@ -101,7 +103,7 @@ class Relay(threading.Thread):
         to: name of our own stream, `stdout` or `stderr`.
     """
 
-    def __init__(self, pipe, mark: str, to: str):
+    def __init__(self, pipe: BinaryIO, mark: str, to: str):
         super().__init__(daemon=True)
         self._pipe, self._mark, self._to, self._line = pipe, mark, to, None
         self.start()
@@ -148,6 +150,13 @@ class _Handler(logging.Handler):
         print(fitted(kind + self.format(record), self._mark), flush=True)
 
 
+class _Facts(ProgressColumn):
+    """What stands behind the bar; on a narrow terminal its end is cut off, not the bar."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
+
+
 class _Screen:
     """The live lines of this process: rich's progress, which is there as long as there is a line."""
 
@@ -160,11 +169,10 @@ class _Screen:
     def draw(self, task: TaskID | None, what: str, done: int, total: int | None, text: str) -> TaskID:
         with self._lock:
             if self._bars is None:
-                one_line = Column(no_wrap=True, overflow="ellipsis")
                 self._bars = Progress(
-                    TextColumn("{task.description}", markup=False),
-                    BarColumn(bar_width=20),
-                    TextColumn("{task.fields[text]}", table_column=one_line, markup=False),
+                    TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                    BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
+                    _Facts(),
                     console=Console(file=sys.stdout),
                     transient=True,
                     redirect_stderr=sys.stderr.isatty(),
@@ -172,7 +180,7 @@ class _Screen:
                 self._bars.start()
                 atexit.register(self.close)
             if task is None or task not in self._bars.task_ids:
-                task = self._bars.add_task(what, total=total, text="")
+                return self._bars.add_task(what, completed=done, total=total, text=text)
             self._bars.update(task, description=what, completed=done, total=total, text=text)
             return task
 

@@ -14,8 +14,8 @@ PACKAGE = REPOSITORY / "realm_jax"
 LAYERS = [
     ["__init__"],
     [
-        "console",
         "config",
+        "console",
         "records",
         "batches",
         "progress",

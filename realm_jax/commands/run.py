@@ -7,8 +7,11 @@ Each part resumes where it stopped when the same command is run again.
 
 from rich.console import Console
 
+from realm_jax import console
 from realm_jax.commands import cli
 from realm_jax.paths import quoted
+
+COLUMNS = 100  # of what is printed elsewhere than on a terminal
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,6 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     cli.start_jax()
     run(workdir)
     if hosts.is_first():
-        Console().print(last_screen(workdir))
+        Console(width=None if console.is_live() else COLUMNS).print(last_screen(workdir))
     print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.html'}")
     print(f"next: realm finetune --workdir={quoted(workdir.path)} --dataset=cloze", flush=True)

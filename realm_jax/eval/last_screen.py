@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.table import Table
@@ -28,8 +29,7 @@ def last_screen(workdir: Workdir) -> RenderableType:
 
 
 def _table(states: Mapping[str, Mapping[str, dict]]) -> Table:
-    table = Table(title="held-out sentences: mean ± half the 95% interval", title_justify="left")
-    table.add_column("")
+    table = Table("", title="Held-out sentences: mean ± half the 95% interval", title_justify="left", box=SIMPLE_HEAD)
     for name in (*states, "n"):
         table.add_column(name, justify="right")
     for label, key in ROWS.items():

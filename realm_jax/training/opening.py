@@ -7,6 +7,7 @@ import pathlib
 import re
 
 from realm_jax.config import Config
+from realm_jax.data.prepare import RANDOM
 from realm_jax.experiments_file import load_experiment
 from realm_jax.workdir import Workdir, with_absolute_paths
 
@@ -15,9 +16,10 @@ def opening(workdir: Workdir) -> str:
     """A line each on the run, its parts, its time and its folder. The corpus's own line follows once it is read."""
     config = workdir.config
     model, parts = config.model, ", ".join(_parts(workdir))
+    start = "random weights" if config.init == RANDOM else config.init
     return "\n".join(
         [
-            f"run: {config.name}, a BERT of {model.num_layers} layers, {model.hidden_size} wide, from {config.init}",
+            f"run: {config.name}, a BERT of {model.num_layers} layers, {model.hidden_size} wide, from {start}",
             f"parts: {parts}",
             f"time: {measured_time(config) or 'not measured for these settings; each part says how long it has left'}",
             f"writes: {workdir.path} (to go on after a stop, give the same command)",
