@@ -58,7 +58,7 @@ def fitted(text: str, mark: str = "") -> str:
     return "\n".join(lines)
 
 
-def counted(counts: Mapping[str, int]) -> str:
+def tally(counts: Mapping[str, int]) -> str:
     """The counts that are not zero, for a message: `spans beyond limit 12, titles too long 1`."""
     return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count) or "none"
 

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.data.prepare import check_unchanged
 from realm_jax.eval.summary import summarize
 from realm_jax.heartbeat import Heartbeat
@@ -38,7 +38,7 @@ def _train(workdir: Workdir) -> None:
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
-    clock = _Clock(workdir, writes=hosts.is_first())
+    clock = _Clock(workdir, writes=processes.is_first())
     with clock.phase("corpus"):
         data = phases.prepare_run(workdir)
     with clock.phase("ict"):
@@ -46,9 +46,9 @@ def _train(workdir: Workdir) -> None:
     with clock.phase("first index"):
         pretrain.build_first_index(workdir, data)
     builder = None
-    if refreshes and device == "cpu" and hosts.is_first():
+    if refreshes and device == "cpu" and processes.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
-    elif refreshes and device == "accelerator" and hosts.is_first():
+    elif refreshes and device == "accelerator" and processes.is_first():
         log.info(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}")
     try:
         with clock.phase("pretrain"):
@@ -61,7 +61,7 @@ def _train(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
-        hosts.on_first(lambda: summarize(workdir, measured))
+        processes.on_first(lambda: summarize(workdir, measured))
 
 
 class _Clock:

@@ -15,7 +15,7 @@ hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that 
 hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
-from realm_jax import console  # noqa: E402
+from realm_jax import console, parallel  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
@@ -28,6 +28,7 @@ def cache(tmp_path_factory):
     """A cache of downloads and compiled programs of its own."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["REALM_JAX_CACHE"] = str(folder)
+    parallel.set_up_compilation_cache()
     return folder
 
 
@@ -125,7 +126,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
 
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.index.build_version import build_version
+    from realm_jax.index.index_builder import IndexBuilder
     from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
 
@@ -139,8 +140,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
         workdir.mark_done(phase, 1)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": workdir.config.pretrain.steps}
-    arguments = (workdir.config, data.knowledge, data.special, store, source["step"], params["embedder"])
-    build_version(*arguments, embedded_by=source)
+    IndexBuilder(workdir.config, data, store).build(source["step"], params["embedder"], embedded_by=source)
     return workdir
 
 

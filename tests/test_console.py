@@ -178,5 +178,5 @@ def test_a_warning_says_so(capsys):
 
 
 def test_counts_of_nothing_are_left_out():
-    assert console.counted({"too_long": 1200, "empty": 0}) == "too long 1,200"
-    assert console.counted({"empty": 0}) == "none"
+    assert console.tally({"too_long": 1200, "empty": 0}) == "too long 1,200"
+    assert console.tally({"empty": 0}) == "none"

@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     choose_device(workdir.config)
     cli.start_jax()
     from realm_jax.heartbeat import Heartbeat
-    from realm_jax.index import builder
+    from realm_jax.index import follow_trainer
 
-    parent = os.environ.get(builder.PARENT)
+    parent = os.environ.get(follow_trainer.PARENT)
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
     with Heartbeat(served / "index", role="index builder"):
-        builder.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
+        follow_trainer.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
     print(f"{console.BUILDER}training is done and indexed", flush=True)
 
 

@@ -17,13 +17,13 @@ COLUMNS = 100  # of what is printed elsewhere than on a terminal
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Pre-train REALM: corpus, ICT, index, pre-training, summary.", argv)
-    from realm_jax import hosts
+    from realm_jax import processes
     from realm_jax.eval.last_screen import last_screen
     from realm_jax.run import run
 
     cli.start_jax()
     run(workdir)
-    if hosts.is_first():
+    if processes.is_first():
         Console(width=None if console.is_live() else COLUMNS).print(last_screen(workdir))
     print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.html'}")
     print(f"next: realm finetune --workdir={quoted(workdir.path)} --dataset=cloze", flush=True)

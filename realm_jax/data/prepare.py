@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.console import counted
-from realm_jax.data import assets, built, corpus, lost, run_tokenizer, salient, sources
+from realm_jax.console import tally
+from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
 from realm_jax.data.masking import SpecialIds
@@ -152,7 +152,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         return
     log.info(f"corpus: {source.says or spec}; {said_blocks(as_given)}")
     left_out: Counter = Counter()
-    made = corpus.build(
+    made = corpus_writer.build(
         source.records(left_out),
         folder,
         tokenizer=tokenizer,
@@ -165,7 +165,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     segment = made.manifest["segments"][0]
     log.info(
         f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
-        f"{segment['num_spans']:,} salient spans from {description['source']}; {counted(left_out | segment['counts'])}"
+        f"{segment['num_spans']:,} salient spans from {description['source']}; {tally(left_out | segment['counts'])}"
     )
     for line in [*lost.lines(made.manifest), *census.exceeding(made.manifest)]:
         log.info(f"corpus: {line}")

@@ -15,7 +15,7 @@ from realm_jax.data.prepare import RunData
 from realm_jax.eval import closed_book
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.ranking import Ranking
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.openqa.predict import Answerer
 from realm_jax.records import Prediction, Question
 from realm_jax.scores import recall

@@ -18,7 +18,7 @@ from realm_jax.eval.baselines import bm25
 from realm_jax.eval.gold import gold_records
 from realm_jax.eval.ranking import Ranking
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
 from realm_jax.openqa.inputs import question_tokens
 from realm_jax.openqa.labels import AnswerFinder
@@ -71,7 +71,7 @@ def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: boo
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     table = {}
     for name, params in embedder_states(workdir).items():
-        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        search = exact_index(workdir.config, data.knowledge, params, name).search
         query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
         parts = [search.search(part, judge.depth) for part in np.array_split(query_emb, _parts(query_emb))]
         found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -94,7 +94,7 @@ def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     table = {}
     for name, params in embedder_states(workdir).items():
-        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        search = exact_index(workdir.config, data.knowledge, params, name).search
         table[name] = probe_recall(probe, TowerEmbedder(workdir.config, params, "query"), search)
     return table
 

@@ -13,14 +13,14 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.console import counted
-from realm_jax.data import corpus, lost, salient, sources
+from realm_jax.console import tally
+from realm_jax.data import corpus_writer, lost, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
-from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
+from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.lock import only_one
@@ -66,7 +66,7 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
         for store in stores:
             version = store.pin_latest()
             if not version.is_current(knowledge):
-                published.append(build_version.extend_version(workdir.config, knowledge, store, version))
+                published.append(extend_version(workdir.config, knowledge, store, version))
                 log.info(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}")
             store.unpin(version)
     return published
@@ -83,30 +83,29 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             f"--delete: {knowledge.folder} has no record with the id {' or '.join(map(repr, missing[:NAMED]))}{more}: "
             "nothing was changed; leave these out"
         )
-    buried = [block for blocks in found.values() for block in blocks]
+    deleted = [block for blocks in found.values() for block in blocks]
     if source is None:
-        changed = corpus.bury(buried, knowledge.folder, change=change)
+        changed = corpus_writer.delete(deleted, knowledge.folder, change=change)
     else:
-        changed = corpus.append(
+        changed = corpus_writer.append(
             source.records(),
             knowledge.folder,
             tokenizer=data.tokenizer,
             tag=_tagger(knowledge.manifest["tagger"], workdir.config.corpus.tagger),
             total=source.num_records,
             progress=Progress("corpus, new records"),
-            buried=buried,
+            deleted=deleted,
             change=change,
         )
         entry = changed.manifest["segments"][-1]
         log.info(f"corpus: {source.says or source.description['source']}")
         log.info(
-            f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; "
-            f"{counted(entry['counts'])}"
+            f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {tally(entry['counts'])}"
         )
         for line in lost.lines({"segments": [entry]}):
             log.info(f"corpus: {line}")
-    if buried:
-        log.info(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks")
+    if deleted:
+        log.info(f"corpus: deleted {len(found):,} records, {len(deleted):,} blocks")
     return changed
 
 

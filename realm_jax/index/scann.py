@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 
 from realm_jax.batches import Array
 from realm_jax.config import ConfigError, IndexConfig
-from realm_jax.index.search import best
+from realm_jax.index.top_k import top_k
 
 BRUTE_FORCE_LIMIT = 20_000  # both limits are the advice of ScaNN's own documentation
 TREE_LIMIT = 100_000
@@ -119,7 +119,7 @@ class ScannSearch:
 
     def _search(self, query_emb: np.ndarray, k: int, proposals: int, leaves: int | None) -> tuple:
         if not query_emb.size:
-            return best(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
+            return top_k(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
         ids = _propose(self._searcher, query_emb, proposals, leaves)
         if self._tail is not None:
             more = _propose(self._tail, query_emb, proposals)
@@ -127,7 +127,7 @@ class ScannSearch:
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
         candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
-        return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+        return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
 
 
 def _brute_force(embeddings: np.ndarray):

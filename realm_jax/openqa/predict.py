@@ -18,7 +18,7 @@ from realm_jax.batches import Tokens
 from realm_jax.config import Config, ModelConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.probe import embed_queries
 from realm_jax.models import reader
 from realm_jax.models.bert import MASKED_SCORE
@@ -42,7 +42,7 @@ class Answerer:
         params: `embedder` and `reader`, on the host.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex):
         self._config, self._data, self._index = config, data, index
         self._embed = TowerEmbedder(config, params["embedder"], "query")
         self._reader = parallel.replicate(params["reader"])
@@ -179,7 +179,7 @@ class Answerer:
 @functools.cache  # one function, so that the next evaluation finds it compiled
 def span_reader(model: ModelConfig, max_width: int) -> Callable:
     """The best span of each pair of question and block: compiled `_best_span` of (reader, *sharded inputs)."""
-    return parallel.device_map(functools.partial(_best_span, model, max_width))
+    return parallel.on_local_devices(functools.partial(_best_span, model, max_width))
 
 
 def _best_span(model: ModelConfig, max_width: int, params: dict, joint: Tokens, mask, retrieval) -> tuple:

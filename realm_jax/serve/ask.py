@@ -11,7 +11,7 @@ from realm_jax import parallel
 from realm_jax.config import Config
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.probe import embed_queries
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
 from realm_jax.openqa.predict import span_reader
@@ -27,7 +27,7 @@ class QuestionAnswerer:
         params: `embedder` and `reader`, on the host.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex):
         self._config, self._data, self._index = config, data, index
         self._embed = TowerEmbedder(config, params["embedder"], "query")
         self._reader = parallel.replicate(params["reader"])

@@ -1,6 +1,6 @@
 """Fills the blanks of a sentence: p(y|x) = sum_z p(y|z,x) p(z|x) over the blocks that are retrieved for it.
 
-Scores, prior and marginal are those of the training step (`training.pretrain_task`), without dropout. Every sentence is
+Scores, prior and marginal are those of the training step (`models.realm`), without dropout. Every sentence is
 padded to the same shape, so that nothing compiles after the first. Unlike in training, a sentence that was taken from
 the corpus may find its own block.
 """
@@ -20,13 +20,13 @@ from realm_jax.data.masking import masked_query
 from realm_jax.data.pipeline import with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
-from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_states
+from realm_jax.models import realm
+from realm_jax.models.knowledge_encoder import KnowledgeEncoder
 from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
 from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 
 NUM_GUESSES = 5
 
@@ -39,7 +39,7 @@ class MaskFiller:
         index: of the knowledge corpus of `data`.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex):
         self._config, self._data, self._index = config, data, index
         self._literal = literal_tokenizer(data.tokenizer)
         self._embed = TowerEmbedder(config, params["embedder"], "query")
@@ -100,7 +100,7 @@ class MaskFiller:
 
 @functools.cache  # one function, so that the next index version finds it compiled
 def _compiled(config: Config) -> Callable:
-    return parallel.device_map(functools.partial(_judge, config))
+    return parallel.on_local_devices(functools.partial(_judge, config))
 
 
 def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Array, ...]:
@@ -110,14 +110,8 @@ def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Arra
         p(z|x) [batch, candidates]; the best wordpieces of each blank and their p(y|x) [batch, masks, guesses]; and the
         same by each candidate alone, p(y|z,x) [batch, candidates, masks, guesses].
     """
-    scores, _, _ = candidate_likelihoods(config, params, batch, None)  # the compiler drops what is not used
-    prior = log_prior(config, scores, batch)
-    null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-    states = [
-        candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
-        for tokens in (null, batch.joint)
-    ]
-    states = jnp.concatenate(states, axis=1)
+    read = realm.forward(config, params, batch, None)
+    prior, states = read.prior, read.states
     flat = states.reshape(-1, states.shape[-1])
     logits = KnowledgeEncoder(config.model).apply({"params": params["encoder"]}, flat, method="head")
     logp = jax.nn.log_softmax(logits).reshape(*states.shape[:3], -1)

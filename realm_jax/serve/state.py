@@ -5,7 +5,7 @@ from typing import Any
 
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import RunData, open_prepared
-from realm_jax.index.exact_index import ExactIndex, open_exact
+from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.serve.ask import QuestionAnswerer
@@ -100,7 +100,7 @@ class Loader:
         return State(key, filler, filler_source, answerer, answerer_source, tuple(pinned))
 
     def _load_answerer(
-        self, name: str, best: int | None, data: RunData, opened: tuple[Version, ExactIndex] | None
+        self, name: str, best: int | None, data: RunData, opened: tuple[Version, LoadedIndex] | None
     ) -> tuple[QuestionAnswerer, IndexStore, Version]:
         """The fine-tuning and the index version that it searches; `opened` is used again where it is the same."""
         finetuning = Finetuning.open(self._workdir, name)

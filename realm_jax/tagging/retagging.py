@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from realm_jax.config import ConfigError
-from realm_jax.console import counted
+from realm_jax.console import tally
 from realm_jax.data import run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.progress import Progress
@@ -51,7 +51,7 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
         for reason in ("misaligned_spans", "spans_beyond_limit")
     }
     old = corpus.manifest["tagger"]
-    log.info(f"{out}: {after:,} salient spans by {name} ({before:,} by {old}); {counted(dropped)}")
+    log.info(f"{out}: {after:,} salient spans by {name} ({before:,} by {old}); {tally(dropped)}")
     return made
 
 

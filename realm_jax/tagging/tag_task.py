@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import TaggerBatch
 from realm_jax.config import ModelConfig
 from realm_jax.data.masking import SpecialIds
@@ -95,11 +95,11 @@ class TagTask(Task):
     def stream(self, state: dict) -> Batches:
         """Sentences in a shuffled order, padded to a batch's longest."""
         examples = Examples(len(self._words), self._example, self.seed)
-        size, host = self._config.batch_size, hosts.this()
-        share = slice(host.index * size // host.count, (host.index + 1) * size // host.count)
+        size, process = self._config.batch_size, processes.this()
+        share = slice(process.index * size // process.count, (process.index + 1) * size // process.count)
 
         def make(number: int) -> TaggerBatch:
-            chosen, seeds = examples.batch(number, size)  # of all hosts: their batches must have one length
+            chosen, seeds = examples.batch(number, size)  # of all processes: their batches must have one length
             longest = max(len(self._words[i].ids) + 2 for i in chosen)
             length = min(self._max_len, -(-longest // LENGTH_STEP) * LENGTH_STEP)
             return parallel.shard(self._batch(chosen[share], seeds[share], length))

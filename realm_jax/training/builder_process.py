@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from realm_jax import console, hosts
+from realm_jax import console, processes
 from realm_jax.workdir import Workdir
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class BuilderProcess:
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
-        environment = {name: value for name, value in os.environ.items() if name != hosts.VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != processes.VARIABLE}
         environment |= {"REALM_JAX_PARENT": str(os.getpid()), "PYTHONIOENCODING": "utf-8:backslashreplace"}
         if console.is_live():
             environment[console.RELAYS] = "1"

@@ -13,14 +13,14 @@ import published
 import pytest
 from test_tensor_bundle import write_bundle
 
+from realm_jax.commands import convert as command
 from realm_jax.config import ConfigError
-from realm_jax.convert import __main__ as command
 from realm_jax.convert import knowledge
 from realm_jax.convert.into_workdir import convert
 from realm_jax.data import run_tokenizer
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.eval.zero_shot import heldout_recall
-from realm_jax.index import builder
+from realm_jax.index import follow_trainer
 from realm_jax.index.search import open_search
 from realm_jax.index.store import IndexStore
 from realm_jax.model_folder.wordpiece import bert
@@ -136,7 +136,7 @@ def test_an_embedder_and_a_corpus_are_enough_to_search(tmp_path, base, tokenizer
     assert made.has == ["embedder", "vocabulary", "corpus"]
     workdir = Workdir.open(tmp_path / "out")
     with pytest.raises(ConfigError, match="no new checkpoint in .*: start the trainer"):
-        builder.follow(workdir)
+        follow_trainer.follow(workdir)
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0]
     assert heldout_recall(workdir)["first weights"]["plain_recall@1"].n > 0
     with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
@@ -501,7 +501,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
     folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
     write_records(folder / "block_records.npy", texts)
     convert([str(folder)], tmp_path / "unbroken", base, "")
-    real, calls = knowledge.corpus.append, []
+    real, calls = knowledge.corpus_writer.append, []
 
     def killed(*args, **kwargs):
         calls.append(1)
@@ -509,7 +509,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(knowledge.corpus, "append", killed)
+    monkeypatch.setattr(knowledge.corpus_writer, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         convert([str(folder)], tmp_path / "out", base, "")
     assert not (tmp_path / "out").exists()
@@ -579,7 +579,7 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
     command.main([*paths, "--config=experiments/mini.py", *flags])
     out = capsys.readouterr().out
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
-    assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
+    assert f"next: realm run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
     assert Workdir.open(tmp_path / "out").config.index.search == "exact"  # mini.py says scann
     assert json.loads(Workdir.open(tmp_path / "out").conversion_file.read_text())["parts"] == [
         "embedder",
@@ -591,7 +591,7 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
 
 def test_the_commands_of_the_docs_are_understood(monkeypatch):
     text = (pathlib.Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text().replace("\\\n", " ")
-    lines = [line.split() for line in text.splitlines() if line.startswith("    python -m realm_jax.convert")]
+    lines = [line.split() for line in text.splitlines() if line.startswith("    realm convert")]
     done = []
     monkeypatch.setattr(command, "_into_workdir", lambda sources, *_: done.append(("in", len(sources))))
     monkeypatch.setattr(command, "_export", lambda workdir, out, to: done.append((to, 1)))

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from realm_jax.batches import Tokens
-from realm_jax.records import Question, Record
 
-from realm_jax.data.corpus import build
+from realm_jax.batches import Tokens
+from realm_jax.data.corpus_writer import build
 from realm_jax.data.masking import SpecialIds
 from realm_jax.models.reader import spans
 from realm_jax.openqa.inputs import body_mask, question_tokens, reader_inputs, rows, span_of_text
+from realm_jax.records import Question, Record
 
 TEXTS = ["art of the party", "Zoë?", "日本 🙂 don't", "a" * 30, "the the the the the the the the the the the the"]
 LENGTH = 12

@@ -12,8 +12,8 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.build_version import build_version
 from realm_jax.index.claims import is_pinned
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.serve import live
 from realm_jax.serve.results import Refused
@@ -40,12 +40,12 @@ def publish(workdir, step, seed=0):
     params = jax.tree.map(lambda x: (x + rng.normal(0, 0.1, x.shape)).astype(np.float32), first)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": step}
-    return build_version(workdir.config, data.knowledge, data.special, store, step, params, embedded_by=source)
+    return IndexBuilder(workdir.config, data, store).build(step, params, embedded_by=source)
 
 
 def test_before_fine_tuning_no_question_is_answered_but_the_command_is_named(workdir, open_run):
     run = open_run(workdir)
-    command = f"python -m realm_jax.training.finetune --workdir={workdir.path} --dataset=cloze"
+    command = f"realm finetune --workdir={workdir.path} --dataset=cloze"
     assert run.how_to_ask == command
     with pytest.raises(Refused, match="not fine-tuned"):
         run.ask("Who?")
@@ -197,7 +197,7 @@ def test_another_process_that_updates_is_waited_for_by_the_user(workdir, open_ru
 def test_a_run_without_an_index_is_an_error_that_names_the_command(workdir, open_run):
     for folder in workdir.index_folder.glob("step-*"):
         folder.rmtree()
-    with pytest.raises(ConfigError, match=r"python -m realm_jax.run --workdir="):
+    with pytest.raises(ConfigError, match=r"realm run --workdir="):
         open_run(workdir)
 
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
-from realm_jax.records import Question
 
 from realm_jax import parallel
 from realm_jax.checkpoints import Checkpoints
@@ -21,6 +20,7 @@ from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
+from realm_jax.records import Question
 from realm_jax.training import loop, phases
 from realm_jax.training.best_params import EVALUATIONS, BestParams, best_folder
 from realm_jax.training.finetune import train
@@ -277,7 +277,7 @@ def test_gradients_of_eight_devices_are_those_of_one(batches, trained):
         total, count, metrics = finetune_loss(config, params, batch, None)
         return total / count, {"loss": (total, count), **metrics}
 
-    step = parallel.device_map(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
+    step = parallel.on_local_devices(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
     ours, metrics = jax.device_get(parallel.unreplicate(step(parallel.replicate(params), shares)))
     expected, expected_metrics = jax.device_get(jax.jit(jax.grad(mean, has_aux=True))(params, joined(shares)))
     powerful: dict[str, list[bool]] = {}
@@ -543,7 +543,7 @@ def test_other_settings_than_those_it_was_begun_with_are_refused(trained, run, b
     with pytest.raises(ConfigError, match=r"\(dataset: 'wq' here, 'cloze' there\)"):
         Finetuning.create(run, "query", "wq", SETTINGS)
     assert Finetuning.open(run, "query").config.finetune == SETTINGS
-    with pytest.raises(ConfigError, match="was not fine-tuned as other: run python -m realm_jax.training.finetune"):
+    with pytest.raises(ConfigError, match="was not fine-tuned as other: run realm finetune"):
         Finetuning.open(run, "other")
 
 
@@ -590,7 +590,7 @@ def test_a_retriever_that_did_not_make_the_runs_index_gets_its_own(run, begin):
 
 def test_a_phase_that_is_not_done_is_named(new_run):
     finetuning = Finetuning.create(new_run(), "cloze", "cloze", SETTINGS)
-    with pytest.raises(ConfigError, match="no finished pretrain phase: run python -m realm_jax.training.pretrain"):
+    with pytest.raises(ConfigError, match="no finished pretrain phase: run realm pretrain"):
         finetuning.first_params()
 
 
