@@ -41,12 +41,12 @@ def built(tmp_path_factory):
 def test_a_build_says_nothing_on_stderr(tmp_path):
     """In a process of its own: C++ writes to the descriptor, and has a notice for the first line of a process."""
     code = (
-        "import pathlib, sys, numpy as np; from realm_jax.config import IndexConfig; from realm_jax.index import scann; "
-        "scann.BRUTE_FORCE_LIMIT, scann.TREE_LIMIT = 300, 1000; rng = np.random.default_rng(0); "
-        "print(*(scann.build(rng.normal(size=(n, 16)), folder=sys.argv[1], config=IndexConfig()) for n in (900, 2000)))"
+        "import sys, numpy as np; from realm_jax.config import IndexConfig; from realm_jax.index import scann; "
+        "scann.BRUTE_FORCE_LIMIT = 300; embeddings = np.random.default_rng(0).normal(size=(900, 16)); "
+        "print(scann.build(embeddings, folder=sys.argv[1], config=IndexConfig()))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "'ah'" in done.stdout and "'tree_ah'" in done.stdout, done.stderr
+    assert done.returncode == 0 and "'ah'" in done.stdout, done.stderr
     assert done.stderr == ""
 
 
