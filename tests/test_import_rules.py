@@ -19,6 +19,7 @@ LAYERS = [
     ["__init__"],
     [
         "config",
+        "console",
         "config_json",
         "records",
         "batches",

@@ -5,6 +5,7 @@ embeddings from the index. Nothing is sampled or approximated: the search is exa
 """
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 
 import jax
@@ -26,6 +27,8 @@ from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.progress import Progress
 from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
+
+log = logging.getLogger(__name__)
 
 SEARCH_BATCH = 512
 LENGTH_STEP = 32  # reader inputs are padded to a multiple: one compiled program each
@@ -104,9 +107,7 @@ class Answerer:
         ]
         if name and self._bad_patterns:
             bad = sorted(self._bad_patterns)
-            print(
-                f"{name}: {len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])}", flush=True
-            )
+            log.info(f"{name}: {len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])}")
         return predictions
 
     def read(self, query: Tokens, blocks: np.ndarray, retrieval: np.ndarray, name: str = "") -> tuple[np.ndarray, ...]:
