@@ -14,10 +14,10 @@ from realm_jax.eval.heldout import HeldoutSet, answer_among
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
+from realm_jax.inference.reading import read
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
-from realm_jax.models import knowledge_encoder
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
+from realm_jax.models.knowledge_encoder import best_tokens
 from realm_jax.training.retrieval import drop_source
 
 CONSIDERED = 64
@@ -40,21 +40,13 @@ def describe(
     batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())
 
     def judge(params, batch):
-        scores, logp, _ = candidate_likelihoods(config, params, batch, None)
-        prior = log_prior(config, scores, batch)
+        prior, logp, states = read(config, params, batch)
         reward = marginal.retrieval_reward(prior, logp, batch.mask_weights)
-        null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-        states = [
-            knowledge_encoder.candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
-            for tokens in (null, batch.joint)
-        ]
-        best = [knowledge_encoder.best_tokens(config.model, params["encoder"], state)[0] for state in states]
-        return prior, reward, best[0], best[1]
+        return prior, reward, best_tokens(config.model, params["encoder"], states)[0]
 
     run = parallel.device_map(judge)
     judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
-    prior, reward, null_best, block_best = (x.reshape(-1, *x.shape[2:]) for x in judged)
-    best = np.concatenate([null_best, block_best], axis=1)
+    prior, reward, best = (x.reshape(-1, *x.shape[2:]) for x in judged)
     shown = np.argsort(~holds[:considered], kind="stable")[:count]
     return "\n".join(
         _one(data, queries.query.ids[i], heldout.answers[i], candidates[i], prior[i], reward[i], best[i]) for i in shown

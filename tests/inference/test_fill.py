@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from realm_jax.batches import stack
 
+from realm_jax.batches import stack
 from realm_jax.data import cloze
 from realm_jax.data.pipeline import MaskedSentences, with_candidates
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.exact_index import ExactIndex, open_exact
 from realm_jax.index.store import IndexStore
+from realm_jax.inference.fill import MaskFiller
 from realm_jax.losses import marginal
 from realm_jax.models import embedder
 from realm_jax.openqa.inputs import question_tokens
-from realm_jax.serve.fill import MaskFiller
 from realm_jax.training import phases
 from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 
