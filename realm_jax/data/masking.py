@@ -6,15 +6,12 @@ larger, after [CLS]. Every hidden wordpiece becomes [MASK]: BERT's 80/10/10 repl
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import tokenizers
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
-
-if TYPE_CHECKING:
-    import tokenizers
 
 UNIFORM_RATE = 0.15
 """Share of wordpieces that BERT masks (Devlin et al. 2019, §3.1)."""
@@ -32,7 +29,7 @@ class SpecialIds:
     pad: int
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: "tokenizers.Tokenizer") -> "SpecialIds":
+    def from_tokenizer(cls, tokenizer: tokenizers.Tokenizer) -> "SpecialIds":
         """Looks up [CLS], [SEP], [MASK] and [PAD]. Raises ConfigError if one is missing."""
         ids = {name: tokenizer.token_to_id(f"[{name.upper()}]") for name in ("cls", "sep", "mask", "pad")}
         missing = [f"[{name.upper()}]" for name, token_id in ids.items() if token_id is None]

@@ -208,7 +208,7 @@ class Loader:
 
 def nothing_to_search(workdir: Workdir) -> str:
     """Why a new run neither searches nor answers, and what to do."""
-    return f"{workdir.path} has no checkpoint with an index yet: run python -m realm_jax.run --workdir={workdir.path}"
+    return f"{workdir.path} has no checkpoint with an index yet: run realm run --workdir={workdir.path}"
 
 
 def heldout_sentences(data: RunData, config: Config, count: int) -> tuple[str, ...]:

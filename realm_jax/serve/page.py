@@ -131,7 +131,7 @@ def _add_document(run: LiveRun) -> None:
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
             f"This changes the workdir `{folder}`: the document becomes part of its corpus and of its index, for every "
-            "user of it, until `python -m realm_jax.index.update` takes it out."
+            "user of it, until `realm update` takes it out."
         )
         title = gr.Textbox(label="Title", max_lines=2, elem_id="title")
         text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")
@@ -155,7 +155,7 @@ def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
 def added_html(changed: Changed, workdir: str) -> str:
     """What was added, and what can be done now."""
     blocks, (record_id,) = "1 block" if changed.blocks == 1 else f"{changed.blocks} blocks", changed.added
-    undo = f"python -m realm_jax.index.update --workdir={workdir} --delete={record_id}"
+    undo = f"realm update --workdir={workdir} --delete={record_id}"
     return fragments.frame(
         [
             f"<p>Added as <code>{html.escape(record_id)}</code>: {blocks}, searchable after {changed.seconds} s in "
