@@ -1,7 +1,7 @@
 """What a run says, as values that print themselves: short in a terminal, as HTML in a notebook."""
 
 import html
-import textwrap
+import re
 import time
 from dataclasses import dataclass
 from typing import TypeVar
@@ -128,9 +128,9 @@ class IndexVersion:
 
 
 def short(text: str) -> str:
-    """One line of at most `WIDTH` columns."""
-    indent = len(text) - len(text.lstrip())
-    return " " * indent + textwrap.shorten(text.replace("[...]", "…"), WIDTH - indent, placeholder=" …")
+    """One line of at most `WIDTH` characters."""
+    line = re.sub(r"\s*[\r\n]\s*", " ", text)
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rstrip()} …"
 
 
 def _ago(seconds: float) -> str:

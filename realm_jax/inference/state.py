@@ -81,8 +81,12 @@ class State:
         """Fills blanks; None where the run has no index or no encoder yet."""
         if self.filler_source is None or self.key.step is None:
             return None
-        params = self._load_params(self.key.step)
-        return MaskFiller(self._workdir.config, self.data, params, self._index, self.filler_source)
+        return MaskFiller(self._workdir.config, self.data, self.params, self._index, self.filler_source)
+
+    @functools.cached_property
+    def params(self) -> dict:
+        """`embedder` and `encoder` of pre-training, on the host."""
+        return self._load_params(self.key.step)
 
     @functools.cached_property
     def answerer(self) -> Answerer | None:
@@ -149,6 +153,11 @@ class State:
             ask(self.answerer, "?")
         if self.filler is None and self.answerer is None:
             raise ConfigError(nothing_to_search(self._workdir))
+
+    def pin(self) -> None:
+        """Renews the pins."""
+        for store, version in self.pinned:
+            store.pin(version)
 
     def unpin(self, but: "State | None" = None) -> None:
         """Gives up the pins, but for those that another state has."""

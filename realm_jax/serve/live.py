@@ -110,8 +110,7 @@ class LiveRun:
         while not self._closed.wait(POLL_S):
             try:
                 self.refresh()
-                for store, version in self.state.pinned:
-                    store.pin(version)  # a pin lasts a day, and `update_knowledge` takes this process's away
+                self.state.pin()  # a pin lasts a day, and `update_knowledge` takes this process's away
                 self.problem = ""
             except Exception as error:  # whatever it is, the page goes on with what it has, and says so
                 if str(error) != self.problem:
