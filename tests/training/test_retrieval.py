@@ -8,7 +8,6 @@ import threading
 import jax
 import numpy as np
 import pytest
-from realm_jax.records import Record, Span
 
 from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
@@ -16,6 +15,7 @@ from realm_jax.data.corpus import build
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index.build_version import build_version
 from realm_jax.index.store import IndexStore
+from realm_jax.records import Record, Span
 from realm_jax.training import phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.training.retrieval import CurrentIndex, drop_source
@@ -192,7 +192,7 @@ def test_policy_pause_has_a_deadline(exact_run):
 
 def test_no_version_and_versions_of_another_search_are_errors(exact_run, new_run):
     run = exact_run()
-    with pytest.raises(ConfigError, match="no index version in .*: run python -m realm_jax.index.builder"):
+    with pytest.raises(ConfigError, match="no index version in .*: run realm builder"):
         CurrentIndex(IndexStore(run.store.folder / "none"), run.data.knowledge, run.config, 0)
     other = new_run("other", index={"search": "lsh"}).config
     with pytest.raises(ConfigError, match="built for index.search=exact, the config says lsh"):
