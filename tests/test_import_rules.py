@@ -12,7 +12,6 @@ PACKAGE = REPOSITORY / "realm_jax"
 
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
-    ["__init__"],
     [
         "config",
         "records",
@@ -42,11 +41,14 @@ LAYERS = [
     ["openqa"],
     ["training"],
     ["tagging"],
+    ["inference"],
     ["eval"],
     ["ablations"],
     ["serve"],
     ["convert"],
     ["inspect"],
+    ["api"],
+    ["__init__"],
 ]
 # Only `realm_jax.run`, the command of commands, imports other commands.
 RUN = "run"
@@ -59,6 +61,8 @@ HAS_JAX_ON_TOP = (
     "openqa",
     "training",
     "tagging",
+    "inference",
+    "api",
     "ablations",
     "batches",
     "eval",
