@@ -85,11 +85,10 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # The whole report, with examples, is `report.html` in the folder that the last line names. Its parts:
 
 # %%
-evaluation = run.evaluation()  # the newest
-evaluation
+run.evaluation()  # the newest
 
 # %%
-evaluation.predictions[:10]
+run.evaluation().predictions[:10]
 
 # %% [markdown]
 # ## Ask

@@ -21,6 +21,10 @@ class Refused(ConfigError):
 class Results(list[T]):
     """A list that prints one result a line, and as HTML in a notebook. It is a list in all other respects."""
 
+    def __getitem__(self, at):
+        found = super().__getitem__(at)
+        return Results(found) if isinstance(at, slice) else found
+
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "nothing was found"
 

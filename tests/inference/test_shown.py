@@ -90,6 +90,7 @@ def test_in_a_terminal_a_result_is_a_few_short_lines():
         assert str(found) == repr(found) and len(lines) == count and any(said in line for line in lines)
         assert all(len(line) <= WIDTH for line in lines if EVIL not in line)
     assert repr(Results()) == "nothing was found"
+    assert repr(hits[:1]) == repr(hits[0]) and list(hits[:1]) == [hits[0]]
 
 
 def test_alone_it_brings_its_style_and_every_colour():

@@ -120,8 +120,9 @@ def test_nothing_of_the_package_is_defined_again(source):
 
 
 def test_its_commands_are_those_of_the_documentation(source):
-    shown = {match[0] for command in commands() for match in re.finditer(r"-m realm_jax[\w.]*", command)}
-    used = set(re.findall(r"-m realm_jax[\w.]*", "\n".join(cells(source, "code"))))
+    named = r"(?:^realm|-m realm_jax)[ .](\w+)"
+    shown = {match[1] for command in commands() for match in re.finditer(named, command)}
+    used = set(re.findall(named, "\n".join(cells(source, "code"))))
     assert used and used <= shown
 
 
