@@ -47,9 +47,9 @@ import pathlib
 folder = pathlib.Path(TEXTS)
 if not folder.exists():
     folder.mkdir(parents=True)
-    for number, article in enumerate(realm_jax.records("asset:mini")):
+    for number, article in enumerate(realm_jax.texts("asset:mini")):
         (folder / f"{number:03d}.md").write_text(f"# {article.title}\n\n{article.text}\n")
-print(f"{TEXTS}: {sum(1 for record in realm_jax.records(TEXTS))} records")
+print(f"{TEXTS}: {sum(1 for record in realm_jax.texts(TEXTS))} records")
 
 # %% [markdown]
 # ## Pre-train

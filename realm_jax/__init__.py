@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for editors
     from realm_jax.api.opened_run import Run
     from realm_jax.api.opened_run import open_run as open
-    from realm_jax.api.stages import evaluate, experiment, finetune, pretrain, records
+    from realm_jax.api.stages import evaluate, experiment, finetune, pretrain, texts
     from realm_jax.config import Config, ConfigError
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ __all__ = [
     "finetune",
     "open",
     "pretrain",
-    "records",
+    "texts",
 ]
 _WHERE = {"Config": "config", "ConfigError": "config", "Run": "api.opened_run", "open": "api.opened_run"}
 

@@ -178,7 +178,7 @@ class Run:
         return self._changed(change.add(self.workdir, records))
 
     def delete(self, record_ids: Iterable[str]) -> Changed:
-        """Deletes records by their ids for good: none of their blocks is found any more.
+        """Deletes records by their ids for good: none of their blocks is found any more. Twice in a row is once.
 
         Raises:
             ConfigError: an id is not in the corpus, or another process changes it.
@@ -228,7 +228,8 @@ class Run:
         """
         lines, _ = read_json_lines(self.workdir.phase(phase) / "metrics.jsonl")
         if not lines:
-            files = self.workdir.path.glob("**/metrics.jsonl")
+            folders = ("*", "finetune/*")
+            files = [file for folder in folders for file in self.workdir.path.glob(f"{folder}/metrics.jsonl")]
             known = sorted(file.parent.relative_to(self.workdir.path).as_posix() for file in files)
             raise ConfigError(
                 f"{self.workdir.path} has no metrics of {phase}: there are those of {known or 'no phase'}"

@@ -30,7 +30,7 @@ def experiment(name: str) -> Config:
     return experiments_file.load_experiment(name)
 
 
-def records(source: str | os.PathLike, columns: str = "") -> Iterator[Record]:
+def texts(source: str | os.PathLike, columns: str = "") -> Iterator[Record]:
     """The texts of a source, as a run with `corpus.knowledge=source` takes them, before they are cut into blocks.
 
     Args:

@@ -49,7 +49,7 @@ def test_the_page_about_an_opened_run(runs, capsys):
     for block in code:
         execute(block, names)
     said = capsys.readouterr().out
-    assert "no [MASK]" in said and "(4, 7.25)" in said and "\nlarks\n" in said and "float32" in said
+    assert "no [MASK]" in said and "(4, 7.25)" in said and "added larks; 1 block" in said and "float32" in said
     names["run"].close()
 
 
