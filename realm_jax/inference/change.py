@@ -49,7 +49,10 @@ def delete(workdir: Workdir, record_ids: Iterable[str]) -> Changed:
         ConfigError: an id is not there, or the run cannot be updated now.
     """
     started, ids = time.monotonic(), tuple(dict.fromkeys(record_ids))
-    update_knowledge(workdir, delete=ids)
+    try:
+        update_knowledge(workdir, delete=ids)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("--delete: ")) from error
     return Changed((), ids, 0, newest(workdir), round(time.monotonic() - started, 2))
 
 
