@@ -67,7 +67,11 @@ class Run:
     def __init__(self, workdir: Workdir, *, finetuning: str = "", version: str = ""):
         self.workdir = workdir
         self._loader = Loader(workdir, finetuning, version)
-        self._state: State = self._loader.load(self._loader.key())
+        try:
+            self._state: State = self._loader.load(self._loader.key())
+        except ConfigError:
+            self._loader.close()
+            raise
 
     def __repr__(self) -> str:
         version = self._state.version.name if self._state.version else "no index version"

@@ -54,6 +54,11 @@ class State:
         self.version = _pin_named(store, version) if version else store.pin_latest()
         self.pinned: list[tuple[IndexStore, Version]] = [(store, self.version)] if self.version else []
         """Index versions that it uses, pinned."""
+        self._finetuning = Finetuning.open(workdir, key.finetuning) if key.finetuning else None
+        own = IndexStore(self._finetuning.folder / "index") if self._finetuning else None
+        self._own_version = own.pin_latest() if own else None
+        if self._own_version is not None:
+            self.pinned.append((own, self._own_version))
 
     @functools.cached_property
     def data(self) -> RunData:
@@ -126,18 +131,21 @@ class State:
 
     @functools.cached_property
     def _answerer(self) -> tuple[Answerer, Version] | None:
-        if not self.key.finetuning:
+        finetuning = self._finetuning
+        if finetuning is None:
             return None
-        finetuning = Finetuning.open(self._workdir, self.key.finetuning)
         params = self._load_tuned(self.key, finetuning)
         store = finetuning.index_store(self.data, params)
-        version = store.pin_latest()
-        self.pinned.append((store, version))
-        is_same = self.version is not None and version.folder == self.version.folder
-        if is_same and finetuning.config.finetune.train_retriever != "both":
+        version = self.version if store.folder == self._workdir.index_folder else self._own_version
+        if version is None:  # its own, built just now
+            version = store.pin_latest()
+            self.pinned.append((store, version))
+        if finetuning.config.finetune.train_retriever == "both":
+            index = finetuning.exact_index(self.data, params, store)  # made anew, as for an evaluation
+        elif self.version is not None and version.folder == self.version.folder:
             index = self._index
         else:
-            index = finetuning.exact_index(self.data, params, store)
+            index = open_exact(version, self.data.knowledge)
         pairs = finetuning.config.finetune.inference_blocks
         return Answerer(finetuning.config, self.data, params, index, pairs=pairs), version
 

@@ -81,6 +81,15 @@ def test_what_it_searches_is_pinned_until_it_is_closed(workdir):
     assert not is_pinned(newer.folder)
 
 
+def test_answers_come_from_what_was_newest_when_it_was_opened(tuned_run, tmp_path, copy_run):
+    workdir = copy_run(tuned_run, tmp_path / "run")
+    with realm_jax.open(workdir.path) as run, realm_jax.open(workdir.path) as other:
+        (version,) = IndexStore(workdir.index_folder).versions()
+        other.add([{"id": "larks", "title": "Lark House", "text": "Lark House was built in 1911 by Ida Brandt."}])
+        assert run.ask(QUERIES[0]).source.version == version.name != other.ask(QUERIES[0]).source.version
+        assert other.fill("The [MASK].").source.blocks == run.fill("The [MASK].").source.blocks + 1
+
+
 def test_an_older_version_can_be_searched(workdir):
     (old,) = IndexStore(workdir.index_folder).versions()
     before = [(hit.block, hit.score) for hit in realm_jax.open(workdir.path).search(QUERIES[0])]
