@@ -16,9 +16,9 @@ PACKAGE = REPOSITORY / "realm_jax"
 
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
-    ["__init__"],
     [
         "config",
+        "console",
         "config_json",
         "records",
         "batches",
@@ -47,12 +47,15 @@ LAYERS = [
     ["openqa"],
     ["training"],
     ["tagging"],
+    ["inference"],
     ["eval"],
     ["ablations"],
     ["serve"],
     ["convert"],
     ["inspect"],
     ["run"],
+    ["api"],
+    ["__init__"],
     ["commands"],
     ["__main__"],
 ]
@@ -75,6 +78,8 @@ HAS_JAX_ON_TOP = (
     "openqa",
     "training",
     "tagging",
+    "inference",
+    "api",
     "ablations",
     "batches",
     "eval",
