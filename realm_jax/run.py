@@ -5,6 +5,7 @@ when the run is started again.
 """
 
 import functools
+import logging
 import os
 import time
 
@@ -16,20 +17,24 @@ from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
 from realm_jax.training import ict, phases, pretrain
 from realm_jax.training.builder_process import BuilderProcess
+from realm_jax.training.opening import opening
 from realm_jax.workdir import Workdir, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 
 def run(workdir: Workdir) -> None:
     """Runs or resumes every part, then writes the summary; does nothing where there is one."""
     if workdir.summary_file.exists():
         check_unchanged(workdir)
-        print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
+        log.info(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)")
         return
     with phases.only_trainer(workdir):
         _train(workdir)
 
 
 def _train(workdir: Workdir) -> None:
+    log.info(opening(workdir))
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
@@ -44,7 +49,7 @@ def _train(workdir: Workdir) -> None:
     if refreshes and device == "cpu" and processes.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
     elif refreshes and device == "accelerator" and processes.is_first():
-        print(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}", flush=True)
+        log.info(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}")
     try:
         with clock.phase("pretrain"):
             pretrain.train(workdir, data)

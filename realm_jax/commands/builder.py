@@ -11,6 +11,7 @@ import os
 
 import tyro
 
+from realm_jax import console
 from realm_jax.commands import cli
 from realm_jax.config import Config, ConfigError
 
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
     workdir = cli.existing(flags.workdir)
+    console.set_up(console.BUILDER)
     yield_cores(workdir.config)
     choose_device(workdir.config)
     cli.start_jax()
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
     with Heartbeat(served / "index", role="index builder"):
         follow_trainer.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
-    print("index builder: training is done and indexed", flush=True)
+    print(f"{console.BUILDER}training is done and indexed", flush=True)
 
 
 def yield_cores(config: Config) -> None:

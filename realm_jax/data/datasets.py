@@ -4,6 +4,7 @@ ORQA (Lee et al. 2019, §5; its released code) takes the published development o
 question of the published training set whose hash ends in 0 for development.
 """
 
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from realm_jax.data import beir, cloze, published, published_sets, question_file
 from realm_jax.data.prepare import RunData
 from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.records import Question
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-datasets prepared as array_record)"
@@ -100,7 +103,7 @@ def load(
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
     if name in NAMES and pathlib.Path(name).exists():
-        print(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
+        log.info(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")
@@ -155,7 +158,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
             located.append((where, Question(where, text.strip(), answers, of.is_regex, gold)))
     expected = of.counts[split] + (of.counts["dev"] if split == "train" and with_dev else 0)
     if len(located) != expected:
-        print(f"notice: {name} {split} has {len(located):,} questions, ORQA's {expected:,}", flush=True)
+        log.info(f"notice: {name} {split} has {len(located):,} questions, ORQA's {expected:,}")
     return questions.distinct(located, f"{name} {split}")
 
 

@@ -8,6 +8,7 @@ number of them and still see every example once an epoch.
 Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the candidates are known.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,10 +20,13 @@ import numpy as np
 from realm_jax import batches
 from realm_jax.batches import MaskedQueries, PretrainBatch, Tokens
 from realm_jax.config import ConfigError, PretrainConfig
+from realm_jax.console import tally
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import SpecialIds, choose_span, choose_uniform, masked_query
 from realm_jax.data.segment import Segment
 from realm_jax.records import Process
+
+log = logging.getLogger(__name__)
 
 ALONE = Process()
 
@@ -101,7 +105,7 @@ class MaskedSentences:
             self.skipped[otherwise] += len(self.rows) - len(flagged)
             self.rows = flagged
         else:
-            print(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used", flush=True)
+            log.info(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used")
 
     def _group(self) -> np.ndarray | range:
         """Where each example's rows start, and the end. A block's rows are neighbours, and so are a sentence's."""
@@ -120,7 +124,7 @@ class MaskedSentences:
         """How many examples there are, what each of them is, and what gives none."""
         return (
             f"{len(self):,} examples, each a {self._example} ({len(self.rows):,} {self._column}); "
-            f"skipped {self._column}: {dict(self.skipped)}"
+            f"skipped {self._column}: {tally(self.skipped)}"
         )
 
     def rows_of(self, number: SupportsIndex) -> range:

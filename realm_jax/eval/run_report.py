@@ -11,6 +11,7 @@ from realm_jax.eval.run_plots import PLAIN_AND_HARD, Plot
 from realm_jax.progress import clock
 
 PLOTS = "plots"
+EXAMPLES = "Three masked sentences"
 ROWS = {
     "loss with retrieved blocks": "loss_retrieved",
     "loss with random blocks": "loss_random",
@@ -44,7 +45,7 @@ def markdown(title: str, summary: dict, examples: str, plots: Sequence[Plot]) ->
     for plot in plots:
         lines += [f"### {plot.title}", "", plot.text, "", f"![{plot.title}]({PLOTS}/{plot.name}.svg)", ""]
     lines += ["## Index", "", *_index(summary["index"]), "", "## Cost", "", *_cost(summary), ""]
-    return "\n".join([*lines, "## Three masked sentences", "", examples])
+    return "\n".join([*lines, f"## {EXAMPLES}", "", examples])
 
 
 def html(title: str, markdown: str, plots: Sequence[Plot]) -> str:

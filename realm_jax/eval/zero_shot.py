@@ -6,6 +6,7 @@ right: plain, and hard, with a salient span masked and the title's words taken o
 """
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ from realm_jax.records import Question
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 KS = (1, 5, 20, 100)
 
@@ -79,7 +82,7 @@ def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: boo
         table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
     if judge.bad_patterns:
         bad = sorted(judge.bad_patterns)
-        print(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}", flush=True)
+        log.info(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}")
     return QuestionRecall(table, judge.over, ranking)
 
 

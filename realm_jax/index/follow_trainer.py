@@ -5,6 +5,7 @@ embedder checkpoint, skips those it missed, and stops when training is done and 
 killed at any time and started again.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from realm_jax.index.index_builder import IndexBuilder, searched_exactly
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
@@ -61,7 +64,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
             builder.build(step, params)
             if built_at is not None:
                 seconds = time.monotonic() - built_at
-                print(f"index refresh interval: {seconds:.0f} s, {step - before.step} steps", flush=True)
+                log.info(f"index refresh interval: {seconds:.0f} s, {step - before.step} steps")
             built_at = time.monotonic()
 
 

@@ -45,7 +45,7 @@ class IndexBuilder:
         config, store, corpus = self.config, self.store, Corpus.open(self.data.knowledge.folder)
         with store.begin(step) as draft:
             embeddings = draft.embeddings(corpus.num_blocks, config.model.projection_dim, config.index.dtype)
-            progress = Progress(f"index of step {step}, blocks")
+            progress = Progress(f"index of step {step}")
 
             def between_batches(done: int, total: int) -> None:
                 progress(done, total)

@@ -1,5 +1,6 @@
 """From embeddings to a version: the search's files, the manifest, and older versions out of the way."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,10 @@ from realm_jax.index.search import Search, build_search_files, open_search
 from realm_jax.index.store import Draft, IndexStore
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version
 
+log = logging.getLogger(__name__)
+
 COPY_ROWS = 65_536
+TOLD = ("plain_recall@5", "hard_recall@5")  # of the probe's measures
 
 
 def publish(
@@ -52,9 +56,16 @@ def publish(
         fields |= measure(search)
     version = draft.publish(fields)
     store.prune(config.keep_versions)
-    seconds, probe = version.manifest["seconds"], fields.get("probe", "")
-    print(f"index version of step {version.step}: {seconds:.1f} s {probe} {search_info}", flush=True)
+    log.info(_told(version))
     return version
+
+
+def _told(version: Version) -> str:
+    """What people need to know of a new version; its manifest has the rest."""
+    manifest = version.manifest
+    facts, probe = [f"{manifest['num_blocks']:,} blocks in {manifest['seconds']:.1f} s"], manifest.get("probe", {})
+    facts += [f"{name.replace('_', ' ')} {probe[name]:.3f}" for name in TOLD if name in probe]
+    return f"index version of step {version.step}: {', '.join(facts)}"
 
 
 def copy_rows(

@@ -14,7 +14,11 @@ about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a fl
 The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.
 """
 
+import ctypes
+import functools
 import math
+import mmap
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +36,7 @@ DIMS_PER_HASH = 2  # as ORQA and REALM used it
 ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
 TRAINING_ROWS = 250_000
 QUERIES_PER_THREAD = 32
+ABSL_WARNING = 1  # absl::LogSeverity
 
 
 def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike, config: IndexConfig) -> dict:
@@ -176,4 +181,18 @@ def _import_scann():
         raise ConfigError(
             "index.search=scann needs the scann wheel (Linux, Python < 3.14): use --index.search=exact"
         ) from error
+    _quiet(scann_ops_pybind.scann_pybind.__file__)
     return scann_ops_pybind
+
+
+@functools.cache
+def _quiet(library: str) -> None:
+    """Keeps ScaNN's C++ from telling of each build on stderr; its warnings and errors still come.
+
+    No environment variable does. Its library exports the setter of its log's level, whose name holds a version.
+    """
+    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.search(rb"_ZN4absl\w*14SetMinLogLevelENS\w+", content)
+        setter = found and found[0].decode()
+    if setter:
+        getattr(ctypes.CDLL(library), setter)(ABSL_WARNING)

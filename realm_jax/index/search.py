@@ -7,7 +7,6 @@ return the same ids when they score every block.
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from absl import logging
 from etils import epath
 from jaxtyping import Bool, Float, Int
 
@@ -79,7 +78,6 @@ def build_search_files(
         info = scann.build(embeddings, folder=folder, config=config)
         found = open_search(kind, embeddings, live=None, folder=folder, config=config)
         info["recall_at_5"] = _measure_recall(found, embeddings)
-        logging.info("ScaNN over %d blocks: %s", len(embeddings), info)
         return info
     raise ConfigError(f"index.search={kind!r} is unknown: use scann, exact or lsh")
 

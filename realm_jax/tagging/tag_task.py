@@ -1,6 +1,7 @@
 """Trains a BERT to label words as entities: cross-entropy at the first wordpiece of each word (Devlin et al., §5.3)."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from realm_jax.tagging.words import Words, pad, split_words
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+
+log = logging.getLogger(__name__)
 
 LENGTH_STEP = 32
 
@@ -64,10 +67,9 @@ class TagTask(Task):
         self._steps_an_epoch = -(-len(train) // config.batch_size)
         self.steps, self.seed, self.log_every = config.epochs * self._steps_an_epoch, config.seed, config.log_every
         cut = sum(len(words.ids) + 2 > self._max_len for words in self._words)
-        print(
+        log.info(
             f"tag: {len(train):,} sentences, {self.steps:,} steps of {config.batch_size}; types {', '.join(types)}; "
-            f"{cut} exceed {self._max_len} wordpieces",
-            flush=True,
+            f"{cut} exceed {self._max_len} wordpieces"
         )
 
     def init(self) -> dict:

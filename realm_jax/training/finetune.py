@@ -1,6 +1,7 @@
 """Fine-tunes a run on questions, and keeps the checkpoint with the best exact match on development questions."""
 
 import dataclasses
+import logging
 import re
 
 from realm_jax import processes
@@ -17,6 +18,8 @@ from realm_jax.training.finetune_task import FinetuneTask, trainable
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 
 def finetune(
@@ -69,7 +72,7 @@ def first_settings(workdir: Workdir, dataset: str, *, name: str = "", preset: st
 def train(finetuning: Finetuning, train_questions: list[Question], dev_questions: list[Question]) -> None:
     """Trains, or goes on from the last checkpoint; does nothing once it is done."""
     if finetuning.is_done:
-        print(f"{finetuning.folder}: is done", flush=True)
+        log.info(f"{finetuning.folder}: is done")
         return
     processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
@@ -93,7 +96,7 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
         builder = BuilderProcess(finetuning.workdir, follow)
     elif moves and config.index.device == "accelerator" and processes.is_first():
         where = f"--workdir={quoted(finetuning.workdir.path)}"
-        print(f"on the builder's machine: realm builder {where} {follow}", flush=True)
+        log.info(f"on the builder's machine: realm builder {where} {follow}")
     try:
         loop.run(task, finetuning.folder)
         processes.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))

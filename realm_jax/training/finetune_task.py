@@ -6,6 +6,7 @@ an answer). The block tower stays as the index was made, unless `train_retriever
 read are embedded afresh, with gradient, and the rest of the beam counts with the index's embeddings.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import RetrievalStream
+
+log = logging.getLogger(__name__)
 
 METRIC = "exact_match"
 EVALUATIONS_IN_ALL = 10
@@ -110,12 +113,11 @@ class FinetuneTask(Task):
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
         padding = parallel.padded(settings.batch_size) - settings.batch_size
-        print(
+        log.info(
             f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}"
             f"{f' and {padding} rows of padding' if padding else ''}; "
             f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
-            f"{cut} fill or exceed {length} wordpieces",
-            flush=True,
+            f"{cut} fill or exceed {length} wordpieces"
         )
 
     def init(self) -> dict:

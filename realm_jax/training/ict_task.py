@@ -1,5 +1,6 @@
 """The inverse cloze task: trains the embedder so that a sentence finds its block (Lee et al. 2019; §3.4)."""
 
+import logging
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from realm_jax import parallel, processes
 from realm_jax.batches import IctBatch
 from realm_jax.config import Config
+from realm_jax.console import tally
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
@@ -17,6 +19,8 @@ from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+
+log = logging.getLogger(__name__)
 
 
 class IctTask(Task):
@@ -35,7 +39,7 @@ class IctTask(Task):
             config.ict.query_len_tokens,
             config.ict.sentence_removal_rate,
         )
-        print(f"ict: {len(self._examples):,} blocks; skipped {dict(self._examples.skipped)}", flush=True)
+        log.info(f"ict: {len(self._examples):,} blocks; skipped {tally(self._examples.skipped)}")
 
     def init(self) -> dict:
         """The embedder alone."""

@@ -7,6 +7,7 @@ before each step. A checkpoint stores what the stream says of itself, so that a 
 Where several processes train, each runs this loop; the first one saves, evaluates and reports, and all stop together.
 """
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from realm_jax import parallel, processes
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
+
+log = logging.getLogger(__name__)
 
 NO_CHECKPOINT = -1
 
@@ -152,7 +155,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
             stream.close()
             if writer:
                 writer.close()
-        print(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s", flush=True)
+        log.info(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s")
         return jax.device_get(parallel.unreplicate(state.params))
 
 
@@ -178,7 +181,7 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
     params = jax.eval_shape(task.init)
     opt_state = jax.eval_shape(optimizer.init, params)
     params, opt_state, stream_state = checkpoints.restore(latest, params, opt_state)
-    print(f"{task.name}: resuming from step {latest} of {task.steps}", flush=True)
+    log.info(f"{task.name}: resuming from step {latest} of {task.steps}")
     return latest, params, opt_state, stream_state
 
 

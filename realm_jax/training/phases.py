@@ -1,6 +1,7 @@
 """What a phase starts from: the run's corpus, and the parameters of the phase before it, else the config's `init`."""
 
 import contextlib
+import logging
 
 import jax
 
@@ -11,6 +12,8 @@ from realm_jax.data.prepare import RunData, first_weights, open_prepared, prepar
 from realm_jax.models import pretrained
 from realm_jax.models.shapes import shapes
 from realm_jax.workdir import Workdir, read_json
+
+log = logging.getLogger(__name__)
 
 
 def prepare_run(workdir: Workdir) -> RunData:
@@ -43,7 +46,7 @@ def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encode
         return _converted_params(workdir, parts)
     params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed)
     if missing and not any(workdir.is_done(phase) for phase in ("ict", "pretrain")):
-        print(f"init {config.init} {pretrained.lacks(missing)}", flush=True)
+        log.info(f"init {config.init} {pretrained.lacks(missing)}")
     return {part: params[part] for part in parts}
 
 

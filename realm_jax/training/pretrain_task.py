@@ -4,6 +4,7 @@ One step: embed queries and candidates with gradient, softmax of the inner produ
 the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`retrieval.py`).
 """
 
+import logging
 from typing import Any
 
 import jax
@@ -27,6 +28,8 @@ from realm_jax.models import realm
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import RetrievalStream
+
+log = logging.getLogger(__name__)
 
 
 class PretrainTask(Task):
@@ -53,7 +56,7 @@ class PretrainTask(Task):
         self._builder = builder
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
-        print(f"pretrain: {self._sentences.summary()}", flush=True)
+        log.info(f"pretrain: {self._sentences.summary()}")
 
     def init(self) -> dict:
         """The first weights that it was given: embedder and encoder."""

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from realm_jax.batches import Tokens
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
 from realm_jax.data import pipeline
 from realm_jax.data.masking import SpecialIds
