@@ -109,12 +109,12 @@ def shard_rows(array: np.ndarray) -> jax.Array:
 
 
 def all_gather(x: jax.Array) -> jax.Array:
-    """Concatenates the first axis of all devices' arrays, in device order. For use inside `on_local_devices`."""
+    """Concatenates the first axis of all devices' arrays, in device order. For use inside a mapped function."""
     return jax.lax.all_gather(x, AXIS, tiled=True)
 
 
 def device_index() -> jax.Array:
-    """This device's place on the axis. For use inside `on_local_devices`."""
+    """This device's place on the axis. For use inside a mapped function."""
     return jax.lax.axis_index(AXIS)
 
 
@@ -133,7 +133,6 @@ def train_step(
             name to another pair (sum, count). `rng` is None-safe only if the task uses no dropout.
         optimizer: applied to the gradient of the loss over all devices.
         seed: of the dropout; folded with the step and the device.
-
         state: the same on all devices.
         batch: this device's share.
 
@@ -148,7 +147,7 @@ def train_step(
 
 
 def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:
-    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside `on_local_devices`."""
+    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside a mapped function."""
 
     def objective(params):
         total, count, metrics = loss(params, batch, rng)

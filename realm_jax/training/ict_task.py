@@ -68,7 +68,7 @@ class IctTask(Task):
 def ict_loss(
     config: Config, params: Any, batch: IctBatch, rng: PRNGKeyArray | None
 ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
-    """(sum, count, metrics) over one device's sentences. For use inside `parallel.on_local_devices`."""
+    """(sum, count, metrics) over one device's sentences. For use inside a function that `parallel` maps."""
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
     block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)

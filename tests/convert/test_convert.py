@@ -597,7 +597,7 @@ def test_the_commands_of_the_docs_are_understood(monkeypatch):
     monkeypatch.setattr(command, "_export", lambda workdir, out, to: done.append((to, 1)))
     monkeypatch.setattr(command.Workdir, "open", lambda path: path)
     for words in lines:
-        command.main(words[3:])
+        command.main(words[2:])
     assert done == [("in", 2), ("in", 2), ("in", 1), ("in", 1), ("hf", 1), ("sentence-transformers", 1)]
 
 
