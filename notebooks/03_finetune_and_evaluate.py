@@ -67,10 +67,6 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # !{PYTHON} -m realm_jax finetune --workdir={WORKDIR} {DATA} {TUNE}
 assert _exit_code == 0, "the command failed: its last line says why"
 
-# %%
-run = realm_jax.open(WORKDIR, device="cpu")
-run.curves()
-
 # %% [markdown]
 # ## Evaluate
 #
@@ -80,6 +76,13 @@ run.curves()
 # %%
 # !{PYTHON} -m realm_jax eval --workdir={WORKDIR} {DATA} {SCORE}
 assert _exit_code == 0, "the command failed: its last line says why"
+
+# %% [markdown]
+# Loss and development exact match of the fine-tuning, below the curves of the run.
+
+# %%
+run = realm_jax.open(WORKDIR, device="cpu")
+run.curves()
 
 # %% [markdown]
 # The whole report, with examples, is `report.html` in the folder that the last line names. Its parts:

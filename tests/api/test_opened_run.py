@@ -1,5 +1,7 @@
 """An opened run against NumPy on the index's own files: search, embeddings, what is pinned, and what errors say."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import realm_jax
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.claims import is_pinned
 from realm_jax.index.store import IndexStore
+from realm_jax.models import embedder
+from realm_jax.training.finetuning import Finetuning
 from tests.serve.test_live import publish
 
 QUERIES = ["When was the tower finished?", "Who crossed the river?", "the old harbour"]
@@ -52,6 +56,18 @@ def test_blocks_are_embedded_as_the_index_has_them(run, pretrained_run):
     found = run.embed([(block.title, block.text) for block in blocks], side="block")
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, embeddings_of(pretrained_run)[list(chosen)], rtol=0.02, atol=0.02)
+
+
+def test_each_side_has_its_own_tower(tuned_run):
+    corpus, chosen = open_prepared(tuned_run).knowledge, np.arange(0, 300, 50)
+    params = Finetuning.open(tuned_run, "cloze").best_params()["embedder"]
+    tokens = jax.tree.map(jnp.asarray, corpus.embedder_tokens(chosen, corpus.block_len_tokens))
+    towers = {side: embedder.embed(tuned_run.config.model, params, side, tokens) for side in ("query", "block")}
+    blocks = [corpus.block(block) for block in chosen]
+    with realm_jax.open(tuned_run.path) as tuned:
+        found = tuned.embed([(block.title, block.text) for block in blocks], side="block")
+    np.testing.assert_allclose(found, towers["block"], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(found, towers["query"], atol=1e-2)
 
 
 @pytest.mark.parametrize(("texts", "side"), [(["a"], "block"), ([("a", "b")], "query")])
