@@ -35,7 +35,7 @@ ANSWERS = (
     *PRETRAINING,
     *_under("models", "reader"),
     *_under("losses", "openqa_loss"),
-    *_under("openqa", "inputs labels predict"),
+    *_under("openqa", "inputs labels predict retriever"),
     *_under("training", "best_params finetune_task finetuning"),
     *_under("eval", "question_answering"),
     *_under("scores", "answers recall"),

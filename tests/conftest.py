@@ -154,3 +154,13 @@ def _copy(workdir, path) -> Workdir:
 def copy_run():
     """Copies a workdir: `copy_run(workdir, path)`."""
     return _copy
+
+
+@pytest.fixture(scope="session")
+def tuned_run(pretrained_run, tmp_path_factory, copy_run) -> Workdir:
+    """The pre-trained run, fine-tuned by hand; tests only read it."""
+    from tests.tuned import finetune_by_hand
+
+    workdir = copy_run(pretrained_run, tmp_path_factory.mktemp("runs") / "tuned")
+    finetune_by_hand(workdir)
+    return workdir

@@ -16,7 +16,6 @@ PACKAGE = REPOSITORY / "realm_jax"
 
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
-    ["__init__"],
     [
         "config",
         "console",
@@ -48,12 +47,15 @@ LAYERS = [
     ["openqa"],
     ["training"],
     ["tagging"],
+    ["inference"],
     ["eval"],
     ["ablations"],
     ["serve"],
     ["convert"],
     ["inspect"],
     ["run"],
+    ["api"],
+    ["__init__"],
     ["commands"],
     ["__main__"],
 ]
@@ -68,11 +70,6 @@ OPTIONAL = {
     "spacy": "data.salient",
     "tensorflow_datasets": "data.published",
     "wandb": "training.tracker",
-    # Each search needs a library that the others do without.
-    "realm_jax.index.exact": "index.search",
-    "realm_jax.index.lsh": "index.search",
-    "realm_jax.index.scann": "index.search",
-    "realm_jax.index": "index.search",
 }
 HAS_JAX_ON_TOP = (
     "models",
@@ -81,6 +78,8 @@ HAS_JAX_ON_TOP = (
     "openqa",
     "training",
     "tagging",
+    "inference",
+    "api",
     "ablations",
     "batches",
     "eval",

@@ -1,5 +1,6 @@
 """The curves of a run as SVG, from the metrics that its phases wrote and the history of its index."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ PLAIN_AND_HARD = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plot:
     """A drawing with what has to be said about it."""
 
@@ -26,6 +27,14 @@ class Plot:
     title: str
     text: str
     svg: str
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.title}"
+
+    def html(self) -> str:
+        """The drawing below its title and text."""
+        title, text = html.escape(self.title), html.escape(self.text)
+        return f"<h4>{title}</h4><p>{text}</p><div style='max-width:36rem'>{self.svg}</div>"
 
 
 def run_plots(workdir: Workdir, index: dict) -> list[Plot]:

@@ -1,6 +1,6 @@
 """Fills the blanks of a sentence: p(y|x) = sum_z p(y|z,x) p(z|x) over the blocks that are retrieved for it.
 
-Scores, prior and marginal are those of the training step (`models.realm`), without dropout. Every sentence is
+Scores, prior and marginal are those of the training step (`training.pretrain_task`), without dropout. Every sentence is
 padded to the same shape, so that nothing compiles after the first. Unlike in training, a sentence that was taken from
 the corpus may find its own block.
 """
@@ -19,14 +19,15 @@ from realm_jax.config import Config
 from realm_jax.data.masking import masked_query
 from realm_jax.data.pipeline import with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.inference.filled import NULL, Filled, Guess, ReadBlock
+from realm_jax.inference.results import Source
+from realm_jax.inference.sentence import Sentence, literal_tokenizer, read_sentence
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models import realm
 from realm_jax.models.knowledge_encoder import KnowledgeEncoder
-from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
-from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
+from realm_jax.openqa.retriever import Retriever
 
 NUM_GUESSES = 5
 
@@ -37,12 +38,13 @@ class MaskFiller:
     Args:
         params: `embedder` and `encoder`, on the host.
         index: of the knowledge corpus of `data`.
+        source: of the answers, which name it.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex):
-        self._config, self._data, self._index = config, data, index
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex, source: Source | None = None):
+        self._config, self._data, self.source = config, data, source
         self._literal = literal_tokenizer(data.tokenizer)
-        self._embed = TowerEmbedder(config, params["embedder"], "query")
+        self.retriever = Retriever(config, data, params["embedder"], index, config.pretrain.query_len_tokens)
         self._params = parallel.replicate({part: params[part] for part in ("embedder", "encoder")})
         self._judge = _compiled(config)
 
@@ -51,9 +53,10 @@ class MaskFiller:
         config = self._config.pretrain
         sentence = read_sentence(text, self._literal, self._data.special, config.query_len_tokens)
         queries = self._queries(sentence)
-        found, _ = self._index.search.search(self._embed(queries.query)[:1], config.num_candidates - 1)
+        query_emb = self.retriever.embed(queries.query)[:1]  # the devices have copies
+        found, _ = self.retriever.search(query_emb, config.num_candidates - 1)
         judged = jax.device_get(self._judge(self._params, parallel.shard(self._batch(queries, found))))
-        prior, ids, p, block_ids, block_p = (x[0, 0] for x in judged)  # the devices have copies
+        prior, ids, p, block_ids, block_p = (x[0, 0] for x in judged)
         count = min(len(sentence.masked), config.max_masks)
         by_block = [self._guesses(*best) for best in zip(block_ids[:, :count, 0], block_p[:, :count, 0], strict=True)]
         notes = list(sentence.notes)
@@ -66,6 +69,7 @@ class MaskFiller:
             blocks=self._blocks([NULL, *found[0].tolist()], prior, by_block),
             null_guesses=by_block[0],
             notes=tuple(notes),
+            source=self.source,
         )
 
     def _queries(self, sentence: Sentence) -> MaskedQueries:

@@ -13,10 +13,10 @@ from realm_jax.data.pipeline import MaskedSentences, with_candidates
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
+from realm_jax.inference.fill import MaskFiller
 from realm_jax.losses import marginal
 from realm_jax.models import embedder, realm
 from realm_jax.openqa.inputs import question_tokens
-from realm_jax.serve.fill import MaskFiller
 from realm_jax.training import phases
 
 
