@@ -33,8 +33,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def shown_log():
-    """What the library logs is on stdout, as in a command."""
+def shown_log(monkeypatch):
+    """What the library logs is on stdout, as in a command, but a message with the long path of a test is one line."""
+    monkeypatch.setattr(console, "WIDTH", 1000)
     console.set_up()
 
 

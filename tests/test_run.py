@@ -79,7 +79,7 @@ def test_the_report_shows_three_sentences_and_the_next_command(mini):
 
 
 def test_the_report_is_one_page_with_every_curve(mini):
-    workdir, _ = mini
+    workdir, *_ = mini
     page = (workdir / "report.html").read_text()
     curves = ["ict-loss", "loss", "utility", "null-share", "recall", "index-age", "waits"]
     assert page.count("<svg") == len(curves) and "<img" not in page

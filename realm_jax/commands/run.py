@@ -25,5 +25,6 @@ def main(argv: list[str] | None = None) -> None:
     run(workdir)
     if processes.is_first():
         Console(width=None if console.is_live() else COLUMNS).print(last_screen(workdir))
-    print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.html'}")
+    print(f"summary: {workdir.summary_file}")
+    print(f"report: {workdir.path / 'report.html'}")
     print(f"next: realm finetune --workdir={quoted(workdir.path)} --dataset=cloze", flush=True)

@@ -19,8 +19,8 @@ WATCHED = {
     "loss": "loss {:.3f}",
     "utility": "utility {:+.3f}",
     "accuracy": "accuracy {:.3f}",
-    "exact_match": "exact match {:.3f}",
-    "f1": "F1 {:.3f}",
+    "dev_exact_match": "exact match {:.3f}",
+    "dev_f1": "F1 {:.3f}",
     "index_age_steps": "index age {:,.0f} steps",
 }
 """The metrics that people see while training, and how they are written."""

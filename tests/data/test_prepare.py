@@ -6,7 +6,7 @@ import json
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus
+from realm_jax.data import corpus_writer
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.workdir import Workdir
 
@@ -71,7 +71,7 @@ def test_a_run_goes_on_without_its_source_and_from_any_folder(tiny_config, tmp_p
 
 def test_a_second_call_makes_nothing_again(new_run, monkeypatch):
     workdir = new_run()
-    monkeypatch.setattr(corpus, "build", None)  # to call it would raise
+    monkeypatch.setattr(corpus_writer, "build", None)  # to call it would raise
     assert prepare(workdir).knowledge.num_blocks == open_prepared(workdir).knowledge.num_blocks
 
 
@@ -81,7 +81,7 @@ def test_a_kill_before_the_vocabulary_was_written_is_made_good(new_run, monkeypa
     workdir.tokenizer_file.unlink()
     with pytest.raises(ConfigError, match="has no corpus yet: run realm run"):
         open_prepared(workdir)
-    monkeypatch.setattr(corpus, "build", None)
+    monkeypatch.setattr(corpus_writer, "build", None)
     prepare(workdir)
     assert workdir.tokenizer_file.read_text() == before
 
