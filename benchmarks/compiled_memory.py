@@ -19,10 +19,10 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import tyro
-from realm_jax.batches import IctBatch, PretrainBatch, Tokens
 from report import RESULTS, write_result
 
 from realm_jax import cli, parallel
+from realm_jax.batches import IctBatch, PretrainBatch, Tokens
 from realm_jax.config import Config
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.ict_task import IctTask

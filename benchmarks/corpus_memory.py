@@ -22,12 +22,12 @@ import ml_dtypes
 import numpy as np
 import report
 import tokenizers
-from realm_jax.records import Record, Span
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import IndexConfig
 from realm_jax.data.corpus import Corpus, build
 from realm_jax.index.search import build_search_files, open_search
+from realm_jax.records import Record, Span
 
 DIM = 128
 NUM_WORDS = 20_000

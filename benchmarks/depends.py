@@ -22,7 +22,7 @@ SEARCH = _under("index", "exact scann search")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "ict_examples masking pipeline"),
+    *_under("data", "assembly ict_examples masking pipeline"),
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
@@ -66,6 +66,7 @@ PATHS = {
     "finetune_step": (
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),
+        "realm_jax/data/assembly.py",
         *_under("openqa", "inputs labels"),
         *_under("training", "finetune_task optimizer retrieval"),
         *_under("index", "exact"),
@@ -74,7 +75,7 @@ PATHS = {
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
     "nano": NANO,
-    "pretrain_step": (*STEP, *_under("data", "pipeline"), *_under("training", "pretrain_task")),
+    "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,

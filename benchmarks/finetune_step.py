@@ -18,17 +18,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
-from realm_jax.records import Question, Record
 from report import write_result
 
 from realm_jax import parallel
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IndexConfig, ModelConfig
 from realm_jax.data import assets, corpus, run_tokenizer
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.blocks import split_sentences
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.prepare import RunData
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
+from realm_jax.records import Question, Record
 from realm_jax.training.finetune_task import FinetuneTask
 
 BLOCK_LEN, QUESTION_LEN, READ, BEAM, BATCH = 288, 32, 5, 5000, 16

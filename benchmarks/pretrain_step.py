@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from random_batches import BATCH, BLOCK_LEN, CANDIDATES, QUERY_LEN, VOCAB, random_batch
-from realm_jax.batches import PretrainBatch
 from report import write_result
 
 from realm_jax import parallel
+from realm_jax.batches import PretrainBatch
 from realm_jax.config import Config, ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.optimizer import joint, retriever_optimizer

@@ -15,10 +15,10 @@ from unittest import mock
 import numpy as np
 import tyro
 from etils import epath
-from realm_jax.batches import TaggerInput
 from report import write_result
 
 from realm_jax import parallel
+from realm_jax.batches import TaggerInput
 from realm_jax.data import run_tokenizer
 from realm_jax.tagging import conll, sentence_tagger, tag, tag_task, words
 from realm_jax.tagging.sentence_tagger import WordLabeller, best_params

@@ -17,11 +17,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import tyro
-from realm_jax.records import Span
 from report import RESULTS, write_result
 
 from realm_jax.data import sources
 from realm_jax.data.blocks import hash64, split_sentences
+from realm_jax.records import Span
 from realm_jax.tagging import silver
 from realm_jax.tagging.entities import score_spans
 from realm_jax.tagging.retagging import documents_tagger

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data import assets, built, corpus, lost, run_tokenizer, salient, sources
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.recognise import said_blocks
 from realm_jax.data.show import census
 from realm_jax.model_folder.checkpoint import weights_sha256

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from realm_jax.buckets import copy_files
 from realm_jax.config import Config, IndexConfig
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.masking import SpecialIds
 from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
 from realm_jax.index.probe import make_probe, probe_recall
 from realm_jax.index.search import Search, build_search_files, files_serve, open_search

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 
 NULL = -1  # the null block's ordinal
 

@@ -15,7 +15,8 @@ import optax
 from realm_jax import hosts, parallel
 from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
-from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
+from realm_jax.data.assembly import with_candidates
+from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal

@@ -9,12 +9,12 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realm_jax.records import Record, Span
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import ConfigError
 from realm_jax.data import blocks, pieces, salient, sources
 from realm_jax.data import sentences as sentences_lib
+from realm_jax.records import Record, Span
 
 
 @functools.cache

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from realm_jax.records import Record
 
 from realm_jax.config import ConfigError
 from realm_jax.data import built, compaction, corpus, run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import write_manifest
+from realm_jax.records import Record
 
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed", "Flo"]
 RECORDS = [

@@ -12,7 +12,6 @@ import resource
 import numpy as np
 import pytest
 import tokenizers
-from realm_jax.records import Record, Span
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from realm_jax.config import ConfigError
@@ -20,6 +19,7 @@ from realm_jax.data import blocks, corpus, segment
 from realm_jax.data.corpus import Corpus, build
 from realm_jax.data.manifest import write_manifest
 from realm_jax.data.segment import COLUMNS
+from realm_jax.records import Record, Span
 
 LIMIT = 40
 DESCRIPTION = {"source": "test", "fingerprint": "f", "tagger": "capitals"}

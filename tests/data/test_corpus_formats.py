@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 from etils import epath
-from realm_jax.records import Question
 
 from realm_jax.data import formats, sources
 from realm_jax.data.build import source
 from realm_jax.data.prepare import prepare
 from realm_jax.eval import zero_shot
+from realm_jax.records import Question
 from realm_jax.workdir import Workdir
 from tests.data import corpus_files
 from tests.data.corpus_files import RECORDS

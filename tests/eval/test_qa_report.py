@@ -7,10 +7,10 @@ import re
 import markdown_it
 import numpy as np
 import pytest
-from realm_jax.records import Prediction, Question
 
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval import qa_report
+from realm_jax.records import Prediction, Question
 from realm_jax.scores import bootstrap, recall
 
 FACTS = {"dataset": "wq", "split": "test", "corpus": "tiny_texts", "blocks": 120, "workdir": "runs/a_b", "seconds": 3.5}

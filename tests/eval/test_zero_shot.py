@@ -5,8 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from realm_jax.batches import Tokens
 
+from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
 from realm_jax.data import questions
 from realm_jax.data.prepare import open_prepared

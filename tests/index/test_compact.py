@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 from etils import epath
-from realm_jax.records import Record
 
 from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
@@ -18,6 +17,7 @@ from realm_jax.index import build_version, compact, knowledge_compaction
 from realm_jax.index.knowledge_update import update_knowledge
 from realm_jax.index.store import IndexStore
 from realm_jax.lock import only_one
+from realm_jax.records import Record
 
 NEWS = [
     Record(f"news/{i}", f"Bridge {i}", f"The bridge of Port {i} was opened in 20{30 + i}. " * 9, "") for i in range(2)

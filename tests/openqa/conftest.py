@@ -4,11 +4,11 @@ import string
 
 import numpy as np
 import pytest
-from realm_jax.records import Record
 
 from realm_jax.data import corpus as corpus_lib
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.run_tokenizer import SPECIALS, from_checkpoint
+from realm_jax.records import Record
 
 WORDS = (
     "art party Art PARTY Zoë zoe naïve ſtraße 日本 東京 🙂 🙂🙂 “Hi” don't U.S. 2,000 1984 über é a of the Łódź [SEP]"

@@ -6,10 +6,10 @@ import unicodedata
 
 import numpy as np
 import pytest
-from realm_jax.records import Question, Record
 
 from realm_jax.data.corpus import build
 from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.records import Question, Record
 
 EVER = r"(a|aa)+[yz]"  # backtracks for ever on a long row of a
 FLAGS = re.IGNORECASE | re.MULTILINE

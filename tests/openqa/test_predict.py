@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from realm_jax.batches import Tokens
-from realm_jax.records import Prediction, Question
 
 from realm_jax import config as config_lib
+from realm_jax.batches import Tokens
 from realm_jax.data import corpus as corpus_lib
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.prepare import RunData
 from realm_jax.index.exact_index import exact_index
 from realm_jax.models import embedder, reader
 from realm_jax.openqa import predict
 from realm_jax.openqa.predict import Answerer
+from realm_jax.records import Prediction, Question
 
 QUESTION_LEN, WIDTH, POSITIONS = 14, 4, 61
 QUESTIONS = [

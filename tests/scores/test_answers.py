@@ -10,8 +10,8 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from realm_jax.records import Question
 
+from realm_jax.records import Question
 from realm_jax.scores.answers import BadPattern, exact_match, is_correct, normalize, regex_match
 
 

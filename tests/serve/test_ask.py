@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from realm_jax.records import Question
 
 from realm_jax.data.prepare import open_prepared
 from realm_jax.openqa.predict import Answerer
+from realm_jax.records import Question
 from realm_jax.serve.ask import QuestionAnswerer
 from realm_jax.serve.results import Refused
 from realm_jax.training.finetuning import Finetuning

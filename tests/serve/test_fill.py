@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from realm_jax.batches import stack
 
+from realm_jax.batches import stack
 from realm_jax.data import cloze
-from realm_jax.data.pipeline import MaskedSentences, with_candidates
+from realm_jax.data.assembly import with_candidates
+from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.exact_index import ExactIndex, open_exact
 from realm_jax.index.store import IndexStore

@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-from realm_jax.records import Span
 
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
@@ -12,6 +11,7 @@ from realm_jax.data import run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.segment import COLUMNS
 from realm_jax.data.sources import read
+from realm_jax.records import Span
 from realm_jax.tagging import retagged_corpus as retag_lib
 from realm_jax.tagging.retagged_corpus import retag
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from realm_jax.batches import TaggerInput, Tokens
-from realm_jax.records import Span
 
+from realm_jax.batches import TaggerInput, Tokens
 from realm_jax.config import ModelConfig
+from realm_jax.records import Span
 from realm_jax.tagging import tagger_model
 from realm_jax.tagging.bio import label_set, transition_scores
 from realm_jax.tagging.words import CASINGS, Words

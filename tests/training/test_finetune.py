@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
-from realm_jax.records import Question
 
 from realm_jax import parallel
 from realm_jax.checkpoints import Checkpoints
@@ -21,6 +20,7 @@ from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
+from realm_jax.records import Question
 from realm_jax.training import loop, phases
 from realm_jax.training.best_params import EVALUATIONS, BestParams, best_folder
 from realm_jax.training.finetune import train

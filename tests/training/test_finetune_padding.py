@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from realm_jax.records import Host
 from test_finetune import SETTINGS, joined, loss_of, noisy, slow_loss
 
 from realm_jax import hosts, parallel
 from realm_jax.data import datasets
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import open_prepared
+from realm_jax.records import Host
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning

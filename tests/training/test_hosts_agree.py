@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 import pytest
-from realm_jax.records import Host
 
 from realm_jax import hosts
 from realm_jax.data.prepare import open_prepared
 from realm_jax.hosts import Said
 from realm_jax.index.build_version import build_version
 from realm_jax.index.store import IndexStore
+from realm_jax.records import Host
 from realm_jax.training import phases, retrieval
 from realm_jax.training.retrieval import CurrentIndex
 

@@ -8,7 +8,6 @@ import threading
 import jax
 import numpy as np
 import pytest
-from realm_jax.records import Record, Span
 
 from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
@@ -16,6 +15,7 @@ from realm_jax.data.corpus import build
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index.build_version import build_version
 from realm_jax.index.store import IndexStore
+from realm_jax.records import Record, Span
 from realm_jax.training import phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.training.retrieval import CurrentIndex, drop_source

@@ -10,7 +10,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from realm_jax.records import Record
 
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
@@ -19,6 +18,7 @@ from realm_jax.data.build import __main__ as build_main
 from realm_jax.data.build import plan, shards, source
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
+from realm_jax.records import Record
 from realm_jax.workdir import Workdir
 from tests.data import corpus_files
 from tests.data.build.conftest import articles, contents
