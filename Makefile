@@ -66,43 +66,43 @@ $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 corpus: setup ## SOURCE=dump, folder, hf:… or tfds:… to the corpus OUT, for make pretrain CORPUS=OUT; TAGGER=FOLDER: with its spans; resumes
-	$(PY) -m realm_jax.data.build $(call quoted,--source=$(SOURCE)) $(call quoted,--out=$(OUT)) $(if $(findstring command,$(origin TAGGER)),$(call flag,tagger,$(TAGGER))) $(ARGS)
+	$(PY) -m realm_jax corpus $(call quoted,--source=$(SOURCE)) $(call quoted,--out=$(OUT)) $(if $(findstring command,$(origin TAGGER)),$(call flag,tagger,$(TAGGER))) $(ARGS)
 
 tagger: setup ## a BERT that tags salient spans, in TAGGER; ARGS="--data=conll2003 --data_dir=FOLDER"; resumes
-	$(PY) -m realm_jax.tagging.tag $(call quoted,--out=$(TAGGER)) $(ARGS)
+	$(PY) -m realm_jax tag $(call quoted,--out=$(TAGGER)) $(ARGS)
 
 retag: setup ## the corpus CORPUS with the spans of TAGGER, to OUT; resumes
-	$(PY) -m realm_jax.tagging.retag $(call quoted,$(CORPUS)) $(call quoted,--tagger=$(TAGGER)) $(call quoted,--out=$(OUT)) $(ARGS)
+	$(PY) -m realm_jax retag $(call quoted,$(CORPUS)) $(call quoted,--tagger=$(TAGGER)) $(call quoted,--out=$(OUT)) $(ARGS)
 
 pretrain: $(HERE) ## corpus, ICT, index and pre-training with the index builder beside it, then the summary; resumes
-	$(RUN) -m realm_jax.run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)
+	$(RUN) -m realm_jax run $(NEW_RUN) $(if $(BUILDER_TPU),--index.device=accelerator)
 
 ict: $(HERE) ## only the embedder's warm start
-	$(RUN) -m realm_jax.training.ict $(NEW_RUN)
+	$(RUN) -m realm_jax ict $(NEW_RUN)
 
 builder: $(HERE) ## only the index builder of an existing run
-	$(RUN) -m realm_jax.index.builder $(OLD_RUN)
+	$(RUN) -m realm_jax builder $(OLD_RUN)
 
 finetune: $(HERE) ## fine-tune a run on DATASET=nq|wq|ct|trivia|squad_open|cloze|FILE.jsonl; resumes
-	$(RUN) -m realm_jax.training.finetune $(call flag,dataset,$(DATASET)) $(OLD_RUN)
+	$(RUN) -m realm_jax finetune $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 eval: $(HERE) ## exact match and retrieval of a run on DATASET; ARGS="--baseline=all" for floors and baselines
-	$(RUN) -m realm_jax.eval $(call flag,dataset,$(DATASET)) $(OLD_RUN)
+	$(RUN) -m realm_jax eval $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 demo: setup ## a page in the browser: fill blanks, ask questions, add documents, see curves and reports (WORKDIR= PORT=)
-	$(PY) -m realm_jax.serve $(call flag,port,$(PORT)) $(OLD_RUN)
+	$(PY) -m realm_jax serve $(call flag,port,$(PORT)) $(OLD_RUN)
 
 screenshots: setup chromium ## pictures of that page's tabs, in screenshots/
 	$(PY) -m tests.serve.screenshots $(OLD_RUN)
 
 ablations: setup ## what each part of REALM contributes (the paper's Table 2 in small); resumes arm by arm
-	$(PY) -m realm_jax.ablations.ablate $(call flag,corpus,$(CORPUS)) $(call flag,dataset,$(DATASET)) $(ARGS)
+	$(PY) -m realm_jax ablate $(call flag,corpus,$(CORPUS)) $(call flag,dataset,$(DATASET)) $(ARGS)
 
 inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch follows the run
-	$(PY) -m realm_jax.inspect $(if $(WORKDIR),$(call quoted,$(WORKDIR))) $(ARGS)
+	$(PY) -m realm_jax inspect $(if $(WORKDIR),$(call quoted,$(WORKDIR))) $(ARGS)
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
-	$(PY) -m realm_jax.eval --only=recall $(call flag,dataset,$(DATASET)) $(OLD_RUN)
+	$(PY) -m realm_jax eval --only=recall $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
 notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
 	$(PY) notebooks/pair.py

@@ -2,7 +2,7 @@
 
     python benchmarks/ablations.py --seeds=0,1,2
 
-Runs `python -m realm_jax.ablations.ablate` with these flags, which goes on where it was, and keeps what is finished in
+Runs `realm ablate` with these flags, which goes on where it was, and keeps what is finished in
 benchmarks/results/NAME.json: for each arm the mean exact match and zero-shot recall of every seed, the
 difference to REALM, and its verdict.
 """
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--note", default=QUESTIONS, help="before the result's own note: what was asked")
     flags, others = parser.parse_known_args()
     if not flags.collect:
-        command = [sys.executable, "-m", "realm_jax.ablations.ablate", f"--out={flags.out}", *others]
+        command = [sys.executable, "-m", "realm_jax", "ablate", f"--out={flags.out}", *others]
         subprocess.run(command, check=True)
     arms, results = ablate.load_arms(ablate.EXPERIMENT), read_results(f"{flags.out}/{ablate.RESULTS}")
     print(write_result(flags.name, figures(arms, results), f"{flags.note} {NOTE}".strip()))

@@ -2,7 +2,7 @@
 
     python benchmarks/answers.py NAME --workdir=W --test=QUESTIONS.jsonl FINETUNING[=QUESTIONS.jsonl] …
 
-Evaluates the named fine-tunings of a run (`python -m realm_jax.eval --baseline=…`) and keeps their figures in
+Evaluates the named fine-tunings of a run (`realm eval --baseline=…`) and keeps their figures in
 benchmarks/results/NAME.json, with what the run's parts took. Where several answered the same questions, the first minus
 each other, paired by question: exact match, and recall@5 of the retriever before fine-tuning.
 """
@@ -51,7 +51,7 @@ def evaluate(flags: argparse.Namespace, name: str, questions: str) -> tuple[dict
     """Figures of one fine-tuning, and those that are compared for each question: 1 if right or found, else 0."""
     is_regex = '"answer_regex"' in pathlib.Path(questions).read_text()[:10_000]
     baseline = flags.baseline.replace("frequent,", "") if is_regex else flags.baseline
-    command = [sys.executable, "-m", "realm_jax.eval", f"--workdir={flags.workdir}", f"--dataset={questions}"]
+    command = [sys.executable, "-m", "realm_jax", "eval", f"--workdir={flags.workdir}", f"--dataset={questions}"]
     subprocess.run([*command, f"--finetuning={name}", f"--baseline={baseline}"], check=True)
     folder = flags.workdir / "eval" / f"{pathlib.Path(questions).name.split('.')[0]}.{name}"
     results = json.loads((folder / "results.json").read_text())

@@ -100,7 +100,7 @@ def whole(folder: pathlib.Path, times: int, workers: int) -> dict:
             )
         packed.write("</mediawiki>\n")
     out = folder / f"times{times}"
-    command = [sys.executable, "-m", "realm_jax.data.build", f"--source={file}", f"--out={out}"]
+    command = [sys.executable, "-m", "realm_jax", "corpus", f"--source={file}", f"--out={out}"]
     command += [f"--shard_mb={SHARD_MB}", f"--workers={workers}"]
     code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import tyro
 from report import RESULTS, write_result
 
-from realm_jax import cli, parallel
+from realm_jax import parallel
 from realm_jax.batches import IctBatch, PretrainBatch, Tokens
 from realm_jax.config import Config
+from realm_jax.experiments_file import load_experiment
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.ict_task import IctTask
 from realm_jax.training.pretrain_task import PretrainTask
@@ -52,7 +53,7 @@ def main(config: str = "experiments/tpu_v3_8.py", compiler: str = "cpu") -> None
     """
     if compiler == "cpu":
         os.environ["XLA_FLAGS"] = CPU_FLAGS  # read when the first backend starts
-    settings = cli.load_experiment(config)
+    settings = load_experiment(config)
     file = RESULTS / "compiled_memory.json"
     for phase in ("pretrain", "ict"):
         row = {"config": config, "compiler": compiler, **memory(settings, phase, compiler)}

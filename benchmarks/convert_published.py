@@ -1,4 +1,4 @@
-"""Converts checkpoints of the published sizes: seconds and peak memory of `python -m realm_jax.convert`.
+"""Converts checkpoints of the published sizes: seconds and peak memory of `realm convert`.
 
     python benchmarks/convert_published.py [--blocks=200000] [--folder=FOLDER]
 
@@ -82,7 +82,7 @@ def write_knowledge(folder: pathlib.Path, blocks: int, dim: int) -> None:
 def convert(folder: pathlib.Path, sources: list[pathlib.Path], *options: str) -> dict:
     """Seconds, and the process's largest anonymous memory."""
     out = folder / "out"
-    command = [sys.executable, "-m", "realm_jax.convert", *map(str, sources), str(out), *options]
+    command = [sys.executable, "-m", "realm_jax", "convert", *map(str, sources), str(out), *options]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:

@@ -73,7 +73,7 @@ PATHS = {
         "realm_jax/parallel.py",
     ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
-    "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
+    "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update")),
     "nano": NANO,
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,

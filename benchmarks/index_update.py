@@ -3,7 +3,7 @@
     python benchmarks/index_update.py --workdir=runs/ablations/seed-0/realm --finetuning=realm [--count=100]
 
 Takes cloze questions that a fine-tuned run answers rightly, replaces the answer in the question's own article by the
-answer of another question, exchanges these articles with `python -m realm_jax.index.update`, and asks again. The run is
+answer of another question, exchanges these articles with `realm update`, and asks again. The run is
 copied before; nothing of it is trained. Writes benchmarks/results/index_update.json.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=pathlib.Path(flags.workdir).resolve().parent) as temporary:
         copy, folder = pathlib.Path(temporary) / "run", pathlib.Path(temporary)
         shutil.copytree(flags.workdir, copy, copy_function=link_or_copy)
-        answer = ["realm_jax.eval", f"--workdir={copy}", f"--finetuning={flags.finetuning}"]
+        answer = ["eval", f"--workdir={copy}", f"--finetuning={flags.finetuning}"]
         run(*answer, "--dataset=cloze")
         newest = max(copy.glob("eval/*/predictions.jsonl"), key=lambda file: file.stat().st_mtime)
         exchanged = exchange(Workdir.open(copy), read_lines(newest), flags.count)
@@ -46,7 +46,7 @@ def main() -> None:
         write_lines(folder / "documents.jsonl", [e["record"] for e in exchanged])
         ids = ",".join(e["record"]["id"] for e in exchanged)
         started = time.perf_counter()
-        update = ["realm_jax.index.update", f"--workdir={copy}", f"--add={folder / 'documents.jsonl'}"]
+        update = ["update", f"--workdir={copy}", f"--add={folder / 'documents.jsonl'}"]
         printed = run(*update, f"--delete={ids}")
         seconds = time.perf_counter() - started
         blocks = int(re.search(r"records, ([\d,]+) blocks", printed).group(1).replace(",", ""))
@@ -113,9 +113,11 @@ def exact_match(copy: pathlib.Path, answer: list[str], questions: pathlib.Path) 
     return round(sum(line["is_correct"] for line in lines) / len(lines), 4)
 
 
-def run(module: str, *options: str) -> str:
+def run(command: str, *options: str) -> str:
     """What a command of ours printed."""
-    done = subprocess.run([sys.executable, "-m", module, *options], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "realm_jax", command, *options], check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout
 
 

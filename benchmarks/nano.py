@@ -52,7 +52,15 @@ def main() -> None:
 
 def run(workdir: pathlib.Path, *options: str) -> None:
     """The whole command; a finished run stays as it is."""
-    command = [sys.executable, "-m", "realm_jax.run", "--config=experiments/nano.py", f"--workdir={workdir}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "realm_jax",
+        "run",
+        "--config=experiments/nano.py",
+        f"--workdir={workdir}",
+        *options,
+    ]
     subprocess.run(command, check=True)
 
 

@@ -69,7 +69,7 @@ def main() -> None:
 
 def run(workdir: pathlib.Path, flags: argparse.Namespace, sampling: str) -> None:
     """The whole command; a finished run stays as it is."""
-    command = [sys.executable, "-m", "realm_jax.run", f"--config={flags.config}", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "realm_jax", "run", f"--config={flags.config}", f"--workdir={workdir}"]
     subprocess.run([*command, f"--seed={flags.seed}", f"--pretrain.sampling={sampling}"], check=True)
 
 

@@ -40,7 +40,7 @@ def one_seed(flags: argparse.Namespace, seed: int) -> dict:
     """Recall of every arm for one seed, and the seconds of its parts."""
     run, control = (pathlib.Path(flags.out) / f"{name}-{seed}" for name in ("realm", "ict"))
     options = [f"--corpus={flags.corpus}", f"--seed={seed}"]
-    command("realm_jax.run", "--config=experiments/squad.py", f"--workdir={run}", *options)
+    command("run", "--config=experiments/squad.py", f"--workdir={run}", *options)
     seconds = json.loads((run / "seconds.json").read_text())
     ict_lines = [json.loads(line) for line in (run / "ict" / "metrics.jsonl").read_text().splitlines()]
     step_seconds = statistics.median(line["step_seconds"] for line in ict_lines)
@@ -49,28 +49,23 @@ def one_seed(flags: argparse.Namespace, seed: int) -> dict:
     config = control / "config.json"
     if config.exists():  # a control that was begun keeps its number of steps
         steps = json.loads(config.read_text())["ict"]["steps"]
-    command(
-        "realm_jax.training.ict",
-        "--config=experiments/squad.py",
-        f"--workdir={control}",
-        f"--ict.steps={steps}",
-        *options,
-    )
+    more = [f"--workdir={control}", f"--ict.steps={steps}", *options]
+    command("ict", "--config=experiments/squad.py", *more)
     ours, theirs = recall(run, flags.questions), recall(control, flags.questions)
     return {**ours, "more ICT": theirs["after ICT"], "seconds": seconds, "ict_steps_of_control": steps}
 
 
 def recall(workdir: pathlib.Path, questions: str) -> dict:
     """recall@k of each state of a run."""
-    command("realm_jax.eval", f"--workdir={workdir}", "--only=recall", f"--dataset={questions}")
+    command("eval", f"--workdir={workdir}", "--only=recall", f"--dataset={questions}")
     file = workdir / "eval" / pathlib.Path(questions).name.split(".")[0] / "recall.json"
     table = json.loads(file.read_text())["recall"]
     return {state: {key: round(value["mean"], 4) for key, value in row.items()} for state, row in table.items()}
 
 
-def command(module: str, *arguments: str) -> None:
+def command(name: str, *arguments: str) -> None:
     """Runs one of our commands; stops if it fails."""
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "realm_jax", name, *arguments], check=True)
 
 
 if __name__ == "__main__":

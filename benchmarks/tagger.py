@@ -1,9 +1,9 @@
 """A trained tagger: how well it imitates the labels it was trained on, and how many sentences a second it tags.
 
-    python -m realm_jax.tagging.tag --out=runs/tagger
+    realm tag --out=runs/tagger
     python benchmarks/tagger.py [--tagger=runs/tagger] [--sentences=20000]
 
-Sentences are those of asset:wiki-leads, tagged in one call as `realm_jax.tagging.retag` does; the programs are
+Sentences are those of asset:wiki-leads, tagged in one call as `realm retag` does; the programs are
 compiled in a call before. Writes benchmarks/results/tagger.json.
 """
 

@@ -2,14 +2,14 @@
 
 The paper's exact match with it (Guu et al. 2020, Table 1): NQ 40.4, WQ 40.7, CT 42.9.
 
-command   python -m realm_jax.tagging.tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
+command   realm tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
               --epochs=4 --word_dropout=0 --out=runs/conll
-          python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
-          python -m realm_jax.data.build --tagger=runs/conll --out=corpora/ccnews --format=ccnews
+          realm corpus --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
+          realm corpus --tagger=runs/conll --out=corpora/ccnews --format=ccnews
               --source=CCNEWS.jsonl.gz
-          python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki
+          realm run --config=experiments/base_ccnews.py --corpus=corpora/enwiki
               --corpus.pretrain_text=corpora/ccnews --workdir=W
-          python -m realm_jax.training.finetune --workdir=W --dataset=nq (or wq, ct), then python -m realm_jax.eval
+          realm finetune --workdir=W --dataset=nq (or wq, ct), then realm eval
 hardware
 time
 result

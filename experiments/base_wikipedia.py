@@ -1,11 +1,11 @@
 """The paper's configuration with Wikipedia as both corpora (Guu et al. 2020, §4.3; Table 1: NQ 39.2, WQ 40.2, CT 46.8).
 
-command   python -m realm_jax.tagging.tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
+command   realm tag --data=conll2003 --init=google-bert/bert-base-uncased --learning_rate=5e-5
               --epochs=4 --word_dropout=0 --out=runs/conll
-          python -m realm_jax.data.build --tagger=runs/conll --out=corpora/enwiki
+          realm corpus --tagger=runs/conll --out=corpora/enwiki
               --source=enwiki-latest-pages-articles-multistream.xml.bz2
-          python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
-          python -m realm_jax.training.finetune --workdir=W --dataset=nq (or wq, ct), then python -m realm_jax.eval
+          realm run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
+          realm finetune --workdir=W --dataset=nq (or wq, ct), then realm eval
 hardware
 time
 result

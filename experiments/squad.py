@@ -1,7 +1,7 @@
 """SQuAD paragraphs as the corpus, for zero-shot passage recall on SQuAD-open questions.
 
-command   python -m realm_jax.run --config=experiments/squad.py --corpus=squad_paragraphs.jsonl.gz
-          python -m realm_jax.eval --workdir=runs/squad --only=recall --dataset=squad_open_dev.jsonl
+command   realm run --config=experiments/squad.py --corpus=squad_paragraphs.jsonl.gz
+          realm eval --workdir=runs/squad --only=recall --dataset=squad_open_dev.jsonl
           (without --corpus the paragraphs come from TensorFlow Datasets: tfds:squad)
 hardware  1 CPU core for both processes
 time      21 to 23 minutes

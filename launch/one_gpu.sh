@@ -8,14 +8,14 @@ python=${PYTHON:-.venv/bin/python}
 
 set -m # each in a process group of its own, to be ended whole
 until XLA_PYTHON_CLIENT_MEM_FRACTION=${BUILDER_MEM_FRACTION:-.20} \
-  "$python" -m realm_jax.index.builder --workdir="$workdir"; do
+  "$python" -m realm_jax builder --workdir="$workdir"; do
   sleep "${AGAIN_S:-60}" # there is nothing to index before pre-training begins
 done &
 builder=$!
 trap 'kill -- -$builder 2>/dev/null || true' EXIT
 
 XLA_PYTHON_CLIENT_MEM_FRACTION=${TRAINER_MEM_FRACTION:-.70} \
-  "$python" -m realm_jax.run --workdir="$workdir" --index.device=accelerator "${@:2}" &
+  "$python" -m realm_jax run --workdir="$workdir" --index.device=accelerator "${@:2}" &
 trainer=$!
 trap 'kill "$trainer" 2>/dev/null || true' TERM INT # it saves its state before it ends
 status=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs `python ARGS` of this tree on all hosts of the slice NAME of type TPU; makes the slice and sets it up if need be,
 # follows the first host's log, and ends with the job's exit status, or with 75 if the slice was taken away.
-# Usage: TPU=v3-8 NAME=realm-v3-8 WORKDIR=gs://BUCKET/RUN launch/run.sh -m realm_jax.run --config=...
+# Usage: TPU=v3-8 NAME=realm-v3-8 WORKDIR=gs://BUCKET/RUN launch/run.sh -m realm_jax run --config=...
 # --keep (first) is for the builder: starts the job, which is begun again until it succeeds, and does not wait for it.
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/tpu_type.sh"
@@ -34,7 +34,7 @@ if [ -n "${DRY_RUN:-}" ] || ! on_host 0 'bash realm_jax/launch/vm_job.sh running
   "$here/setup.sh"
   if [ -n "$builder_tpu" ]; then
     env TPU="$builder_tpu" NAME="$NAME-builder" ZONE="${BUILDER_ZONE:-${ZONE:-}}" \
-      "$here/run.sh" --keep -m realm_jax.index.builder --workdir="$WORKDIR"
+      "$here/run.sh" --keep -m realm_jax builder --workdir="$WORKDIR"
   fi
   job=$(printf ' %q' env ${DISTRIBUTED:+"REALM_JAX_DISTRIBUTED=$DISTRIBUTED"} .venv/bin/python "$@")
   on_host all "bash realm_jax/launch/vm_job.sh $how $(date +%s)-$$$job"

@@ -109,7 +109,7 @@ WORKDIR = f"{RUNS}/{os.path.basename(EXPERIMENT).removesuffix('.py')}"
 # like: the same cell goes on where it was.
 
 # %%
-# !{PYTHON} -m realm_jax.run --config={EXPERIMENT} --workdir={WORKDIR} {FLAGS}
+# !{PYTHON} -m realm_jax run --config={EXPERIMENT} --workdir={WORKDIR} {FLAGS}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]

@@ -122,7 +122,7 @@ print(f"{TEXTS}: {sources.read(TEXTS).num_records} records")
 # the run.
 
 # %%
-# !{PYTHON} -m realm_jax.run --config={EXPERIMENT} --corpus={TEXTS} --workdir={WORKDIR} {FLAGS}
+# !{PYTHON} -m realm_jax run --config={EXPERIMENT} --corpus={TEXTS} --workdir={WORKDIR} {FLAGS}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]
@@ -131,7 +131,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # Blocks with their salient spans, what was counted and what was left out.
 
 # %%
-# !{PYTHON} -m realm_jax.data.show {WORKDIR} --count=2
+# !{PYTHON} -m realm_jax show {WORKDIR} --count=2
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]

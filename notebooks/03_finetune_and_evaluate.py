@@ -113,7 +113,7 @@ if os.environ.get("REALM_JAX_SMOKE"):
 # CPU cores, `mini` in about one.
 
 # %%
-# !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax.run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
+# !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]
@@ -123,7 +123,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # questions are kept. The same cell goes on after an interruption.
 
 # %%
-# !{PYTHON} -m realm_jax.training.finetune --workdir={WORKDIR} {DATA} {TUNE}
+# !{PYTHON} -m realm_jax finetune --workdir={WORKDIR} {DATA} {TUNE}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %%
@@ -143,7 +143,7 @@ HTML(fragments.alone(history.training(workdir)))
 # other retrievers with the same reader, the most frequent answer, and the language model without any block.
 
 # %%
-# !{PYTHON} -m realm_jax.eval --workdir={WORKDIR} {DATA} {SCORE}
+# !{PYTHON} -m realm_jax eval --workdir={WORKDIR} {DATA} {SCORE}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]

@@ -106,10 +106,10 @@ WORKDIR = f"{RUNS}/{RUN}"
 # CPU cores, `mini` in about one.
 
 # %%
-# !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax.run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
+# !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
 assert _exit_code == 0, "the command failed: its last line says why"
 
-# !{PYTHON} -m realm_jax.inspect {WORKDIR}
+# !{PYTHON} -m realm_jax inspect {WORKDIR}
 
 # %% [markdown]
 # ## Recall by index version
@@ -171,7 +171,7 @@ HTML(fragments.alone(html_page.table(["version", "p(z|x)", "block"], rows, ["ver
 # %% [markdown]
 # ## Change what it knows
 #
-# `realm_jax.index.update` embeds the new document, with the tower that made the index, and publishes a version that
+# `realm update` embeds the new document, with the tower that made the index, and publishes a version that
 # has it. Nothing is trained. A changed text wants another `ID`; `--delete=ID` takes one out again.
 
 # %%
@@ -184,7 +184,7 @@ TEXT = "Lark House was built in 1911 by Ida Brandt. It stands on a hill near the
 
 with open(f"{RUNS}/new.jsonl", "w") as file:
     file.write(json.dumps({"id": ID, "title": TITLE, "text": TEXT}) + "\n")
-command = f"{PYTHON} -m realm_jax.index.update --workdir={WORKDIR} --add={RUNS}/new.jsonl"
+command = f"{PYTHON} -m realm_jax update --workdir={WORKDIR} --add={RUNS}/new.jsonl"
 done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 print(done.stdout)  # `!` would fork this process, in which JAX has threads
 assert done.returncode == 0, "the command failed: its last line says why"

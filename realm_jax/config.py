@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CONVERTED = "converted"
-"""As `init` or `corpus.knowledge`: what `python -m realm_jax.convert` put into the workdir."""
+"""As `init` or `corpus.knowledge`: what `realm convert` put into the workdir."""
 
 
 class ConfigError(ValueError):
@@ -74,7 +74,7 @@ class CorpusConfig:
 
     knowledge: str = ""
     """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a folder of .txt and .md
-    files, a file or folder in a format of docs/formats.md, or `converted` (by realm_jax.convert)."""
+    files, a file or folder in a format of docs/formats.md, or `converted` (by realm convert)."""
     pretrain_text: str = ""
     """Pre-training text X in the same forms; empty means the knowledge corpus (§3.4 compares both)."""
     block_len_tokens: int = 288
@@ -299,7 +299,7 @@ class Config:
     """Seed of parameters, dropout, masking and example order."""
     init: str = "random"
     """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder,
-    `random` (weights at random, vocabulary trained from the corpus), or `converted` (by realm_jax.convert)."""
+    `random` (weights at random, vocabulary trained from the corpus), or `converted` (by realm convert)."""
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"
     """Where curves are drawn: TensorBoard's files in the workdir, or Weights & Biases (the extra `wandb`)."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -1,44 +1,35 @@
-"""One command for a whole run: corpus, ICT, index, pre-training beside the index builder, summary.
-
-    python -m realm_jax.run --config=experiments/nano.py --workdir=W
+"""A whole run: corpus, ICT, index, pre-training beside the index builder, summary.
 
 This process is the trainer; the builder is a process of its own that ends with it. Each part resumes where it stopped
-when the same command is run again.
+when the run is started again.
 """
 
 import functools
 import os
 import time
 
-from realm_jax import cli
+from realm_jax import hosts
+from realm_jax.data.prepare import check_unchanged
+from realm_jax.eval.summary import summarize
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
+from realm_jax.training import ict, phases, pretrain
+from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.workdir import Workdir, read_json, write_json
 
 
 def run(workdir: Workdir) -> None:
     """Runs or resumes every part, then writes the summary; does nothing where there is one."""
     if workdir.summary_file.exists():
-        from realm_jax.data.prepare import check_unchanged
-
         check_unchanged(workdir)
         print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
         return
-    from realm_jax import parallel
-    from realm_jax.training import phases
-
-    parallel.set_up_compilation_cache()
     with phases.only_trainer(workdir):
         _train(workdir)
 
 
 def _train(workdir: Workdir) -> None:
-    from realm_jax import hosts
-    from realm_jax.eval.summary import summarize
-    from realm_jax.training import ict, phases, pretrain
-    from realm_jax.training.builder_process import BuilderProcess
-
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
@@ -53,9 +44,7 @@ def _train(workdir: Workdir) -> None:
     if refreshes and device == "cpu" and hosts.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
     elif refreshes and device == "accelerator" and hosts.is_first():
-        print(
-            f"on the builder's machine: python -m realm_jax.index.builder --workdir={quoted(workdir.path)}", flush=True
-        )
+        print(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}", flush=True)
     try:
         with clock.phase("pretrain"):
             pretrain.train(workdir, data)
@@ -93,20 +82,3 @@ class _Clock:
         if self._writes:
             self._heartbeat.close()
             write_json(self._file, self.seconds)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
-    workdir = cli.new_workdir("Pre-train REALM: corpus, ICT, index, pre-training, summary.", argv)
-    run(workdir)
-    print(f"summary: {workdir.summary_file}   report: {workdir.path / 'report.md'}")
-    print(f"next: python -m realm_jax.training.finetune --workdir={quoted(workdir.path)} --dataset=cloze", flush=True)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -115,7 +115,7 @@ class Workdir:
 
     @property
     def summary_file(self) -> epath.Path:
-        """What `realm_jax.run` measured at its end."""
+        """What `realm run` measured at its end."""
         return self.path / "summary.json"
 
     def phase(self, name: str) -> epath.Path:

@@ -15,6 +15,7 @@ hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that 
 hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
+from realm_jax import parallel  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
@@ -27,6 +28,7 @@ def cache(tmp_path_factory):
     """A cache of downloads and compiled programs of its own."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["REALM_JAX_CACHE"] = str(folder)
+    parallel.set_up_compilation_cache()
     return folder
 
 

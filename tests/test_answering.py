@@ -21,11 +21,11 @@ SMALL = (
 )
 
 
-def command(cache, module, *arguments) -> str:
-    """What `python -m realm_jax.MODULE` printed, in a process of its own with one device."""
+def command(cache, name, *arguments) -> str:
+    """What `realm NAME` printed, in a process of its own with one device."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
     environment.pop("XLA_FLAGS")
-    arguments = [sys.executable, "-m", f"realm_jax.{module}", *arguments]
+    arguments = [sys.executable, "-m", "realm_jax", name, *arguments]
     done = subprocess.run(arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -48,7 +48,7 @@ def pretrained(tmp_path_factory, cache):
 def finetuned(pretrained, cache):
     """That run, fine-tuned on cloze questions, and what the evaluation printed before and after."""
     before = command(cache, "eval", f"--workdir={pretrained}", "--dataset=cloze", "--questions=20")
-    tuning = command(cache, "training.finetune", f"--workdir={pretrained}", *SMALL)
+    tuning = command(cache, "finetune", f"--workdir={pretrained}", *SMALL)
     after = command(cache, "eval", f"--workdir={pretrained}", "--baseline=all")
     return pretrained, before, tuning, after
 
@@ -56,7 +56,7 @@ def finetuned(pretrained, cache):
 def test_a_run_that_is_not_finetuned_has_its_retrieval_scored_and_says_what_to_do(finetuned):
     workdir, before, _, _ = finetuned
     assert "| after REALM |" in before and "| BM25 |" in before and "exact match" not in before
-    assert f"run python -m realm_jax.training.finetune --workdir={workdir} --dataset=cloze" in before
+    assert f"run realm finetune --workdir={workdir} --dataset=cloze" in before
 
 
 def test_every_question_counts_for_every_system(finetuned):
@@ -90,13 +90,13 @@ def test_predictions_of_a_run_score_as_the_run_did(finetuned, cache):
 
 
 def test_the_same_command_again_does_nothing(finetuned, cache):
-    assert "is done" in command(cache, "training.finetune", f"--workdir={finetuned[0]}")
+    assert "is done" in command(cache, "finetune", f"--workdir={finetuned[0]}")
 
 
 def test_both_towers_learn_beside_the_builder(finetuned, cache):
     workdir = finetuned[0]
     both = ("--name=both", "--finetune.train_retriever=both", "--finetune.index_refresh_every=2")
-    command(cache, "training.finetune", f"--workdir={workdir}", *SMALL, *both)
+    command(cache, "finetune", f"--workdir={workdir}", *SMALL, *both)
     folder = workdir / "finetune" / "both"
     events = [json.loads(line) for line in (folder / "index" / "history.jsonl").read_text().splitlines()]
     published = [event["step"] for event in events if event["event"] == "published"]
@@ -128,7 +128,7 @@ def test_other_knowledge_is_read_without_training(finetuned, cache, tmp_path):
     new = {"id": "news", "title": source["title"], "text": question.replace("[MASK]", "Zanzibar")}
     (tmp_path / "new.jsonl").write_text(json.dumps(new) + "\n")
     added = f"--add={tmp_path / 'new.jsonl'}"
-    printed = command(cache, "index.update", where, added, f"--delete={source['source_id']}")
+    printed = command(cache, "update", where, added, f"--delete={source['source_id']}")
     assert "searchable after" in printed
     after = answer()
     read = [block["source_id"] for block in after["blocks"]]

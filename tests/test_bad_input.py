@@ -8,14 +8,14 @@ import re
 import numpy as np
 import pytest
 
-from realm_jax import cli
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import cli, pretrain
 from realm_jax.data import segment
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import scann
 from realm_jax.index.build_version import build_version
 from realm_jax.index.store import IndexStore
-from realm_jax.training import phases, pretrain
+from realm_jax.training import phases
 
 EXPERIMENT = """
 from realm_jax import config

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from realm_jax import cli
-from realm_jax.eval import __main__ as evaluate
-from realm_jax.training import finetune
+from realm_jax.commands import cli, finetune
+from realm_jax.commands import eval as evaluate
 from realm_jax.workdir import Workdir
 
 SMALL = (
@@ -63,7 +62,7 @@ def test_no_run(fails, command, tmp_path, tiny_config):
     assert "nowhere is no workdir (no config.json)" in fails(command.main, "--workdir=nowhere")
     Workdir.create(tmp_path / "bare", tiny_config)
     line = fails(command.main, "--workdir=bare", "--dataset=cloze")
-    assert "bare has no corpus yet: run python -m realm_jax.run --workdir=bare" in line
+    assert "bare has no corpus yet: run realm run --workdir=bare" in line
 
 
 @pytest.mark.parametrize("command", [finetune, evaluate], ids=["finetune", "eval"])
@@ -102,7 +101,7 @@ def test_no_training_question_has_an_answer(fails, run):
 def test_no_weights_to_start_from(fails, tiny_run, copy_run, tmp_path):
     workdir = copy_run(tiny_run, tmp_path / "raw")
     line = fails(finetune.main, f"--workdir={workdir.path}", *SMALL)
-    assert f"no finished pretrain phase: run python -m realm_jax.training.pretrain --workdir={workdir.path}" in line
+    assert f"no finished pretrain phase: run realm pretrain --workdir={workdir.path}" in line
 
 
 def test_settings_that_do_not_fit(fails, run):
@@ -120,16 +119,14 @@ def test_unknown_baseline_and_finetuning(fails, run):
     line = fails(evaluate.main, workdir, "--baseline=bm25,nonsense")
     assert "--baseline=nonsense is unknown: use bm25, random, ict, pretrained, frequent, closed_book or all" in line
     line = fails(evaluate.main, workdir, "--finetuning=other")
-    assert "was not fine-tuned as other: run python -m realm_jax.training.finetune" in line
+    assert "was not fine-tuned as other: run realm finetune" in line
 
 
 def test_a_run_that_is_not_finetuned_is_scored_by_its_retrieval(run, capsys):
     questions = file_of("asked.jsonl", *good(3), {"question": "who?"}, {"question": "and", "answers": ["the"]})
     evaluate.main([f"--workdir={run.path}", f"--dataset={questions}"])
     out = capsys.readouterr().out
-    expected = (
-        f"not fine-tuned yet: run python -m realm_jax.training.finetune --workdir={run.path} --dataset=asked.jsonl"
-    )
+    expected = f"not fine-tuned yet: run realm finetune --workdir={run.path} --dataset=asked.jsonl"
     assert expected in out.splitlines()
     recall = json.loads((run.path / "eval" / "asked" / "recall.json").read_text())["recall"]
     assert list(recall) == ["first weights", "after ICT", "after REALM", "BM25"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError, RunError
 from realm_jax.workdir import Workdir
 

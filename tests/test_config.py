@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from realm_jax import cli
 from realm_jax import config as config_lib
 from realm_jax.config import Config, ConfigError
+from realm_jax.experiments_file import load_experiment
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 BAD = [
@@ -73,14 +73,14 @@ def test_name_is_a_plain_word(name):
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("[!_]*.py")), ids=lambda file: file.stem)
 def test_experiment_file(file):
     """Each returns a valid config of its own name, and says how it is run and what came out."""
-    found = cli.load_experiment(str(file))
+    found = load_experiment(str(file))
     assert found.check() is found and found.name == file.stem
     docstring = file.read_text().split('"""')[1]
     assert all(f"\n{word}" in docstring for word in ("command", "hardware", "time", "result"))
 
 
 def test_mini_divides_over_eight_devices_and_refreshes_often():
-    mini = cli.load_experiment(str(EXPERIMENTS / "mini.py"))
+    mini = load_experiment(str(EXPERIMENTS / "mini.py"))
     sizes = (mini.ict.batch_size, mini.pretrain.batch_size)
     assert all(size % 8 == 0 for size in sizes)
     assert mini.pretrain.steps // mini.pretrain.index_refresh_every >= 3

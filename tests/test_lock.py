@@ -70,7 +70,7 @@ def test_the_config_of_a_run_that_is_being_begun_is_not_overwritten(tiny_config,
 @pytest.mark.parametrize("command", ["ict", "pretrain", "run", "finetune"])
 def test_no_second_trainer(tiny_run, copy_run, tmp_path, command):
     workdir = copy_run(tiny_run, tmp_path / "run")
-    module = importlib.import_module("realm_jax.run" if command == "run" else f"realm_jax.training.{command}")
+    module = importlib.import_module(f"realm_jax.commands.{command}")
     file = workdir.phase("finetune/cloze") / "trainer.lock" if command == "finetune" else workdir.trainer_lock
     with only_one(file, "x"), pytest.raises(ConfigError, match="is being trained by another process"):
         module.main([f"--workdir={workdir.path}"])

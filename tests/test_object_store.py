@@ -277,7 +277,7 @@ def test_one_update_at_a_time(here):
 def refused(script, path="gs://bucket/run") -> str:
     """The line in which a command says why it does not begin; gcsfs may have logged something before."""
     begin = f"import sys; sys.argv = ['run', '--config=experiments/mini.py', '--workdir={path}']\n"
-    done = run_python(begin + script + "from realm_jax.run import command; command()")
+    done = run_python(begin + script + "from realm_jax.__main__ import main; main(['run', *sys.argv[1:]])")
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and last.startswith("error: "), done.stderr[-2000:]
     return last
@@ -317,17 +317,17 @@ SHORT = [
 ]
 
 
-def command(module, *flags, cache, **options):
+def command(name, *flags, cache, **options):
     """A command in a process of its own, with one device."""
     environment = {**os.environ, "REALM_JAX_CACHE": str(cache)}
     environment.pop("XLA_FLAGS")
-    arguments = [sys.executable, "-m", f"realm_jax.{module}", *flags]
+    arguments = [sys.executable, "-m", "realm_jax", name, *flags]
     return subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, text=True, **options)
 
 
-def done(module, *flags, cache) -> str:
+def done(name, *flags, cache) -> str:
     """What a command printed that succeeded."""
-    process = command(module, *flags, cache=cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = command(name, *flags, cache=cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-3000:]
     return out
@@ -340,7 +340,7 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(store, tmp_path):
     build = [source, "--format=jsonl", f"--out={folder}/corpus", "--block_len_tokens=48", "--shard_mb=1", "--workers=1"]
     vocabulary = tmp_path / "tokenizer.json"
     built.wordpiece.train([r.text for r in sources.read("asset:mini").records()], 3000).save(str(vocabulary))
-    done("data.build", *build, f"--tokenizer={vocabulary}", cache=tmp_path / "a")
+    done("corpus", *build, f"--tokenizer={vocabulary}", cache=tmp_path / "a")
     run = ["--config=experiments/mini.py", f"--workdir={folder}/run", f"--corpus={folder}/corpus", *SHORT]
     killed = command("run", *run, cache=tmp_path / "a", stdout=subprocess.DEVNULL)
     commit = folder / "run" / "pretrain" / "checkpoints" / "20" / "commit_success.txt"
@@ -365,15 +365,15 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(store, tmp_path):
     assert len(list((tmp_path / "b" / "index").iterdir())) <= 2
 
     where, cache = f"--workdir={folder}/run", tmp_path / "b"
-    done("index.builder", where, cache=cache)
+    done("builder", where, cache=cache)
     short = ["--finetune.epochs=1", "--finetune.train_questions=64", "--finetune.dev_questions=16"]
-    done("training.finetune", where, "--dataset=cloze", *short, cache=cache)
+    done("finetune", where, "--dataset=cloze", *short, cache=cache)
     assert "written: gs://bucket/whole/run/eval/cloze/report.html" in done("eval", where, "--questions=16", cache=cache)
     record = {"id": "new", "title": "Zorblax", "text": "Zorblax is a town in the north of Examplia."}
     (tmp_path / "new.jsonl").write_text(json.dumps(record) + "\n")
-    done("index.update", where, f"--add={tmp_path / 'new.jsonl'}", cache=cache)
+    done("update", where, f"--add={tmp_path / 'new.jsonl'}", cache=cache)
     assert index.latest().manifest["num_blocks"] == versions[-1].manifest["num_blocks"] + 1
-    assert "Examplia" in done("data.show", f"{folder}/run", "--search=zorblax", cache=cache)
+    assert "Examplia" in done("show", f"{folder}/run", "--search=zorblax", cache=cache)
     seen = json.loads(done("inspect", f"{folder}/run", "--json", cache=cache))
     assert {phase["name"]: phase["step"] for phase in seen["phases"]}["pretrain"] == 40 and not seen["problems"]
     assert [version["name"] for version in seen["indexes"][0]["versions"]] == [v.name for v in index.versions()]

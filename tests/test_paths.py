@@ -9,7 +9,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from realm_jax import cli, paths
+from realm_jax import paths
+from realm_jax.commands import cli, corpus
 from realm_jax.config import ConfigError
 
 LETTERS = st.characters(min_codepoint=1, exclude_characters="\x00", exclude_categories=("Cs",))
@@ -74,18 +75,18 @@ def test_two_spellings_are_the_same_place(tmp_path):
 
 
 FLAGS = {
-    "data.build.__main__": ["--source", "--out", "--data-dir", "--tokenizer", "--tagger"],
-    "data.show": ["--html"],
-    "tagging.retag": ["--tagger", "--out", "--tokenizer"],
-    "tagging.tag": ["--out"],
-    "training.finetune": ["--workdir", "--dataset", "--dev", "--data-dir"],
-    "ablations.ablate": ["--experiment", "--corpus", "--text", "--dataset", "--test", "--data-dir", "--out"],
-    "eval.__main__": ["--workdir", "--dataset", "--data-dir", "--predictions"],
-    "index.builder": ["--workdir"],
-    "index.update": ["--workdir", "--add"],
-    "index.compact": ["--workdir"],
-    "serve.__main__": ["--workdir"],
-    "convert.__main__": ["--vocab", "--config", "--corpus"],
+    "corpus": ["--source", "--out", "--data-dir", "--tokenizer", "--tagger"],
+    "show": ["--html"],
+    "retag": ["--tagger", "--out", "--tokenizer"],
+    "tag": ["--out"],
+    "finetune": ["--workdir", "--dataset", "--dev", "--data-dir"],
+    "ablate": ["--experiment", "--corpus", "--text", "--dataset", "--test", "--data-dir", "--out"],
+    "eval": ["--workdir", "--dataset", "--data-dir", "--predictions"],
+    "builder": ["--workdir"],
+    "update": ["--workdir", "--add"],
+    "compact": ["--workdir"],
+    "serve": ["--workdir"],
+    "convert": ["--vocab", "--config", "--corpus"],
     "run": ["--workdir", "--config", "--corpus"],
 }
 
@@ -94,7 +95,7 @@ FLAGS = {
 def test_every_path_flag_is_read_by_that_function(command, capsys):
     import importlib
 
-    module = importlib.import_module(f"realm_jax.{command}")
+    module = importlib.import_module(f"realm_jax.commands.{command}")
     with pytest.raises(SystemExit):
         module.main(["--help"])
     shown = capsys.readouterr().out
@@ -103,10 +104,8 @@ def test_every_path_flag_is_read_by_that_function(command, capsys):
 
 
 def test_an_empty_path_where_one_is_needed_is_refused(capsys):
-    from realm_jax.data.build import __main__ as build
-
     with pytest.raises(SystemExit) as stop:
-        build.main(["--source=x", "--out="])
+        corpus.main(["--source=x", "--out="])
     assert stop.value.code == 2 and "--out: is empty: pass a path" in capsys.readouterr().err
 
 

@@ -23,14 +23,14 @@ DEADLINE_S = 120.0
 
 @pytest.fixture
 def start(cache):
-    """Starts `python -m realm_jax.MODULE --workdir=W` in a process group of its own; no group outlives the test."""
+    """Starts `realm NAME --workdir=W` in a process group of its own; no group outlives the test."""
     started = []
 
-    def run(module, workdir) -> subprocess.Popen:
+    def run(name, workdir) -> subprocess.Popen:
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
         environment.pop("XLA_FLAGS")  # one device
-        command = [sys.executable, "-m", f"realm_jax.{module}", f"--workdir={workdir.path}"]
-        log = open(workdir.path / f"{module}.{len(started)}.log", "w")
+        command = [sys.executable, "-m", "realm_jax", name, f"--workdir={workdir.path}"]
+        log = open(workdir.path / f"{name}.{len(started)}.log", "w")
         started.append(
             subprocess.Popen(
                 command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -125,9 +125,9 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
         index={"device": "cpu", "embed_batch_tokens": 512, "max_age_steps": 300, "max_age_policy": "pause"},
     )
     store = IndexStore(workdir.index_folder)
-    builder = start("index.builder", workdir)
+    builder = start("builder", workdir)
     wait_for(lambda: (workdir.phase("pretrain") / "checkpoints").exists(), builder)  # it is ready
-    trainer = start("training.pretrain", workdir)
+    trainer = start("pretrain", workdir)
     wait_for(lambda: store.latest() is not None, builder, trainer)
     draft = wait_for(lambda: hold_in_mid_build(workdir, builder), builder, trainer)
     kill(builder)
@@ -135,7 +135,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     before = last_line(workdir)
     wait_for(lambda: last_line(workdir) >= before + 20, trainer)  # the trainer goes on
 
-    builder = start("index.builder", workdir)
+    builder = start("builder", workdir)
     known = store.latest().step
     wait_for(lambda: store.latest().step > known, builder, trainer)
     wait_for(lambda: not draft.exists(), builder, trainer)  # the new builder removes what the killed one left
@@ -146,7 +146,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     time.sleep(0.5)
     assert builder.poll() is None  # the builder goes on
 
-    trainer = start("training.pretrain", workdir)
+    trainer = start("pretrain", workdir)
     said = finish(trainer)
     assert f"resuming from step {saved} of 500" in said
     assert "training is done and indexed" in finish(builder)
@@ -165,9 +165,9 @@ def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     """With a frozen index the batches are a function of the state alone, so the parameters are the same, bit by bit."""
     pretrain = {"steps": 500, "index_refresh_every": 0, "checkpoint_every": 50, "log_every": 10}
     unbroken, broken = (new_run(name, pretrain=pretrain) for name in ("unbroken", "broken"))
-    finish(start("training.pretrain", unbroken))
+    finish(start("pretrain", unbroken))
 
-    trainer = start("training.pretrain", broken)
+    trainer = start("pretrain", broken)
     wait_for(lambda: last_line(broken) > 10, trainer)
     trainer.send_signal(signal.SIGTERM)
     started = time.monotonic()
@@ -176,12 +176,12 @@ def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     step = max(steps_saved(broken))
     assert said == f"pretrain stopped by SIGTERM at step {step}; its state is saved"
 
-    trainer = start("training.pretrain", broken)
+    trainer = start("pretrain", broken)
     wait_for(lambda: max(steps_saved(broken)) > step, trainer)
     kill(trainer)
     saved = max(steps_saved(broken))
     assert saved < 500
-    assert f"resuming from step {saved} of 500" in finish(start("training.pretrain", broken))
+    assert f"resuming from step {saved} of 500" in finish(start("pretrain", broken))
 
     params = [phases.last_params(w, "pretrain", phases.first_params(w)) for w in (unbroken, broken)]
     import jax
@@ -207,6 +207,6 @@ def test_a_killed_run_leaves_no_builder(start, new_run):
 
 def is_builder(pid) -> bool:
     try:
-        return b"realm_jax.index.builder" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"\0builder\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

@@ -12,10 +12,10 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(workdir, cache, *arguments) -> subprocess.CompletedProcess:
-    """`python -m realm_jax.run` with one device, in a process of its own."""
+    """`realm run` with one device, in a process of its own."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
     environment.pop("XLA_FLAGS")
-    command = [sys.executable, "-m", "realm_jax.run", f"--workdir={workdir}", *arguments]
+    command = [sys.executable, "-m", "realm_jax", "run", f"--workdir={workdir}", *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
 
 
@@ -74,7 +74,7 @@ def test_the_report_shows_three_sentences_and_the_next_command(mini):
     workdir, stdout = mini
     report = (workdir / "report.md").read_text()
     assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and "[MASK]" in report
-    assert "next: python -m realm_jax.training.finetune" in stdout
+    assert "next: realm finetune" in stdout
 
 
 def test_the_report_is_one_page_with_every_curve(mini):
@@ -107,14 +107,14 @@ def test_the_same_command_again_changes_nothing(mini, cache):
     before = contents()
     again = run(mini[0], cache, "--config=experiments/mini.py")
     assert again.returncode == 0, again.stderr[-3000:]
-    assert f"{mini[0]} is finished" in again.stdout and "next: python -m realm_jax.training.finetune" in again.stdout
+    assert f"{mini[0]} is finished" in again.stdout and "next: realm finetune" in again.stdout
     assert contents() == before
 
 
 def test_eval_scores_every_state(mini, cache):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
     environment.pop("XLA_FLAGS")
-    command = [sys.executable, "-m", "realm_jax.eval", f"--workdir={mini[0]}", "--only=recall"]
+    command = [sys.executable, "-m", "realm_jax", "eval", f"--workdir={mini[0]}", "--only=recall"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     recall = json.loads((mini[0] / "eval" / "heldout" / "recall.json").read_text())["recall"]

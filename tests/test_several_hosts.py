@@ -52,9 +52,9 @@ SETTINGS = {
 
 
 class Hosts:
-    """`python -m realm_jax.MODULE` as one process or several that join, with DEVICES devices in all."""
+    """`realm NAME` as one process or several that join, with DEVICES devices in all."""
 
-    def __init__(self, count: int, cache: pathlib.Path, module: str, *flags: str, log: pathlib.Path):
+    def __init__(self, count: int, cache: pathlib.Path, name: str, *flags: str, log: pathlib.Path):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -70,7 +70,7 @@ class Hosts:
             environment.pop("XLA_FLAGS")
             if count > 1:
                 environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
-            command = [sys.executable, "-m", f"realm_jax.{module}", *flags]
+            command = [sys.executable, "-m", "realm_jax", name, *flags]
             with file.open("w") as out:
                 self.processes.append(
                     subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -94,8 +94,8 @@ def launch(cache, tmp_path_factory):
     """Runs a command to its end on a number of hosts and checks the exit statuses."""
     folder = tmp_path_factory.mktemp("logs")
 
-    def run(count, module, workdir, *flags):
-        started = Hosts(count, cache, module, f"--workdir={workdir.path}", *flags, log=folder / f"{module}-{count}")
+    def run(count, name, workdir, *flags):
+        started = Hosts(count, cache, name, f"--workdir={workdir.path}", *flags, log=folder / f"{name}-{count}")
         assert started.wait() == [0] * count, started.said()
 
     return run
@@ -135,7 +135,7 @@ def finetunings(runs, launch, tmp_path_factory):
     made = {}
     for count in (1, 2):
         made[count] = run_with(SETTINGS, runs[1], tmp_path_factory.mktemp("finetunings") / f"{count}")
-        launch(count, "training.finetune", made[count], "--dataset=cloze")
+        launch(count, "finetune", made[count], "--dataset=cloze")
     return made
 
 

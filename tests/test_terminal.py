@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from realm_jax import cli
+from realm_jax.commands import cli
 
 SAYS = """
 import sys
-from realm_jax import cli
+from realm_jax.commands import cli
 def main():
     print("Łódź \\udce9")
     print("北京", file=sys.stderr)

@@ -1,6 +1,4 @@
-"""Runs the arms of an ablation, seed by seed, and prints their table beside the paper's.
-
-    python -m realm_jax.ablations.ablate --seeds=0,1,2
+"""Runs the arms of an ablation, seed by seed.
 
 Every part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was; a
 finished one is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they agree on: corpus,
@@ -15,57 +13,47 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
-import tyro
-
-from realm_jax import cli
-from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.ablations.arms import Arm
+from realm_jax.config import Config, RunError
+from realm_jax.experiments_file import load_experiment
 from realm_jax.workdir import Workdir, read_json, with_absolute_paths, write_json
 
-if TYPE_CHECKING:
-    from realm_jax.ablations.arms import Arm
-
-EXPERIMENT = "experiments/ablations.py"
 RESULTS = "results"
-ZERO_SHOT = "before fine-tuning"  # as `realm_jax.eval` names it
+ZERO_SHOT = "before fine-tuning"  # as `realm eval` names it
 
 
 @dataclasses.dataclass(frozen=True)
-class _Flags:
-    experiment: cli.PathFlag = EXPERIMENT
-    """File whose get_arms() names the arms."""
-    corpus: cli.PathFlag = ""
-    """Knowledge corpus instead of the experiment's."""
-    text: cli.PathFlag = ""
-    """Text of the arms that pre-train on another than the knowledge corpus, instead of the experiment's."""
-    dataset: cli.PathFlag = "cloze"
-    """Training questions: a named dataset, or a file of JSON lines; a tenth, by a hash, chooses the best checkpoint."""
-    test: cli.PathFlag = ""
-    """Questions that the table is about; default: the dataset's test split."""
-    data_dir: cli.PathFlag = ""
+class Data:
+    """What all arms learn from and are asked, and where they are kept."""
+
+    dataset: str = "cloze"
+    """Training questions, as `datasets.load` takes them."""
+    test: str = ""
+    """Questions that the table is about; by default the dataset's test split."""
+    data_dir: str = ""
     """Folder with local copies of a named dataset."""
-    arms: str = ""
-    """Names with commas between; default: those that the paper has; `all`: all."""
-    seeds: str = "0"
-    """Seeds with commas between."""
-    out: cli.PathFlag = "runs/ablations"
+    corpus: str = ""
+    """Knowledge corpus instead of the experiment's."""
+    text: str = ""
+    """Text of the arms that pre-train on another than the knowledge corpus, instead of the experiment's."""
+    out: str = "runs/ablations"
     """Folder of all runs, and of the results."""
 
 
-def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None:
+def run_arm(arms: dict[str, Arm], name: str, seed: int, data: Data) -> None:
     """Trains and evaluates one arm; does nothing if its result is there."""
-    result_file = result_of(flags.out, name, seed)
+    result_file = result_of(data.out, name, seed)
     if result_file.exists():
         return
     arm, started = arms[name], time.monotonic()
-    workdir = _workdir(arms, name, seed, flags)
+    workdir = _workdir(arms, name, seed, data)
     where = f"--workdir={workdir.path}"
     if not workdir.is_done("pretrain"):
         _run("ict", where)
         _run("pretrain", where)
     trained_as = arm.reader_of or name
-    data = [f"--dataset={flags.dataset}", f"--data_dir={flags.data_dir}"]
+    questions = [f"--dataset={data.dataset}", f"--data_dir={data.data_dir}"]
     if not workdir.is_done(f"finetune/{trained_as}"):
         settings = arms[trained_as].finetune
         changed = [
@@ -73,8 +61,8 @@ def run_arm(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> None
             for key, value in dataclasses.asdict(settings).items()
             if value != getattr(workdir.config.finetune, key)
         ]
-        _run("finetune", where, f"--name={trained_as}", *data, *changed)
-    test = [f"--dataset={flags.test or flags.dataset}", f"--data_dir={flags.data_dir}"]
+        _run("finetune", where, f"--name={trained_as}", *questions, *changed)
+    test = [f"--dataset={data.test or data.dataset}", f"--data_dir={data.data_dir}"]
     _run("eval", where, f"--finetuning={trained_as}", f"--blocks={arm.finetune.inference_blocks}", *test)
     folder = max(workdir.path.glob("eval/*/results.json"), key=lambda file: file.stat().mtime).parent
     answered = _lines(folder / "predictions.jsonl")
@@ -102,11 +90,11 @@ def index_ages(history: list[dict], steps: int) -> list[int]:
     return [step - next(made for at, made in reversed(adopted) if at <= step) for step in range(1, steps + 1)]
 
 
-def _workdir(arms: "dict[str, Arm]", name: str, seed: int, flags: _Flags) -> Workdir:
+def _workdir(arms: dict[str, Arm], name: str, seed: int, data: Data) -> Workdir:
     """The run of the first arm with the same pre-training; made with what earlier runs of the seed can lend."""
     first = next(other for other, arm in arms.items() if arm.config == arms[name].config)
-    config = _config(arms[first].config, seed, flags)
-    folder = pathlib.Path(flags.out) / f"seed-{seed}"
+    config = _config(arms[first].config, seed, data)
+    folder = pathlib.Path(data.out) / f"seed-{seed}"
     path = folder / first
     if not (path / "config.json").exists():
         for lender in sorted(folder.glob("*/config.json")) if folder.exists() else []:
@@ -135,20 +123,19 @@ def _lent(config: Config, lender: Workdir) -> list[str]:
     return parts
 
 
-def _config(config: Config, seed: int, flags: _Flags) -> Config:
-    corpus = dataclasses.replace(config.corpus, knowledge=flags.corpus or config.corpus.knowledge)
-    if corpus.pretrain_text and flags.text:
-        corpus = dataclasses.replace(corpus, pretrain_text=flags.text)
+def _config(config: Config, seed: int, data: Data) -> Config:
+    corpus = dataclasses.replace(config.corpus, knowledge=data.corpus or config.corpus.knowledge)
+    if corpus.pretrain_text and data.text:
+        corpus = dataclasses.replace(corpus, pretrain_text=data.text)
     return with_absolute_paths(dataclasses.replace(config, seed=seed, corpus=corpus).check())
 
 
 def _run(command: str, *options: str) -> None:
-    module = "realm_jax.eval" if command == "eval" else f"realm_jax.training.{command}"
-    arguments = [sys.executable, "-m", module, *(option for option in options if not option.endswith("="))]
-    print("$ " + " ".join(["python", *arguments[1:]]), flush=True)
-    status = subprocess.run(arguments, check=False).returncode
+    given = [option for option in options if not option.endswith("=")]
+    print("$ " + " ".join(["realm", command, *given]), flush=True)
+    status = subprocess.run([sys.executable, "-m", "realm_jax", command, *given], check=False).returncode
     if status:
-        raise RunError(f"{module} ended with status {status}: mend what it says and run the same command again")
+        raise RunError(f"realm {command} ended with status {status}: mend what it says and run the same command again")
 
 
 def _lines(file: pathlib.Path) -> list[dict]:
@@ -160,33 +147,6 @@ def result_of(out: str, arm: str, seed: int) -> pathlib.Path:
     return pathlib.Path(out) / RESULTS / f"{arm}-{seed}.json"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
-    flags = tyro.cli(_Flags, description="Run the arms of an ablation.", args=argv)
-    from realm_jax.ablations.ablation_table import read_results, table
-
-    arms = load_arms(flags.experiment)
-    names = [n for n in flags.arms.split(",") if n] or [n for n, arm in arms.items() if arm.paper]
-    names = list(arms) if names == ["all"] else names
-    unknown = sorted(set(names) - set(arms))
-    if unknown:
-        raise ConfigError(f"--arms={','.join(unknown)} is unknown: use {', '.join(arms)}")
-    seeds = [int(seed) for seed in flags.seeds.split(",")]
-    for seed in seeds:
-        for name in names:
-            run_arm(arms, name, seed, flags)
-            print(table(arms, read_results(pathlib.Path(flags.out) / RESULTS)), flush=True)
-
-
-def load_arms(path: str) -> "dict[str, Arm]":
+def load_arms(path: str) -> dict[str, Arm]:
     """What `get_arms()` of an experiment file returns. Raises ConfigError if there is no such file."""
-    return cli.load_experiment(path, "get_arms", "--experiment")
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()
+    return load_experiment(path, "get_arms", "--experiment")

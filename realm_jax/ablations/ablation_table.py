@@ -3,13 +3,11 @@
 import json
 import math
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.stats
 
-if TYPE_CHECKING:
-    from realm_jax.ablations.arms import Arm
+from realm_jax.ablations.arms import Arm
 
 REFERENCE = "realm"
 MINUS = " minus REALM's"
@@ -54,7 +52,7 @@ def verdict(difference: float, half_width: float, expected: float) -> str:
     return "held" if difference * expected > 0 else "not held"
 
 
-def figures(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> dict[str, dict]:
+def figures(arms: dict[str, Arm], results: dict[str, dict[int, dict]]) -> dict[str, dict]:
     """What the table says of each finished arm, in the order of `arms`, as JSON can hold it.
 
     Of each measure the mean over seeds and `minus REALM's`, both with their values by seed and `half_width`, half of
@@ -64,7 +62,7 @@ def figures(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> dict
     return {name: _of_arm(arms, name, results[name], reference) for name in arms if name in results}
 
 
-def _of_arm(arms: "dict[str, Arm]", name: str, of_arm: dict[int, dict], reference: dict[int, dict]) -> dict:
+def _of_arm(arms: dict[str, Arm], name: str, of_arm: dict[int, dict], reference: dict[int, dict]) -> dict:
     arm, seeds = arms[name], sorted(of_arm)
     found = {"label": arm.label, "paper": arm.paper, "seeds": seeds}
     found["questions"] = len(of_arm[seeds[0]]["values"]["exact_match"])
@@ -106,7 +104,7 @@ def _cell(figure: dict, sign: str) -> str:
     return f"{100 * figure['mean']:{sign}.1f}{interval} {figure.get('verdict', '')}".strip()
 
 
-def table(arms: "dict[str, Arm]", results: dict[str, dict[int, dict]]) -> str:
+def table(arms: dict[str, Arm], results: dict[str, dict[int, dict]]) -> str:
     """Markdown: exact match and zero-shot recall in percent, the paper's beside ours, and the effects."""
     return f"""{markdown(figures(arms, results))}
 

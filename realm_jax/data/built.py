@@ -1,4 +1,4 @@
-"""Corpora that `realm_jax.data.build` (or `realm_jax.tagging.retag`) made, as the corpus of a run.
+"""Corpora that `realm corpus` (or `realm retag`) made, as the corpus of a run.
 
 A run gets a manifest of its own beside hard links to the segments, which nobody changes: so the corpus of a run can
 grow, and many runs share one disk's copy. A run in a bucket gets copies.
@@ -25,7 +25,7 @@ def is_built(spec: str) -> bool:
     if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_file():
         return True
     if (folder / UNFINISHED / "plan.json").is_file():
-        raise ConfigError(f"{spec}: this corpus is not finished: run its realm_jax.data.build command again")
+        raise ConfigError(f"{spec}: this corpus is not finished: run its realm corpus command again")
     return False
 
 

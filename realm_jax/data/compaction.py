@@ -1,7 +1,7 @@
 """A corpus of fewer segments: small neighbours joined, deleted blocks dropped, everything else in its order.
 
 Without deleted blocks every ordinal stays what it was. With them the blocks behind move up, so that whatever counts
-blocks by ordinals (embeddings, indexes) has to follow; `index.compact` sees to that. Segments that stay as they are
+blocks by ordinals (embeddings, indexes) has to follow; `realm compact` sees to that. Segments that stay as they are
 keep their folders.
 """
 

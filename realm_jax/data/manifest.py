@@ -43,7 +43,7 @@ def read_manifest(folder: epath.PathLike) -> dict:
     """Raises ConfigError if there is none, or one that cannot be read."""
     path = epath.Path(folder) / MANIFEST
     if not path.is_file():
-        raise ConfigError(f"{path}: no corpus here: build one with python -m realm_jax.data.build")
+        raise ConfigError(f"{path}: no corpus here: build one with realm corpus")
     try:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

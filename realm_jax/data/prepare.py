@@ -95,7 +95,7 @@ def prepare(workdir: Workdir) -> RunData:
 def open_prepared(workdir: Workdir) -> RunData:
     """Opens what `prepare` made. Raises ConfigError if it is not there."""
     if not workdir.tokenizer_file.exists():
-        raise ConfigError(f"{workdir.path} has no corpus yet: run python -m realm_jax.run --workdir={workdir.path}")
+        raise ConfigError(f"{workdir.path} has no corpus yet: run realm run --workdir={workdir.path}")
     redo.finish(workdir.path)
     tokenizer = run_tokenizer.load(workdir.tokenizer_file)
     _check_size(workdir, tokenizer)

@@ -199,7 +199,7 @@ def _named(file: pathlib.Path, names: list[str], rows: Iterator) -> Iterator[tup
 
 
 def _parquet(file: pathlib.Path, data: bytes) -> Iterator[tuple[str, int, dict]]:
-    import pyarrow
+    import pyarrow  # of the extra `data`
     import pyarrow.parquet
 
     try:

@@ -1,6 +1,6 @@
 """Files of records as a run reads them, whole and by one process; a bad record is an error that names its line.
 
-A large source goes through `realm_jax.data.build`, which reads the same formats in parts and counts bad records.
+A large source goes through `realm corpus`, which reads the same formats in parts and counts bad records.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def read(taken: Taken, counts: Counter | None = None) -> Iterator[Record]:
             if record is None:
                 raise ConfigError(
                     f"{where}: {reason}: correct or delete it; each record needs {form.names}. "
-                    "(realm_jax.data.build counts bad records and goes on)"
+                    "(realm corpus counts bad records and goes on)"
                 )
             yield record
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from etils import epath
 
@@ -20,9 +20,6 @@ from realm_jax.data.build.source_parts import DAMAGED, open_plain
 from realm_jax.data.fields import Row
 from realm_jax.data.squad_json import squad_rows
 from realm_jax.data.tables import BOM, Container, Found, plain_text, short
-
-if TYPE_CHECKING:
-    import pyarrow.parquet
 
 FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
 LOOKED_AT = 100  # JSON lines that may be bad before the first good one
@@ -36,8 +33,8 @@ NOT_TEXT = {  # first bytes -> what to do about such a file
     b"\xff\xfe": "is UTF-16: convert it to UTF-8",
     b"\xfe\xff": "is UTF-16: convert it to UTF-8",
     b"version https://git-lfs": "is a pointer of git-lfs, not the file: run git lfs pull",
-    b"<mediawiki": "is a MediaWiki dump: build a corpus of it with realm_jax.data.build --format=mediawiki",
-    b"<?xml": "is XML: a MediaWiki dump goes through realm_jax.data.build --format=mediawiki",
+    b"<mediawiki": "is a MediaWiki dump: build a corpus of it with realm corpus --format=mediawiki",
+    b"<?xml": "is XML: a MediaWiki dump goes through realm corpus --format=mediawiki",
     b"<!doctype": "is a web page: download the file itself",
     b"<html": "is a web page: download the file itself",
 }
@@ -142,8 +139,8 @@ def parquet_rows(file: epath.PathLike, groups: Iterable[int] | None, wanted: tup
 
 
 @contextlib.contextmanager
-def open_parquet(file: epath.PathLike) -> Iterator["pyarrow.parquet.ParquetFile"]:
-    """A parquet file for a `with` block. Raises ConfigError for one that is damaged, or without pyarrow."""
+def open_parquet(file: epath.PathLike) -> Iterator[Any]:
+    """A pyarrow `ParquetFile` for a `with` block. Raises ConfigError for one that is damaged, or without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -148,6 +148,11 @@ def make_tagger(name: str) -> Tagger:
     raise ConfigError(f"corpus.tagger {name!r} is unknown: use rules or spacy:PIPELINE")
 
 
+def is_folder(tagger: str) -> bool:
+    """Whether the name is that of a trained tagger's folder, and of no tagger that `make_tagger` makes."""
+    return tagger != "rules" and not tagger.startswith("spacy:")
+
+
 def find_dates(text: str) -> list[Span]:
     """Returns the dates of a text, sorted and disjoint, all of type DATE."""
     if not _DATE_HINT.search(text):

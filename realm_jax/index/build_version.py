@@ -36,7 +36,7 @@ def build_version(
     """Embeds every block, builds the search's files and publishes the version of trainer step `step`.
 
     Args:
-        corpus: opened anew, since it may have grown (`index.update`); what it gains meanwhile is added at the end.
+        corpus: opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the end.
         embedder_params: on the host.
         embedded_by: the checkpoint that they are from, for the manifest: `{"phase": "pretrain", "step": 800}`.
         check_in: called after every batch; may raise to give up, which leaves nothing behind.

@@ -1,8 +1,5 @@
 """The index builder: embeds the corpus from the trainer's newest checkpoint and publishes index versions.
 
-    python -m realm_jax.index.builder --workdir=W
-    python -m realm_jax.index.builder --workdir=W --finetuning=NAME      (whose block tower learns)
-
 A process of its own beside the trainer (§3.3: "asynchronous MIPS refreshes"). It takes the newest embedder checkpoint,
 skips those it missed, and stops when pre-training is done and its last weights are indexed. It may be killed at any
 time and started again.
@@ -11,17 +8,17 @@ time and started again.
 import dataclasses
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import tyro
+import jax
 
-from realm_jax import cli
-from realm_jax.config import Config, ConfigError, RunError
-from realm_jax.heartbeat import Heartbeat
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import ConfigError, RunError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.build_version import build_version
+from realm_jax.index.store import IndexStore
+from realm_jax.models import embedder
 from realm_jax.workdir import Workdir
-
-if TYPE_CHECKING:
-    from realm_jax.checkpoints import Checkpoints
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
@@ -42,14 +39,6 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
         ConfigError: no checkpoint came within `index.wait_timeout_s`.
         TrainerGone: the parent ended.
     """
-    import jax
-
-    from realm_jax.checkpoints import Checkpoints
-    from realm_jax.data.prepare import open_prepared
-    from realm_jax.index.build_version import build_version
-    from realm_jax.index.store import IndexStore
-    from realm_jax.models import embedder
-
     config = workdir.config
     data = open_prepared(workdir)
     phase, store = "pretrain", IndexStore(workdir.index_folder)
@@ -109,7 +98,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
                 pause = min(2 * pause, POLL_S[1])
 
 
-def _restore(checkpoints: "Checkpoints", step: int, template: Any) -> Any:
+def _restore(checkpoints: Checkpoints, step: int, template: Any) -> Any:
     """The embedder's parameters; None if the trainer went on and pruned them while we read."""
     try:
         return checkpoints.restore_params(step, {"embedder": template})["embedder"]
@@ -117,61 +106,3 @@ def _restore(checkpoints: "Checkpoints", step: int, template: Any) -> Any:
         if checkpoints.latest_step() == step:
             raise
         return None
-
-
-def choose_device(config: Config) -> None:
-    """Points JAX at what index.device says. Raises ConfigError if it is not there; never falls back silently."""
-    import jax
-
-    if config.index.device == "inline":
-        raise ConfigError("index.device=inline: the trainer builds the index itself; no builder is needed")
-    if config.index.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    backend = jax.default_backend()
-    if (backend == "cpu") != (config.index.device == "cpu"):
-        raise ConfigError(
-            f"index.device={config.index.device}, but JAX runs on {backend} here: install the accelerator's jax, give "
-            "this process chips of its own (TPU_VISIBLE_CHIPS), or make a run with --index.device=cpu"
-        )
-
-
-def yield_cores(config: Config) -> None:
-    """Lowers this process's priority and its share of cores; must run before JAX starts its threads."""
-    if config.index.builder_nice:
-        os.nice(config.index.builder_nice)
-    if config.index.builder_threads and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[-config.index.builder_threads :]
-        os.sched_setaffinity(0, cores)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Flags:
-    workdir: cli.PathFlag = ""
-    """Folder of the run (default: the newest under runs/)."""
-    finetuning: str = ""
-    """Follow this fine-tuning, begun with --finetune.train_retriever=both, instead of pre-training."""
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point of `python -m realm_jax.index.builder`."""
-    flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
-    workdir = cli.existing(flags.workdir)
-    yield_cores(workdir.config)
-    choose_device(workdir.config)
-    from realm_jax import parallel
-
-    parallel.set_up_compilation_cache()
-    parent = os.environ.get(PARENT)
-    served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
-    with Heartbeat(served / "index", role="index builder"):
-        follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
-    print("index builder: training is done and indexed", flush=True)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,4 +1,4 @@
-"""A run's knowledge corpus and its index versions, compacted together: the work of `realm_jax.index.compact`.
+"""A run's knowledge corpus and its index versions, compacted together: the work of `realm compact`.
 
 New segments and new versions are written beside the old ones, under names that nobody reads; one redo log then puts
 all of them in place.

@@ -1,6 +1,6 @@
 """Other knowledge for the same model: adds and deletes records, then publishes index versions that have the change.
 
-The work of `realm_jax.index.update`, which says what it means, and of the demo page.
+The work of `realm update`, which says what it means, and of the demo page.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
         data = open_prepared(workdir)
         stores = [store for store in map(IndexStore, workdir.index_folders) if store.latest() is not None]
         if not stores:
-            raise ConfigError(f"{workdir.path} has no index yet: run python -m realm_jax.run --workdir={workdir.path}")
+            raise ConfigError(f"{workdir.path} has no index yet: run realm run --workdir={workdir.path}")
         for store in stores:
             store.latest().check_corpus(data.knowledge.segment_hashes)
             if add:

@@ -126,14 +126,14 @@ def _next(found: dict) -> str:
     """The command that carries the run on, or watches it while it runs."""
     where = found["workdir"]
     if any(process["state"] == "runs" for process in found["processes"]):
-        return f"python -m realm_jax.inspect {where} --watch"
+        return f"realm inspect {where} --watch"
     pretrained = [phase["state"] == "done" for phase in found["phases"] if phase["name"] in ("pretrain", "init")]
     if not any(pretrained) or not all(phase["state"] == "done" for phase in found["phases"]):
-        return f"python -m realm_jax.run --workdir={where}"
+        return f"realm run --workdir={where}"
     if not found["finetunings"]:
-        return f"python -m realm_jax.training.finetune --workdir={where} --dataset=cloze"
+        return f"realm finetune --workdir={where} --dataset=cloze"
     newest = found["finetunings"][-1]
     chosen = f"--workdir={where} --dataset={newest['dataset'] or 'cloze'}"
     if newest["state"] != "done":
-        return f"python -m realm_jax.training.finetune {chosen}"
-    return f"python -m realm_jax.eval {chosen}"
+        return f"realm finetune {chosen}"
+    return f"realm eval {chosen}"

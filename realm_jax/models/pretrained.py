@@ -87,7 +87,7 @@ def _bert(checkpoint: Checkpoint) -> parts.Model:
     models = parts.find_models(checkpoint)
     if len(models) != 1:
         raise ConfigError(
-            f"{checkpoint.folder}: holds {len(models)} models, --init takes one BERT: python -m realm_jax.convert "
+            f"{checkpoint.folder}: holds {len(models)} models, --init takes one BERT: realm convert "
             "makes a workdir of several"
         )
     models[0].kind = "bert"

@@ -75,7 +75,7 @@ def answered(found: Answered, source: Source) -> str:
 def added(found: Added, workdir: str) -> str:
     """What was added, and what can be done now."""
     blocks = "1 block" if found.blocks == 1 else f"{found.blocks} blocks"
-    undo = f"python -m realm_jax.index.update --workdir={workdir} --delete={found.source_id}"
+    undo = f"realm update --workdir={workdir} --delete={found.source_id}"
     return _frame(
         [
             f"<p>Added as <code>{html.escape(found.source_id)}</code>: {blocks}, searchable after {found.seconds} s in "

@@ -47,7 +47,7 @@ def report(workdir: Workdir, name: str) -> str:
         name: a file of `reports`; anything else says how to make one.
     """
     if name not in reports(workdir).values():
-        how = f"python -m realm_jax.eval --workdir={workdir.path}"
+        how = f"realm eval --workdir={workdir.path}"
         return f'<div class="realm"><p>No report here yet: run <code>{html.escape(how)}</code></p></div>'
     text = (workdir.path / name).read_text(encoding="utf-8")
     if name.endswith(".md"):

@@ -2,7 +2,7 @@
 
 A thread looks for newer files, makes the next `State` ready and only then puts it in place, so a request that began
 with one state ends with it. The workdir is only changed by `add_document`, which does what
-`python -m realm_jax.index.update` does; a fine-tuning that has no index yet gets one, as before its evaluation.
+`realm update` does; a fine-tuning that has no index yet gets one, as before its evaluation.
 """
 
 import json
@@ -83,7 +83,7 @@ class LiveRun:
         if len(text) + len(title) > MOST_CHARACTERS:
             raise Refused(
                 f"The document has {len(text):,} characters and at most {MOST_CHARACTERS:,} are taken here: "
-                f"run python -m realm_jax.index.update --workdir={self.workdir.path} --add=FILE"
+                f"run realm update --workdir={self.workdir.path} --add=FILE"
             )
         record = {"id": f"demo/{sha256(json.dumps([title, text]))[:16]}", "title": title, "text": text}
         started = time.monotonic()

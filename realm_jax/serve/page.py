@@ -127,7 +127,7 @@ def _add_document(run: LiveRun) -> None:
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
             f"This changes the workdir `{folder}`: the document becomes part of its corpus and of its index, for every "
-            "user of it, until `python -m realm_jax.index.update` takes it out."
+            "user of it, until `realm update` takes it out."
         )
         title = gr.Textbox(label="Title", max_lines=2, elem_id="title")
         text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")

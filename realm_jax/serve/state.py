@@ -95,8 +95,7 @@ class Loader:
             answerer_source = _source(own, data, f"finetune/{name}" + (f", step {best}" if best else ""), None)
         if filler is None and answerer is None:
             raise ConfigError(
-                f"{workdir.path} has no checkpoint with an index yet: "
-                f"run python -m realm_jax.run --workdir={workdir.path}"
+                f"{workdir.path} has no checkpoint with an index yet: run realm run --workdir={workdir.path}"
             )
         return State(key, filler, filler_source, answerer, answerer_source, tuple(pinned))
 

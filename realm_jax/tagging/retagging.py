@@ -2,40 +2,29 @@
 
 import os
 import pathlib
-from typing import TYPE_CHECKING
 
 from realm_jax.config import ConfigError
-
-if TYPE_CHECKING:
-    from realm_jax.data.corpus import Corpus
-    from realm_jax.tagging.retagged_corpus import DocumentsTagger
-
-
-def is_folder(tagger: str) -> bool:
-    """Whether the name is that of a trained tagger's folder, and of no tagger that `data.salient` makes."""
-    return tagger != "rules" and not tagger.startswith("spacy:")
+from realm_jax.data import run_tokenizer, salient
+from realm_jax.data.corpus import Corpus
+from realm_jax.progress import Progress
+from realm_jax.tagging.retagged_corpus import DocumentsTagger, retag
+from realm_jax.tagging.sentence_tagger import SentenceTagger
 
 
-def documents_tagger(name: str) -> "tuple[DocumentsTagger, str]":
+def documents_tagger(name: str) -> tuple[DocumentsTagger, str]:
     """(function, name for the manifest) of a tagger; that of a trained one has a hash of its weights.
 
     Raises:
         ConfigError: there is no such tagger.
     """
-    if not is_folder(name):
-        from realm_jax.data import salient
-
+    if not salient.is_folder(name):
         tag = salient.make_tagger(name)
         return lambda documents: [tag(*document) for document in documents], name
-    from realm_jax import parallel
-    from realm_jax.tagging.sentence_tagger import SentenceTagger
-
-    parallel.set_up_compilation_cache()
     trained = SentenceTagger.open(name)
     return trained.documents, trained.name
 
 
-def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer: str = "") -> "Corpus":
+def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer: str = "") -> Corpus:
     """Makes the corpus `out`, or goes on with it, and says what changed.
 
     Args:
@@ -46,11 +35,6 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
     Raises:
         ConfigError: there is no such corpus, tagger or vocabulary, or `out` is something else.
     """
-    from realm_jax.data import run_tokenizer
-    from realm_jax.data.corpus import Corpus
-    from realm_jax.progress import Progress
-    from realm_jax.tagging.retagged_corpus import retag
-
     folder = pathlib.Path(folder).expanduser()
     corpus = Corpus.open(folder)
     vocabulary = run_tokenizer.load(_tokenizer_file(folder, tokenizer), flag="--tokenizer")

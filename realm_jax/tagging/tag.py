@@ -1,35 +1,28 @@
-"""Trains a tagger of named entities, from which salient spans can be taken (Guu et al. 2020, §3.4).
+"""Trains a tagger of named entities, from which salient spans can be taken (Guu et al. 2020, §3.4)."""
 
-    python -m realm_jax.tagging.tag --data=silver --corpus=asset:wiki-leads --out=runs/tagger
-    python -m realm_jax.tagging.tag --data=conll2003 --init=BERT_BASE --learning_rate=5e-5 --epochs=4 --out=runs/conll
-
-The same command goes on where it stopped.
-"""
-
-import dataclasses
+import json
 import pathlib
-from typing import TYPE_CHECKING, Annotated
 
-import tyro
+import jax
+import numpy as np
+from tokenizers import Tokenizer
 
-from realm_jax import cli
-from realm_jax.config import ConfigError
-from realm_jax.paths import quoted
-from realm_jax.tagging.tagger_folder import TagConfig, TaggerFolder
-from realm_jax.workdir import read_json, write_json, write_text
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from realm_jax.config import ModelConfig
-    from realm_jax.tagging.conll import LabelledSentence, Split
-
-
-@dataclasses.dataclass(frozen=True)
-class _Flags:
-    settings: Annotated[TagConfig, tyro.conf.arg(name="")]
-    out: cli.NeededPath = "runs/tagger"
-    """Folder of the tagger; made, or gone on with."""
+from realm_jax.config import ConfigError, ModelConfig
+from realm_jax.data import assets, salient, sources
+from realm_jax.model_folder.checkpoint import weights_sha256
+from realm_jax.model_folder.tokenizer import from_checkpoint
+from realm_jax.model_folder.wordpiece import fits, size
+from realm_jax.models import pretrained
+from realm_jax.progress import Progress
+from realm_jax.tagging import conll, silver, tagger_model
+from realm_jax.tagging.bio import label_set
+from realm_jax.tagging.conll import LabelledSentence, Split, types_of
+from realm_jax.tagging.sentence_tagger import best_params
+from realm_jax.tagging.tag_task import TagTask
+from realm_jax.tagging.tagger_folder import METRIC, TagConfig, TaggerFolder, fingerprint
+from realm_jax.training import loop
+from realm_jax.training.best_params import BestParams
+from realm_jax.workdir import write_json, write_text
 
 
 def train(folder: TaggerFolder) -> None:
@@ -38,22 +31,11 @@ def train(folder: TaggerFolder) -> None:
     Raises:
         ConfigError: `init` or the sentences are not usable, or not those that the tagger was begun with.
     """
-    from realm_jax import parallel
-    from realm_jax.data import assets
-    from realm_jax.model_folder.checkpoint import weights_sha256
-    from realm_jax.tagging.conll import types_of
-    from realm_jax.tagging.sentence_tagger import best_params
-    from realm_jax.tagging.tag_task import TagTask
-    from realm_jax.tagging.tagger_folder import METRIC, fingerprint
-    from realm_jax.training import loop
-    from realm_jax.training.best_params import BestParams
-
     content = _content(folder)
     folder.check_content(content)
     if folder.scores_file.exists():
         print(f"{folder.path}: is done", flush=True)
         return
-    parallel.set_up_compilation_cache()
     config = folder.config
     init = assets.fetch(config.init)
     content["init"] = weights_sha256(init)
@@ -78,9 +60,6 @@ def train(folder: TaggerFolder) -> None:
 
 def _content(folder: TaggerFolder) -> dict[str, str]:
     """Hashes of what the settings name, as far as it lies on this machine: weights and sentences."""
-    from realm_jax.model_folder.checkpoint import weights_sha256
-    from realm_jax.tagging import conll
-
     config = folder.config
     init, data = (pathlib.Path(name).expanduser() for name in (config.init, config.data))
     found = {"init": weights_sha256(init)} if init.exists() else {}
@@ -89,12 +68,8 @@ def _content(folder: TaggerFolder) -> dict[str, str]:
     return found
 
 
-def _open(init: pathlib.Path, dropout: float) -> "tuple[Tokenizer, ModelConfig, dict]":
+def _open(init: pathlib.Path, dropout: float) -> tuple[Tokenizer, ModelConfig, dict]:
     """(vocabulary, shape, parameters) of a BERT. Raises ConfigError if it is none, or they do not belong together."""
-    from realm_jax.model_folder.tokenizer import from_checkpoint
-    from realm_jax.model_folder.wordpiece import fits, size
-    from realm_jax.models import pretrained
-
     tokenizer = from_checkpoint(init)
     model, bert = pretrained.load_bert(init, dropout)
     if not fits(tokenizer, model.vocab_size):
@@ -103,24 +78,14 @@ def _open(init: pathlib.Path, dropout: float) -> "tuple[Tokenizer, ModelConfig, 
     return tokenizer, model, bert
 
 
-def first_params(config: TagConfig, model: "ModelConfig", bert: dict, types: tuple[str, ...]) -> dict:
+def first_params(config: TagConfig, model: ModelConfig, bert: dict, types: tuple[str, ...]) -> dict:
     """A tagger's parameters on the host: those of a BERT, the rest at random."""
-    import jax
-    import numpy as np
-
-    from realm_jax.tagging import tagger_model
-    from realm_jax.tagging.bio import label_set
-
     params = tagger_model.init(model, len(label_set(types)), jax.random.key(config.seed))
     return jax.tree.map(np.array, jax.device_get(params)) | {"bert": bert}
 
 
-def read(folder: TaggerFolder, split: "Split") -> "list[LabelledSentence]":
+def read(folder: TaggerFolder, split: Split) -> list[LabelledSentence]:
     """Labelled sentences of a split; silver ones are made once and kept in the folder."""
-    from realm_jax.data import salient, sources
-    from realm_jax.progress import Progress
-    from realm_jax.tagging import conll, silver
-
     config, kept = folder.config, folder.path / "silver"
     if config.data == "conll2003":
         return conll.read_conll2003(split, data_dir=config.data_dir)
@@ -133,51 +98,9 @@ def read(folder: TaggerFolder, split: "Split") -> "list[LabelledSentence]":
 
 def train_seconds(folder: TaggerFolder) -> float:
     """Seconds in training steps over all starts, from the metrics; evaluations are left out."""
-    import json
-
     total, before = 0.0, 0
     for line in (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         total += record["step_seconds"] * (record["step"] - before)
         before = record["step"]
     return round(total, 1)
-
-
-def show(folder: TaggerFolder) -> None:
-    """Prints the scores on the test sentences and what comes next."""
-    scores = read_json(folder.scores_file)
-    print(f"{folder.path}: test, {scores['sentences']['test']:,} sentences, weights of step {scores['best_step']}:")
-    for name, of in scores["test"].items():
-        row = "  ".join(f"{key} {of[key]:.3f}" for key in ("precision", "recall", "f1"))
-        print(f"  {name:8} {row}  ({of['gold']} entities)")
-    print(f"trained for {scores['train_seconds']:.0f} s; scores in {folder.scores_file}")
-    print(
-        f"next: python -m realm_jax.tagging.retag CORPUS_FOLDER --tagger={quoted(folder.path)} --out=NEW_FOLDER",
-        flush=True,
-    )
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
-    flags = tyro.cli(
-        _Flags,
-        description="Train a tagger of named entities.",
-        args=argv,
-        default=_Flags(settings=TagConfig()),
-        config=(tyro.conf.FlagConversionOff,),
-    )
-    from realm_jax import hosts
-
-    folder = TaggerFolder.create(flags.out, flags.settings)
-    with hosts.only_trainer(folder.path / "trainer.lock", f"{folder.path} is being trained"):
-        train(folder)
-    show(folder)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -112,7 +112,7 @@ class TaggerFolder:
         """Opens a trained tagger. Raises ConfigError if there is none."""
         folder = epath.Path(path)
         if not (folder / "scores.json").exists():
-            raise ConfigError(f"{path} has no trained tagger: run python -m realm_jax.tagging.tag --out={path}")
+            raise ConfigError(f"{path} has no trained tagger: run realm tag --out={path}")
         return cls(folder, TagConfig(**read_json(folder / "settings.json")))
 
     def check_content(self, content: dict[str, str]) -> None:

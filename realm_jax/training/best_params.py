@@ -1,5 +1,6 @@
 """The evaluations of a training so far, and the parameters of the best one, which outlive the loop's checkpoints."""
 
+import jax
 from etils import epath
 
 from realm_jax.checkpoints import Checkpoints
@@ -43,8 +44,6 @@ class BestParams:
 
     def restore(self, like: dict) -> dict:
         """The best parameters on the host, in the shapes of the given trees. Raises ConfigError if there are none."""
-        import jax
-
         if self.step is None:
             raise ConfigError(f"{self._folder} has no evaluation yet: run the command that trains it to its end")
         with Checkpoints(best_folder(self._folder, self.step), read_only=True) as checkpoints:

@@ -14,7 +14,7 @@ STOP_TIMEOUT_S = 30.0
 
 
 class BuilderProcess:
-    """`python -m realm_jax.index.builder` beside us; looked after between phases and at the end.
+    """`realm builder` beside us; looked after between phases and at the end.
 
     Args:
         options: further flags.
@@ -26,7 +26,7 @@ class BuilderProcess:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "realm_jax.index.builder", f"--workdir={self._workdir.path}", *self._options]
+        command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
         environment = {name: value for name, value in os.environ.items() if name != hosts.VARIABLE}
         process = subprocess.Popen(command, env={**environment, "REALM_JAX_PARENT": str(os.getpid())})
         self._started(process.pid)

@@ -252,4 +252,4 @@ def finetunings(workdir: Workdir) -> list[str]:
 
 def how_to_finetune(workdir: Workdir, dataset: str) -> str:
     """The command to run."""
-    return f"run python -m realm_jax.training.finetune --workdir={workdir.path} --dataset={dataset}"
+    return f"run realm finetune --workdir={workdir.path} --dataset={dataset}"

@@ -59,7 +59,7 @@ def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
         if part not in converted:
             raise ConfigError(
                 f"{workdir.path} was converted without {part}: convert again with a SOURCE that holds one "
-                "(python -m realm_jax.convert --help)"
+                "(realm convert --help)"
             )
     like = {part: shapes(part, workdir.config.model) for part in parts}
     with Checkpoints(workdir.phase("init"), read_only=True) as checkpoints:
@@ -84,10 +84,7 @@ def last_params(workdir: Workdir, phase: str, like: dict) -> dict:
         ConfigError: the phase is not done.
     """
     if not workdir.is_done(phase):
-        raise ConfigError(
-            f"{workdir.path} has no finished {phase} phase: "
-            f"run python -m realm_jax.training.{phase} --workdir={workdir.path}"
-        )
+        raise ConfigError(f"{workdir.path} has no finished {phase} phase: run realm {phase} --workdir={workdir.path}")
     with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
         restored = checkpoints.restore_params(checkpoints.latest_step(), like)
     return jax.device_get(restored)

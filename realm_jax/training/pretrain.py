@@ -1,30 +1,21 @@
 """Pre-trains REALM.
 
-    python -m realm_jax.training.pretrain --workdir=W          (and beside it: python -m realm_jax.index.builder)
-
 Builds index version 0 itself if there is none; from then on the builder's versions are taken as they come.
 """
 
-from typing import TYPE_CHECKING
-
-from realm_jax import cli
-from realm_jax.paths import quoted
+from realm_jax import hosts
+from realm_jax.data.prepare import RunData
+from realm_jax.index.build_version import build_version
+from realm_jax.index.store import IndexStore
+from realm_jax.training import loop, phases
+from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
 
-if TYPE_CHECKING:
-    from realm_jax.data.prepare import RunData
 
-
-def build_first_index(workdir: Workdir, data: "RunData") -> None:
+def build_first_index(workdir: Workdir, data: RunData) -> None:
     """Index version 0; does nothing where there is one."""
-    from realm_jax import hosts, parallel
-    from realm_jax.index.build_version import build_version
-    from realm_jax.index.store import IndexStore
-    from realm_jax.training import phases
-
     config = workdir.config
     store = IndexStore(workdir.index_folder)
-    parallel.set_up_compilation_cache()
 
     def build() -> None:
         if store.latest() is None:
@@ -35,14 +26,8 @@ def build_first_index(workdir: Workdir, data: "RunData") -> None:
     hosts.on_first(build)
 
 
-def train(workdir: Workdir, data: "RunData") -> None:
+def train(workdir: Workdir, data: RunData) -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
-    from realm_jax import hosts
-    from realm_jax.index.build_version import build_version
-    from realm_jax.index.store import IndexStore
-    from realm_jax.training import loop, phases
-    from realm_jax.training.pretrain_task import PretrainTask
-
     if workdir.is_done("pretrain"):
         return
     build_first_index(workdir, data)
@@ -55,22 +40,3 @@ def train(workdir: Workdir, data: "RunData") -> None:
     inline = build if config.index.device == "inline" else None
     loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), inline), workdir.phase("pretrain"))
     hosts.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
-    workdir = cli.new_workdir("Pre-train REALM.", argv)
-    from realm_jax.training import phases
-
-    with phases.only_trainer(workdir):
-        train(workdir, phases.prepare_run(workdir))
-    print(f"next: python -m realm_jax.run --workdir={quoted(workdir.path)}   (writes summary and report)", flush=True)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -189,7 +189,7 @@ class CurrentIndex:
             return None if self._first_hosts in (0, _mark(known)) else _marked(self._store, self._first_hosts)
         if self._host.count > 1 and self._ready:  # the others are loading it
             return None
-        newest = self._store.latest(self._up_to)  # also of the same step: `index.update`
+        newest = self._store.latest(self._up_to)  # also of the same step: `realm update`
         return newest if newest is not None and newest.order > known.order else None
 
     def metrics(self, trainer_step: int) -> dict[str, float]:
@@ -221,7 +221,7 @@ def common_version(store: IndexStore, up_to: int | None = None) -> Version:
         version = _marked(store, mark)
         store.pin(version)
     if version is None:
-        raise ConfigError(f"no index version in {store.folder}: run python -m realm_jax.index.builder")
+        raise ConfigError(f"no index version in {store.folder}: run realm builder")
     return version
 
 

@@ -41,7 +41,7 @@ def ablation(tmp_path_factory, cache):
     """Runs the command; returns its folder and what two calls printed."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "experiment.py").write_text(EXPERIMENT)
-    command = [sys.executable, "-m", "realm_jax.ablations.ablate", f"--experiment={folder / 'experiment.py'}"]
+    command = [sys.executable, "-m", "realm_jax", "ablate", f"--experiment={folder / 'experiment.py'}"]
     command += [f"--out={folder / 'out'}", "--dataset=cloze", "--arms=all"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
     environment.pop("XLA_FLAGS")

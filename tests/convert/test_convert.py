@@ -13,8 +13,8 @@ import published
 import pytest
 from test_tensor_bundle import write_bundle
 
+from realm_jax.commands import convert as command
 from realm_jax.config import ConfigError
-from realm_jax.convert import __main__ as command
 from realm_jax.convert import knowledge
 from realm_jax.convert.into_workdir import convert
 from realm_jax.data import run_tokenizer
@@ -579,7 +579,7 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
     command.main([*paths, "--config=experiments/mini.py", *flags])
     out = capsys.readouterr().out
     assert "embedder.shared.projection.kernel" in out and "16x8" in out and "a: cls.dense.weight" in out
-    assert f"next: python -m realm_jax.run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
+    assert f"next: realm run --workdir={tmp_path}/out --corpus=FILE_OR_FOLDER" in out
     assert Workdir.open(tmp_path / "out").config.index.search == "exact"  # mini.py says scann
     assert json.loads(Workdir.open(tmp_path / "out").conversion_file.read_text())["parts"] == [
         "embedder",
@@ -591,7 +591,7 @@ def test_the_command_prints_the_table_and_what_is_next(tmp_path, capsys, tiny_co
 
 def test_the_commands_of_the_docs_are_understood(monkeypatch):
     text = (pathlib.Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text().replace("\\\n", " ")
-    lines = [line.split() for line in text.splitlines() if line.startswith("    python -m realm_jax.convert")]
+    lines = [line.split() for line in text.splitlines() if line.startswith("    realm convert")]
     done = []
     monkeypatch.setattr(command, "_into_workdir", lambda sources, *_: done.append(("in", len(sources))))
     monkeypatch.setattr(command, "_export", lambda workdir, out, to: done.append((to, 1)))

@@ -8,10 +8,10 @@ import published
 import pytest
 from test_convert import write_records
 
+from realm_jax.commands import eval as evaluation
 from realm_jax.convert.into_workdir import convert
 from realm_jax.data import run_tokenizer
 from realm_jax.data.prepare import open_prepared
-from realm_jax.eval import __main__ as evaluation
 from realm_jax.workdir import Workdir
 
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax import cli
+from realm_jax.commands import convert as command
 from realm_jax.config import ConfigError
-from realm_jax.convert import __main__ as command
 from realm_jax.convert.lengths import LEAST, LENGTHS, fitting, named_in
+from realm_jax.experiments_file import load_experiment
 from realm_jax.workdir import Workdir
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
-BASE = cli.load_experiment(str(EXPERIMENTS / "base_wikipedia.py"))
+BASE = load_experiment(str(EXPERIMENTS / "base_wikipedia.py"))
 
 
 def lengths(config) -> dict[str, int]:

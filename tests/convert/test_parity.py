@@ -1,7 +1,7 @@
 """Forward values, losses and gradients of small REALM models against those of an independent implementation.
 
 The golden files (`make_golden_models.py`) hold the weights, inputs and outputs of random models of another framework;
-the weights come in through `realm_jax.convert`, and the training tasks' own losses run.
+the weights come in through `realm convert`, and the training tasks' own losses run.
 """
 
 import functools

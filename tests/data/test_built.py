@@ -1,4 +1,4 @@
-"""A corpus of `realm_jax.data.build` as the corpus of a run."""
+"""A corpus of `realm corpus` as the corpus of a run."""
 
 import dataclasses
 import os
@@ -97,5 +97,5 @@ def test_another_corpus_under_the_same_name_is_noticed(made, tiny_config, tmp_pa
 def test_an_unfinished_one_names_the_command(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "plan.json").write_text("{}")
-    with pytest.raises(ConfigError, match="not finished: run its realm_jax.data.build command again"):
+    with pytest.raises(ConfigError, match="not finished: run its realm corpus command again"):
         built.is_built(str(tmp_path))

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
+from realm_jax.commands import show
 from realm_jax.data import corpus, lost
 from realm_jax.data.checked import counted
-from realm_jax.data.show import __main__ as show
 from realm_jax.records import Record
 from tests.data.test_corpus import tokenizer
 

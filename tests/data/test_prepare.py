@@ -79,7 +79,7 @@ def test_a_kill_before_the_vocabulary_was_written_is_made_good(new_run, monkeypa
     workdir = new_run()
     before = workdir.tokenizer_file.read_text()
     workdir.tokenizer_file.unlink()
-    with pytest.raises(ConfigError, match="has no corpus yet: run python -m realm_jax.run"):
+    with pytest.raises(ConfigError, match="has no corpus yet: run realm run"):
         open_prepared(workdir)
     monkeypatch.setattr(corpus, "build", None)
     prepare(workdir)

@@ -10,12 +10,12 @@ import tokenizers
 from rich.console import Console
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from realm_jax.commands import show
 from realm_jax.config import ConfigError
 from realm_jax.data import blocks, corpus
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import read_manifest, write_manifest
-from realm_jax.data.show import __main__ as show
-from realm_jax.data.show import census, show_block, show_page
+from realm_jax.data.show import census, show_block, show_corpus, show_page
 from realm_jax.records import Record, Span
 
 EVIL = "<script>alert('x')</script>"
@@ -209,7 +209,7 @@ def test_page_is_whole_escaped_and_alone(store, own, tmp_path, capsys):
     assert str(tmp_path / "run" / "corpus" / "corpus.html") in capsys.readouterr().out.replace("\n", "")
 
 
-def printed(flags: show.Flags, width: int = 100, *, styles: bool = False) -> str:
+def printed(folder: str, width: int = 100, *, styles: bool = False, **choice) -> str:
     console = Console(
         record=True,
         width=width,
@@ -218,13 +218,13 @@ def printed(flags: show.Flags, width: int = 100, *, styles: bool = False) -> str
         force_terminal=True,
         highlight=False,
     )
-    show.show(flags, console)
+    show_corpus.show(folder, console, **choice)
     return console.export_text(styles=styles)
 
 
 def test_terminal_shows_one_block_with_legend_counts_and_no_page(store, own):
     index = next(i for i in range(store.num_blocks) if "\x1b" in store.block(i).text)
-    text = printed(show.Flags(own, block=index), 2000)
+    text = printed(own, 2000, block=index)
     assert f"block {index} of record {store.block(index).source_id}: {store.lengths[index]} wordpieces" in text
     for number, sentence in enumerate(store.sentences(index), 1):
         raw = store.block(index).text.encode()[sentence["byte_start"] : sentence["byte_limit"]].decode()
@@ -234,7 +234,7 @@ def test_terminal_shows_one_block_with_legend_counts_and_no_page(store, own):
     assert "pages read: 40" in text and "left out on reading: pages" not in text
     assert "deleted blocks: 2" in text and "seconds to build: 65" in text and "page:" not in text
     assert not (Corpus.open(f"{own}/corpus").folder / "corpus.html").exists()
-    coloured = printed(show.Flags(own, block=index), 2000, styles=True)
+    coloured = printed(own, 2000, styles=True, block=index)
     types = sorted({kind for _, kind in spans_of(store)})
     for piece in (p for sentence in show_block.read(store, index).sentences for p in sentence if p.type):
         colour = 30 + [6, 3, 2, 5][types.index(piece.type)]
@@ -245,17 +245,17 @@ def test_search_finds_the_first_blocks_with_all_words(store, own, tmp_path):
     wanted = [i for i in range(store.num_blocks) if all(w in store.block(i).text.lower() for w in ("1890", "river"))]
     assert len(wanted) > 2
     file = tmp_path / "found.html"
-    text = printed(show.Flags(own, search="RIVER 1890", count=2, html=str(file)))
+    text = printed(own, search="RIVER 1890", count=2, html=str(file))
     assert [f"block {i} of" in text for i in wanted[:3]] == [True, True, False]
     assert Page(file.read_text()).tags["article"] == 2
-    assert "no block has all of: [nothing] like" in printed(show.Flags(own, search="[nothing] like"))
+    assert "no block has all of: [nothing] like" in printed(own, search="[nothing] like")
 
 
 def test_random_blocks_are_live_and_the_same_each_time(store, own):
-    chosen = show._chosen(store, show.Flags(own, count=1000))
+    chosen = show_corpus._chosen(store, None, "", 1000)
     assert chosen == np.flatnonzero(store.live).tolist()
-    few = show._chosen(store, show.Flags(own, count=5))
-    assert few == show._chosen(store, show.Flags(own, count=5)) and len(few) == 5
+    few = show_corpus._chosen(store, None, "", 5)
+    assert few == show_corpus._chosen(store, None, "", 5) and len(few) == 5
 
 
 def test_bars_keep_every_count_and_gather_the_tail():
@@ -285,7 +285,7 @@ def test_bad_flags_name_the_fix(own, flags, message):
 
 
 def test_bad_folders_name_the_fix(tmp_path):
-    with pytest.raises(ConfigError, match="no corpus here: build one with python -m realm_jax.data.build"):
+    with pytest.raises(ConfigError, match="no corpus here: build one with realm corpus"):
         show.main([str(tmp_path / "none")])
     description = {"source": "s", "fingerprint": "f", "tagger": "words"}
     corpus.create(tmp_path / "new", tokenizer=tokenizer(), block_len_tokens=90, description=description)

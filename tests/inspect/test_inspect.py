@@ -1,4 +1,4 @@
-"""`python -m realm_jax.inspect`: what is there is shown, what is damaged is named, and only the living look alive."""
+"""`realm inspect`: what is there is shown, what is damaged is named, and only the living look alive."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from etils import epath
 from rich.console import Console
 
 from realm_jax import heartbeat
+from realm_jax.commands import inspect as command
 from realm_jax.config import ConfigError
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.index.store import IndexStore
-from realm_jax.inspect import __main__ as command
 from realm_jax.inspect.following import following
 from realm_jax.inspect.look import look
 from realm_jax.inspect.overview import overview
@@ -70,7 +70,7 @@ def test_a_finished_run(run):
     (stored,) = IndexStore(run.index_folder).versions()
     assert (version["step"], version["blocks"], version["search"]) == (4, found["corpus"]["blocks"], "exact")
     assert version["recall"] == stored.manifest["probe"] and version["users"] == []
-    assert found["next"] == f"python -m realm_jax.training.finetune --workdir={run.path} --dataset=cloze"
+    assert found["next"] == f"realm finetune --workdir={run.path} --dataset=cloze"
     assert "tiny" in screens(found)
 
 
@@ -78,7 +78,7 @@ def test_only_a_corpus(tiny_run):
     found = look(tiny_run.path)
     assert [phase["state"] for phase in found["phases"]] == ["not begun"]
     assert (found["indexes"], found["processes"], found["problems"]) == ([], [], [])
-    assert found["next"] == f"python -m realm_jax.run --workdir={tiny_run.path}"
+    assert found["next"] == f"realm run --workdir={tiny_run.path}"
     assert "no process has given a sign of life" in screens(found)
 
 
@@ -91,7 +91,7 @@ def test_a_running_phase_has_a_rate_and_a_time_left(new_run):
     assert (pretrain["state"], pretrain["step"], pretrain["steps"]) == ("running", 40, 100)
     assert pretrain["steps_per_second"] == pytest.approx(0.5) and pretrain["eta_s"] == pytest.approx(120)
     assert pretrain["last"]["loss"] == 5
-    assert found["next"] == f"python -m realm_jax.inspect {run.path} --watch"
+    assert found["next"] == f"realm inspect {run.path} --watch"
     assert "2:00 left" in screens(found) and "40/100" in screens(found)
     assert phase(look(run.path), "pretrain")["state"] == "stopped"
 
@@ -156,10 +156,10 @@ def test_finetunings_and_evaluations(run):
     found = look(run.path)
     assert phase(found, "finetune/wq")["best"] == {"step": 10, "exact_match": 0.3, "evaluations": 3}
     assert {result["kind"] for result in found["evaluations"]} == {"answers", "recall"}
-    assert found["next"] == f"python -m realm_jax.training.finetune --workdir={run.path} --dataset=wq"
+    assert found["next"] == f"realm finetune --workdir={run.path} --dataset=wq"
     run.mark_done("finetune/wq", 15)
     found = look(run.path)
-    assert found["next"] == f"python -m realm_jax.eval --workdir={run.path} --dataset=wq"
+    assert found["next"] == f"realm eval --workdir={run.path} --dataset=wq"
     assert "25.0 (20.0 to 30.0)" in screens(found) and "30.0 (step 10)" in screens(found)
 
 
@@ -221,7 +221,7 @@ def test_a_run_that_is_written_meanwhile(new_run, tmp_path):
 
 def python(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "realm_jax.inspect", *map(str, arguments)],
+        [sys.executable, "-m", "realm_jax", "inspect", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -231,7 +231,7 @@ def python(*arguments, **options):
 
 def test_the_command_takes_the_newest_run_and_imports_no_jax(run, tmp_path):
     shutil.copytree(run.path, tmp_path / "runs" / "only")
-    code = "import sys; from realm_jax.inspect import __main__ as c; c.main(['--json'])\n"
+    code = "import sys; from realm_jax.commands import inspect as c; c.main(['--json'])\n"
     code += "assert not {'jax', 'flax', 'orbax', 'scann', 'matplotlib'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

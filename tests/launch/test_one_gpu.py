@@ -42,9 +42,9 @@ def test_they_share_the_memory_and_the_builder_indexes_the_last_weights(start, t
     with start("sleep 0.5", TRIES) as both:
         assert both.wait(timeout=30) == 0
     builder, trainer = sorted(set(calls(tmp_path)))
-    assert builder == ".20 -m realm_jax.index.builder --workdir=gs://b/run"
+    assert builder == ".20 -m realm_jax builder --workdir=gs://b/run"
     settings = "--index.device=accelerator --config=experiments/mini.py --seed=3"
-    assert trainer == f".70 -m realm_jax.run --workdir=gs://b/run {settings}"
+    assert trainer == f".70 -m realm_jax run --workdir=gs://b/run {settings}"
     assert sum("builder" in call for call in calls(tmp_path)) == 3  # again until there was something to index
 
 
@@ -79,4 +79,4 @@ def test_slurm_uses_it_for_one_task_and_srun_for_several(tmp_path):
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30)
         said[tasks] = done.stdout.strip()
     assert said["1"] == "|launch/one_gpu.sh runs/w --seed=3"
-    assert said["8"] == "auto|.venv/bin/python -m realm_jax.run --workdir=runs/w --index.device=cpu --seed=3"
+    assert said["8"] == "auto|.venv/bin/python -m realm_jax run --workdir=runs/w --index.device=cpu --seed=3"

@@ -41,12 +41,14 @@ def test_pretrain_makes_sets_up_runs_and_follows(cloud, tpu, builder):
     assert [flags["--worker"] for flags in starts] == ["all"] and jobs[name]["--worker"] == "0"
     words = starts[0]["--command"].split()
     assert ("REALM_JAX_DISTRIBUTED=auto" in words) == (tpu in HAS_SEVERAL_HOSTS)
-    assert {"realm_jax.run", "--config=experiments/tpu_v3_8.py", "--workdir=gs://bucket/run"} <= set(words)
+    assert {"--config=experiments/tpu_v3_8.py", "--workdir=gs://bucket/run"} <= set(words)
+    assert "-m realm_jax run --config=" in starts[0]["--command"]
     assert ("--index.device=accelerator" in words) == bool(builder) == (f"{name}-builder" in jobs)
     if builder:
         assert rendered[f"{name}-builder"]["--runtime-version"] == "v2-alpha-tpuv5-lite"
         words = jobs[f"{name}-builder"]["--command"].split()
-        assert {"keep", "realm_jax.index.builder", "--workdir=gs://bucket/run"} <= set(words)
+        assert {"keep", "--workdir=gs://bucket/run"} <= set(words)
+        assert "-m realm_jax builder --workdir=" in jobs[f"{name}-builder"]["--command"]
 
 
 @pytest.mark.parametrize(
@@ -55,11 +57,11 @@ def test_pretrain_makes_sets_up_runs_and_follows(cloud, tpu, builder):
         (
             "ict",
             ["ARGS=--ict.steps=5"],
-            {"realm_jax.training.ict", "--config=experiments/tpu_v3_8.py", "--ict.steps=5"},
+            {"realm_jax", "ict", "--config=experiments/tpu_v3_8.py", "--ict.steps=5"},
         ),
-        ("finetune", ["DATASET=wq"], {"realm_jax.training.finetune", "--dataset=wq", "--workdir=gs://bucket/run"}),
-        ("eval", ["DATASET=wq"], {"realm_jax.eval", "--dataset=wq", "--workdir=gs://bucket/run"}),
-        ("pretrain", ["CONFIG=experiments/mini.py"], {"realm_jax.run", "--config=experiments/mini.py"}),
+        ("finetune", ["DATASET=wq"], {"realm_jax", "finetune", "--dataset=wq", "--workdir=gs://bucket/run"}),
+        ("eval", ["DATASET=wq"], {"realm_jax", "eval", "--dataset=wq", "--workdir=gs://bucket/run"}),
+        ("pretrain", ["CONFIG=experiments/mini.py"], {"realm_jax", "run", "--config=experiments/mini.py"}),
     ],
 )
 def test_other_commands_run_there_too(cloud, target, flags, words):
@@ -148,7 +150,9 @@ def test_a_malformed_type_is_refused_with_an_example(cloud, tpu):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_costs(cloud, settings, message):
-    done = cloud.run("launch/run.sh", "-m", "realm_jax.run", "--index.device=accelerator", **{"NAME": "n", **settings})
+    done = cloud.run(
+        "launch/run.sh", "-m", "realm_jax", "run", "--index.device=accelerator", **{"NAME": "n", **settings}
+    )
     assert done.returncode == 2 and message in done.stderr
     assert cloud.calls() == []
 

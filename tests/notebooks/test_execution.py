@@ -76,7 +76,7 @@ def that_has(notebook: nbformat.NotebookNode, text: str) -> str:
 def test_quick_start(execute, runs):
     notebook = execute("01")
     assert "CpuDevice" in that_has(notebook, "jax.devices()")
-    assert "next: python -m realm_jax.training.finetune" in that_has(notebook, "-m realm_jax.run")
+    assert "next: realm finetune" in that_has(notebook, "-m realm_jax run")
     assert "plain recall@1" in that_has(notebook, "report.index")
     curves = that_has(notebook, "run_plots(")
     assert curves.count("<svg") == curves.count("<h4>") >= 5 and "Recall by index version" in curves
@@ -90,7 +90,7 @@ def test_your_own_corpus(execute, runs):
     notebook = execute("02")
     texts = sorted((runs / "my_texts").glob("*.md"))
     assert f": {len(texts)} records" in that_has(notebook, "read(TEXTS)") and len(texts) == 427
-    assert "blocks" in that_has(notebook, "data.show")
+    assert "blocks" in that_has(notebook, "realm_jax show")
     assert that_has(notebook, "Three masked sentences").count("answer: ") == 3
     corpus = Corpus.open(runs / "mine" / "corpus")
     titles = {corpus.block(block).title for block in range(corpus.num_blocks)}
@@ -102,7 +102,7 @@ def test_your_own_corpus(execute, runs):
 def test_finetune_and_evaluate(execute, runs):
     notebook = execute("03")
     assert "finetune/cloze" in that_has(notebook, "history.training")
-    assert "report.html" in that_has(notebook, "-m realm_jax.eval")
+    assert "report.html" in that_has(notebook, "-m realm_jax eval")
     report = that_has(notebook, "qa_tables.sections")
     assert "BM25" in report and "most frequent training answer" in report and "<svg" in report
     assert that_has(notebook, "predictions.jsonl").count("<tr>") == 11
@@ -124,7 +124,7 @@ def test_inspect_and_swap_the_index(execute, runs):
 @pytest.mark.slow
 def test_a_failing_command_ends_it(folder, cache):
     install, devices = cells(SOURCES[0], "code")[:2]
-    command = "!{PYTHON} -m realm_jax.run --config=nothing.py\nassert _exit_code == 0, 'its last line says why'"
+    command = "!{PYTHON} -m realm_jax run --config=nothing.py\nassert _exit_code == 0, 'its last line says why'"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (install, devices, command)])
     client = nbclient.NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3")
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="its last line says why"):

@@ -8,7 +8,7 @@ import pathlib
 
 import tyro
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from tests.serve import browser as browser_lib
 
 WIDTHS = (1280, 390)

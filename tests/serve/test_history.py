@@ -34,7 +34,7 @@ def test_index_versions_and_events_are_listed(workdir):
 def test_a_run_without_anything_is_said(tiny_run):
     assert "Nothing was trained" in history.training(tiny_run)
     assert history.reports(tiny_run) == {}
-    assert f"python -m realm_jax.eval --workdir={tiny_run.path}" in history.report(tiny_run, "")
+    assert f"realm eval --workdir={tiny_run.path}" in history.report(tiny_run, "")
 
 
 def test_reports_are_shown_in_a_frame_in_which_nothing_runs(workdir):

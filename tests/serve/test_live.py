@@ -45,7 +45,7 @@ def publish(workdir, step, seed=0):
 
 def test_before_fine_tuning_no_question_is_answered_but_the_command_is_named(workdir, open_run):
     run = open_run(workdir)
-    command = f"python -m realm_jax.training.finetune --workdir={workdir.path} --dataset=cloze"
+    command = f"realm finetune --workdir={workdir.path} --dataset=cloze"
     assert run.how_to_ask == command
     with pytest.raises(Refused, match="not fine-tuned"):
         run.ask("Who?")
@@ -197,7 +197,7 @@ def test_another_process_that_updates_is_waited_for_by_the_user(workdir, open_ru
 def test_a_run_without_an_index_is_an_error_that_names_the_command(workdir, open_run):
     for folder in workdir.index_folder.glob("step-*"):
         folder.rmtree()
-    with pytest.raises(ConfigError, match=r"python -m realm_jax.run --workdir="):
+    with pytest.raises(ConfigError, match=r"realm run --workdir="):
         open_run(workdir)
 
 

@@ -177,7 +177,7 @@ def test_questions_open_once_the_run_is_fine_tuned(pretrained_run, tmp_path, cop
     try:
         user = browser_lib.open_page(browser, served.url)
         user.wait_for_selector("#question textarea:disabled")
-        command = f"python -m realm_jax.training.finetune --workdir={workdir.path} --dataset=cloze"
+        command = f"realm finetune --workdir={workdir.path} --dataset=cloze"
         assert command in user.locator("#question").inner_text() and user.locator("#ask").is_disabled()
         finetune_by_hand(workdir)
         user.wait_for_selector("#question textarea:enabled", timeout=120_000)

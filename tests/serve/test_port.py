@@ -2,8 +2,8 @@
 
 import pytest
 
+from realm_jax.commands import serve
 from realm_jax.config import ConfigError
-from realm_jax.serve import __main__ as serve
 
 
 @pytest.mark.parametrize("port", [80_000, -1])

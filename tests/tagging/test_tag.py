@@ -14,18 +14,19 @@ import pytest
 from etils import epath
 from safetensors.numpy import save_file
 
-from realm_jax import cli
+from realm_jax.commands import cli, retag
+from realm_jax.commands import corpus as build_command
+from realm_jax.commands import tag as tag_command
 from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.data import assets, run_tokenizer
 from realm_jax.data.assembly import SpecialIds
-from realm_jax.data.build import __main__ as build_command
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import prepare
 from realm_jax.data.salient import find_dates
 from realm_jax.models.names import names
 from realm_jax.models.shapes import shapes
-from realm_jax.tagging import conll, retag, sentence_tagger, tag
+from realm_jax.tagging import conll, sentence_tagger
 from realm_jax.tagging.bio import label_set
 from realm_jax.tagging.conll import LabelledSentence
 from realm_jax.tagging.sentence_tagger import SentenceTagger
@@ -96,7 +97,7 @@ def trained(bert, labelled, tmp_path_factory):
     """A trained tagger's folder, and the flags that made it."""
     out = tmp_path_factory.mktemp("taggers") / "whole"
     flags = [*FLAGS, f"--init={bert}", f"--data={labelled}"]
-    tag.main([*flags, f"--out={out}"])
+    tag_command.main([*flags, f"--out={out}"])
     return TaggerFolder.open(out), flags
 
 
@@ -111,9 +112,9 @@ def test_it_learns_what_the_labels_say(trained, capsys):
     best = max(e["dev_f1"] for e in evaluations)
     assert scores["dev"]["overall"]["f1"] == pytest.approx(best, abs=1e-4)
     assert scores["best_step"] == next(e["step"] for e in evaluations if e["dev_f1"] == best)
-    tag.main([*flags, f"--out={folder.path}"])
+    tag_command.main([*flags, f"--out={folder.path}"])
     out = capsys.readouterr().out
-    assert "is done" in out and f"next: python -m realm_jax.tagging.retag CORPUS_FOLDER --tagger={folder.path}" in out
+    assert "is done" in out and f"next: realm retag CORPUS_FOLDER --tagger={folder.path}" in out
 
 
 def test_a_broken_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
@@ -127,10 +128,10 @@ def test_a_broken_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "_save", dies)
-        tag.main([*flags, f"--out={tmp_path / 'broken'}"])
-    with pytest.raises(ConfigError, match="has no trained tagger: run python -m realm_jax.tagging.tag --out="):
+        tag_command.main([*flags, f"--out={tmp_path / 'broken'}"])
+    with pytest.raises(ConfigError, match="has no trained tagger: run realm tag --out="):
         TaggerFolder.open(tmp_path / "broken")
-    tag.main([*flags, f"--out={tmp_path / 'broken'}"])
+    tag_command.main([*flags, f"--out={tmp_path / 'broken'}"])
     ours, theirs = (
         read_json(path / "scores.json") for path in (TaggerFolder.open(tmp_path / "broken").path, whole.path)
     )
@@ -241,16 +242,13 @@ def test_one_command_builds_and_tags_as_two_do(trained, build, tmp_path, capsys,
     capsys.readouterr()
     shutil.rmtree(tmp_path / "one-rules")
     build(f"--out={one}", flag)  # finished: nothing is made again
-    assert (
-        not (tmp_path / "one-rules").exists()
-        and f"next: python -m realm_jax.data.show {one}" in capsys.readouterr().out
-    )
+    assert not (tmp_path / "one-rules").exists() and f"next: realm show {one}" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=f"one: was built with tagger '{trained[0].name}', now it is 'rules': pass"):
         build(f"--out={one}")
 
 
 def test_what_cannot_be_tagged_is_not_built(trained, build, tmp_path):
-    with pytest.raises(ConfigError, match=r"none has no trained tagger: run python -m realm_jax.tagging.tag --out="):
+    with pytest.raises(ConfigError, match=r"none has no trained tagger: run realm tag --out="):
         build(f"--out={tmp_path / 'out'}", f"--tagger={tmp_path / 'none'}")
     with pytest.raises(ConfigError, match="needs a local --out: build there, then copy the folder"):
         build("--out=gs://bucket/out", f"--tagger={trained[0].path}")
@@ -294,23 +292,23 @@ def fails(tmp_path, monkeypatch, capsys):
 
 def test_bad_input_is_one_line(fails, bert, labelled, tmp_path):
     given = [f"--init={bert}", f"--data={labelled}"]
-    assert "--word_dropout=0.1" in fails(tag.main, *given, "--word_dropout=1", "--out=a")
-    assert "epochs must be at least 1" in fails(tag.main, *given, "--epochs=0", "--out=a")
+    assert "--word_dropout=0.1" in fails(tag_command.main, *given, "--word_dropout=1", "--out=a")
+    assert "epochs must be at least 1" in fails(tag_command.main, *given, "--epochs=0", "--out=a")
     assert "does not divide over 8 devices: pass --batch_size=16" in fails(
-        tag.main, *given, "--batch_size=9", "--out=b"
+        tag_command.main, *given, "--batch_size=9", "--out=b"
     )
-    assert "has no train.txt or eng.train" in fails(tag.main, f"--init={bert}", f"--data={bert}", "--out=c")
-    assert "no such file or folder" in fails(tag.main, "--init=nowhere.bin", f"--data={labelled}", "--out=d")
-    assert "only a spaCy pipeline" in fails(tag.main, f"--init={bert}", "--labels=rules", "--out=e")
+    assert "has no train.txt or eng.train" in fails(tag_command.main, f"--init={bert}", f"--data={bert}", "--out=c")
+    assert "no such file or folder" in fails(tag_command.main, "--init=nowhere.bin", f"--data={labelled}", "--out=d")
+    assert "only a spaCy pipeline" in fails(tag_command.main, f"--init={bert}", "--labels=rules", "--out=e")
     assert not (tmp_path / "a").exists() and not (tmp_path / "e").exists()
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "x").write_text("")
-    assert "f holds something else than a tagger: pass another --out" in fails(tag.main, *given, "--out=f")
+    assert "f holds something else than a tagger: pass another --out" in fails(tag_command.main, *given, "--out=f")
 
 
 def test_other_settings_are_refused(fails, trained):
     folder, flags = trained
-    line = fails(tag.main, *flags, "--seed=4", f"--out={folder.path}")
+    line = fails(tag_command.main, *flags, "--seed=4", f"--out={folder.path}")
     assert "was made with seed 0, now 4: pass another --out or these settings" in line
 
 
@@ -321,12 +319,12 @@ def test_other_content_under_the_same_names(fails, trained, bert, labelled, tmp_
     settings = json.loads((tagger / "settings.json").read_text()) | names
     (tagger / "settings.json").write_text(json.dumps(settings))
     flags = [*FLAGS, *(f"--{name}={path}" for name, path in names.items()), f"--out={tagger}"]
-    tag.main(flags)  # is done
+    tag_command.main(flags)  # is done
     changed = {"init": copies[0] / "model.safetensors", "data": copies[1] / conll.FILES["test"][0]}
     for name, file in changed.items():
         before = file.read_bytes()
         file.write_bytes(before + b"\n")
-        assert f"was begun with other content of --{name}={names[name]}: put it back" in fails(tag.main, *flags)
+        assert f"was begun with other content of --{name}={names[name]}: put it back" in fails(tag_command.main, *flags)
         file.write_bytes(before)
 
 
@@ -341,7 +339,7 @@ def test_weights_that_were_not_scored(trained, tmp_path):
 def test_bad_retagging_is_one_line(fails, new_run, tmp_path):
     corpus = str(new_run().knowledge_folder)
     assert "no corpus here" in fails(retag.main, str(tmp_path), "--tagger=rules", "--out=g")
-    assert "has no trained tagger: run python -m" in fails(retag.main, corpus, "--tagger=none", "--out=g")
+    assert "has no trained tagger: run realm tag" in fails(retag.main, corpus, "--tagger=none", "--out=g")
     line = fails(retag.main, corpus, "--tagger=rules", "--out=g", "--tokenizer=none.json")
     assert "none.json: no such vocabulary: pass --tokenizer=FILE" in line
     assert not (tmp_path / "g").exists()
@@ -362,7 +360,7 @@ def test_two_layers_learn_from_silver_labels(tmp_path):
     something is broken."""
     pytest.importorskip("spacy")
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "REALM_JAX_CACHE")}
-    command = [sys.executable, "-m", "realm_jax.tagging.tag", f"--out={tmp_path / 'tagger'}"]
+    command = [sys.executable, "-m", "realm_jax", "tag", f"--out={tmp_path / 'tagger'}"]
     subprocess.run(command, env=environment, check=True)
     scores = read_json(TaggerFolder.open(tmp_path / "tagger").scores_file)
     assert scores["sentences"] == {"train": 8000, "dev": 500, "test": 1000}

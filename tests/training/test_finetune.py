@@ -543,7 +543,7 @@ def test_other_settings_than_those_it_was_begun_with_are_refused(trained, run, b
     with pytest.raises(ConfigError, match=r"\(dataset: 'wq' here, 'cloze' there\)"):
         Finetuning.create(run, "query", "wq", SETTINGS)
     assert Finetuning.open(run, "query").config.finetune == SETTINGS
-    with pytest.raises(ConfigError, match="was not fine-tuned as other: run python -m realm_jax.training.finetune"):
+    with pytest.raises(ConfigError, match="was not fine-tuned as other: run realm finetune"):
         Finetuning.open(run, "other")
 
 
@@ -590,7 +590,7 @@ def test_a_retriever_that_did_not_make_the_runs_index_gets_its_own(run, begin):
 
 def test_a_phase_that_is_not_done_is_named(new_run):
     finetuning = Finetuning.create(new_run(), "cloze", "cloze", SETTINGS)
-    with pytest.raises(ConfigError, match="no finished pretrain phase: run python -m realm_jax.training.pretrain"):
+    with pytest.raises(ConfigError, match="no finished pretrain phase: run realm pretrain"):
         finetuning.first_params()
 
 

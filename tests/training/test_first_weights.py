@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from realm_jax import run
+from realm_jax.commands import corpus as build_command
 from realm_jax.config import Config, ConfigError
 from realm_jax.convert.export import to_hugging_face
 from realm_jax.data import built
-from realm_jax.data.build import __main__ as build_command
 from realm_jax.eval.examples import _text
 from realm_jax.model_folder.tokenizer import from_checkpoint
 from realm_jax.model_folder.wordpiece import same

@@ -70,12 +70,10 @@ def slow_loads(monkeypatch):
 def compile_once():
     """All runs are the same program."""
     before = jax.config.jax_persistent_cache_min_compile_time_secs
-    with pytest.MonkeyPatch.context() as patch:
-        parallel.set_up_compilation_cache()
-        patch.setattr(parallel, "set_up_compilation_cache", lambda: None)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        yield
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    parallel.set_up_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pathlib
 
 import pytest
 
-from realm_jax import cli
 from realm_jax.config import ConfigError, FinetuneConfig
 from realm_jax.data import datasets
-from realm_jax.training.finetune import _first_settings
+from realm_jax.experiments_file import load_experiment
+from realm_jax.training.finetune import first_settings
 from realm_jax.training.finetune_task import steps_in_all
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.presets import PRESETS, with_epochs
@@ -27,7 +27,7 @@ def test_epochs_are_those_of_the_dataset():
 @pytest.mark.parametrize("experiment", ["base_wikipedia", "base_ccnews"])
 def test_the_papers_experiments_take_the_published_steps(experiment):
     """3417 * 20 is the released example's number for WebQuestions."""
-    settings = cli.load_experiment(str(EXPERIMENTS / f"{experiment}.py")).finetune
+    settings = load_experiment(str(EXPERIMENTS / f"{experiment}.py")).finetune
     steps = {
         name: steps_in_all(with_epochs(settings, name), datasets._SETS[name].counts["train"])
         for name in ("nq", "wq", "ct")
@@ -43,9 +43,9 @@ def test_the_last_batch_of_an_epoch_counts_as_a_step():
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_preset_leaves_nothing_published_to_the_run(new_run, preset):
     """A small model's own rates and labels would be no published setting."""
-    own = cli.load_experiment(str(EXPERIMENTS / "nano.py")).finetune
+    own = load_experiment(str(EXPERIMENTS / "nano.py")).finetune
     run = new_run(finetune=dataclasses.replace(own, question_len_tokens=32))
-    found = _first_settings([f"--workdir={run.path}", f"--preset={preset}", "--dataset=wq"], run)
+    found = first_settings(run, "wq", preset=preset)
     assert {key: getattr(found, key) for key in PRESETS[preset]} == PRESETS[preset]
     assert found.learning_rate == 1e-5 and found.retriever_learning_rate is None
     assert (found.retriever_label, found.epochs, found.beam_blocks) == ("substring", 0, 5000)

@@ -192,7 +192,7 @@ def test_policy_pause_has_a_deadline(exact_run):
 
 def test_no_version_and_versions_of_another_search_are_errors(exact_run, new_run):
     run = exact_run()
-    with pytest.raises(ConfigError, match="no index version in .*: run python -m realm_jax.index.builder"):
+    with pytest.raises(ConfigError, match="no index version in .*: run realm builder"):
         CurrentIndex(IndexStore(run.store.folder / "none"), run.data.knowledge, run.config, 0)
     other = new_run("other", index={"search": "lsh"}).config
     with pytest.raises(ConfigError, match="built for index.search=exact, the config says lsh"):

@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 from wandb.proto.wandb_internal_pb2 import Record
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.config import Config, ConfigError, from_json, to_json
 from realm_jax.training.metrics import MetricsWriter
 from realm_jax.training.tracker import TensorBoard, open_tracker
@@ -151,7 +151,7 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch, ca
 
 def test_without_a_key_the_error_says_how_to_go_on(workdir):
     code = "import sys; from etils import epath; from realm_jax.training.tracker import open_tracker\n"
-    code += "from realm_jax import cli; cli.run(lambda: open_tracker(epath.Path(sys.argv[1]), 'ict', 0, 0))"
+    code += "from realm_jax.commands import cli; cli.run(lambda: open_tracker(epath.Path(sys.argv[1]), 'ict', 0, 0))"
     command = [sys.executable, "-c", code, str(workdir.phase("ict"))]
     nowhere = {**os.environ, "WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(workdir.path)}
     done = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)

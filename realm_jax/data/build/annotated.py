@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 
+from array_record.python import array_record_module
 from etils import epath
 
 from realm_jax.config import ConfigError
@@ -57,8 +58,6 @@ class TfExamples:
 def examples_of(file: epath.Path) -> Iterator[bytes]:
     """Serialised examples of a .tfrecord (or .gz) or .array_record file, in order. Raises ConfigError if damaged."""
     if "array_record" in file.name:
-        from array_record.python import array_record_module
-
         reader = array_record_module.ArrayRecordReader(str(file))
         for _ in range(reader.num_records()):
             yield reader.read()

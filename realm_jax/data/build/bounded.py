@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 
+from realm_jax.data.build import wikitext
+
 LIMIT_S = 30
 """CPU seconds for a page: most take milliseconds, 2 MiB of nothing but templates, as long as MediaWiki saves it, 18."""
 TOO_LONG = f"longer than {LIMIT_S} s to parse"
@@ -78,8 +80,6 @@ class BoundedProse:
 
 def serve(limit_s: int) -> None:
     """The child: answers each (text, hidden) on its input until that ends."""
-    from realm_jax.data.build.wikitext import prose
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not disturb the answers
@@ -95,7 +95,7 @@ def serve(limit_s: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = int(used.ru_utime + used.ru_stime) + limit_s + 1
         resource.setrlimit(resource.RLIMIT_CPU, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
-        pickle.dump(prose(text, hidden), sink)
+        pickle.dump(wikitext.prose(text, hidden), sink)
 
 
 prose = BoundedProse(LIMIT_S)

@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import huggingface_hub
+import huggingface_hub.constants
 from etils import epath
 
 from realm_jax.config import ConfigError
@@ -47,11 +49,8 @@ def choose(spec: str, names: list[str], within: str) -> list[str]:
 
 def _download(spec: str, repo: str, revision: str | None, within: str) -> tuple[pathlib.Path, list[str]]:
     """(folder of the revision, names of the files chosen in it); without network, of what was downloaded before."""
-    import huggingface_hub
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
     fetch = {"repo_id": repo, "repo_type": "dataset", "revision": revision}
-    if HF_HUB_OFFLINE:
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
         folder = pathlib.Path(huggingface_hub.snapshot_download(**fetch))
         names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
         return folder, choose(spec, names, within)

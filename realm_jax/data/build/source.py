@@ -95,7 +95,7 @@ class Source:
         if self.taken is not None:
             return RecordFiles(self.taken)
         if self.format == "mediawiki":
-            from realm_jax.data.build.mediawiki import MediaWiki
+            from realm_jax.data.build.mediawiki import MediaWiki  # needs mwxml, of the extra `data`
 
             return MediaWiki(files)
         return TfExamples(files) if self.format == "tfds" else Known(self.spec)

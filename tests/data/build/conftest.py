@@ -27,7 +27,7 @@ def command(vocabulary):
 
     def arguments(source, out, *flags):
         fixed = [f"--source={source}", f"--out={out}", f"--tokenizer={vocabulary}", "--block_len_tokens=48"]
-        return [sys.executable, "-m", "realm_jax.data.build", *fixed, "--workers=1", *flags]
+        return [sys.executable, "-m", "realm_jax", "corpus", *fixed, "--workers=1", *flags]
 
     return arguments
 

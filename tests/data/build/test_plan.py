@@ -6,8 +6,8 @@ import os
 import pytest
 
 from realm_jax import paths
+from realm_jax.commands import corpus as build
 from realm_jax.config import ConfigError
-from realm_jax.data.build import __main__ as build
 from realm_jax.data.build import plan, source
 from realm_jax.data.build.shards import Job
 from realm_jax.data.corpus import Corpus

@@ -1,8 +1,8 @@
 """What is in a run's folder, and who is at work there.
 
-    python -m realm_jax.inspect                    (the newest run)
-    python -m realm_jax.inspect W --watch          (follows trainer and builder until Ctrl-C)
-    python -m realm_jax.inspect W --json           (for scripts)
+    realm inspect                    (the newest run)
+    realm inspect W --watch          (follows trainer and builder until Ctrl-C)
+    realm inspect W --json           (for scripts)
 
 Reads only, needs no JAX, and shows what it can of a run that is half done, being written or damaged.
 """
@@ -18,7 +18,8 @@ from etils import epath
 from rich.console import Console
 from rich.live import Live
 
-from realm_jax import cli, workdir
+from realm_jax import workdir
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 
 
@@ -59,12 +60,3 @@ def main(argv: list[str] | None = None) -> None:
         while True:
             live.update(following(look(path), console.width), refresh=True)
             time.sleep(flags.every_s)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,6 +1,6 @@
 """Gives a finished corpus the salient spans of another tagger; its blocks stay as they are.
 
-    python -m realm_jax.tagging.retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert
+    realm retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert
 
 Killed, the same command goes on with the segments that are missing. `--corpus=OUT` of the other commands takes the
 result.
@@ -10,17 +10,16 @@ import dataclasses
 
 import tyro
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.paths import quoted
-from realm_jax.tagging.retagging import retag_folder
 
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     corpus: tyro.conf.Positional[cli.NeededPath]
-    """Folder of a corpus: of realm_jax.data.build, or `corpus` of a run."""
+    """Folder of a corpus: of `realm corpus`, or `corpus` of a run."""
     tagger: cli.NeededPath
-    """Folder of a trained tagger (realm_jax.tagging.tag), `rules` or spacy:PIPELINE."""
+    """Folder of a trained tagger (`realm tag`), `rules` or spacy:PIPELINE."""
     out: cli.NeededPath
     """Folder of the new corpus."""
     tokenizer: cli.PathFlag = ""
@@ -30,15 +29,9 @@ class _Flags:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description=__doc__, args=argv)
+    from realm_jax.tagging.retagging import retag_folder
+
+    cli.start_jax()
     made = retag_folder(flags.corpus, flags.out, flags.tagger, tokenizer=flags.tokenizer)
     length = made.block_len_tokens
-    print(f"next: python -m realm_jax.run --corpus={quoted(flags.out)} --corpus.block_len_tokens={length}", flush=True)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()
+    print(f"next: realm run --corpus={quoted(flags.out)} --corpus.block_len_tokens={length}", flush=True)

@@ -1,7 +1,7 @@
 """A page in the browser that fills blanks and answers questions with a run, and shows how it was trained.
 
-    python -m realm_jax.serve                        (the newest run; `make demo` does the same)
-    python -m realm_jax.serve --workdir=W --port=7861
+    realm serve                              (the newest run; `make demo` does the same)
+    realm serve --workdir=W --port=7861
 
 It listens on loopback only, follows the newest checkpoint, index version and fine-tuning of the run while it is open,
 and leaves the accelerator to training. Its REST calls are in docs/demo.md.
@@ -13,7 +13,7 @@ from typing import Literal
 
 import tyro
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 
 MOST_PORT = 65535
@@ -45,15 +45,10 @@ def main(argv: list[str] | None = None) -> None:
         if (error.name or "").split(".")[0] != "gradio":
             raise
         raise ConfigError("the demo needs Gradio: run pip install 'realm_jax[serve]'") from error
-    import jax
-
-    from realm_jax import parallel
     from realm_jax.serve import history
     from realm_jax.serve.live import LiveRun
 
-    if flags.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    parallel.set_up_compilation_cache()
+    cli.start_jax(cpu_only=flags.device == "cpu")
     print(f"demo: loading and compiling {workdir.path}, a minute at most for a small run", flush=True)
     run = LiveRun(workdir, flags.finetuning)
     try:
@@ -65,17 +60,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"cannot listen on 127.0.0.1:{flags.port or '7860-7959'} ({error}): pass --port"
             ) from error
         print(f"demo: {url} (Ctrl-C ends it)")
-        evaluate = "" if history.reports(workdir) else f"python -m realm_jax.eval --workdir={workdir.path}"
+        evaluate = "" if history.reports(workdir) else f"realm eval --workdir={workdir.path}"
         print(f"next: {run.how_to_ask or evaluate or 'open it; docs/demo.md has its REST calls'}", flush=True)
         served.block_thread()
     finally:
         run.close()
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,6 +1,6 @@
 """Makes a run's corpus one of few segments again, after many changes: joins small ones, and drops deleted blocks.
 
-    python -m realm_jax.index.compact --workdir=W
+    realm compact --workdir=W
 
 Texts, blocks and what is found stay as they are; blocks behind a deleted one get lower ordinals, and with them the rows
 of the index. Corpus and index change together, in one moment: a command that is killed has changed nothing, or is
@@ -12,7 +12,7 @@ import dataclasses
 
 import tyro
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 
 MIB = 1 << 20
@@ -32,26 +32,12 @@ def main(argv: list[str] | None = None) -> None:
     if flags.segment_mb < 1:
         raise ConfigError(f"--segment_mb={flags.segment_mb}: pass at least 1")
     workdir = cli.existing(flags.workdir)
-    import jax
-
-    from realm_jax import parallel
     from realm_jax.index.knowledge_compaction import compact_knowledge
 
-    if workdir.config.index.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    parallel.set_up_compilation_cache()
+    cli.start_jax(cpu_only=workdir.config.index.device == "cpu")
     before, after = compact_knowledge(workdir, flags.segment_mb * MIB)
     print(
         f"corpus: {len(before.segments):,} segments are now {len(after.segments):,}; "
         f"{len(before.tombstones):,} deleted blocks dropped of {before.num_blocks:,}",
         flush=True,
     )
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

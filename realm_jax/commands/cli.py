@@ -1,17 +1,16 @@
-"""The command line that all commands share: a config file first, typed overrides of single fields, one workdir.
+"""What all commands share: a config file first, typed overrides of single fields, one workdir, errors of one line.
 
-`--help` lists every flag with its meaning and imports no JAX; so does this module.
+`--help` lists every flag with its meaning and imports no JAX, so commands import the library when they have read their
+flags.
 """
 
 import argparse
 import dataclasses
 import errno
 import functools
-import importlib.util
-import pathlib
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from etils import epath
@@ -20,9 +19,9 @@ from realm_jax import paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.experiments_file import load_experiment
 from realm_jax.workdir import Workdir
 
-EXPERIMENTS = pathlib.Path("experiments")
 DEFAULT_EXPERIMENT = "experiments/nano.py"
 MOST_SHOWN = 200  # characters of a name
 REFUSALS = {
@@ -114,26 +113,15 @@ def existing(path: str) -> Workdir:
     return Workdir.open(path)
 
 
-def load_experiment(path: str, function: str = "get_config", flag: str = "--config") -> Any:
-    """What a function of an experiment file returns. Raises ConfigError if there is no such thing.
+def start_jax(*, cpu_only: bool = False) -> None:
+    """Makes JAX ready for a command: compiled programs are kept on disk; its devices are the CPU's alone if asked."""
+    import jax
 
-    Args:
-        flag: that names the file, for the message.
-    """
-    file, installed = pathlib.Path(path), _installed_experiments()
-    if file.parent == EXPERIMENTS and not file.exists() and (installed / file.name).is_file():
-        file = installed / file.name
-        print(f"config: {file} (copy it to change it)", flush=True)
-    if not file.is_file():
-        names = {f.name for folder in (EXPERIMENTS, installed) for f in folder.glob("[!_]*.py")}
-        known = ", ".join(str(EXPERIMENTS / name) for name in sorted(names)) or "none here"
-        raise ConfigError(f"no experiment file {path}: pass {flag}=FILE.py (in experiments/: {known})")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, function):
-        raise ConfigError(f"{path} defines no {function}(): see experiments/nano.py and experiments/ablations.py")
-    return getattr(module, function)()
+    from realm_jax import parallel
+
+    if cpu_only:
+        jax.config.update("jax_platforms", "cpu")
+    parallel.set_up_compilation_cache()
 
 
 def run(main: Callable[[], None]) -> None:
@@ -168,12 +156,6 @@ def refusal(error: OSError) -> str:
     """What a file system refused, in one line."""
     where = error.filename if error.filename is not None else "a file, or the output"
     return f"{where}: {error.strerror}: mend its permissions, free some space or pass another path"
-
-
-def _installed_experiments() -> pathlib.Path:
-    """Where the experiment files are that came with the package, for use outside of the repository."""
-    package = importlib.util.find_spec("realm_jax.experiments")
-    return pathlib.Path(package.origin).parent if package else EXPERIMENTS
 
 
 def _say(line: str, status: int) -> int:

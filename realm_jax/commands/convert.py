@@ -1,8 +1,8 @@
 """Published checkpoints in and out.
 
-    python -m realm_jax.convert SOURCE... OUT                     a workdir from REALM or BERT checkpoints
-    python -m realm_jax.convert --to=hf WORKDIR OUT               safetensors for transformers' REALM classes
-    python -m realm_jax.convert --to=sentence-transformers WORKDIR OUT
+    realm convert SOURCE... OUT                     a workdir from REALM or BERT checkpoints
+    realm convert --to=hf WORKDIR OUT               safetensors for transformers' REALM classes
+    realm convert --to=sentence-transformers WORKDIR OUT
 
 A SOURCE is a folder, a .safetensors or .bin file, a TensorFlow checkpoint's PREFIX, a block_records.npy or a Hugging
 Face id. Several make one workdir: embedder and encoder, a reader, block records and their embeddings.
@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from realm_jax import cli
+from realm_jax.commands import cli
 from realm_jax.config import Config, ConfigError
+from realm_jax.experiments_file import load_experiment
 from realm_jax.paths import quoted
 from realm_jax.workdir import Workdir
 
@@ -40,7 +41,7 @@ class _Flags:
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     argv = sys.argv[1:] if argv is None else argv
-    default = cli.load_experiment(cli.early_path(argv, "--config") or _Flags.config)
+    default = load_experiment(cli.early_path(argv, "--config") or _Flags.config)
     # The published index is 7 GB: ScaNN would hold all of it while it builds, exact search maps it.
     default = dataclasses.replace(default, index=dataclasses.replace(default.index, search="exact"))
     flags = tyro.cli(
@@ -80,12 +81,9 @@ def _into_workdir(sources: list[str], out: pathlib.Path, flags: _Flags, argv: li
         print(f"{out} has no {missing}")
     corpus = "" if "corpus" in made.has else " --corpus=FILE_OR_FOLDER"
     if "encoder" in made.has:
-        print(f"next: python -m realm_jax.run --workdir={quoted(out)}{corpus}", flush=True)
+        print(f"next: realm run --workdir={quoted(out)}{corpus}", flush=True)
     elif "corpus" in made.has:
-        print(
-            f"next: python -m realm_jax.eval --workdir={quoted(out)} --only=recall --dataset=QUESTIONS.jsonl",
-            flush=True,
-        )
+        print(f"next: realm eval --workdir={quoted(out)} --only=recall --dataset=QUESTIONS.jsonl", flush=True)
 
 
 def _export(workdir: Workdir, out: pathlib.Path, to: str) -> None:
@@ -94,12 +92,3 @@ def _export(workdir: Workdir, out: pathlib.Path, to: str) -> None:
     written = export.to_hugging_face(workdir, out) if to == "hf" else export.to_sentence_transformers(workdir, out)
     for line in written:
         print(line)
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

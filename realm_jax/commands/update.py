@@ -1,6 +1,6 @@
 """Changes what a run knows, without training: adds and deletes records, then publishes an index version that has it.
 
-    python -m realm_jax.index.update --workdir=W --add=FILE_OR_FOLDER --delete=ID,ID
+    realm update --workdir=W --add=FILE_OR_FOLDER --delete=ID,ID
 
 The model stays as it is and answers from the new texts (Guu et al. 2020, Table 4). New blocks are embedded by the block
 tower that made the index: after fine-tuning, the embedder of a checkpoint is a query tower, and embeds no blocks. What
@@ -14,7 +14,8 @@ import pathlib
 
 import tyro
 
-from realm_jax import cli, paths
+from realm_jax import paths
+from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 
 
@@ -35,14 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     if not flags.add and not delete:
         raise ConfigError("nothing to do: pass --add=FILE_OR_FOLDER, --delete=IDS or both")
     workdir = cli.existing(flags.workdir)
-    import jax
-
-    from realm_jax import parallel
     from realm_jax.index.knowledge_update import update_knowledge
 
-    if workdir.config.index.device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    parallel.set_up_compilation_cache()
+    cli.start_jax(cpu_only=workdir.config.index.device == "cpu")
     try:
         published = update_knowledge(workdir, flags.add, delete)
     except ConfigError as error:  # sources name the flag of a new run
@@ -62,12 +58,3 @@ def _ids(flag: str) -> tuple[str, ...]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--delete={flag}: cannot be read ({error}): pass a text file of ids") from error
     return tuple(dict.fromkeys(record_id for record_id in ids if record_id))
-
-
-def command() -> None:
-    """Console script."""
-    cli.run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,0 +1,130 @@
+"""One evaluation of a run: which questions it is asked, by which fine-tuning, and what is written into W/eval/."""
+
+import time
+
+from etils import epath
+
+from realm_jax.config import ConfigError
+from realm_jax.data import datasets
+from realm_jax.data.prepare import open_prepared
+from realm_jax.eval import qa_report, question_answering, ranking_files, zero_shot
+from realm_jax.eval.predictions import score_file, write_predictions
+from realm_jax.eval.question_answering import BASELINES, FINE_TUNED
+from realm_jax.eval.report_folder import HELDOUT, report_folder
+from realm_jax.eval.request import Answers, Asked, Recall, Request
+from realm_jax.training.finetuning import Finetuning, finetunings
+from realm_jax.workdir import Workdir, write_json, write_text
+
+
+def check(request: Request) -> None:
+    """Raises ConfigError for a bad value, before anything is computed."""
+    unknown = sorted(set(baselines_of(request)) - set(BASELINES))
+    if unknown:
+        raise ConfigError(f"--baseline={','.join(unknown)} is unknown: use {', '.join(BASELINES)} or all")
+    files = [file for file in request.files.values() if file]
+    if len(set(files)) < len(files):
+        raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
+    for file in files:
+        ranking_files.check(file, request.dataset)
+    for name, count in (("questions", request.questions), ("blocks", request.blocks)):
+        if count < 0:
+            raise ConfigError(f"--{name}={count} is below 0: pass a number of 1 or more, or 0 for the default")
+
+
+def baselines_of(request: Request) -> list[str]:
+    """Names of the baselines that are set beside the run."""
+    return list(BASELINES if request.baselines == ("all",) else request.baselines)
+
+
+def ask(request: Request, workdir: Workdir | None) -> Asked:
+    """The questions; only `cloze`, and a request without a dataset, need a run.
+
+    Raises:
+        ConfigError: they cannot be read, or no dataset is named and a file's training part would be its test.
+    """
+    dataset = request.dataset or _dataset_of(workdir)
+    of_run = {"run": open_prepared(workdir), "config": workdir.config} if workdir else {}
+    whole = datasets.load(dataset, request.split, data_dir=request.data_dir, columns=request.columns, **of_run)
+    return Asked(dataset, whole, whole[: request.questions or None])
+
+
+def _dataset_of(workdir: Workdir) -> str:
+    """The dataset of the newest fine-tuning; `cloze` if there is none. A file's training part is no test."""
+    known = finetunings(workdir)
+    dataset = Finetuning.open(workdir, known[-1]).dataset if known else "cloze"
+    if dataset not in datasets.NAMES:
+        raise ConfigError(f"{workdir.path} was fine-tuned on the file {dataset}: pass --dataset=TEST.jsonl")
+    return dataset
+
+
+def finetuning_for(workdir: Workdir, request: Request, dataset: str) -> str:
+    """Name of the fine-tuning that answers; empty if there is none."""
+    known = finetunings(workdir)
+    own = datasets.folder_name(dataset)
+    return request.finetuning or next((name for name in (own, *known[-1:]) if name in known), "")
+
+
+def heldout_recall(workdir: Workdir) -> Recall:
+    """Zero-shot retrieval of held-out sentences by every state of the run."""
+    return _written(
+        workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, zero_shot.heldout_recall(workdir)
+    )
+
+
+def question_recall(workdir: Workdir, request: Request, asked: Asked) -> Recall:
+    """Zero-shot retrieval of the questions by every state of the run; writes the rankings that the request names."""
+    found = zero_shot.question_recall(workdir, asked.questions, or_rank=any(request.files.values()))
+    recall = Recall(found.over, {}, None)
+    if found.table:
+        folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole)
+        recall = _written(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
+    ranking_files.write(found.ranking, open_prepared(workdir), request.files)
+    return recall
+
+
+def _written(folder: epath.Path, facts: dict, table: dict) -> Recall:
+    file = folder / "recall.json"
+    write_json(file, {**facts, "recall": zero_shot.as_json(table)})
+    return Recall(facts.get("over", ""), table, file)
+
+
+def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answers:
+    """Answers of the fine-tuning `name`, and of baselines; writes the report, and the rankings that are asked for."""
+    started, questions, baselines = time.monotonic(), asked.questions, baselines_of(request)
+    data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
+    train = finetuning.train_questions(data, request.data_dir) if "frequent" in baselines else []
+    num_blocks = request.blocks or finetuning.config.finetune.inference_blocks
+    systems, ranks, ranking = question_answering.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    facts = {
+        "dataset": asked.dataset,
+        "split": request.split if asked.dataset in datasets.NAMES else "",
+        "questions": len(questions),
+        "corpus": data.knowledge.manifest["description"]["source"],
+        "blocks": int(data.knowledge.live.sum()),
+        "read_blocks": num_blocks,
+        "workdir": str(workdir.path),
+        "finetuning": name,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole, name)
+    tables = {name: question_answering.recall_table(of) for name, of in ranks.items()}
+    results = qa_report.results(systems, tables, facts)
+    markdown = qa_report.markdown(results)
+    write_predictions(folder / "predictions.jsonl", systems[FINE_TUNED], data.knowledge)
+    write_json(folder / "results.json", results)
+    write_json(folder / "answer_ranks.json", ranks)
+    write_text(folder / "report.md", markdown)
+    write_text(folder / "report.html", qa_report.html(results, systems[FINE_TUNED], data.knowledge))
+    ranking_files.write(ranking, data, request.files, systems[FINE_TUNED])
+    return Answers(results, markdown, folder)
+
+
+def score_other(predictions: str, request: Request, asked: Asked) -> str:
+    """The report, in Markdown, of the answers that another system wrote to a file."""
+    facts = {
+        "dataset": asked.dataset,
+        "split": request.split,
+        "questions": len(asked.questions),
+        "corpus": "that the system used",
+    }
+    return qa_report.markdown(qa_report.results({predictions: score_file(predictions, asked.questions)}, {}, facts))
