@@ -19,6 +19,8 @@ LAYERS = [
         "batches",
         "progress",
         "html_page",
+        "drawing",
+        "report",
         "memory",
         "paths",
         "terminal",
