@@ -77,8 +77,8 @@ def memory(config: Config, phase: str, compiler: str) -> dict:
     state = jax.eval_shape(functools.partial(first_state, config, phase, optimizer))
     on_all = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((DEVICES, *leaf.shape), leaf.dtype), state)
     started = time.monotonic()
-    with mock.patch.object(parallel, "host_map", functools.partial(parallel.host_map, devices=devices)):
-        step = parallel.train_step(task.loss, optimizer, seed=0)
+    with mock.patch.object(parallel, "on_all_devices", functools.partial(parallel.on_all_devices, devices=devices)):
+        step = parallel.compiled_train_step(task.loss, optimizer, seed=0)
     compiled = step.lower(on_all, batch).compile()
     said = compiled.memory_analysis()
     reserved = said.argument_size_in_bytes + said.temp_size_in_bytes

@@ -25,7 +25,8 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import IndexConfig
-from realm_jax.data.corpus import Corpus, build
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus_writer import build
 from realm_jax.index.search import build_search_files, open_search
 from realm_jax.records import Record, Span
 

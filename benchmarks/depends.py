@@ -16,9 +16,11 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"realm_jax/{folder}/{name}.py" for name in names.split())
 
 
-TEXTS = _under("data", "assets blocks corpus markdown pieces run_tokenizer salient segment sentences sources")
-ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained")
-SEARCH = _under("index", "exact scann search")
+TEXTS = _under(
+    "data", "assets blocks corpus corpus_writer markdown pieces run_tokenizer salient segment sentences sources"
+)
+ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
+SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
@@ -26,14 +28,14 @@ PRETRAINING = (
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
-    *_under("index", "embed_blocks"),
+    *_under("index", "current embed_blocks loaded_index source_block"),
     *_under("training", "ict_task loop pretrain_task retrieval"),
 )
 ANSWERS = (
     *PRETRAINING,
     *_under("models", "reader"),
     *_under("losses", "openqa_loss"),
-    *_under("openqa", "inputs labels predict"),
+    *_under("openqa", "inputs labels predict retriever"),
     *_under("training", "best_params finetune_task finetuning"),
     *_under("eval", "question_answering"),
     *_under("scores", "answers recall"),
@@ -52,7 +54,7 @@ NANO = (
     "experiments/nano.py",
 )
 PATHS = {
-    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py"),
+    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
     "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
@@ -60,9 +62,9 @@ PATHS = {
         "realm_jax/convert",
         "realm_jax/model_folder",
         *_under("models", "parts"),
-        *_under("data", "blocks corpus segment"),
+        *_under("data", "blocks corpus corpus_writer segment"),
     ),
-    "corpus_memory": (*_under("data", "blocks corpus segment"), *SEARCH),
+    "corpus_memory": (*_under("data", "blocks corpus corpus_writer segment"), *SEARCH),
     "finetune_step": (
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),
@@ -73,7 +75,11 @@ PATHS = {
         "realm_jax/parallel.py",
     ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
-    "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update")),
+    "index_update": (
+        *ANSWERS,
+        *_under("data", "cloze"),
+        *_under("index", "index_builder knowledge_update publish"),
+    ),
     "nano": NANO,
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
@@ -82,6 +88,7 @@ PATHS = {
         *_under("openqa", "inputs labels"),
         *_under("eval", "baselines zero_shot"),
         *_under("scores", "recall"),
+        "experiments/nano.py",
         "experiments/squad.py",
     ),
     "tagger": TAGGING,

@@ -22,7 +22,7 @@ from report import write_result
 
 from realm_jax import parallel
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IndexConfig, ModelConfig
-from realm_jax.data import assets, corpus, run_tokenizer
+from realm_jax.data import assets, corpus_writer, run_tokenizer
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.blocks import split_sentences
 from realm_jax.data.prepare import RunData
@@ -84,7 +84,7 @@ def make_data(folder: Path, num_blocks: int) -> tuple[RunData, list[Question]]:
         words = sentences[chosen[0]].split()
         questions.append(Question(str(i), " ".join(words[:8]), (" ".join(words[-2:]).strip("."),)))
         records.append(Record(str(i), "", " ".join(sentences[j] for j in chosen[:-1])))
-    built = corpus.build(
+    built = corpus_writer.build(
         records,
         folder / "corpus",
         tokenizer=tokenizer,
@@ -146,7 +146,7 @@ class Run:
         optimizer = self.task.optimizer()
         state = parallel.TrainState(np.int32(0), params, optimizer.init(params))
         self.state = parallel.replicate(state)
-        self.train_step = parallel.train_step(self.task.loss, optimizer, 0)
+        self.train_step = parallel.compiled_train_step(self.task.loss, optimizer, 0)
         self.stream = self.task.stream({})
 
     def step(self) -> float:

@@ -60,7 +60,7 @@ class Ours:
         optimizer = joint(3e-5, retriever, 100_000)
         state = parallel.TrainState(jnp.int32(0), params, optimizer.init(params))
         self._state = parallel.replicate(state)
-        self._step = parallel.train_step(lambda *args: realm_loss(config, *args), optimizer, seed=0)
+        self._step = parallel.compiled_train_step(lambda *args: realm_loss(config, *args), optimizer, seed=0)
         self._batches, self._taken = batches, 0
         first = self._step.lower(self._state, parallel.shard(batches[0])).compile().cost_analysis()
         self.xla_flops = first["flops"]

@@ -14,60 +14,34 @@ and on average 8 times as old. Each question is seen once: 4,000 of them twice o
 retriever's wait and the number of questions were chosen on seed 0 by its development questions.
 """
 
-import dataclasses
+from dataclasses import replace
 
 from realm_jax.ablations.arms import Arm
-from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, FinetuneConfig, IndexConfig
+from realm_jax.experiments import nano
 
 REFRESH_EVERY = 50
 
 
 def get_config() -> Config:
     """REALM as every arm has it but for what it takes away."""
-    return Config(
+    base = nano.get_config()
+    return replace(
+        base,
         name="ablations",
-        init="asset:bert-tiny",
-        model=ModelConfig(
-            hidden_size=128,
-            num_layers=2,
-            num_heads=2,
-            intermediate_size=512,
-            dropout=0.0,
-            gelu="erf",
-            pooling="mean",
-            projection_gain=0.45,
-        ),
-        corpus=CorpusConfig(knowledge="asset:wiki-leads", block_len_tokens=64, heldout_fraction=0.2),
-        ict=IctConfig(
-            steps=400, batch_size=64, query_len_tokens=48, learning_rate=3e-4, null_weight=0.2, checkpoint_every=200
-        ),
-        pretrain=PretrainConfig(
+        pretrain=replace(
+            base.pretrain,
             steps=400,
-            batch_size=16,
-            num_candidates=5,
-            query_len_tokens=48,
-            learning_rate=1e-4,
-            retriever_learning_rate=3e-5,
-            sampling="span",
+            answer_elsewhere=False,
             index_refresh_every=REFRESH_EVERY,
             retriever_warmup_steps=100,
             eval_examples=256,
-            checkpoint_every=100,
         ),
         index=IndexConfig(
             search="exact", device="inline", max_age_steps=REFRESH_EVERY, max_age_policy="pause", keep_versions=2
         ),
-        finetune=FinetuneConfig(
-            epochs=1,
-            train_questions=8_000,
-            batch_size=16,
-            learning_rate=3e-4,
-            retriever_learning_rate=3e-5,
-            retriever_label="wordpieces",
-            reader_blocks=2,
-            question_len_tokens=48,
-            dev_questions=200,
-            eval_every=125,
+        finetune=replace(
+            base.finetune, epochs=1, train_questions=8_000, batch_size=16, dev_questions=200, eval_every=125
         ),
     )
 
@@ -76,16 +50,16 @@ def get_arms() -> dict[str, Arm]:
     """The paper's seven rows of Table 2 (dev exact match, zero-shot recall@5), then what it did not measure."""
     config = get_config()
     pretrain, finetune = config.pretrain, config.finetune
-    not_awaited = dataclasses.replace(config.index, max_age_steps=0, max_age_policy="warn")
+    not_awaited = replace(config.index, max_age_steps=0, max_age_policy="warn")
 
     def masked(masking: str) -> Config:
-        return dataclasses.replace(config, pretrain=dataclasses.replace(pretrain, masking=masking))
+        return replace(config, pretrain=replace(pretrain, masking=masking))
 
     def changed(**fields) -> Config:
-        return dataclasses.replace(config, pretrain=dataclasses.replace(pretrain, **fields))
+        return replace(config, pretrain=replace(pretrain, **fields))
 
     def tuned(**fields) -> FinetuneConfig:
-        return dataclasses.replace(finetune, **fields)
+        return replace(finetune, **fields)
 
     arms = {
         "realm": Arm("REALM", config, finetune, paper=(38.2, 38.5)),
@@ -102,19 +76,19 @@ def get_arms() -> dict[str, Arm]:
         "span_masks": Arm("random span masks", masked("span"), finetune, paper=(35.3, 26.1)),
         "stale_index": Arm(
             "index never refreshed (paper: 30x staler)",
-            dataclasses.replace(changed(index_refresh_every=0), index=not_awaited),
+            replace(changed(index_refresh_every=0), index=not_awaited),
             finetune,
             paper=(28.7, 15.1),
         ),
         "no_null": Arm("no null block", changed(null_block=False), finetune),
         "trivial": Arm("own block allowed", changed(ban_source_block=False), finetune),
-        "no_ict": Arm("no ICT", dataclasses.replace(config, ict=dataclasses.replace(config.ict, steps=0)), finetune),
+        "no_ict": Arm("no ICT", replace(config, ict=replace(config.ict, steps=0)), finetune),
         "slow_retriever": Arm(
             "retriever updated with the index", changed(retriever_update_every=REFRESH_EVERY), finetune
         ),
         "other_text": Arm(
             "pre-trained on another text (X is not Z)",
-            dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, pretrain_text="tfds:squad")),
+            replace(config, corpus=replace(config.corpus, pretrain_text="tfds:squad")),
             finetune,
         ),
         "frozen_retriever": Arm("fine-tuned: reader only", config, tuned(train_retriever="none")),

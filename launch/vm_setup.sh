@@ -19,9 +19,9 @@ python3 -m uv pip install --quiet --python=.venv/bin/python --constraint="$const
 if ! timeout "${CHECK_S:-300}" .venv/bin/python - <<'PYTHON'; then
 import importlib.metadata
 
-from realm_jax import hosts
+from realm_jax import processes
 
-hosts.join()
+processes.join()
 import jax
 
 devices = jax.devices()

@@ -21,65 +21,7 @@
 # a TPU.
 
 # %% [markdown]
-# ## Install
-#
-# Installs realm_jax where it is missing; run it as often as you like. JAX and libtpu stay as the runtime brings them.
-# If an import fails after it, something older was loaded before: restart the session and run it again.
-
-# %%
-# @title Install
-import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
-
-PYTHON = sys.executable
-PACKAGE = "realm_jax @ git+https://github.com/realm-jax/realm_jax"
-
-if sys.version_info < (3, 11):
-    sys.exit(
-        f"realm_jax needs Python 3.11 or newer, and this runtime has {sys.version.split()[0]}: choose a newer one."
-    )
-found = {package.name: package.version for package in importlib.metadata.distributions()}
-if [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]:
-    sys.exit(
-        f"realm_jax needs jax 0.10 or newer, and this runtime has {found['jax']}: choose its latest version, or "
-        "run %pip install -U jax (with a TPU 'jax[tpu]', with a GPU 'jax[cuda12]'), restart and run this cell again."
-    )
-spec = importlib.util.find_spec("realm_jax")
-if spec is None or spec.origin is None:  # a folder of that name is no package
-    print("installing realm_jax takes a minute or two")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        kept = [f"{name}=={found[name]}" for name in ("jax", "jaxlib", "libtpu") if name in found]
-        constraints.write("\n".join(kept))
-        constraints.flush()
-        command = [PYTHON, "-m", "pip", "install", "--quiet", "--constraint", constraints.name, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"pip could not install {PACKAGE}: {done.stderr.strip()[-500:]}")
-    importlib.invalidate_caches()
-
-import realm_jax
-
-print(f"realm_jax {realm_jax.__version__}, jax {importlib.metadata.version('jax')}")
-
-# %% [markdown]
-# ## Devices
-#
-# Each command below is a process of its own and takes the accelerator if there is one; on a single TPU chip the
-# trainer has it, and the index builder runs on the CPU beside it. This notebook only looks at results, on the CPU: a
-# TPU belongs to one process at a time.
-
-# %%
-# !{PYTHON} -c "import jax; print(jax.devices())"
-import jax
-
-from realm_jax import parallel
-
-jax.config.update("jax_platforms", "cpu")
-parallel.set_up_compilation_cache()
+# {set_up.py}
 
 # %% [markdown]
 # ## Choose
@@ -95,10 +37,8 @@ EXPERIMENT = "experiments/nano.py"  # @param ["experiments/nano.py", "experiment
 RUNS = "runs"  # @param {type: "string"}
 FLAGS = ""  # @param {type: "string"}
 
-if os.environ.get("REALM_JAX_SMOKE"):  # as tests run this notebook: a few steps, in a temporary folder
-    EXPERIMENT, RUNS = "experiments/mini.py", f"{tempfile.gettempdir()}/realm_jax_smoke"
-    FLAGS = "--ict.steps=20 --pretrain.steps=20 --pretrain.index_refresh_every=10"
-
+if SMOKE:
+    EXPERIMENT, RUNS, FLAGS = "experiments/mini.py", SMOKE_RUNS, SMOKE_FLAGS
 WORKDIR = f"{RUNS}/{os.path.basename(EXPERIMENT).removesuffix('.py')}"
 
 # %% [markdown]
@@ -120,14 +60,8 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # its own block first.
 
 # %%
-from IPython.display import HTML, Markdown
-
-from realm_jax.eval.run_plots import run_plots
-from realm_jax.workdir import Workdir, read_json
-
-workdir = Workdir.open(WORKDIR)
-report = (workdir.path / "report.md").read_text()
-Markdown(report[report.index("## Held-out") : report.index("## Curves")])
+run = realm_jax.open(WORKDIR, device="cpu")
+run.report("Held-out sentences")
 
 # %% [markdown]
 # ## Curves
@@ -136,9 +70,7 @@ Markdown(report[report.index("## Held-out") : report.index("## Curves")])
 # behind.
 
 # %%
-summary = read_json(workdir.summary_file)
-plots = run_plots(workdir, summary["index"])
-HTML("".join(f"<h4>{plot.title}</h4><p>{plot.text}</p><div style='max-width:36rem'>{plot.svg}</div>" for plot in plots))
+run.curves()
 
 # %% [markdown]
 # ## Fill a blank
@@ -148,16 +80,9 @@ HTML("".join(f"<h4>{plot.title}</h4><p>{plot.text}</p><div style='max-width:36re
 
 # %%
 # @title A sentence with [MASK]
-from contextlib import closing
-
-from realm_jax.serve import fragments
-from realm_jax.serve.live import LiveRun
-
 SENTENCE = ""  # @param {type: "string"}
 
-with closing(LiveRun(workdir)) as run:
-    filled = run.fill(SENTENCE or run.examples[0])
-HTML(fragments.alone(fragments.filled(*filled)))
+run.fill(SENTENCE or run.heldout(1)[0])
 
 # %% [markdown]
 # ## Next

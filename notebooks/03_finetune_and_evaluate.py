@@ -20,65 +20,7 @@
 # a TPU.
 
 # %% [markdown]
-# ## Install
-#
-# Installs realm_jax where it is missing; run it as often as you like. JAX and libtpu stay as the runtime brings them.
-# If an import fails after it, something older was loaded before: restart the session and run it again.
-
-# %%
-# @title Install
-import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
-
-PYTHON = sys.executable
-PACKAGE = "realm_jax @ git+https://github.com/realm-jax/realm_jax"
-
-if sys.version_info < (3, 11):
-    sys.exit(
-        f"realm_jax needs Python 3.11 or newer, and this runtime has {sys.version.split()[0]}: choose a newer one."
-    )
-found = {package.name: package.version for package in importlib.metadata.distributions()}
-if [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]:
-    sys.exit(
-        f"realm_jax needs jax 0.10 or newer, and this runtime has {found['jax']}: choose its latest version, or "
-        "run %pip install -U jax (with a TPU 'jax[tpu]', with a GPU 'jax[cuda12]'), restart and run this cell again."
-    )
-spec = importlib.util.find_spec("realm_jax")
-if spec is None or spec.origin is None:  # a folder of that name is no package
-    print("installing realm_jax takes a minute or two")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        kept = [f"{name}=={found[name]}" for name in ("jax", "jaxlib", "libtpu") if name in found]
-        constraints.write("\n".join(kept))
-        constraints.flush()
-        command = [PYTHON, "-m", "pip", "install", "--quiet", "--constraint", constraints.name, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"pip could not install {PACKAGE}: {done.stderr.strip()[-500:]}")
-    importlib.invalidate_caches()
-
-import realm_jax
-
-print(f"realm_jax {realm_jax.__version__}, jax {importlib.metadata.version('jax')}")
-
-# %% [markdown]
-# ## Devices
-#
-# Each command below is a process of its own and takes the accelerator if there is one; on a single TPU chip the
-# trainer has it, and the index builder runs on the CPU beside it. This notebook only looks at results, on the CPU: a
-# TPU belongs to one process at a time.
-
-# %%
-# !{PYTHON} -c "import jax; print(jax.devices())"
-import jax
-
-from realm_jax import parallel
-
-jax.config.update("jax_platforms", "cpu")
-parallel.set_up_compilation_cache()
+# {set_up.py}
 
 # %% [markdown]
 # ## Choose
@@ -96,14 +38,13 @@ RUN = "nano"  # @param ["nano", "mini", "mine"] {allow-input: true}
 RUNS = "runs"  # @param {type: "string"}
 FLAGS = ""
 
-if os.environ.get("REALM_JAX_SMOKE"):  # as tests run this notebook: a few steps, in a temporary folder
-    RUN, RUNS = "mini", f"{tempfile.gettempdir()}/realm_jax_smoke"
-    FLAGS = "--ict.steps=20 --pretrain.steps=20 --pretrain.index_refresh_every=10"
+if SMOKE:
+    RUN, RUNS, FLAGS = "mini", SMOKE_RUNS, SMOKE_FLAGS
 
 WORKDIR = f"{RUNS}/{RUN}"
 DATA = f"--dataset={DATASET}" + (f" --data_dir={DATA_DIR}" if DATA_DIR else "")
 TUNE, SCORE = "", "--baseline=all"
-if os.environ.get("REALM_JAX_SMOKE"):
+if SMOKE:
     TUNE, SCORE = "--finetune.epochs=1 --finetune.train_questions=64", "--baseline=bm25,frequent --questions=64"
 
 # %% [markdown]
@@ -127,14 +68,8 @@ assert _exit_code == 0, "the command failed: its last line says why"
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %%
-from IPython.display import HTML
-
-from realm_jax.data import datasets
-from realm_jax.serve import fragments, history
-from realm_jax.workdir import Workdir, read_json, read_json_lines
-
-workdir = Workdir.open(WORKDIR)
-HTML(fragments.alone(history.training(workdir)))
+run = realm_jax.open(WORKDIR, device="cpu")
+run.curves()
 
 # %% [markdown]
 # ## Evaluate
@@ -150,29 +85,10 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # The whole report, with examples, is `report.html` in the folder that the last line names. Its parts:
 
 # %%
-import html
-import textwrap
-
-from realm_jax import html_page
-from realm_jax.eval import qa_tables
-
-name = datasets.folder_name(DATASET)
-results = read_json(workdir.path / "eval" / name / "results.json")
-parts = []
-for section in qa_tables.sections(results):
-    drawn = f"<div style='max-width:36rem'>{section.draw()}</div>" if section.draw else ""
-    table = html_page.table(section.header, section.rows, qa_tables.WORD_COLUMNS)
-    parts.append(f"<h4>{section.title}</h4><p>{html.escape(section.text)}</p>{drawn}{table}")
-HTML(fragments.alone("".join(parts)))
+run.evaluation()  # the newest
 
 # %%
-predictions, _ = read_json_lines(workdir.path / "eval" / name / "predictions.jsonl")
-rows = []
-for p in predictions[:10]:
-    texts = p["question"], p["prediction"], ", ".join(p["answers"])
-    rows.append(["yes" if p["is_correct"] else "no", *(textwrap.shorten(text, 80) for text in texts)])
-header = ["right", "question", "prediction", "answers"]
-HTML(fragments.alone(html_page.table(header, rows, header)))
+run.evaluation().predictions[:10]
 
 # %% [markdown]
 # ## Ask
@@ -181,15 +97,9 @@ HTML(fragments.alone(html_page.table(header, rows, header)))
 
 # %%
 # @title A question
-from contextlib import closing
-
-from realm_jax.serve.live import LiveRun
-
 QUESTION = ""  # @param {type: "string"}
 
-with closing(LiveRun(workdir, name)) as run:
-    answered = run.ask(QUESTION or run.examples[0])
-HTML(fragments.alone(fragments.answered(*answered)))
+run.ask(QUESTION or run.heldout(1)[0])
 
 # %% [markdown]
 # ## Next

@@ -40,7 +40,7 @@ class Checkpoints:
         self._pins = epath.Path(phase_folder) / "pins"
         policy = AnyPreservationPolicy([LatestN(KEEP), _Pinned(self._pins)])
         chosen: dict = {"read_only": True, "save_interval_steps": 0} if read_only else {}
-        if jax.process_count() > 1:  # the first host alone saves, and each reads for itself
+        if jax.process_count() > 1:  # the first process alone saves, and each reads for itself
             me = jax.process_index()
             alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"host{me}"}
             chosen["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)

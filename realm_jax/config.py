@@ -1,12 +1,10 @@
 """One frozen configuration for all phases, read by every process of a run.
 
-An experiment file returns a `Config` from `get_config()`; the command line overrides single fields
-(tyro prints each field's docstring in `--help`); the result is checked once and written to
-`WORKDIR/config.json`, which later commands read instead of keeping copies of their own.
-Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
+An experiment file returns a `Config` from `get_config()`; the command line overrides single fields (tyro prints each
+field's docstring in `--help`); the result is checked once and written to `WORKDIR/config.json` (`config_json.py`), for
+later commands. Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
 """
 
-import dataclasses
 import importlib.util
 from dataclasses import dataclass, field
 from typing import Literal
@@ -57,8 +55,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type; parameters stay float32."""
     gradient_checkpointing: bool = False
-    """Keep only each layer's input for the backward pass and compute the rest again: less memory, the same gradient,
-    about a third more computation."""
+    """Keep each layer's input alone for the backward pass: less memory, the same gradient, a third more computation."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -93,10 +90,8 @@ class CorpusConfig:
         _require(bool(self.knowledge), "corpus.knowledge is empty: pass --corpus=FILE_OR_FOLDER")
         _require(16 <= self.block_len_tokens <= 512, "corpus.block_len_tokens must lie in [16, 512]")
         _require(0 <= self.heldout_fraction < 1, "corpus.heldout_fraction must lie in [0, 1)")
-        _require(
-            self.tagger == "rules" or self.tagger.startswith("spacy:"),
-            f"corpus.tagger {self.tagger!r} is unknown: use rules or spacy:PIPELINE",
-        )
+        is_known = self.tagger == "rules" or self.tagger.startswith("spacy:")
+        _require(is_known, f"corpus.tagger {self.tagger!r} is unknown: use rules or spacy:PIPELINE")
 
 
 @dataclass(frozen=True)
@@ -118,6 +113,8 @@ class IctConfig:
     which leaves the null block's score to chance."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
+    log_every: int = 20
+    """Steps between lines of metrics."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -183,10 +180,8 @@ class PretrainConfig:
         _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
         _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
         _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
-        _require(
-            not (self.answer_elsewhere and self.masking != "salient"),
-            "pretrain.answer_elsewhere needs pretrain.masking=salient",
-        )
+        is_salient = self.masking == "salient"
+        _require(is_salient or not self.answer_elsewhere, "pretrain.answer_elsewhere needs pretrain.masking=salient")
 
 
 @dataclass(frozen=True)
@@ -227,10 +222,8 @@ class IndexConfig:
         _require(0 <= self.builder_nice <= 19, "index.builder_nice must lie in [0, 19]")
         _require(0 < self.scann_leaves_to_search <= 1, "index.scann_leaves_to_search must lie in (0, 1]")
         _require(0 <= self.lsh_bits <= 24 and self.lsh_tables >= 1, "index.lsh_bits must lie in [0, 24]")
-        _require(
-            self.max_age_policy == "warn" or self.max_age_steps > 0,
-            f"index.max_age_policy={self.max_age_policy} needs index.max_age_steps > 0",
-        )
+        has_limit = self.max_age_policy == "warn" or self.max_age_steps > 0
+        _require(has_limit, f"index.max_age_policy={self.max_age_policy} needs index.max_age_steps > 0")
 
 
 @dataclass(frozen=True)
@@ -280,9 +273,8 @@ class FinetuneConfig:
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.epochs >= 0 and self.batch_size > 0, "finetune.epochs must be >= 0, finetune.batch_size positive")
-        _require(
-            0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]"
-        )
+        is_within = 0 < self.reader_blocks <= self.beam_blocks
+        _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
         _require(self.inference_blocks > 0, "finetune.inference_blocks must be positive")
         _require(self.question_len_tokens >= 8, "finetune.question_len_tokens must be at least 8")
         _require(self.max_span_width > 0, "finetune.max_span_width must be positive")
@@ -325,24 +317,16 @@ class Config:
             section.check()
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
-        _require(
-            self.tracker != "wandb" or (package is not None and package.origin is not None),
-            "tracker=wandb needs another package: pip install 'realm_jax[wandb]', or --tracker=tensorboard",
-        )
+        has_tracker = self.tracker != "wandb" or (package is not None and package.origin is not None)
+        _require(has_tracker, "tracker=wandb needs `pip install 'realm_jax[wandb]'`: or pass --tracker=tensorboard")
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
-        _require(
-            self.joint_len_tokens <= self.model.max_positions,
-            f"pretrain.query_len_tokens + corpus.block_len_tokens = {self.joint_len_tokens} exceeds "
-            f"model.max_positions = {self.model.max_positions}",
-        )
-        _require(
-            self.ict.query_len_tokens <= self.model.max_positions, "ict.query_len_tokens exceeds model.max_positions"
-        )
-        _require(
-            self.reader_len_tokens <= self.model.max_positions,
-            f"finetune.question_len_tokens + corpus.block_len_tokens = {self.reader_len_tokens} exceeds "
-            f"model.max_positions = {self.model.max_positions}",
-        )
+        most = self.model.max_positions
+        for name, length in (
+            ("pretrain.query_len_tokens + corpus.block_len_tokens", self.joint_len_tokens),
+            ("ict.query_len_tokens", self.ict.query_len_tokens),
+            ("finetune.question_len_tokens + corpus.block_len_tokens", self.reader_len_tokens),
+        ):
+            _require(length <= most, f"{name} = {length} exceeds model.max_positions = {most}")
         _require(
             self.index.max_age_policy != "pause" or 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps,
             "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps: "
@@ -350,46 +334,14 @@ class Config:
         )
         period = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
-            aligned = -(-getattr(self.pretrain, name) // period) * period
-            _require(
-                getattr(self.pretrain, name) == aligned,
-                f"pretrain.{name} must be a multiple of {period}, pretrain.retriever_update_every: "
-                f"pass --pretrain.{name}={aligned}",
-            )
-        for name, value in _flat(to_json(self)).items():
-            _require(not name.endswith("learning_rate") or value is None or value >= 0, f"{name} must be >= 0")
+            value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
+            aligned = -(-value // period) * period
+            _require(value == aligned, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={aligned}")
+        for name, section in (("ict", self.ict), ("pretrain", self.pretrain), ("finetune", self.finetune)):
+            for rate, value in vars(section).items():
+                is_valid = not rate.endswith("learning_rate") or value is None or value >= 0
+                _require(is_valid, f"{name}.{rate} must be >= 0")
         return self
-
-
-def to_json(config: Config) -> dict:
-    """The config as plain JSON values."""
-    return dataclasses.asdict(config)
-
-
-def from_json(values: dict) -> Config:
-    """Inverse of `to_json`. Raises ConfigError on an unknown or missing key."""
-    sections = {f.name: f.type for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.type)}
-    try:
-        return Config(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"config.json was written by another version of realm_jax: {error}") from error
-
-
-def differences(ours: Config, theirs: Config) -> list[str]:
-    """Lines `section.field: ours != theirs` of every field that differs."""
-    lines = []
-    for key, value in _flat(to_json(ours)).items():
-        other = _flat(to_json(theirs))[key]
-        if value != other:
-            lines.append(f"{key}: {value!r} here, {other!r} there")
-    return lines
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 def _require(condition: bool, message: str) -> None:

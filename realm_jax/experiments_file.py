@@ -1,10 +1,13 @@
 """Experiment files: Python files of which a function returns a config, such as those in experiments/."""
 
 import importlib.util
+import logging
 import pathlib
 from typing import Any
 
 from realm_jax.config import ConfigError
+
+log = logging.getLogger(__name__)
 
 EXPERIMENTS = pathlib.Path("experiments")
 
@@ -24,7 +27,7 @@ def load_experiment(path: str, function: str = "get_config", flag: str = "--conf
     file, installed = _file(path), _installed_experiments()
     if file.parent == EXPERIMENTS and not file.exists() and (installed / file.name).is_file():
         file = installed / file.name
-        print(f"config: {file} (copy it to change it)", flush=True)
+        log.info(f"config: {file} (copy it to change it)")
     if not file.is_file():
         names = {f.name for folder in (EXPERIMENTS, installed) for f in folder.glob("[!_]*.py")}
         known = ", ".join(str(EXPERIMENTS / name) for name in sorted(names)) or "none here"

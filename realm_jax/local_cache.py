@@ -7,16 +7,18 @@ is `Held` stays while some process holds it, and goes when a newer one comes; ot
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable
 
 from realm_jax.config import ConfigError
 from realm_jax.paths import expand
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"
 
@@ -38,7 +40,7 @@ def _own_cache() -> pathlib.Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():  # who else made it might put programs there
         raise ConfigError(f"{folder}: belongs to another user, and there is no home folder: set REALM_JAX_CACHE=FOLDER")
-    print(f"notice: no home folder to keep downloads in: {folder} (REALM_JAX_CACHE chooses)", file=sys.stderr)
+    log.info(f"notice: no home folder to keep downloads in: {folder} (REALM_JAX_CACHE chooses)")
     return folder
 
 

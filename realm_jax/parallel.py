@@ -4,9 +4,10 @@ Steps are written in the per-device view with one axis, `AXIS`. A loss returns a
 the count of all devices inside the differentiated function and then sums gradients, so that any number of devices
 gives the gradient of one (a mean of per-device means would not, when masks are uneven).
 
-Only the training step spans the devices of all hosts; everything else runs on those of its own host (`hosts.py`).
+Only the training step spans the devices of all processes; everything else runs on those of its own (`processes.py`).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,7 @@ def num_devices() -> int:
 
 
 def check_batch_size(size: int, flag: str) -> None:
-    """Raises ConfigError if a global batch does not divide over the devices of all hosts; `flag` names its setting."""
+    """Raises ConfigError if a global batch does not divide over all devices; `flag` names its setting."""
     if size != padded(size):
         raise ConfigError(
             f"{flag}={size} does not divide over {jax.device_count()} devices: pass --{flag}={padded(size)}"
@@ -53,19 +54,19 @@ def check_batch_size(size: int, flag: str) -> None:
 
 
 def padded(size: int) -> int:
-    """Rows of a global batch of `size` with as much padding as makes it divide over the devices of all hosts."""
+    """Rows of a global batch of `size` with as much padding as makes it divide over the devices of all processes."""
     return -(-size // jax.device_count()) * jax.device_count()
 
 
-def device_map(fn: Callable, **kwargs) -> Callable:
+def on_local_devices(fn: Callable, **kwargs) -> Callable:
     """`fn` on every local device over a leading device axis of its arguments."""
     return jax.pmap(fn, axis_name=AXIS, devices=jax.local_devices(), **kwargs)
 
 
-def host_map(fn: Callable, **kwargs) -> Callable:
-    """The same on the devices of all hosts, each of which passes its own share and gets that back.
+def on_all_devices(fn: Callable, **kwargs) -> Callable:
+    """`fn` on the devices of all processes, each of which passes its own share and gets that back.
 
-    All hosts must call it in the same order, with the same shapes.
+    All processes must call it in the same order, with the same shapes.
     """
     return jax.pmap(fn, axis_name=AXIS, **kwargs)
 
@@ -112,23 +113,30 @@ def shard_rows(array: np.ndarray) -> jax.Array:
 
 
 def _over_devices() -> jax.sharding.NamedSharding:
-    """The first axis over the local devices. (The sharding of `flax.jax_utils.replicate` depends on flax's version.)"""
+    """The first axis over the local devices (`flax.jax_utils.replicate` of some versions needs an old JAX)."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
 def all_gather(x: jax.Array) -> jax.Array:
-    """Concatenates the first axis of all devices' arrays, in device order. For use inside `device_map`."""
+    """Concatenates the first axis of all devices' arrays, in device order. For use inside `on_local_devices`."""
     return jax.lax.all_gather(x, AXIS, tiled=True)
 
 
 def device_index() -> jax.Array:
-    """This device's place on the axis. For use inside `device_map`."""
+    """This device's place on the axis. For use inside `on_local_devices`."""
     return jax.lax.axis_index(AXIS)
 
 
-def train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
-    """The pmapped update of a task.
+def compiled_train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
+    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state."""
+    return on_all_devices(functools.partial(train_step, loss, optimizer, seed), donate_argnums=0)
+
+
+def train_step(
+    loss: Callable, optimizer: optax.GradientTransformation, seed: int, state: TrainState, batch: Any
+) -> tuple[TrainState, dict]:
+    """One update, as each device sees it.
 
     Args:
         loss: `(params, batch, rng) -> (sum, count, metrics)` over this device's share of the batch; `metrics` maps a
@@ -136,22 +144,21 @@ def train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: in
         optimizer: applied to the gradient of the loss over all devices.
         seed: of the dropout; folded with the step and the device.
 
+        state: the same on all devices.
+        batch: this device's share.
+
     Returns:
-        `(state, batch) -> (state, metrics)`, both replicated; metrics are sums and counts over all hosts.
+        the next state and the metrics' sums and counts, over all devices.
     """
-
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict]:
-        rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), device_index())
-        grads, metrics = gradients(loss, state.params, batch, rng)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
-
-    return host_map(step, donate_argnums=0)
+    rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), device_index())
+    grads, metrics = gradients(loss, state.params, batch, rng)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
 def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:
-    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside `device_map`."""
+    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside `on_local_devices`."""
 
     def objective(params):
         total, count, metrics = loss(params, batch, rng)

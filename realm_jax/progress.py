@@ -1,7 +1,8 @@
-"""Progress of long work on the console: what is done, how fast, and how long the rest takes."""
+"""Progress of long work outside of training: what is done, how fast, and how long the rest takes."""
 
-import sys
 import time
+
+from realm_jax.console import Line
 
 
 def clock(seconds: float) -> str:
@@ -12,18 +13,25 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """A line on stderr every few seconds for long work outside training: done, rate, time left."""
+    """A line for long work; it goes once all is done, or at the end of a `with` block where the total is unknown.
 
-    def __init__(self, what: str, every_s: float = 5.0):
-        self._what, self._every_s = what, every_s
-        self._started = self._printed = time.monotonic()
+    Args:
+        what: and of what it counts: `index of step 800, blocks`.
+    """
+
+    def __init__(self, what: str):
+        self._line, self._started = Line(what), time.monotonic()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Reports that `done` of `total` items are finished; `total` may be unknown."""
-        now = time.monotonic()
-        if done == total or now - self._printed >= self._every_s:
-            self._printed = now
-            rate = done / max(now - self._started, 1e-9)
-            eta = clock((total - done) / rate) if total and rate else "unknown"
-            left = f" of {total}, ETA {eta}" if total else ""
-            print(f"{self._what}: {done}{left} ({rate:,.0f}/s)", file=sys.stderr, flush=True)
+        """Shows that `done` of `total` items are finished; `total` may be unknown."""
+        rate = done / max(time.monotonic() - self._started, 1e-9)
+        left = [f"{clock((total - done) / rate)} left"] if total and rate else []
+        self._line.show(done, total, f"{rate:,.0f}/s", *left)
+        if done == total:
+            self._line.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._line.close()

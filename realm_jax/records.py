@@ -16,8 +16,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Host:
-    """One process of those that train together; each feeds its own devices (see `hosts.this`)."""
+class Process:
+    """One process of those that train together; each feeds its own devices (see `processes.this`)."""
 
     index: int = 0
     """Its place among them, from 0."""

@@ -27,7 +27,7 @@ class Table:
     """Columns of words, which are aligned to the left; numbers are aligned to the right."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plot:
     """A drawing with what has to be said about it. On a Markdown page it is a file in the folder `plots` beside it."""
 
@@ -36,6 +36,14 @@ class Plot:
     title: str
     text: str
     svg: str
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.title}"
+
+    def html(self) -> str:
+        """The drawing below its title and text."""
+        title, text = html_lib.escape(self.title), html_lib.escape(self.text)
+        return f"<h4>{title}</h4><p>{text}</p><div style='max-width:36rem'>{self.svg}</div>"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ when the run is started again.
 """
 
 import functools
+import logging
 import os
 import time
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.data.prepare import check_unchanged
 from realm_jax.eval.summary import summarize
 from realm_jax.heartbeat import Heartbeat
@@ -16,24 +17,28 @@ from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
 from realm_jax.training import ict, phases, pretrain
 from realm_jax.training.builder_process import BuilderProcess
+from realm_jax.training.opening import opening
 from realm_jax.workdir import Workdir, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 
 def run(workdir: Workdir) -> None:
     """Runs or resumes every part, then writes the summary; does nothing where there is one."""
     if workdir.summary_file.exists():
         check_unchanged(workdir)
-        print(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)", flush=True)
+        log.info(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)")
         return
     with phases.only_trainer(workdir):
         _train(workdir)
 
 
 def _train(workdir: Workdir) -> None:
+    log.info(opening(workdir))
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
-    clock = _Clock(workdir, writes=hosts.is_first())
+    clock = _Clock(workdir, writes=processes.is_first())
     with clock.phase("corpus"):
         data = phases.prepare_run(workdir)
     with clock.phase("ict"):
@@ -41,10 +46,10 @@ def _train(workdir: Workdir) -> None:
     with clock.phase("first index"):
         pretrain.build_first_index(workdir, data)
     builder = None
-    if refreshes and device == "cpu" and hosts.is_first():
+    if refreshes and device == "cpu" and processes.is_first():
         builder = BuilderProcess(workdir, started=functools.partial(memory.watch, "builder"))
-    elif refreshes and device == "accelerator" and hosts.is_first():
-        print(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}", flush=True)
+    elif refreshes and device == "accelerator" and processes.is_first():
+        log.info(f"on the builder's machine: realm builder --workdir={quoted(workdir.path)}")
     try:
         with clock.phase("pretrain"):
             pretrain.train(workdir, data)
@@ -56,7 +61,7 @@ def _train(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
-        hosts.on_first(lambda: summarize(workdir, measured))
+        processes.on_first(lambda: summarize(workdir, measured))
 
 
 class _Clock:

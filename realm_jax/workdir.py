@@ -11,8 +11,7 @@ import uuid
 
 from etils import epath
 
-from realm_jax import config as config_lib
-from realm_jax import lock, paths
+from realm_jax import config_json, lock, paths
 from realm_jax.buckets import is_remote
 from realm_jax.config import CONVERTED, Config, ConfigError
 
@@ -48,7 +47,7 @@ class Workdir:
             compared, theirs = dataclasses.replace(config, tracker=own.tracker), with_absolute_paths(own)
             if is_open:
                 compared = dataclasses.replace(theirs, model=config.model, init=config.init)
-            differences = config_lib.differences(_with_spelling_of(theirs, compared), theirs)
+            differences = config_json.differences(_with_spelling_of(theirs, compared), theirs)
             if differences:
                 raise ConfigError(
                     f"{path} was made with another config ({'; '.join(differences)}): "
@@ -56,7 +55,7 @@ class Workdir:
                 )
             if not is_open:
                 workdir.config = dataclasses.replace(own, tracker=config.tracker)
-        write_json(workdir.config_file, config_lib.to_json(workdir.config))
+        write_json(workdir.config_file, config_json.to_json(workdir.config))
         return workdir
 
     @classmethod
@@ -65,7 +64,7 @@ class Workdir:
         file = epath.Path(path) / "config.json"
         if not file.exists():
             raise ConfigError(f"{path} is no workdir (no config.json): pass --workdir=DIR of a run, or make one first")
-        return cls(path, config_lib.from_json(read_json(file)))
+        return cls(path, config_json.from_json(read_json(file)))
 
     @property
     def config_file(self) -> epath.Path:

@@ -15,7 +15,7 @@ hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that 
 hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
-from realm_jax import parallel  # noqa: E402
+from realm_jax import console, parallel  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
@@ -30,6 +30,12 @@ def cache(tmp_path_factory):
     os.environ["REALM_JAX_CACHE"] = str(folder)
     parallel.set_up_compilation_cache()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def shown_log():
+    """What the library logs is on stdout, as in a command."""
+    console.set_up()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
 
     from realm_jax.checkpoints import Checkpoints
     from realm_jax.data.prepare import open_prepared
-    from realm_jax.index.build_version import build_version
+    from realm_jax.index.index_builder import IndexBuilder
     from realm_jax.index.store import IndexStore
     from realm_jax.training import phases
 
@@ -134,8 +140,7 @@ def pretrained_run(tiny_run, tmp_path_factory):
         workdir.mark_done(phase, 1)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": workdir.config.pretrain.steps}
-    arguments = (workdir.config, data.knowledge, data.special, store, source["step"], params["embedder"])
-    build_version(*arguments, embedded_by=source)
+    IndexBuilder(workdir.config, data, store).build(source["step"], params["embedder"], embedded_by=source)
     return workdir
 
 
@@ -148,3 +153,13 @@ def _copy(workdir, path) -> Workdir:
 def copy_run():
     """Copies a workdir: `copy_run(workdir, path)`."""
     return _copy
+
+
+@pytest.fixture(scope="session")
+def tuned_run(pretrained_run, tmp_path_factory, copy_run) -> Workdir:
+    """The pre-trained run, fine-tuned by hand; tests only read it."""
+    from tests.tuned import finetune_by_hand
+
+    workdir = copy_run(pretrained_run, tmp_path_factory.mktemp("runs") / "tuned")
+    finetune_by_hand(workdir)
+    return workdir

@@ -33,7 +33,7 @@ def fails(capsys):
         with pytest.raises(SystemExit) as stop:
             cli.run(lambda: main(list(flags)))
         assert stop.value.code == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if "ETA" not in line]
+        lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: "), lines
         return lines[0]
 
@@ -165,10 +165,10 @@ def test_odd_questions_are_reported_and_survived(odd, capsys):
     workdir, flags, out = odd
     train = flags[1].removeprefix("--dataset=")
     for report in (
-        f"empty questions (dropped): 1 (first: {train}:7)",
-        f"repeated questions (joined with their first): 1 (first: {train}:8)",
-        f"invalid regular expressions (match nothing): 1 (first: {train}:9)",
-        f"questions without an answer (count as wrong): 1 (first: {train}:11)",
+        "empty questions (dropped): 1 (first: line 7)",
+        "repeated questions (joined with their first): 1 (first: line 8)",
+        "invalid regular expressions (match nothing): 1 (first: line 9)",
+        "questions without an answer (count as wrong): 1 (first: line 11)",
     ):
         assert f"{train}: {report}" in out.splitlines()
     assert "finetune: 8 questions, 1 steps of 8; 1 without answers left out, 1 fill or exceed 12 wordpieces" in out

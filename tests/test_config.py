@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax.config import Config, ConfigError
 from realm_jax.experiments_file import load_experiment
 
@@ -79,6 +80,46 @@ def test_experiment_file(file):
     assert all(f"\n{word}" in docstring for word in ("command", "hardware", "time", "result"))
 
 
+FROM_NANO = {
+    "squad": """name 'squad'
+corpus.knowledge 'tfds:squad'
+corpus.block_len_tokens 128
+corpus.heldout_fraction 0.05
+pretrain.steps 600
+pretrain.answer_elsewhere False
+pretrain.index_refresh_every 50
+pretrain.eval_examples 256
+finetune.epochs 2
+finetune.question_len_tokens 32
+finetune.dev_questions 200""",
+    "ablations": """name 'ablations'
+pretrain.steps 400
+pretrain.answer_elsewhere False
+pretrain.index_refresh_every 50
+pretrain.retriever_warmup_steps 100
+pretrain.eval_examples 256
+index.search 'exact'
+index.device 'inline'
+index.keep_versions 2
+index.max_age_steps 50
+index.max_age_policy 'pause'
+index.builder_threads 0
+index.builder_nice 0
+finetune.epochs 1
+finetune.dev_questions 200
+finetune.train_questions 8000
+finetune.eval_every 125""",
+}
+
+
+@pytest.mark.parametrize("name", FROM_NANO)
+def test_experiments_that_start_from_nano_change_these_settings_alone(name):
+    """Their results were measured with just these values."""
+    ours, nano = (load_experiment(str(EXPERIMENTS / f"{file}.py")) for file in (name, "nano"))
+    changed = [line.partition(" here,")[0].replace(": ", " ", 1) for line in config_json.differences(ours, nano)]
+    assert sorted(changed) == sorted(FROM_NANO[name].splitlines())
+
+
 def test_mini_divides_over_eight_devices_and_refreshes_often():
     mini = load_experiment(str(EXPERIMENTS / "mini.py"))
     sizes = (mini.ict.batch_size, mini.pretrain.batch_size)
@@ -87,10 +128,19 @@ def test_mini_divides_over_eight_devices_and_refreshes_often():
     assert mini.init == "random" and mini.corpus.knowledge == "asset:mini"  # no network
 
 
+def test_a_config_from_before_a_field_was_there_has_its_default():
+    written = config_json.to_json(config(ict={"log_every": 7}))
+    assert config_json.from_json(written).ict.log_every == 7
+    del written["ict"]["log_every"]
+    assert config_json.from_json(written) == config()
+    with pytest.raises(ConfigError, match="written by another version of realm_jax"):
+        config_json.from_json({**written, "ict": {"log_each": 7}})
+
+
 def test_differences_name_section_and_field():
     other = config(index={"search": "lsh"}, pretrain={"steps": 5})
-    assert config_lib.differences(config(), other) == [
+    assert config_json.differences(config(), other) == [
         "pretrain.steps: 200000 here, 5 there",
         "index.search: 'scann' here, 'lsh' there",
     ]
-    assert config_lib.differences(config(), config()) == []
+    assert config_json.differences(config(), config()) == []

@@ -51,7 +51,7 @@ def test_without_a_home_folder_the_cache_is_a_temporary_one(tmp_path, monkeypatc
     local_cache._own_cache.cache_clear()
     expected = tmp_path / ("home/.cache/realm_jax" if home == "good" else f"realm_jax-{os.getuid()}")
     assert local_cache.cache_dir() == expected == local_cache.cache_dir() and expected.is_dir()
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert said.count("notice: no home folder") == (home != "good") and (home == "good" or str(expected) in said)
     local_cache._own_cache.cache_clear()
     if home != "good":

@@ -20,11 +20,12 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import built, corpus, sources
+from realm_jax.data import built, corpus_writer, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.knowledge_update import _only_claim
 from realm_jax.index.store import IndexStore
 from realm_jax.local_cache import cache_dir
+from realm_jax.records import Record
 from realm_jax.training.metrics import MetricsWriter
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -159,15 +160,17 @@ def test_a_corpus_is_the_one_on_a_disk(store, here, tiny_run, corpus_file, tmp_p
         "block_len_tokens": local.block_len_tokens,
         "description": local.manifest["description"],
     }
-    made = corpus.build(records(), here / "corpus", **arguments)
+    made = corpus_writer.build(records(), here / "corpus", **arguments)
     assert made.hash == local.hash and made.folder == here / "corpus"
     np.testing.assert_array_equal(
         made.embedder_tokens(np.arange(9), 48).ids, local.embedder_tokens(np.arange(9), 48).ids
     )
     with pytest.raises(ConfigError, match="not an empty folder"):
-        corpus.build(records(), here / "corpus", **arguments)
-    more = [corpus.Record("new", "New", "Something else happened in Paris in 1871.", "")]
-    grown = corpus.append(more, here / "corpus", tokenizer=arguments["tokenizer"], tag=arguments["tag"], buried=[0])
+        corpus_writer.build(records(), here / "corpus", **arguments)
+    more = [Record("new", "New", "Something else happened in Paris in 1871.", "")]
+    grown = corpus_writer.append(
+        more, here / "corpus", tokenizer=arguments["tokenizer"], tag=arguments["tag"], deleted=[0]
+    )
     assert grown.block(local.num_blocks).title == "New"
     assert Corpus.open(here / "corpus").tombstones.tolist() == [0]
 

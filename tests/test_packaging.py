@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+from realm_jax.__main__ import COMMANDS
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SOURCES = ("realm_jax", "experiments", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -108,11 +110,12 @@ def test_installed_it_runs_anywhere(version, dist, tmp_path, cache):
 
     run(bin / "python", "-m", "pip", "install", "--quiet", dist[0], **where)
     run(bin / "python", "-m", "pip", "check", **where)
-    run(bin / "realm-run", "--config=experiments/mini.py", *TINY, **where)
+    run(bin / "realm", "run", "--config=experiments/mini.py", *TINY, **where)
     assert (tmp_path / "runs" / "mini" / "summary.json").exists()
 
     extras = [name for name in USERS_EXTRAS if name in settings()["options.extras_require"]]
     run(bin / "python", "-m", "pip", "install", "--quiet", f"{dist[0]}[{','.join(extras)}]", **where)
     run(bin / "python", "-m", "pip", "check", **where)
-    for script in console_scripts(dist[0]):
-        assert "usage:" in run(bin / script, "--help", **where)
+    assert console_scripts(dist[0]) == ["realm"]
+    for command in COMMANDS:
+        assert f"usage: realm {command}" in run(bin / "realm", command, "--help", **where)

@@ -12,9 +12,9 @@ from realm_jax import config as config_lib
 from realm_jax import parallel
 from realm_jax.batches import IctBatch, PretrainBatch, Tokens
 from realm_jax.data.assembly import mask_slots
-from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.models import embedder, knowledge_encoder, realm
 from realm_jax.training.ict_task import ict_loss
-from realm_jax.training.pretrain_task import candidate_likelihoods, realm_loss
+from realm_jax.training.pretrain_task import realm_loss
 
 CLS, SEP, VOCAB = 2, 3, 60
 BATCH, CANDIDATES, MASKS = 16, 4, 3
@@ -108,7 +108,7 @@ def on_devices(loss, params, batch):
     def step(params, batch):
         return parallel.gradients(loss, params, batch, jax.random.key(0))
 
-    result = parallel.device_map(step)(parallel.replicate(params), parallel.shard(batch))
+    result = parallel.on_local_devices(step)(parallel.replicate(params), parallel.shard(batch))
     return jax.device_get(parallel.unreplicate(result))
 
 
@@ -227,10 +227,11 @@ def test_null_block_stored_apart_equals_an_ordinary_candidate():
     for field in ("ids", "mask", "types"):
         getattr(joint, field)[:, 0] = np.pad(getattr(batch.null_joint, field), wide)
     batch = jax.tree.map(jnp.asarray, dataclasses.replace(batch, blocks=blocks, joint=joint))
-    scores, logp, best = jax.jit(lambda p, b: candidate_likelihoods(config, p, b, None))(random_params(config), batch)
+    read = jax.jit(lambda p, b: realm.forward(config, p, b, None))(random_params(config), batch)
+    scores, logp, hits = read.scores, read.logp, read.hits
     np.testing.assert_allclose(scores[:, 0], scores[:, 1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(logp[:, 0], logp[:, 1], rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(best[:, 0], best[:, 1])
+    np.testing.assert_array_equal(hits[:, 0], hits[:, 1])
     assert not np.allclose(scores[:, 0], scores[:, 2])
     assert not np.allclose(logp[:, 0], logp[:, 2])
 

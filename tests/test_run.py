@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -21,11 +22,11 @@ def run(workdir, cache, *arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory, cache):
-    """A finished run of experiments/mini.py and what it printed."""
+    """A finished run of experiments/mini.py and what it printed, on stdout and on stderr."""
     workdir = tmp_path_factory.mktemp("runs") / "mini"
     done = run(workdir, cache, "--config=experiments/mini.py")
     assert done.returncode == 0, done.stderr[-3000:]
-    return workdir, done.stdout
+    return workdir, done.stdout, done.stderr
 
 
 def setting(mini, name) -> int:
@@ -71,7 +72,7 @@ def test_memory_of_both_processes_was_seen(mini):
 
 
 def test_the_report_shows_three_sentences_and_the_next_command(mini):
-    workdir, stdout = mini
+    workdir, stdout, _ = mini
     report = (workdir / "report.md").read_text()
     assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and "[MASK]" in report
     assert "next: realm finetune" in stdout
@@ -91,6 +92,25 @@ def test_all_signs_of_life_say_that_the_run_ended(mini):
     files = list(mini[0].rglob("heartbeat.json"))
     assert {str(file.parent.relative_to(mini[0])) for file in files} == {".", "ict", "pretrain", "index"}
     assert all("ended" in json.loads(file.read_text()) for file in files)
+
+
+def test_what_people_read_is_short_and_says_whose_it_is(mini):
+    workdir, stdout, stderr = mini
+    lines = stdout.splitlines()
+    assert len(lines) < 80 and max(map(len, lines)) <= 120
+    assert lines[0].startswith("run: mini") and any(str(workdir) in line for line in lines[:4])
+    assert re.match(r"time: \d+ seconds, as measured on 2 CPU cores", lines[2]), lines[2]
+    versions = {int(step): mark for mark, step in re.findall(r"^(.*)index version of step (\d+)", stdout, re.M)}
+    assert versions[0] == "" and {mark for step, mark in versions.items() if step} == {"index builder: "}
+    assert len(re.findall(r"^(?:ict|pretrain): \d+/", stdout, re.M)) <= 2 + sum(seconds_of(workdir)) / 20
+    assert stdout.count("[MASK]") and stdout.count("answer:") == 1 and stdout.count("after REALM") == 1
+    assert lines[-1].startswith("next: ")
+    assert "InitializeLog" not in stderr and not re.search(r"^(index builder: )?I0000", stderr, re.M)
+
+
+def seconds_of(workdir) -> list[float]:
+    """Of the run's parts, each."""
+    return list(json.loads((workdir / "seconds.json").read_text()).values())
 
 
 def test_every_window_of_steps_is_logged_once(mini):

@@ -9,7 +9,7 @@ import stat
 import pytest
 from etils import epath
 
-from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax import workdir as workdir_lib
 from realm_jax.config import ConfigError
 from realm_jax.workdir import Workdir, read_json, write_json, write_text
@@ -61,7 +61,7 @@ def test_a_damaged_config_names_its_file(tmp_path, text, message):
 
 
 def test_every_field_survives_json(tiny_config):
-    assert config_lib.from_json(config_lib.to_json(tiny_config)) == tiny_config
+    assert config_json.from_json(config_json.to_json(tiny_config)) == tiny_config
 
 
 def test_a_pipe_and_a_link_are_written_to_and_not_replaced(tmp_path):

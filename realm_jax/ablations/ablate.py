@@ -7,6 +7,7 @@ ICT, and the whole pre-training where only the fine-tuning differs.
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -18,6 +19,8 @@ from realm_jax.ablations.arms import Arm
 from realm_jax.config import Config, RunError
 from realm_jax.experiments_file import load_experiment
 from realm_jax.workdir import Workdir, read_json, with_absolute_paths, write_json
+
+log = logging.getLogger(__name__)
 
 RESULTS = "results"
 ZERO_SHOT = "before fine-tuning"  # as `realm eval` names it
@@ -132,7 +135,7 @@ def _config(config: Config, seed: int, data: Data) -> Config:
 
 def _run(command: str, *options: str) -> None:
     given = [option for option in options if not option.endswith("=")]
-    print("$ " + " ".join(["realm", command, *given]), flush=True)
+    log.info("$ " + " ".join(["realm", command, *given]))
     status = subprocess.run([sys.executable, "-m", "realm_jax", command, *given], check=False).returncode
     if status:
         raise RunError(f"realm {command} ended with status {status}: mend what it says and run the same command again")

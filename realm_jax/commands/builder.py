@@ -11,6 +11,7 @@ import os
 
 import tyro
 
+from realm_jax import console
 from realm_jax.commands import cli
 from realm_jax.config import Config, ConfigError
 
@@ -27,17 +28,18 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
     workdir = cli.existing(flags.workdir)
+    console.set_up(console.BUILDER)
     yield_cores(workdir.config)
     choose_device(workdir.config)
     cli.start_jax()
     from realm_jax.heartbeat import Heartbeat
-    from realm_jax.index import builder
+    from realm_jax.index import follow_trainer
 
-    parent = os.environ.get(builder.PARENT)
+    parent = os.environ.get(follow_trainer.PARENT)
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
     with Heartbeat(served / "index", role="index builder"):
-        builder.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
-    print("index builder: training is done and indexed", flush=True)
+        follow_trainer.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
+    print(f"{console.BUILDER}training is done and indexed", flush=True)
 
 
 def yield_cores(config: Config) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 from etils import epath
 
-from realm_jax import paths, terminal
+from realm_jax import console, paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
@@ -127,10 +127,12 @@ def start_jax(*, cpu_only: bool = False) -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs a command; errors that a user can correct end it with one line and a non-zero status."""
     terminal.print_anything()
+    console.set_up()
     try:
         try:
             main()
         finally:
+            console.close()
             sys.stdout.flush()  # else a reader that went away is noticed after us
     except ConfigError as error:
         sys.exit(_say(f"error: {error}", 2))

@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     flags = tyro.cli(_Flags, description="Score a run on questions.", args=argv)
     request = _request(flags)
-    from realm_jax import hosts
+    from realm_jax import processes
     from realm_jax.eval import evaluation
 
     evaluation.check(request)
     if flags.predictions:
         _score_file(flags, request)
         return
-    hosts.join()  # devices that several hosts share start for all or none; one is enough to evaluate
-    hosts.on_first(lambda: _score(flags, request))
+    processes.join()  # devices that several processes share start for all or none; one is enough to evaluate
+    processes.on_first(lambda: _score(flags, request))
 
 
 def _request(flags: _Flags) -> Request:

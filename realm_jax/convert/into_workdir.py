@@ -9,8 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from etils import epath
+from tokenizers import Tokenizer
 
 from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, Config, ConfigError
 from realm_jax.convert import knowledge, lengths
@@ -19,6 +21,7 @@ from realm_jax.convert.model_sources import open_source
 from realm_jax.convert.vocabulary import find_tokenizer
 from realm_jax.data import lost
 from realm_jax.data.prepare import prepare
+from realm_jax.model_folder.checkpoint import Checkpoint
 from realm_jax.models import parts, pretrained
 from realm_jax.models.names import flatten
 from realm_jax.models.parts import BLOCK_EMB, Model, Row
@@ -87,53 +90,68 @@ def convert(
     model, notices = model_config(models, base.model) if models else (base.model, [])
     model = dataclasses.replace(model, shared_tower="query" not in chosen.towers)
     tokenizer = find_tokenizer(sources, vocab, model.vocab_size)
-    embeddings = [source for source in sources if BLOCK_EMB in source.tensors]
-    records = [source for source in sources if source.block_records]
-    for kind, found in (("block embeddings", embeddings), ("block records", records)):
-        if len(found) > 1:
-            raise ConfigError(f"{' and '.join(s.spec for s in found)} all have {kind}: pass those of one corpus")
-    if records and tokenizer is None:
-        raise ConfigError(f"{records[0].spec}: block records need a vocabulary: pass --vocab=FOLDER_OR_FILE")
-    if records and with_corpus:
-        raise ConfigError(f"{records[0].spec}: its block records are the corpus: leave out --corpus")
-    if records and embeddings:
-        found = records[0].block_records, embeddings[0].tensors[BLOCK_EMB]
-        knowledge.check_shapes(*found, model.projection_dim, embeddings[0].spec)
+    records, embeddings = _knowledge(sources, model, has_vocabulary=tokenizer is not None, with_corpus=with_corpus)
     if embeddings and not records:
-        notices.append(f"{embeddings[0].spec}: block_emb is left out: without block_records.npy nobody knows its texts")
+        notices.append(f"{embeddings.spec}: block_emb is left out: without block_records.npy nobody knows its texts")
+        embeddings = None
     trees, rows = _read(chosen, model, base.seed)
     rows += [row for source in sources for row in parts.carried(source)]
-    config = _config(base, out.name, model, chosen, has_knowledge=bool(records))
+    config = _config(base, out.name, model, chosen, has_knowledge=records is not None)
     config, shorter = lengths.fitting(config, given_lengths)
     notices += shorter
     config = with_absolute_paths(config.check())
-    has = [*trees, *(["vocabulary"] if tokenizer else []), *(["corpus"] if records or with_corpus else [])]
-    has += ["index"] if records and embeddings else []
-    partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_lib.to_json(config)})
+    partial = _partial(out, {"sources": specs, "vocab": vocab, "config": config_json.to_json(config)})
     workdir = Workdir(partial, config)
     try:
         _write_weights(workdir, trees, rows)
         if tokenizer:
             write_text(workdir.tokenizer_file, tokenizer.to_str())
         if records:
-            folder = pathlib.Path(workdir.knowledge_folder)
-            corpus = knowledge.build_corpus(records[0].block_records, folder, tokenizer, config, records[0].spec)
-            notices += lost.lines(corpus.manifest)
-            if embeddings:
-                tower = _block_tower(chosen, trees)
-                block_emb, origin = embeddings[0].tensors[BLOCK_EMB], embeddings[0].spec
-                knowledge.publish_index(block_emb, corpus, workdir.index_folder, config, tower, origin)
+            notices += _write_knowledge(workdir, records, embeddings, tokenizer, _block_tower(chosen, trees))
         elif with_corpus:
             prepare(workdir)
-        write_json(workdir.config_file, config_lib.to_json(config))
+        write_json(workdir.config_file, config_json.to_json(config))
     except ConfigError as error:  # a kill or a full disk leaves the folder for the next call; a bad source does not
         if not isinstance(error.__cause__, OSError):
             shutil.rmtree(partial, ignore_errors=True)
         raise
     (partial / _PLAN).unlink()
     os.replace(partial, out)
+    made = {"vocabulary": tokenizer, "corpus": records or with_corpus, "index": embeddings}
+    has = [*trees, *(name for name, is_there in made.items() if is_there)]
     missing = [f"{name} ({why})" for name, why in _NEEDED.items() if name not in has]
     return Conversion(rows, notices, has, missing)
+
+
+def _knowledge(
+    sources: list[Checkpoint], model: config_lib.ModelConfig, *, has_vocabulary: bool, with_corpus: bool
+) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """The source with block records, and the one with their embeddings, where there are such."""
+    records = [source for source in sources if source.block_records]
+    embeddings = [source for source in sources if BLOCK_EMB in source.tensors]
+    for kind, found in (("block embeddings", embeddings), ("block records", records)):
+        if len(found) > 1:
+            raise ConfigError(f"{' and '.join(s.spec for s in found)} all have {kind}: pass those of one corpus")
+    if records and not has_vocabulary:
+        raise ConfigError(f"{records[0].spec}: block records need a vocabulary: pass --vocab=FOLDER_OR_FILE")
+    if records and with_corpus:
+        raise ConfigError(f"{records[0].spec}: its block records are the corpus: leave out --corpus")
+    if records and embeddings:
+        found = records[0].block_records, embeddings[0].tensors[BLOCK_EMB]
+        knowledge.check_shapes(*found, model.projection_dim, embeddings[0].spec)
+    return next(iter(records), None), next(iter(embeddings), None)
+
+
+def _write_knowledge(
+    workdir: Workdir, records: Checkpoint, embeddings: Checkpoint | None, tokenizer: Tokenizer, tower: dict | None
+) -> list[str]:
+    """Writes the corpus, and the index if there are embeddings. Returns what was lost of the texts, in words."""
+    folder = pathlib.Path(workdir.knowledge_folder)
+    corpus = knowledge.build_corpus(records.block_records, folder, tokenizer, workdir.config, records.spec)
+    if embeddings:
+        block_emb = embeddings.tensors[BLOCK_EMB]
+        knowledge.publish_index(block_emb, corpus, workdir.index_folder, workdir.config, tower, embeddings.spec)
+    return lost.lines(corpus.manifest)
 
 
 def _partial(out: pathlib.Path, plan: dict) -> epath.Path:

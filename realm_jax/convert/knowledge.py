@@ -13,9 +13,9 @@ from etils import epath
 
 from realm_jax.config import Config, ConfigError
 from realm_jax.convert.block_records import count_records, read_records
-from realm_jax.data import corpus, salient
+from realm_jax.data import corpus_writer, salient
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.build_version import copy_rows, publish
+from realm_jax.index.publish import copy_rows, publish
 from realm_jax.index.store import IndexStore
 from realm_jax.progress import Progress
 from realm_jax.records import Record
@@ -40,7 +40,7 @@ def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Co
     }
     common = {"tokenizer": tokenizer, "block_len_tokens": config.corpus.block_len_tokens}
     if not (folder / "manifest.json").exists():
-        corpus.create(folder, description=description, **common)
+        corpus_writer.create(folder, description=description, **common)
     built = Corpus.open(folder)
     built.check_against(description, **common)
     total = count_records(file)
@@ -49,7 +49,7 @@ def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Co
     tag = salient.make_tagger(config.corpus.tagger)
     while built.num_blocks < total:
         done = built.num_blocks
-        built = corpus.append(
+        built = corpus_writer.append(
             itertools.islice(records, SEGMENT_BLOCKS),
             folder,
             tokenizer=tokenizer,

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from realm_jax.config import ConfigError
-from realm_jax.data.corpus import Corpus, next_segment
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus_writer import next_segment
 from realm_jax.data.new_folder import new_folder
 from realm_jax.data.segment import PLACES_OF_BLOCK, PLACES_OF_SOURCE, Segment, SegmentWriter
 

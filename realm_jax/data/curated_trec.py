@@ -10,7 +10,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from realm_jax.data.published import CURATED_TREC
+from realm_jax.data.published_sets import CURATED_TREC
 
 SPLITS = ("train", "test")
 

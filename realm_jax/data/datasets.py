@@ -4,6 +4,7 @@ ORQA (Lee et al. 2019, §5; its released code) takes the published development o
 question of the published training set whose hash ends in 0 for development.
 """
 
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -13,10 +14,12 @@ import farmhash
 
 from realm_jax import paths
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import beir, cloze, published, question_files, questions
+from realm_jax.data import beir, cloze, published, published_sets, question_files, questions
 from realm_jax.data.prepare import RunData
 from realm_jax.data.squad_json import squad_paragraphs
 from realm_jax.records import Question
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-datasets prepared as array_record)"
@@ -24,7 +27,7 @@ OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-da
 
 @dataclass(frozen=True)
 class _Set:
-    data_set: published.DataSet
+    data_set: published_sets.DataSet
     test: str
     """Published split that ORQA tests on."""
     counts: dict[str, int]
@@ -35,32 +38,32 @@ class _Set:
 
 _SETS = {
     "nq": _Set(
-        published.NQ_OPEN,  # published with short answers of at most 5 tokens only, as ORQA has it
+        published_sets.NQ_OPEN,  # published with short answers of at most 5 tokens only, as ORQA has it
         "validation",
         {"train": 79_168, "dev": 8_757, "test": 3_610},
         lambda row: row["answer"],
     ),
     "wq": _Set(
-        published.WEB_QUESTIONS,
+        published_sets.WEB_QUESTIONS,
         "test",
         {"train": 3_417, "dev": 361, "test": 2_032},
         lambda row: row["answers"],
     ),
     "ct": _Set(
-        published.CURATED_TREC,
+        published_sets.CURATED_TREC,
         "test",
         {"train": 1_353, "dev": 133, "test": 694},
         lambda row: row["answers"],
         is_regex=True,
     ),
     "trivia": _Set(
-        published.TRIVIA_QA,  # unfiltered: its evidence is not used
+        published_sets.TRIVIA_QA,  # unfiltered: its evidence is not used
         "validation",
         {"train": 78_785, "dev": 8_837, "test": 11_313},
         lambda row: [row["answer"]["value"], *row["answer"]["aliases"]],
     ),
     "squad_open": _Set(
-        published.SQUAD,
+        published_sets.SQUAD,
         "validation",
         {"train": 78_713, "dev": 8_886, "test": 10_570},
         lambda row: row["answers"]["text"],
@@ -100,7 +103,7 @@ def load(
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
     if name in NAMES and pathlib.Path(name).exists():
-        print(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
+        log.info(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")
@@ -142,7 +145,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
     of = _SETS[name]
     part = of.test if split == "test" else "train"
     rows = list(published.read(of.data_set, part, data_dir=data_dir, or_else=OR_ELSE))
-    passages = _passages(rows) if of.data_set == published.SQUAD and split == "test" else {}
+    passages = _passages(rows) if of.data_set == published_sets.SQUAD and split == "test" else {}
     located = []
     for number, row in enumerate(rows, 1):
         # The rule sees questions as they were published, as in ORQA's code: some of SQuAD's have outer white space.
@@ -155,7 +158,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
             located.append((where, Question(where, text.strip(), answers, of.is_regex, gold)))
     expected = of.counts[split] + (of.counts["dev"] if split == "train" and with_dev else 0)
     if len(located) != expected:
-        print(f"notice: {name} {split} has {len(located):,} questions, ORQA's {expected:,}", flush=True)
+        log.info(f"notice: {name} {split} has {len(located):,} questions, ORQA's {expected:,}")
     return questions.distinct(located, f"{name} {split}")
 
 

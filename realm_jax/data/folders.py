@@ -1,5 +1,6 @@
 """The files of a folder of texts: those of the folders within, and of the folders that links lead to."""
 
+import logging
 import os
 import pathlib
 from collections import deque
@@ -10,6 +11,8 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.paths import printable
+
+log = logging.getLogger(__name__)
 
 NAMED = 3  # broken links in a message
 
@@ -46,7 +49,7 @@ def visible_files(folder: P) -> list[P]:
     if broken:
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         names = ", ".join(printable(link) for link in broken[:NAMED])
-        print(f"{printable(folder)}: left out, since nothing is where the link leads: {names}{more}", flush=True)
+        log.info(f"{printable(folder)}: left out, since nothing is where the link leads: {names}{more}")
     return found
 
 

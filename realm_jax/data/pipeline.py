@@ -3,11 +3,12 @@
 Eligible (sentence, span) pairs are found once, by memory map, and grouped: an example is a block, a sentence or a span.
 Example i of the endless shuffled sequence, the span that it draws included, is a pure function of (seed, i) through
 grain, so the data position of a run is one integer and any batch can be made again.
-That order knows no hosts: of each global batch a host makes its own contiguous share, so a run may go on with another
+That order knows no processes: of each global batch a process makes its own share, so a run may go on with another
 number of them and still see every example once an epoch.
 Retrieval happens elsewhere: `assembly.with_candidates` joins queries and blocks once the candidates are known.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,16 @@ import numpy as np
 from realm_jax import batches
 from realm_jax.batches import MaskedQueries
 from realm_jax.config import ConfigError, PretrainConfig
+from realm_jax.console import tally
 from realm_jax.data.assembly import SpecialIds, masked_query
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.masking import choose_span, choose_uniform
 from realm_jax.data.segment import Segment
-from realm_jax.records import Host
+from realm_jax.records import Process
 
-ALONE = Host()
+log = logging.getLogger(__name__)
+
+ALONE = Process()
 
 
 class MaskedSentences:
@@ -102,7 +106,7 @@ class MaskedSentences:
             self.skipped[otherwise] += len(self.rows) - len(flagged)
             self.rows = flagged
         else:
-            print(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used", flush=True)
+            log.info(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used")
 
     def _group(self) -> np.ndarray | range:
         """Where each example's rows start, and the end. A block's rows are neighbours, and so are a sentence's."""
@@ -121,7 +125,7 @@ class MaskedSentences:
         """How many examples there are, what each of them is, and what gives none."""
         return (
             f"{len(self):,} examples, each a {self._example} ({len(self.rows):,} {self._column}); "
-            f"skipped {self._column}: {dict(self.skipped)}"
+            f"skipped {self._column}: {tally(self.skipped)}"
         )
 
     def rows_of(self, number: SupportsIndex) -> range:
@@ -207,34 +211,36 @@ def contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 class Examples:
-    """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i) and the host.
+    """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i) and the process.
 
     Args:
         size: number of examples; each run of `size` positions of the sequence is an epoch and has each of them once.
         example: (number, random draws of its position) -> arrays.
-        host: whose share of each batch is made.
+        process: whose share of each batch is made.
     """
 
-    def __init__(self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int, host: Host = ALONE):
-        self._host = host
+    def __init__(
+        self, size: int, example: Callable[[int, np.random.Generator], Any], seed: int, process: Process = ALONE
+    ):
+        self._process = process
         self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
 
     def batch(self, number: SupportsIndex, batch_size: int, rows: int = 0) -> Any:
-        """This host's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
+        """This process's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
 
-        The hosts' shares, by host, are the global batch in its order.
+        The processes' shares, by process, are the global batch in its order.
 
         Args:
             rows: of the global batch with its padding, which repeats the last example; without it there is none.
 
         Raises:
-            ValueError: the batch does not divide over the hosts (`parallel.check_batch_size` says so to users).
+            ValueError: the batch does not divide over the processes (`parallel.check_batch_size` says so to users).
         """
-        share, rest = divmod(rows or batch_size, self._host.count)
+        share, rest = divmod(rows or batch_size, self._process.count)
         if rest:
-            raise ValueError(f"a batch of {rows or batch_size} does not divide over {self._host.count} hosts")
+            raise ValueError(f"a batch of {rows or batch_size} does not divide over {self._process.count} processes")
         first, last = number * batch_size, (number + 1) * batch_size - 1
-        ours = range(first + self._host.index * share, first + (self._host.index + 1) * share)
+        ours = range(first + self._process.index * share, first + (self._process.index + 1) * share)
         return batches.stack([self._sequence[min(i, last)] for i in ours])
 
 

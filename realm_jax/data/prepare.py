@@ -1,5 +1,6 @@
 """What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
 
+import logging
 import os
 import pathlib
 from collections import Counter
@@ -10,7 +11,8 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
-from realm_jax.data import assets, built, corpus, lost, run_tokenizer, salient, sources
+from realm_jax.console import tally
+from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
@@ -20,6 +22,8 @@ from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir, read_json, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 RANDOM = "random"
 _RECORD = "first_weights.json"  # in the workdir: what `init` named, and the hash of its content
@@ -135,7 +139,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
                 f"--tokenizer={workdir.config.init}"
             )
         taken = built.take(spec, folder, config.block_len_tokens)
-        print(f"corpus: {taken.num_blocks:,} blocks of {spec}", flush=True)
+        log.info(f"corpus: {taken.num_blocks:,} blocks of {spec}")
         return
     source = _read(spec, config.columns, folder)
     if source is None:
@@ -146,9 +150,9 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     if (folder / MANIFEST).exists():
         Corpus.open(folder).check_against(description, tokenizer=tokenizer, block_len_tokens=config.block_len_tokens)
         return
-    print(f"corpus: {source.says or spec}; {said_blocks(as_given)}", flush=True)
+    log.info(f"corpus: {source.says or spec}; {said_blocks(as_given)}")
     left_out: Counter = Counter()
-    made = corpus.build(
+    made = corpus_writer.build(
         source.records(left_out),
         folder,
         tokenizer=tokenizer,
@@ -159,13 +163,12 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
         progress=Progress(f"corpus {description['source']}, articles"),
     )
     segment = made.manifest["segments"][0]
-    print(
+    log.info(
         f"corpus: {segment['num_blocks']:,} blocks, {segment['num_sentences']:,} sentences, "
-        f"{segment['num_spans']:,} salient spans from {description['source']}; {dict(left_out) | segment['counts']}",
-        flush=True,
+        f"{segment['num_spans']:,} salient spans from {description['source']}; {tally(left_out | segment['counts'])}"
     )
     for line in [*lost.lines(made.manifest), *census.exceeding(made.manifest)]:
-        print(f"corpus: {line}", flush=True)
+        log.info(f"corpus: {line}")
 
 
 def _read(spec: str, columns: str, folder: epath.Path) -> sources.Source | None:
@@ -175,5 +178,5 @@ def _read(spec: str, columns: str, folder: epath.Path) -> sources.Source | None:
     except ConfigError:
         if os.path.exists(paths.expand(spec)) or not (folder / MANIFEST).exists():
             raise
-    print(f"corpus: {spec} is not there any more: going on with {folder}, which was made from it", flush=True)
+    log.info(f"corpus: {spec} is not there any more: going on with {folder}, which was made from it")
     return None

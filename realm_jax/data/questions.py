@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from realm_jax.data.question_fields import Malformed
 from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.paths import expand
 from realm_jax.records import Question
+
+log = logging.getLogger(__name__)
 
 _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:|\)[?*+]|\w\|\w")
 
@@ -68,7 +71,8 @@ class Reports:
     def say(self) -> None:
         """Prints them."""
         for kind, found in self._places.items():
-            print(f"{self._name}: {kind}: {len(found)} (first: {found[0]})", flush=True)
+            first = found[0].removeprefix(f"{self._name}:")  # of a file, the line alone
+            log.info(f"{self._name}: {kind}: {len(found)} (first: {'line ' * first.isdecimal()}{first})")
 
 
 def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Reports | None = None) -> list[Question]:
@@ -146,7 +150,7 @@ def _questions(
         row = _renamed(row, columns, where) if columns else row
         if form is None:
             form = _form(row, where)
-            print(f"{path}: taken for {form.name} ({rows.kind})", flush=True)
+            log.info(f"{path}: taken for {form.name} ({rows.kind})")
         if not form.fits(row):
             raise ConfigError(
                 f"{where}: is not of the form of the first row, {form.name} ({_keys(row)}): mend or drop it"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, markdown, published, record_source
+from realm_jax.data import assets, markdown, published, published_sets, record_source
 from realm_jax.data.recognise import (
     ABOUT,
     RECORDS,
@@ -169,7 +169,7 @@ def _content(file: pathlib.Path) -> bytes:
 
 
 def _squad() -> Source:
-    examples = published.read(published.SQUAD, "validation", or_else="or pass --corpus=FILE_OR_FOLDER")
+    examples = published.read(published_sets.SQUAD, "validation", or_else="or pass --corpus=FILE_OR_FOLDER")
     paragraphs = squad_paragraphs(examples)
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}

@@ -32,7 +32,9 @@ def answer(workdir: Workdir, data: RunData, questions: Sequence[Question]) -> li
     if workdir.is_done("pretrain"):
         params = phases.last_params(workdir, "pretrain", params)
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.finetune.question_len_tokens)
-    run = parallel.device_map(lambda params, joint, positions: _guess(workdir.config.model, params, joint, positions))
+    run = parallel.on_local_devices(
+        lambda params, joint, positions: _guess(workdir.config.model, params, joint, positions)
+    )
     replicated = parallel.replicate(params["encoder"])
     size = BATCH * parallel.num_devices()
     best, guesses = np.full(len(questions), -np.inf), [""] * len(questions)

@@ -14,11 +14,10 @@ from realm_jax.eval.heldout import HeldoutSet, answer_among
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
+from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
-from realm_jax.models import knowledge_encoder
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
-from realm_jax.training.retrieval import drop_source
+from realm_jax.models import knowledge_encoder, realm
 
 CONSIDERED = 64
 
@@ -40,28 +39,22 @@ def describe(
     batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())
 
     def judge(params, batch):
-        scores, logp, _ = candidate_likelihoods(config, params, batch, None)
-        prior = log_prior(config, scores, batch)
-        reward = marginal.retrieval_reward(prior, logp, batch.mask_weights)
-        null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-        states = [
-            knowledge_encoder.candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
-            for tokens in (null, batch.joint)
-        ]
-        best = [knowledge_encoder.best_tokens(config.model, params["encoder"], state)[0] for state in states]
-        return prior, reward, best[0], best[1]
+        read = realm.forward(config, params, batch, None)
+        reward = marginal.retrieval_reward(read.prior, read.logp, batch.mask_weights)
+        predicted, _ = knowledge_encoder.best_tokens(config.model, params["encoder"], read.states)
+        return read.prior, reward, predicted
 
-    run = parallel.device_map(judge)
+    run = parallel.on_local_devices(judge)
     judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
-    prior, reward, null_best, block_best = (x.reshape(-1, *x.shape[2:]) for x in judged)
-    best = np.concatenate([null_best, block_best], axis=1)
+    prior, reward, predicted = (x.reshape(-1, *x.shape[2:]) for x in judged)
     shown = np.argsort(~holds[:considered], kind="stable")[:count]
     return "\n".join(
-        _one(data, queries.query.ids[i], heldout.answers[i], candidates[i], prior[i], reward[i], best[i]) for i in shown
+        _one(data, queries.query.ids[i], heldout.answers[i], candidates[i], prior[i], reward[i], predicted[i])
+        for i in shown
     )
 
 
-def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> str:
+def _one(data: RunData, query_ids, answer, candidates, prior, reward, predicted) -> str:
     tokenizer = data.tokenizer
     lines = [f"**{_text(tokenizer, query_ids)}**", "", f"answer: *{_text(tokenizer, answer)}*", ""]
     lines += ["| p(z\\|x) | r(z) | prediction | block |", "|---:|---:|:---|:---|"]
@@ -72,8 +65,8 @@ def _one(data: RunData, query_ids, answer, candidates, prior, reward, best) -> s
         if z:
             record = data.knowledge.block(int(block))
             text = _plain(f"{record.title}: {record.text}")
-        predicted = _text(tokenizer, best[z][: len(answer)])
-        lines.append(f"| {np.exp(prior[z]):.3f} | {reward[z]:+.3f} | {predicted} | {text} |")
+        words = _text(tokenizer, predicted[z][: len(answer)])
+        lines.append(f"| {np.exp(prior[z]):.3f} | {reward[z]:+.3f} | {words} | {text} |")
     return "\n".join([*lines, ""])
 
 

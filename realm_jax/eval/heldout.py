@@ -19,13 +19,13 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
+from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
+from realm_jax.models import realm
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
-from realm_jax.training.retrieval import drop_source
 
 LOSS_BATCH = 16  # queries a device and step
 
@@ -79,10 +79,10 @@ def evaluate(
         `pretrain.null_block` is off, an example without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
-    search, embeddings = exact_index(config, knowledge, params["embedder"], name)
+    index = exact_index(config, knowledge, params["embedder"], name)
     embed = TowerEmbedder(config, params["embedder"], "query")
     query_emb = embed_queries(embed, heldout.queries.query)
-    found, _ = search.search(query_emb, config.pretrain.num_candidates)
+    found, _ = index.search.search(query_emb, config.pretrain.num_candidates)
     retrieved = drop_source(found, heldout.queries.source_hash, knowledge)[:, :-1]
     random_blocks = drop_source(heldout.random_blocks, heldout.queries.source_hash, knowledge)
     values = {
@@ -91,11 +91,11 @@ def evaluate(
     }
     if heldout.probe is not None:
         for kind, tokens in (("plain", heldout.probe.plain), ("hard", heldout.probe.hard)):
-            ids, _ = search.search(embed_queries(embed, tokens), max(KS))
+            ids, _ = index.search.search(embed_queries(embed, tokens), max(KS))
             values |= {f"{kind}_recall@{k}": recall.hits(ids, heldout.probe.own_block, k) for k in KS}
     if "encoder" in params:
         values |= _reading(config, knowledge, heldout.queries, params, retrieved, random_blocks, name)
-    return values, embeddings
+    return values, index.embeddings
 
 
 def answer_among(corpus: Corpus, blocks: np.ndarray, answers: list[np.ndarray]) -> np.ndarray:
@@ -112,7 +112,7 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
     """Losses and accuracies of the first `eval_examples`, in padded batches of one shape."""
     count = min(config.pretrain.eval_examples, len(retrieved))
     batch = LOSS_BATCH * parallel.num_devices()
-    step = parallel.device_map(lambda params, batch: _per_example(config, params, batch))
+    step = parallel.on_local_devices(lambda params, batch: _per_example(config, params, batch))
     replicated = parallel.replicate(params)
     progress = Progress(f"{name}: reading held-out sentences")
     parts: dict[str, list] = {}
@@ -136,15 +136,15 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
 
 
 def _per_example(config: Config, params: dict, batch) -> dict[str, jax.Array]:
-    scores, logp, best = candidate_likelihoods(config, params, batch, None)
-    prior = log_prior(config, scores, batch)
+    read = realm.forward(config, params, batch, None)
+    prior, logp = read.prior, read.logp
     weights = batch.mask_weights
     count = weights.sum(-1)
-    hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), best.astype(jnp.float32))
+    hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), read.hits.astype(jnp.float32))
     return {
         "loss": -(marginal.token_marginal_logp(prior, logp) * weights).sum(-1) / count,
         "loss_null": -(logp[:, 0] * weights).sum(-1) / count,
         "accuracy": (hit * weights).sum(-1) / count,
-        "accuracy_null": (best[:, 0] * weights).sum(-1) / count,
+        "accuracy_null": (read.hits[:, 0] * weights).sum(-1) / count,
         "null_share": jnp.exp(prior[:, 0]),
     }

@@ -1,6 +1,7 @@
 """Predictions as JSON lines: a run's own, written with what they were read from; any system's, read and scored."""
 
 import json
+import logging
 import math
 import os
 import pathlib
@@ -13,6 +14,8 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
 from realm_jax.workdir import write_text
+
+log = logging.getLogger(__name__)
 
 
 def write_predictions(
@@ -80,7 +83,7 @@ def score_file(path: str | os.PathLike, questions: Sequence[Question]) -> list[P
     }
     for what, count in counts.items():
         if count:
-            print(f"{path}: {count} {what}", flush=True)
+            log.info(f"{path}: {count} {what}")
     _say(bad_patterns)
     return scored
 
@@ -88,7 +91,7 @@ def score_file(path: str | os.PathLike, questions: Sequence[Question]) -> list[P
 def _say(bad_patterns: set[str]) -> None:
     """Prints once which regular expressions of a set could not be tried."""
     if bad_patterns:
-        print(f"{len(bad_patterns)} bad patterns count as wrong: {'; '.join(sorted(bad_patterns))}", flush=True)
+        log.info(f"{len(bad_patterns)} bad patterns count as wrong: {'; '.join(sorted(bad_patterns))}")
 
 
 def _answers(file: pathlib.Path) -> tuple[dict[str, str], int]:

@@ -15,7 +15,7 @@ from realm_jax.data.prepare import RunData
 from realm_jax.eval import closed_book
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.ranking import Ranking
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.openqa.predict import Answerer
 from realm_jax.records import Prediction, Question
 from realm_jax.scores import recall
@@ -85,16 +85,17 @@ def evaluate(
         arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
         systems[name] = own.answer(questions, **arguments)
     before = Answerer(finetuning.config, data, first, finetuning.exact_index(data, first, store))
-    ranks = before.answer_ranks(questions, before.retrieve(before.encode(questions)[1], DEPTH))
+    query_emb = before.retriever.encode(questions)[1]
+    ranks = before.answer_ranks(questions, before.retriever.search(query_emb, DEPTH)[0])
     found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
     return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking
 
 
 def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranking:
     """What the fine-tuned retriever finds."""
-    query_emb = answerer.encode(questions)[1]
-    blocks = answerer.retrieve(query_emb, depth)
-    scores = np.where(blocks >= 0, answerer.retrieval_scores(query_emb, blocks), -np.inf)
+    query_emb = answerer.retriever.encode(questions)[1]
+    blocks, _ = answerer.retriever.search(query_emb, depth)
+    scores = np.where(blocks >= 0, answerer.retriever.scores(query_emb, blocks), -np.inf)
     return Ranking(FINE_TUNED, questions, blocks, scores)
 
 

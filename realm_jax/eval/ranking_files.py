@@ -1,6 +1,7 @@
 """What was found for questions, written as others read it: a TREC run, DPR's results, KILT's predictions."""
 
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from realm_jax.eval.ranking import Ranking
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Prediction
 from realm_jax.workdir import write_text
+
+log = logging.getLogger(__name__)
 
 DEPTH = 100
 TAG = "realm_jax"
@@ -52,7 +55,7 @@ def write(ranking: Ranking, data: RunData, files: dict[str, str], predictions: S
     for form, file in files.items():
         if file:
             write_text(epath.Path(file), forms[form]())
-            print(f"written: {file} ({ranking.retriever}, {len(ranking.questions):,} questions)", flush=True)
+            log.info(f"written: {file} ({ranking.retriever}, {len(ranking.questions):,} questions)")
 
 
 def trec_run(ranking: Ranking, corpus: Corpus) -> str:

@@ -3,6 +3,7 @@
 `W/eval/NAME[.FINETUNING]`, and `W/eval/NAME-HASH[.FINETUNING]` for other questions of the same name.
 """
 
+import logging
 from collections.abc import Sequence
 
 from etils import epath
@@ -10,6 +11,8 @@ from etils import epath
 from realm_jax.data import datasets, questions
 from realm_jax.records import Question
 from realm_jax.workdir import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 IDENTITY = "questions.json"
 HELDOUT = "heldout"
@@ -33,7 +36,7 @@ def report_folder(
     folder = root / f"{name}{ending}"
     if name == HELDOUT or not _is_free(folder, dataset, content):
         folder = root / f"{name}-{content[:HASH_LEN]}{ending}"
-        print(f"{root / name} is about other questions of that name: these get {folder.name}", flush=True)
+        log.info(f"{root / name} is about other questions of that name: these get {folder.name}")
     write_json(folder / IDENTITY, {"dataset": dataset, "split": split, "sha256": content, "questions": len(asked)})
     return folder
 

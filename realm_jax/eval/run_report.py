@@ -7,6 +7,7 @@ from realm_jax.eval.run_plots import PLAIN_AND_HARD
 from realm_jax.progress import clock
 from realm_jax.report import Marked, Part, Plot, Section, Table
 
+EXAMPLES = "Three masked sentences"
 ROWS = {
     "loss with retrieved blocks": "loss_retrieved",
     "loss with random blocks": "loss_random",
@@ -52,7 +53,7 @@ def sections(summary: dict, examples: str, plots: Sequence[Plot]) -> list[Sectio
     if plots:
         found.append(Section("Curves", plots))
     found += [Section("Index", _index(summary["index"])), Section("Cost", _cost(summary))]
-    return [*found, Section("Three masked sentences", [Marked(examples)])]
+    return [*found, Section(EXAMPLES, [Marked(examples)])]
 
 
 def _states(states: Mapping[str, dict]) -> list[Part]:

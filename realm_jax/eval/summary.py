@@ -1,14 +1,13 @@
 """The summary of a run: three states judged on the same held-out sentences, and what the index did meanwhile.
 
-Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the workdir, and prints the tables.
+Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the workdir.
 """
 
 import dataclasses
+import logging
 
 import numpy as np
 from etils import epath
-from rich.console import Console
-from rich.markdown import Markdown
 
 from realm_jax import report
 from realm_jax.config import ConfigError
@@ -21,6 +20,8 @@ from realm_jax.index.store import IndexStore
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 WAITED_FOR = ("retrieval", "index")
 STATES = ("before ICT", "after ICT", "after REALM")
@@ -41,7 +42,7 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     try:
         heldout = heldout_set(workdir.config, data)
     except ConfigError as error:
-        print(f"no held-out evaluation: {error}", flush=True)
+        log.info(f"no held-out evaluation: {error}")
     else:
         first = phases.first_params(workdir)
         warm = phases.warm_params(workdir)
@@ -59,7 +60,6 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
     write_json(workdir.summary_file, summary)  # the last: with it the run is finished
-    Console().print(Markdown(run_report.markdown(title, summary, examples, [])))
     return summary
 
 
@@ -120,8 +120,10 @@ def index_facts(workdir: Workdir) -> dict:
     adopted = [event for event in history if event["event"] == "adopted"]
     metrics, _ = read_json_lines(workdir.phase("pretrain") / "metrics.jsonl")
     waits = {f"{of}_wait_seconds": sum(line.get(f"{of}_wait_seconds") or 0 for line in metrics) for of in WAITED_FOR}
-    recall_by_step = {event["step"]: event.get("probe", {}) for event in published}
-    recall_by_step |= {version.step: version.manifest.get("probe", {}) for version in store.versions()}
+    probes = [(event["step"], event.get("probe", {})) for event in published]
+    probes += [(version.step, version.manifest.get("probe", {})) for version in store.versions()]
+    # A version that was published for new texts has the step of the one before it, and no probe.
+    recall_by_step = {step: {} for step, _ in probes} | {step: probe for step, probe in probes if probe}
     return {
         "published_steps": [event["step"] for event in published],
         "publish_seconds": [event["seconds"] for event in published],

@@ -6,6 +6,7 @@ right: plain, and hard, with a salient span masked and the title's words taken o
 """
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from realm_jax.eval.baselines import bm25
 from realm_jax.eval.gold import gold_records
 from realm_jax.eval.ranking import Ranking
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
 from realm_jax.openqa.inputs import question_tokens
 from realm_jax.openqa.labels import AnswerFinder
@@ -26,6 +27,8 @@ from realm_jax.records import Question
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 KS = (1, 5, 20, 100)
 
@@ -69,7 +72,7 @@ def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: boo
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     table = {}
     for name, params in embedder_states(workdir).items():
-        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        search = exact_index(workdir.config, data.knowledge, params, name).search
         query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
         parts = [search.search(part, judge.depth) for part in np.array_split(query_emb, _parts(query_emb))]
         found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -80,7 +83,7 @@ def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: boo
         table["BM25"] = judge(bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth))
     if judge.bad_patterns:
         bad = sorted(judge.bad_patterns)
-        print(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}", flush=True)
+        log.info(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}")
     return QuestionRecall(table, judge.over, ranking)
 
 
@@ -92,7 +95,7 @@ def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     table = {}
     for name, params in embedder_states(workdir).items():
-        search, _ = exact_index(workdir.config, data.knowledge, params, name)
+        search = exact_index(workdir.config, data.knowledge, params, name).search
         table[name] = probe_recall(probe, TowerEmbedder(workdir.config, params, "query"), search)
     return table
 

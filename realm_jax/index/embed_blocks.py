@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from realm_jax import parallel
 from realm_jax.batches import Tokens
@@ -26,22 +27,22 @@ class TowerEmbedder:
         self._params = parallel.replicate(embedder.tower(params, side))
         self._run = _compiled(config.model)
 
-    def __call__(self, tokens: Tokens) -> np.ndarray:
-        """float32 [batch, dim] of tokens [batch, tokens]; the batch must divide over the devices."""
+    def __call__(self, tokens: Tokens) -> Float[np.ndarray, "batch dim"]:
+        """Embeddings, float32, of tokens [batch, tokens]; the batch must divide over the devices."""
         embedding = np.asarray(self._run(self._params, parallel.shard(tokens)))
         return embedding.reshape(-1, embedding.shape[-1])
 
 
 @functools.cache  # one function, so that the next parameters find it compiled
 def _compiled(model: ModelConfig) -> Callable:
-    return parallel.device_map(lambda tower, tokens: embedder.embed(model, {"shared": tower}, "query", tokens))
+    return parallel.on_local_devices(lambda tower, tokens: embedder.embed(model, {"shared": tower}, "query", tokens))
 
 
 def embed_corpus(
     config: Config,
     params: dict,
     corpus: Corpus,
-    out: np.ndarray,
+    out: Float[np.ndarray, "blocks dim"],
     *,
     first: int = 0,
     between_batches: Callable[[int, int], None] = lambda done, total: None,
@@ -49,7 +50,7 @@ def embed_corpus(
     """Writes the embedding of block i to out[i], for every block from `first` on.
 
     Args:
-        out: [blocks, dim], float32 or bfloat16; may be a memory map.
+        out: float32 or bfloat16; may be a memory map.
         between_batches: called with (blocks done, blocks to do); may raise to stop.
     """
     embed = TowerEmbedder(config, params, "block")

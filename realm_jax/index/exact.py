@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt16
 
 from realm_jax import parallel
 from realm_jax.batches import Array
-from realm_jax.index.search import best
+from realm_jax.index.top_k import top_k
 
 CHUNK_ROWS = 8192
 SMALLEST_BATCH = 8
@@ -47,12 +47,12 @@ class ExactSearch:
         ids = np.asarray(ids)
         ids = np.where(ids < 0, -1, ids + offsets)  # [devices, batch, k]
         ids, scores = (np.concatenate(list(part), axis=1)[:batch] for part in (ids, np.asarray(scores)))
-        return best(ids, scores, k)
+        return top_k(ids, scores, k)
 
 
 @functools.cache  # one function, so that the next index version of this size finds it compiled
 def _top_k() -> Callable:
-    return parallel.device_map(_device_top_k, in_axes=(0, 0, None), static_broadcasted_argnums=(3, 4))
+    return parallel.on_local_devices(_device_top_k, in_axes=(0, 0, None), static_broadcasted_argnums=(3, 4))
 
 
 def _device_top_k(

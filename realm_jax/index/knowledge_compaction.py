@@ -19,8 +19,9 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.segment import link
-from realm_jax.index import build_version
 from realm_jax.index.claims import holders
+from realm_jax.index.index_builder import extend_version
+from realm_jax.index.publish import COPY_ROWS
 from realm_jax.index.search import build_search_files
 from realm_jax.index.store import MANIFEST as VERSION_MANIFEST
 from realm_jax.index.store import NEXT, Draft, IndexStore
@@ -91,7 +92,7 @@ def _check_idle(workdir: Workdir, stores: list[IndexStore]) -> None:
 def _current(config: Config, store: IndexStore, corpus: Corpus) -> Version:
     """The store's newest version, with all blocks of the corpus."""
     version = store.latest()
-    return version if version.is_current(corpus) else build_version.extend_version(config, corpus, store, version)
+    return version if version.is_current(corpus) else extend_version(config, corpus, store, version)
 
 
 def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manifest: dict) -> Version:
@@ -106,8 +107,8 @@ def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manif
     else:
         index = dataclasses.replace(config.index, search=found["search"], dtype=found["dtype"])
         embeddings = draft.embeddings(len(rows), old.shape[1], index.dtype)
-        for start in range(0, len(rows), build_version.COPY_ROWS):
-            part = rows[start : start + build_version.COPY_ROWS]
+        for start in range(0, len(rows), COPY_ROWS):
+            part = rows[start : start + COPY_ROWS]
             embeddings[start : start + len(part)] = old[part]
             draft.touch()
         search_info = build_search_files(index.search, embeddings, draft.folder, index)

@@ -5,6 +5,7 @@ The work of `realm update`, which says what it means, and of the demo page.
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 
@@ -12,18 +13,21 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, lost, salient, sources
+from realm_jax.console import tally
+from realm_jax.data import corpus_writer, lost, salient, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.sources import Source
-from realm_jax.index import build_version
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
+from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.lock import only_one
 from realm_jax.progress import Progress
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 NAMED = 10  # unknown ids in an error message
 
@@ -55,15 +59,15 @@ def update_knowledge(workdir: Workdir, add: str = "", delete: tuple[str, ...] = 
                 store.latest().load_tower()
         started, knowledge = time.monotonic(), data.knowledge
         if knowledge.latest_change == change:
-            print("corpus: has this change already", flush=True)
+            log.info("corpus: has this change already")
         else:
             knowledge = _change(workdir, data, source, delete, change)
         published = []
         for store in stores:
             version = store.pin_latest()
             if not version.is_current(knowledge):
-                published.append(build_version.extend_version(workdir.config, knowledge, store, version))
-                print(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}", flush=True)
+                published.append(extend_version(workdir.config, knowledge, store, version))
+                log.info(f"searchable after {time.monotonic() - started:.1f} s: {published[-1].folder}")
             store.unpin(version)
     return published
 
@@ -79,27 +83,29 @@ def _change(workdir: Workdir, data: RunData, source: Source | None, delete: tupl
             f"--delete: {knowledge.folder} has no record with the id {' or '.join(map(repr, missing[:NAMED]))}{more}: "
             "nothing was changed; leave these out"
         )
-    buried = [block for blocks in found.values() for block in blocks]
+    deleted = [block for blocks in found.values() for block in blocks]
     if source is None:
-        changed = corpus.bury(buried, knowledge.folder, change=change)
+        changed = corpus_writer.delete(deleted, knowledge.folder, change=change)
     else:
-        changed = corpus.append(
+        changed = corpus_writer.append(
             source.records(),
             knowledge.folder,
             tokenizer=data.tokenizer,
             tag=_tagger(knowledge.manifest["tagger"], workdir.config.corpus.tagger),
             total=source.num_records,
             progress=Progress("corpus, new records"),
-            buried=buried,
+            deleted=deleted,
             change=change,
         )
         entry = changed.manifest["segments"][-1]
-        print(f"corpus: {source.says or source.description['source']}")
-        print(f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {entry['counts']}")
+        log.info(f"corpus: {source.says or source.description['source']}")
+        log.info(
+            f"corpus: added {entry['num_sources']:,} records, {entry['num_blocks']:,} blocks; {tally(entry['counts'])}"
+        )
         for line in lost.lines({"segments": [entry]}):
-            print(f"corpus: {line}")
-    if buried:
-        print(f"corpus: deleted {len(found):,} records, {len(buried):,} blocks", flush=True)
+            log.info(f"corpus: {line}")
+    if deleted:
+        log.info(f"corpus: deleted {len(found):,} records, {len(deleted):,} blocks")
     return changed
 
 
@@ -107,7 +113,7 @@ def _tagger(own: str, of_config: str) -> salient.Tagger:
     """The corpus's own tagger; the run's where a trained one, which a name does not bring back, made the spans."""
     name = own if own == "rules" or own.startswith("spacy:") else of_config
     if name != own:
-        print(f"corpus: its salient spans are by {own}; those of the new records are by {name}", flush=True)
+        log.info(f"corpus: its salient spans are by {own}; those of the new records are by {name}")
     return salient.make_tagger(name)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from realm_jax.batches import Array
-from realm_jax.index.search import best
+from realm_jax.index.top_k import top_k
 
 CHUNK_ROWS = 65536
 
@@ -53,7 +53,7 @@ class LshSearch:
         for one_emb, one_hashes in zip(query_emb, self._hash(_append(query_emb, 0)).T, strict=True):
             ids = self._candidates(one_hashes)
             scores = np.asarray(self._embeddings[ids], np.float32) @ one_emb
-            rows.append(best(ids[None], scores[None], k))
+            rows.append(top_k(ids[None], scores[None], k))
             shares.append(len(ids) / max(len(self._embeddings), 1))
         self.share_scored = np.array(shares, np.float32)
         ids = np.concatenate([np.zeros((0, k), np.int32), *(row[0] for row in rows)])

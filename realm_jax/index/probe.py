@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int64
 
 from realm_jax import parallel
 from realm_jax.batches import Tokens, stack
@@ -30,8 +31,8 @@ class Probe:
     """[batch, tokens]: the sentences as they are."""
     hard: Tokens
     """[batch, tokens]: with a salient span masked and the title's wordpieces taken out."""
-    own_block: np.ndarray
-    """int64 [batch]"""
+    own_block: Int64[np.ndarray, " batch"]
+    """Ordinals."""
 
 
 def make_probe(corpus: Corpus, special: SpecialIds, config: Config, count: int) -> Probe | None:
@@ -60,8 +61,8 @@ def make_probe(corpus: Corpus, special: SpecialIds, config: Config, count: int) 
     return Probe(stack(plain), stack(hard), np.array(own)) if own else None
 
 
-def embed_queries(embed: TowerEmbedder, tokens: Tokens, batch: int = 256) -> np.ndarray:
-    """float32 [queries, dim], in padded batches of one shape."""
+def embed_queries(embed: TowerEmbedder, tokens: Tokens, batch: int = 256) -> Float[np.ndarray, "queries dim"]:
+    """Embeddings in float32, computed in padded batches of one shape."""
     devices = parallel.num_devices()
     batch = -(-min(batch, len(tokens.ids)) // devices) * devices
     parts = []

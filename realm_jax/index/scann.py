@@ -14,7 +14,11 @@ about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a fl
 The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.
 """
 
+import ctypes
+import functools
 import math
+import mmap
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 
 from realm_jax.batches import Array
 from realm_jax.config import ConfigError, IndexConfig
-from realm_jax.index.search import best
+from realm_jax.index.top_k import top_k
 
 BRUTE_FORCE_LIMIT = 20_000  # both limits are the advice of ScaNN's own documentation
 TREE_LIMIT = 100_000
@@ -32,6 +36,7 @@ DIMS_PER_HASH = 2  # as ORQA and REALM used it
 ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
 TRAINING_ROWS = 250_000
 QUERIES_PER_THREAD = 32
+ABSL_WARNING = 1  # absl::LogSeverity
 
 
 def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike, config: IndexConfig) -> dict:
@@ -114,7 +119,7 @@ class ScannSearch:
 
     def _search(self, query_emb: np.ndarray, k: int, proposals: int, leaves: int | None) -> tuple:
         if not query_emb.size:
-            return best(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
+            return top_k(np.zeros((len(query_emb), 0), np.int32), np.zeros((len(query_emb), 0), np.float32), k)
         ids = _propose(self._searcher, query_emb, proposals, leaves)
         if self._tail is not None:
             more = _propose(self._tail, query_emb, proposals)
@@ -122,7 +127,7 @@ class ScannSearch:
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
         candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
-        return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+        return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
 
 
 def _brute_force(embeddings: np.ndarray):
@@ -176,4 +181,18 @@ def _import_scann():
         raise ConfigError(
             "index.search=scann needs the scann wheel (Linux, Python < 3.14): use --index.search=exact"
         ) from error
+    _quiet(scann_ops_pybind.scann_pybind.__file__)
     return scann_ops_pybind
+
+
+@functools.cache
+def _quiet(library: str) -> None:
+    """Keeps ScaNN's C++ from telling of each build on stderr; its warnings and errors still come.
+
+    No environment variable does. Its library exports the setter of its log's level, whose name holds a version.
+    """
+    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.search(rb"_ZN4absl\w*14SetMinLogLevelENS\w+", content)
+        setter = found and found[0].decode()
+    if setter:
+        getattr(ctypes.CDLL(library), setter)(ABSL_WARNING)

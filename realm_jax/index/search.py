@@ -7,12 +7,14 @@ return the same ids when they score every block.
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from absl import logging
 from etils import epath
 from jaxtyping import Bool, Float, Int
 
 from realm_jax.batches import Array
 from realm_jax.config import ConfigError, IndexConfig
+from realm_jax.index import scann
+from realm_jax.index.exact import ExactSearch
+from realm_jax.index.lsh import LshSearch
 
 RECALL_K = 5
 RECALL_QUERIES = 512
@@ -51,18 +53,11 @@ def open_search(
     Raises:
         ConfigError: a file of the version is missing or damaged, or this Python has no ScaNN.
     """
-    # Imported here: each implementation needs a library that the others do without.
     if kind == "exact":
-        from realm_jax.index.exact import ExactSearch
-
         return ExactSearch(embeddings, live)
     if kind == "scann":
-        from realm_jax.index.scann import ScannSearch
-
-        return ScannSearch(embeddings, live, folder=folder, config=config)
+        return scann.ScannSearch(embeddings, live, folder=folder, config=config)
     if kind == "lsh":
-        from realm_jax.index.lsh import LshSearch
-
         return LshSearch(embeddings, live, tables=config.lsh_tables, bits=config.lsh_bits)
     raise ConfigError(f"index.search={kind!r} is unknown: use scann, exact or lsh")
 
@@ -80,12 +75,9 @@ def build_search_files(
     if kind == "lsh":
         return {"tables": config.lsh_tables, "bits": config.lsh_bits}
     if kind == "scann":
-        from realm_jax.index import scann
-
         info = scann.build(embeddings, folder=folder, config=config)
         found = open_search(kind, embeddings, live=None, folder=folder, config=config)
         info["recall_at_5"] = _measure_recall(found, embeddings)
-        logging.info("ScaNN over %d blocks: %s", len(embeddings), info)
         return info
     raise ConfigError(f"index.search={kind!r} is unknown: use scann, exact or lsh")
 
@@ -94,8 +86,6 @@ def files_serve(kind: str, built: int, num_blocks: int, config: IndexConfig) -> 
     """Whether the files that were built over the first `built` embeddings can be opened over `num_blocks` of them."""
     if kind != "scann":
         return True  # there are none
-    from realm_jax.index import scann
-
     return scann.serves(built, num_blocks, config)
 
 
@@ -103,18 +93,6 @@ def recall_at_k(found_ids: Int[np.ndarray, "batch k"], exact_ids: Int[np.ndarray
     """Share of the ids of the exact search that another search found too."""
     hits = (found_ids[:, :, None] == exact_ids[:, None, :]).any(axis=1) & (exact_ids >= 0)
     return float(hits.sum() / max(int((exact_ids >= 0).sum()), 1))
-
-
-def best(
-    ids: Int[np.ndarray, "batch candidates"], scores: Float[np.ndarray, "batch candidates"], k: int
-) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
-    """The k best candidates in the order that every search promises; an id of -1 is no candidate."""
-    scores = np.where(ids < 0, -np.inf, scores).astype(np.float32)
-    order = np.lexsort((ids, -scores), axis=-1)[:, :k]
-    scores = np.take_along_axis(scores, order, axis=1)
-    ids = np.where(np.isneginf(scores), -1, np.take_along_axis(ids, order, axis=1)).astype(np.int32)
-    missing = ((0, 0), (0, k - ids.shape[1]))
-    return np.pad(ids, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf)
 
 
 def sample_queries(embeddings: Float[np.ndarray, "blocks dim"], number: int) -> Float[np.ndarray, "batch dim"]:
@@ -129,8 +107,6 @@ def sample_queries(embeddings: Float[np.ndarray, "blocks dim"], number: int) -> 
 
 
 def _measure_recall(found: Search, embeddings: np.ndarray) -> float:
-    from realm_jax.index.exact import ExactSearch
-
     query_emb = sample_queries(embeddings, min(RECALL_QUERIES, 2 * len(embeddings)))
     exact_ids, _ = ExactSearch(embeddings).search(query_emb, RECALL_K)
     found_ids, _ = found.search(query_emb, RECALL_K)

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from realm_jax import config as config_lib
-from realm_jax import heartbeat
+from realm_jax import config_json, heartbeat
 from realm_jax.config import ConfigError
 from realm_jax.inspect import index, phase_states
 from realm_jax.inspect.problems import Problems
@@ -35,7 +35,7 @@ def look(path: epath.Path) -> dict:
     problems = Problems()
     file = path / "config.json"
     config = problems.part(file, lambda: _config(read_json(file)), {})
-    problems.part(file, lambda: config_lib.from_json(config) if config else None, None)  # notes another version's
+    problems.part(file, lambda: config_json.from_json(config) if config else None, None)  # notes another version's
     found: dict[str, Any] = {"workdir": str(path), "time": time.time(), "config": config}
     found["corpus"] = problems.part(path / "corpus", lambda: _corpus(path / "corpus"), None)
     found["phases"] = phase_states.training_phases(path, config, problems)

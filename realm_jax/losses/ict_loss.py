@@ -2,17 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def in_batch_softmax(
     query_emb: Float[Array, "batch dim"],
     all_block_emb: Float[Array, "all_batch dim"],
-    first_label: Array,
+    first_label: Int[Array, ""],
     weight: Float[Array, " batch"],
     all_weight: Float[Array, " all_batch"],
     null_emb: Float[Array, " dim"] | None = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy of each sentence's own block among the blocks of all devices (and the null block, if given).
 
     Args:
@@ -38,11 +38,11 @@ def in_batch_softmax(
 def null_softmax(
     query_emb: Float[Array, "batch dim"],
     all_block_emb: Float[Array, "all_batch dim"],
-    first_label: Array,
+    first_label: Int[Array, ""],
     weight: Float[Array, " batch"],
     all_weight: Float[Array, " all_batch"],
     null_emb: Float[Array, " dim"],
-) -> Array:
+) -> Float[Array, ""]:
     """Cross-entropy of the null block when each sentence's own block is taken away; the sum over sentences.
 
     Not in the papers. Plain ICT never embeds the null block, which then loses to every retrieved block by so much that

@@ -20,7 +20,7 @@ def token_marginal(
     prior_logp: Float[Array, "batch candidates"],
     token_logp: Float[Array, "batch candidates masks"],
     mask_weights: Float[Array, "batch masks"],
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """-sum_j log sum_z p(z | x) p(y_j | z, x), with the number of predicted wordpieces (released code)."""
     logp = token_marginal_logp(prior_logp, token_logp)
     return -(logp * mask_weights).sum(), mask_weights.sum()
@@ -37,7 +37,7 @@ def sequence_marginal(
     prior_logp: Float[Array, "batch candidates"],
     token_logp: Float[Array, "batch candidates masks"],
     mask_weights: Float[Array, "batch masks"],
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """-sum_x log sum_z p(z | x) prod_j p(y_j | z, x), with the number of queries that predict anything (the paper)."""
     span_logp = (token_logp * mask_weights[:, None, :]).sum(-1)  # [batch, candidates]
     logp = jax.nn.logsumexp(prior_logp + span_logp, axis=1)
@@ -49,7 +49,7 @@ def retrieval_utility(
     prior_logp: Float[Array, "batch candidates"],
     token_logp: Float[Array, "batch candidates masks"],
     mask_weights: Float[Array, "batch masks"],
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """sum_j log p(y_j | x) - log p(y_j | null, x), with its count: what retrieval adds to the null block (App. D)."""
     gain = token_marginal_logp(prior_logp, token_logp) - token_logp[:, 0]
     return (gain * mask_weights).sum(), mask_weights.sum()

@@ -29,12 +29,12 @@ def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=config.dtype, name=name)
 
 
-def gelu(config: ModelConfig, x: Array) -> Array:
+def gelu(config: ModelConfig, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """GELU, of any shape: Google's BERT uses the tanh approximation, many later checkpoints the exact one."""
     return jax.nn.gelu(x, approximate=config.gelu == "tanh")
 
 
-def at_least_float32(x: Array) -> Array:
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x, of any shape, in float32 where its own type is narrower: softmax and scores are not computed in bfloat16."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
@@ -44,7 +44,7 @@ class Embedder(nn.Module):
         return nn.Dropout(config.dropout)(embedding, deterministic)
 
 
-def init(config: ModelConfig, rng: jax.Array) -> dict:
+def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters of the one or two towers; two towers start equal, as a shared one would."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
     tower = Embedder(config).init(rng, tokens)["params"]
@@ -57,7 +57,7 @@ def tower(params: dict, side: Side) -> Any:
 
 
 def embed(
-    config: ModelConfig, params: dict, side: Side, tokens: Tokens, rng: jax.Array | None = None
+    config: ModelConfig, params: dict, side: Side, tokens: Tokens, rng: PRNGKeyArray | None = None
 ) -> Float[Array, "*batch dim"]:
     """Embeddings of tokens of shape [..., tokens]; dropout only if `rng` is given."""
     batch = tokens.ids.shape[:-1]

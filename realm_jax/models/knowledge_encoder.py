@@ -7,7 +7,7 @@ tied to the word embeddings, is applied to the masked positions alone.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
@@ -32,8 +32,10 @@ class KnowledgeEncoder(nn.Module):
         logits = self.head(states.reshape(-1, states.shape[-1]))
         return logits.reshape(*positions.shape, -1)
 
-    def masked_states(self, tokens: Tokens, positions: Array, deterministic: bool = True) -> Array:
-        """Hidden states at `positions`: float [batch, masks, hidden]."""
+    def masked_states(
+        self, tokens: Tokens, positions: Int[Array, "batch masks"], deterministic: bool = True
+    ) -> Float[Array, "batch masks hidden"]:
+        """Hidden states at `positions`."""
         return gather_positions(self.bert(tokens, deterministic), positions)
 
     def head(self, states: Float[Array, "positions hidden"]) -> Float[Array, "positions vocab"]:
@@ -41,7 +43,7 @@ class KnowledgeEncoder(nn.Module):
         return self.mlm(states, self.bert.embeddings.word.embedding)
 
 
-def init(config: ModelConfig, rng: jax.Array) -> dict:
+def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
     return KnowledgeEncoder(config).init(rng, tokens, jnp.zeros((1, 1), jnp.int32))["params"]
@@ -52,7 +54,7 @@ def candidate_states(
     params: dict,
     joint: Tokens,
     positions: Int[Array, "batch masks"],
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch candidates masks hidden"]:
     """Hidden states at the masked positions, which are the same for every candidate of a query.
 
@@ -77,7 +79,7 @@ def token_logp(
     states: Float[Array, "batch candidates masks hidden"],
     targets: Int[Array, "batch masks"],
     slots: Int[Array, " used"],
-) -> tuple[Float[Array, "batch candidates masks"], Array]:
+) -> tuple[Float[Array, "batch candidates masks"], Bool[Array, "batch candidates masks"]]:
     """log p(y_j | z, x) of every predicted wordpiece.
 
     The head is the dearest matmul of a small encoder and most of the [batch, masks] grid is empty, so it runs only
@@ -87,7 +89,7 @@ def token_logp(
         slots: flat places b * masks + j of real predictions; batch * masks where unused.
 
     Returns:
-        log-probabilities (0 where unused), and whether each target is the most probable wordpiece (same shape, bool).
+        log-probabilities (0 where unused), and whether each target is the most probable wordpiece.
     """
     batch, candidates, masks, hidden = states.shape
     by_slot = states.transpose(0, 2, 1, 3).reshape(batch * masks, candidates, hidden)
@@ -97,13 +99,13 @@ def token_logp(
     logits = logits.reshape(*used.shape[:2], -1)
     at_target = jnp.take_along_axis(logits, wanted[:, None, None], axis=-1)[..., 0]
     logp = at_target - jax.nn.logsumexp(logits, axis=-1)
-    best = at_target >= logits.max(-1)
+    hits = at_target >= logits.max(-1)
 
     def scatter(values, empty):
         grid = jnp.full((batch * masks, candidates), empty)
         return grid.at[slots].set(values, mode="drop").reshape(batch, masks, candidates).transpose(0, 2, 1)
 
-    return scatter(logp, 0.0), scatter(best, False)
+    return scatter(logp, 0.0), scatter(hits, False)
 
 
 def best_tokens(

@@ -41,6 +41,13 @@ def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> 
     return params, missing + _fill(params["encoder"], found["encoder"], "encoder")
 
 
+def lacks(missing: list[str]) -> str:
+    """Says what the names that `init_params` returns mean: "has no projection: it starts at random"."""
+    words = {"projection": "projection", "pooler": "pooler", "mlm": "MLM head"}
+    heads = [word for module, word in words.items() if any(f".{module}" in name for name in missing)]
+    return f"has no {', no '.join(heads)}: {'it starts' if len(heads) == 1 else 'they start'} at random"
+
+
 def read_parts(config: ModelConfig, folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
     """What a BERT's folder has of an embedder's tower and of an encoder: parameters by our dotted names.
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
@@ -53,12 +53,12 @@ class Reader(nn.Module):
         self.bert = Bert(self.config)
         self.span = SpanScorer(self.config)
 
-    def __call__(self, tokens: Tokens, max_width: int, deterministic: bool = True) -> Array:
-        """float32 [batch, spans] for tokens of shape [batch, tokens]."""
+    def __call__(self, tokens: Tokens, max_width: int, deterministic: bool = True) -> Float[Array, "batch spans"]:
+        """float32 scores for tokens of shape [batch, tokens]."""
         return self.span(self.bert(tokens, deterministic), max_width)
 
 
-def init(config: ModelConfig, rng: jax.Array) -> dict:
+def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
     return Reader(config).init(rng, tokens, 1)["params"]
@@ -70,7 +70,7 @@ def span_scores(
     joint: Tokens,
     block_mask: Bool[Array, "batch blocks tokens"],
     max_width: int,
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch blocks spans"]:
     """Scores of all spans (in the order of `spans`); those that leave the block's text are out of the running.
 

@@ -18,6 +18,18 @@ def question_tokens(questions: Sequence[Question], tokenizer: Tokenizer, special
     return stack([concatenate([encoding.ids], special, length) for encoding in encodings])
 
 
+def block_tokens(blocks: Sequence[tuple[str, str]], tokenizer: Tokenizer, special: SpecialIds, length: int) -> Tokens:
+    """`[CLS] title [SEP] body [SEP]` of every (title, text), [blocks, length], as `Corpus.embedder_tokens` has them.
+
+    The body (then the title) is cut where `length` is too short.
+    """
+    titles, bodies = (
+        tokenizer.encode_batch(list(part), add_special_tokens=False) for part in zip(*blocks, strict=True)
+    )
+    pairs = [[np.array(part.ids, np.int64) for part in pair] for pair in zip(titles, bodies, strict=True)]
+    return stack([concatenate(pair, special, length) for pair in pairs])
+
+
 def rows(tokens: Tokens, chosen: Int[np.ndarray, "*rows"]) -> Tokens:
     """Some sequences of a batch, or one."""
     return Tokens(tokens.ids[chosen], tokens.mask[chosen], tokens.types[chosen])

@@ -5,7 +5,9 @@ embeddings from the index. Nothing is sampled or approximated: the search is exa
 """
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +18,40 @@ from realm_jax import parallel
 from realm_jax.batches import Tokens
 from realm_jax.config import Config, ModelConfig
 from realm_jax.data.prepare import RunData
-from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
-from realm_jax.index.probe import embed_queries
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.models import reader
 from realm_jax.models.bert import MASKED_SCORE
-from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
+from realm_jax.openqa.inputs import reader_inputs, rows, span_of_text
 from realm_jax.openqa.labels import AnswerFinder
+from realm_jax.openqa.retriever import Retriever
 from realm_jax.progress import Progress
 from realm_jax.records import Prediction, Question
 from realm_jax.scores.answers import is_correct
 
-SEARCH_BATCH = 512
+log = logging.getLogger(__name__)
+
 LENGTH_STEP = 32  # reader inputs are padded to a multiple: one compiled program each
 BATCH_TOKENS = 16384
+
+
+class BestSpans(NamedTuple):
+    """The best span of each question in each of its blocks, [questions, blocks]; scores are -inf where none is read."""
+
+    score: Float[np.ndarray, "questions blocks"]
+    first: Int[np.ndarray, "questions blocks"]
+    """First wordpiece in the body."""
+    last: Int[np.ndarray, "questions blocks"]
+    mass: Float[np.ndarray, "questions blocks"]
+    """Log-sum of exp of the scores of all spans of the block."""
+
+    def of(self, question: int) -> "BestSpans":
+        """One question's, [blocks]."""
+        return BestSpans(*(part[question] for part in self))
+
+    def probability(self, rank: int) -> float:
+        """Of one question: the block's best span among all spans of all blocks that were read."""
+        total = np.logaddexp.reduce(self.mass[np.isfinite(self.mass)])
+        return float(np.exp(self.score[rank] - total))
 
 
 class Answerer:
@@ -37,36 +59,18 @@ class Answerer:
 
     Args:
         params: `embedder` and `reader`, on the host.
+        pairs: read that many questions with their block at once, all padded to the greatest length, so that nothing
+            compiles after the first; 0 reads many of similar length.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
-        self._config, self._data, self._index = config, data, index
-        self._embed = TowerEmbedder(config, params["embedder"], "query")
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex, *, pairs: int = 0):
+        self.config, self.data, self._pairs = config, data, pairs
+        length = config.finetune.question_len_tokens
+        self.retriever = Retriever(config, data, params["embedder"], index, length)
         self._reader = parallel.replicate(params["reader"])
         self._read = span_reader(config.model, config.finetune.max_span_width)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._bad_patterns: set[str] = set()
-
-    def encode(self, questions: Sequence[Question]) -> tuple[Tokens, Float[np.ndarray, "questions dim"]]:
-        """Tokens and embeddings of questions."""
-        length = self._config.finetune.question_len_tokens
-        tokens = question_tokens(questions, self._data.tokenizer, self._data.special, length)
-        return tokens, embed_queries(self._embed, tokens)
-
-    def retrieve(self, query_emb: Float[np.ndarray, "questions dim"], depth: int) -> Int[np.ndarray, "questions depth"]:
-        """The best blocks of each question; -1 where the corpus has fewer."""
-        parts = [
-            self._index.search.search(query_emb[start : start + SEARCH_BATCH], depth)[0]
-            for start in range(0, len(query_emb), SEARCH_BATCH)
-        ]
-        return np.concatenate(parts)
-
-    def retrieval_scores(
-        self, query_emb: Float[np.ndarray, "questions dim"], blocks: Int[np.ndarray, "questions k"]
-    ) -> Float[np.ndarray, "questions k"]:
-        """Inner products of questions with their blocks; those of block -1 mean nothing."""
-        embeddings = np.asarray(self._index.embeddings[np.maximum(blocks, 0)], np.float32)
-        return np.einsum("qd,qkd->qk", query_emb, embeddings)
 
     def answer_ranks(
         self, questions: Sequence[Question], candidates: Int[np.ndarray, "questions depth"]
@@ -91,32 +95,36 @@ class Answerer:
             depth: how far down an answer is looked for when blocks are retrieved.
             name: shown with the progress; empty for none.
         """
-        tokens, query_emb = self.encode(questions)
+        tokens, query_emb = self.retriever.encode(questions)
         if candidates is None:
-            candidates = self.retrieve(query_emb, max(depth, num_blocks))
+            candidates, _ = self.retriever.search(query_emb, max(depth, num_blocks))
         read = candidates[:, :num_blocks]
-        retrieval = self.retrieval_scores(query_emb, read)
+        retrieval = self.retriever.scores(query_emb, read)
         best = self.read(tokens, read, retrieval, name)
         ranks = self.answer_ranks(questions, candidates)
         predictions = [
-            self._prediction(question, int(ranks[i]), read[i], retrieval[i], [part[i] for part in best])
+            self._prediction(question, int(ranks[i]), read[i], retrieval[i], best.of(i))
             for i, question in enumerate(questions)
         ]
         if name and self._bad_patterns:
             bad = sorted(self._bad_patterns)
-            print(
-                f"{name}: {len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])}", flush=True
-            )
+            log.info(f"{name}: {len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])}")
         return predictions
 
-    def read(self, query: Tokens, blocks: np.ndarray, retrieval: np.ndarray, name: str = "") -> tuple[np.ndarray, ...]:
-        """Reads each question with each of its blocks.
+    def read(
+        self,
+        query: Tokens,
+        blocks: Int[np.ndarray, "questions blocks"],
+        retrieval: Float[np.ndarray, "questions blocks"],
+        name: str = "",
+    ) -> BestSpans:
+        """Reads each question [questions, tokens] with each of its blocks; none where the block is -1.
 
-        Returns:
-            the best span's score, its first and last wordpiece in the body, and the log-sum of exp of all spans'
-            scores. All [questions, blocks]; scores are -inf where nothing can be read.
+        Args:
+            retrieval: scores of the blocks, which count for every span of theirs.
+            name: shown with the progress; empty for none.
         """
-        corpus, devices = self._data.knowledge, parallel.num_devices()
+        corpus = self.data.knowledge
         question, column = np.nonzero(blocks >= 0)
         pairs = blocks[question, column]
         lengths = query.mask.sum(-1)[question] + corpus.lengths[pairs]  # with the title: a little more than is needed
@@ -127,7 +135,7 @@ class Answerer:
         progress = Progress(f"{name}: reading blocks") if name else lambda done, total: None
         done = 0
         while done < len(order):
-            size = max(1, BATCH_TOKENS // self._padded(int(lengths[order[done]])) // devices) * devices
+            size = self._batch_size(int(lengths[order[done]]))
             chosen = order[done : done + size]
             length = self._padded(int(lengths[chosen].max()))
             padded = np.concatenate([chosen, np.full(size - len(chosen), chosen[-1])])
@@ -142,15 +150,25 @@ class Answerer:
             first[at], last[at] = out[1] - offset, out[2] - offset
             done += len(chosen)
             progress(done, len(order))
-        return score, first, last, mass
+        return BestSpans(score, first, last, mass)
+
+    def _batch_size(self, length: int) -> int:
+        devices = parallel.num_devices()
+        if self._pairs:
+            return -(-self._pairs // devices) * devices
+        return max(1, BATCH_TOKENS // self._padded(length) // devices) * devices
 
     def _padded(self, length: int) -> int:
-        return min(self._config.reader_len_tokens, -(-length // LENGTH_STEP) * LENGTH_STEP)
+        if self._pairs:
+            return self.config.reader_len_tokens
+        return min(self.config.reader_len_tokens, -(-length // LENGTH_STEP) * LENGTH_STEP)
 
-    def _prediction(self, question, answer_rank, read, retrieval, best) -> Prediction:
-        score, first, last, mass = best
-        corpus, config = self._data.knowledge, self._config.finetune
-        spans = self.finder.spans(question, read, config.max_span_width)
+    def span(self, block: int, first: int, last: int) -> tuple[int, int]:
+        """Characters [start, limit) of a block's text that the wordpieces first..last of its body stand for."""
+        return span_of_text(self.data.knowledge, self.data.tokenizer, block, first, last)
+
+    def _prediction(self, question, answer_rank, read, retrieval, best: BestSpans) -> Prediction:
+        spans = self.finder.spans(question, read, self.config.finetune.max_span_width)
         found = {
             "question": question,
             "oracle": len(spans) > 0,
@@ -158,17 +176,16 @@ class Answerer:
             "retrieval_scores": tuple(float(s) for s, block in zip(retrieval, read, strict=True) if block >= 0),
             "answer_rank": answer_rank,
         }
-        if not np.isfinite(score).any():
+        if not np.isfinite(best.score).any():
             return Prediction(answer="", is_correct=False, **found)
-        rank = int(np.argmax(score))
+        rank = int(np.argmax(best.score))
         block = int(read[rank])
-        start, limit = span_of_text(corpus, self._data.tokenizer, block, int(first[rank]), int(last[rank]))
-        answer = corpus.block(block).text[start:limit]
-        total = np.logaddexp.reduce(mass[np.isfinite(mass)])
+        start, limit = self.span(block, int(best.first[rank]), int(best.last[rank]))
+        answer = self.data.knowledge.block(block).text[start:limit]
         return Prediction(
             answer=answer,
             is_correct=is_correct(question, answer, self._bad_patterns),
-            probability=float(np.exp(score[rank] - total)),
+            probability=best.probability(rank),
             block_rank=rank,
             span=(start, limit),
             **found,
@@ -178,7 +195,7 @@ class Answerer:
 @functools.cache  # one function, so that the next evaluation finds it compiled
 def span_reader(model: ModelConfig, max_width: int) -> Callable:
     """The best span of each pair of question and block: compiled `_best_span` of (reader, *sharded inputs)."""
-    return parallel.device_map(functools.partial(_best_span, model, max_width))
+    return parallel.on_local_devices(functools.partial(_best_span, model, max_width))
 
 
 def _best_span(model: ModelConfig, max_width: int, params: dict, joint: Tokens, mask, retrieval) -> tuple:

@@ -6,21 +6,18 @@ with one state ends with it. The workdir is only changed by `add_document`, whic
 """
 
 import json
-import pathlib
-import tempfile
 import threading
-import time
 
 from absl import logging
 
 from realm_jax.config import ConfigError
-from realm_jax.data import cloze
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
-from realm_jax.data.prepare import open_prepared
-from realm_jax.index.knowledge_update import update_knowledge
-from realm_jax.serve.results import Added, Answered, Filled, Refused, Source
-from realm_jax.serve.state import Loader, State
+from realm_jax.inference import change
+from realm_jax.inference.answered import Answered
+from realm_jax.inference.filled import Filled
+from realm_jax.inference.results import Changed, Refused
+from realm_jax.inference.state import Key, Loader, State, heldout_sentences
 from realm_jax.training.finetuning import how_to_finetune
 from realm_jax.workdir import Workdir
 
@@ -44,34 +41,37 @@ class LiveRun:
         self.workdir = workdir
         self._loader = Loader(workdir, finetuning)
         self._loading, self._adding, self._closed = threading.Lock(), threading.Lock(), threading.Event()
-        self.state: State = self._loader.load(self._loader.key())
+        self.state = self._ready(self._loader.key())
         self.problem = ""
         """Why what is newer cannot be loaded; empty if all is well."""
-        self.examples = _examples(workdir)
+        self.examples = heldout_sentences(self.state.data, workdir.config, NUM_EXAMPLES)
         """Held-out sentences with a blank."""
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
+
+    def _ready(self, key: Key) -> State:
+        state = self._loader.load(key)
+        try:
+            state.warm_up()
+        except Exception:
+            state.unpin()
+            raise
+        return state
 
     @property
     def how_to_ask(self) -> str:
         """The command that makes questions answerable; empty if they are."""
         return "" if self.state.answerer else how_to_finetune(self.workdir, "cloze").removeprefix("run ")
 
-    def fill(self, text: str) -> tuple[Filled, Source]:
+    def fill(self, text: str) -> Filled:
         """Fills every [MASK]. Raises Refused if that cannot be."""
-        state = self.state
-        if state.filler is None or state.filler_source is None:
-            raise Refused("This run has no pre-trained encoder (it was converted without one), so it fills no blanks.")
-        return state.filler.fill(_clean(text)), state.filler_source
+        return self.state.fill(_clean(text))
 
-    def ask(self, text: str) -> tuple[Answered, Source]:
+    def ask(self, text: str) -> Answered:
         """Answers a question. Raises Refused if that cannot be, above all before fine-tuning."""
-        state = self.state
-        if state.answerer is None or state.answerer_source is None:
-            raise Refused(f"This run is not fine-tuned yet, so it answers no questions: run {self.how_to_ask}")
-        return state.answerer.ask(_clean(text)), state.answerer_source
+        return self.state.ask(_clean(text))
 
-    def add_document(self, title: str, text: str) -> Added:
+    def add_document(self, title: str, text: str) -> Changed:
         """Adds a document to the corpus and the indexes on disk, for good, and answers with it from now on.
 
         Raises:
@@ -86,38 +86,31 @@ class LiveRun:
                 f"run realm update --workdir={self.workdir.path} --add=FILE"
             )
         record = {"id": f"demo/{sha256(json.dumps([title, text]))[:16]}", "title": title, "text": text}
-        started = time.monotonic()
-        with self._adding, tempfile.TemporaryDirectory() as folder:
-            is_known = bool(self._num_blocks(record["id"]))
-            file = pathlib.Path(folder) / "document.jsonl"
-            file.write_text(json.dumps(record), encoding="utf-8")
+        with self._adding:
+            is_known = record["id"] in Corpus.open(self.workdir.knowledge_folder).blocks_of([record["id"]])
+            before = change.newest(self.workdir)
             try:
-                published = update_knowledge(self.workdir, str(file))
+                changed = change.add(self.workdir, [record])
             except ConfigError as error:
-                raise Refused(KNOWN if is_known else str(error).removeprefix(f"{file}:1: ")) from error
-            if not published:
+                raise Refused(KNOWN if is_known else str(error).removeprefix("record 1: ")) from error
+            if changed.version == before:
                 raise Refused(KNOWN)
             self.refresh()
-        seconds = round(time.monotonic() - started, 2)
-        return Added(record["id"], self._num_blocks(record["id"]), published[0].name, seconds)
-
-    def _num_blocks(self, record_id: str) -> int:
-        return len(Corpus.open(self.workdir.knowledge_folder).blocks_of([record_id]).get(record_id, ()))
+        return changed
 
     def refresh(self) -> None:
         """Puts what is newest in place, unless it is."""
         with self._loading:
             key = self._loader.key()
             if key != self.state.key:
-                before, self.state = self.state, self._loader.load(key)
+                before, self.state = self.state, self._ready(key)
                 before.unpin(but=self.state)
 
     def _follow(self) -> None:
         while not self._closed.wait(POLL_S):
             try:
                 self.refresh()
-                for store, version in self.state.pinned:
-                    store.pin(version)  # a pin lasts a day, and `update_knowledge` takes this process's away
+                self.state.pin()  # a pin lasts a day, and `update_knowledge` takes this process's away
                 self.problem = ""
             except Exception as error:  # whatever it is, the page goes on with what it has, and says so
                 if str(error) != self.problem:
@@ -130,13 +123,6 @@ class LiveRun:
         self._thread.join()
         self.state.unpin()
         self._loader.close()
-
-
-def _examples(workdir: Workdir) -> tuple[str, ...]:
-    try:
-        return tuple(q.text for q in cloze.questions(open_prepared(workdir), workdir.config, "test", NUM_EXAMPLES))
-    except ConfigError:  # nothing is held out
-        return ()
 
 
 def _clean(text: str) -> str:

@@ -5,15 +5,18 @@ browser from loading anything from elsewhere.
 """
 
 import dataclasses
+import html
 from collections.abc import Callable
+from typing import TypeVar
 
 import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 
-from realm_jax.serve import fragments, history
+from realm_jax.inference import fragments
+from realm_jax.inference.results import Changed, Refused, Source
+from realm_jax.serve import history
 from realm_jax.serve.live import LiveRun
-from realm_jax.serve.results import Refused
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -22,6 +25,7 @@ POLICY = (
 FONT = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 STATUS_EVERY_S = 3.0
+T = TypeVar("T")
 
 
 def build(run: LiveRun) -> gr.Blocks:
@@ -29,7 +33,7 @@ def build(run: LiveRun) -> gr.Blocks:
     name = run.workdir.config.name
     with gr.Blocks(title=f"REALM: {name}", analytics_enabled=False) as page:
         gr.Markdown(f"# REALM: {name.replace('_', ' ')}")
-        status = gr.HTML()
+        now = gr.HTML()
         with gr.Tab("Ask"):
             _fill_blanks(run)
             question = _ask(run)
@@ -45,7 +49,7 @@ def build(run: LiveRun) -> gr.Blocks:
         gr.on(
             [page.load, gr.Timer(STATUS_EVERY_S).tick],
             lambda: (_status(run), *_question_box(run)),
-            outputs=[status, *question],
+            outputs=[now, *question],
             show_progress="hidden",
             **_private(),
         )
@@ -90,7 +94,7 @@ def _fill_blanks(run: LiveRun) -> None:
     found = gr.HTML(elem_id="filled")
     gr.on(
         [box.submit, button.click],
-        _or_refused(lambda text: fragments.filled(*run.fill(text))),
+        _or_refused(lambda text: run.fill(text).html()),
         box,
         found,
         **_private(),
@@ -110,7 +114,7 @@ def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
     found = gr.HTML(elem_id="answered")
     gr.on(
         [box.submit, button.click],
-        _or_refused(lambda text: fragments.answered(*run.ask(text))),
+        _or_refused(lambda text: run.ask(text).html()),
         box,
         found,
         **_private(),
@@ -122,7 +126,7 @@ def _add_document(run: LiveRun) -> None:
     folder = str(run.workdir.path)
 
     def add(title: str, text: str) -> str:
-        return fragments.added(run.add_document(title, text), folder)
+        return added_html(run.add_document(title, text), folder)
 
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
@@ -148,8 +152,30 @@ def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
     return call
 
 
+def added_html(changed: Changed, workdir: str) -> str:
+    """What was added, and what can be done now."""
+    blocks, (record_id,) = "1 block" if changed.blocks == 1 else f"{changed.blocks} blocks", changed.added
+    undo = f"realm update --workdir={workdir} --delete={record_id}"
+    return fragments.frame(
+        [
+            f"<p>Added as <code>{html.escape(record_id)}</code>: {blocks}, searchable after {changed.seconds} s in "
+            f"index version <code>{html.escape(changed.version)}</code>. Now ask again.</p>",
+            f'<p class="muted">To take it out: <code>{html.escape(undo)}</code></p>',
+        ]
+    )
+
+
 def _status(run: LiveRun) -> str:
-    return fragments.status(str(run.workdir.path), run.state.filler_source, run.state.answerer_source, run.problem)
+    return status_html(str(run.workdir.path), run.state.filler_source, run.state.answerer_source, run.problem)
+
+
+def status_html(workdir: str, filler: Source | None, answerer: Source | None, problem: str) -> str:
+    """Where answers come from now."""
+    parts = [f'<p class="muted">Workdir <code>{html.escape(workdir)}</code></p>']
+    parts += [source.html(f"{what}: ") for what, source in (("Blanks", filler), ("Questions", answerer)) if source]
+    if problem:
+        parts.append(f'<p class="refused">What is newer cannot be loaded: {html.escape(problem)}</p>')
+    return fragments.frame(parts)
 
 
 def _question_box(run: LiveRun) -> tuple[dict, dict]:
@@ -171,15 +197,17 @@ def _rest(run: LiveRun) -> None:
 
     def fill(sentence: str) -> dict:
         """Fills every [MASK] of a sentence."""
-        return _as_json(lambda: run.fill(sentence))
+        return dataclasses.asdict(_or_error(lambda: run.fill(sentence)))
 
     def ask(question: str) -> dict:
         """Answers a question, once the run is fine-tuned."""
-        return _as_json(lambda: run.ask(question))
+        return dataclasses.asdict(_or_error(lambda: run.ask(question)))
 
     def add_document(title: str, text: str) -> dict:
         """Adds a document to the workdir for good."""
-        return _as_json(lambda: (run.add_document(title, text), None))
+        added = _or_error(lambda: run.add_document(title, text))
+        values = {"blocks": added.blocks, "version": added.version, "seconds": added.seconds}
+        return {"source_id": added.added[0], **values}
 
     def status() -> dict:
         """Which parameters and index versions answer now."""
@@ -191,12 +219,11 @@ def _rest(run: LiveRun) -> None:
         gr.api(call, api_name=call.__name__)
 
 
-def _as_json(answer: Callable) -> dict:
+def _or_error(answer: Callable[[], T]) -> T:
     try:
-        found, source = answer()
+        return answer()
     except Refused as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return dataclasses.asdict(found) | ({"source": dataclasses.asdict(source)} if source else {})
 
 
 def _private() -> dict:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from realm_jax import paths
 from realm_jax.config import ConfigError
-from realm_jax.data import published
+from realm_jax.data import published, published_sets
 from realm_jax.tagging.bio import bio, chunks, label_set, split
 
 Split = Literal["train", "dev", "test"]
@@ -112,7 +112,7 @@ def read_conll2003(split: Split, *, data_dir: str = "") -> list[LabelledSentence
     names = label_set(TYPES)
     return [
         _sentence([word.decode() for word in example["tokens"]], [names[i] for i in example["ner"]])
-        for example in published.read(published.CONLL_2003, split, data_dir=data_dir, or_else=or_else)
+        for example in published.read(published_sets.CONLL_2003, split, data_dir=data_dir, or_else=or_else)
         if len(example["tokens"])
     ]
 

@@ -1,15 +1,19 @@
 """A corpus and a tagger by their names: opens both and gives the corpus that tagger's spans (`retagged_corpus`)."""
 
+import logging
 import os
 import pathlib
 
 from realm_jax import paths
 from realm_jax.config import ConfigError
+from realm_jax.console import tally
 from realm_jax.data import run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.progress import Progress
 from realm_jax.tagging.retagged_corpus import DocumentsTagger, retag
 from realm_jax.tagging.sentence_tagger import SentenceTagger
+
+log = logging.getLogger(__name__)
 
 
 def documents_tagger(name: str) -> tuple[DocumentsTagger, str]:
@@ -47,9 +51,8 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
         reason: sum(s["counts"][reason] for s in made.manifest["segments"])
         for reason in ("misaligned_spans", "spans_beyond_limit")
     }
-    print(
-        f"{out}: {after:,} salient spans by {name} ({before:,} by {corpus.manifest['tagger']}); {dropped}", flush=True
-    )
+    old = corpus.manifest["tagger"]
+    log.info(f"{out}: {after:,} salient spans by {name} ({before:,} by {old}); {tally(dropped)}")
     return made
 
 

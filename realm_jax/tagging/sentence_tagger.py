@@ -82,7 +82,7 @@ def _compiled(model: ModelConfig, num_labels: int) -> Callable:
         logits = tagger_model.label_logits(model, num_labels, params, sentences)
         return tagger_model.best_labels(logits, sentences.is_first, transitions)
 
-    return parallel.device_map(best)
+    return parallel.on_local_devices(best)
 
 
 class SentenceTagger:

@@ -1,6 +1,7 @@
 """Trains a tagger of named entities, from which salient spans can be taken (Guu et al. 2020, §3.4)."""
 
 import json
+import logging
 import pathlib
 
 import jax
@@ -25,6 +26,8 @@ from realm_jax.training import loop
 from realm_jax.training.best_params import BestParams
 from realm_jax.workdir import write_json, write_text
 
+log = logging.getLogger(__name__)
+
 
 def train(folder: TaggerFolder) -> None:
     """Trains, or goes on from the last checkpoint, and writes the scores; does nothing once it is done.
@@ -35,7 +38,7 @@ def train(folder: TaggerFolder) -> None:
     content = _content(folder)
     folder.check_content(content)
     if folder.scores_file.exists():
-        print(f"{folder.path}: is done", flush=True)
+        log.info(f"{folder.path}: is done")
         return
     config = folder.config
     init = assets.fetch(config.init)

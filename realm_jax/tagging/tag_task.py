@@ -1,6 +1,7 @@
 """Trains a BERT to label words as entities: cross-entropy at the first wordpiece of each word (Devlin et al., §5.3)."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import TaggerBatch
 from realm_jax.config import ModelConfig
 from realm_jax.data.assembly import SpecialIds
@@ -24,6 +25,8 @@ from realm_jax.tagging.words import Words, pad, split_words
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+
+log = logging.getLogger(__name__)
 
 LENGTH_STEP = 32
 
@@ -64,10 +67,9 @@ class TagTask(Task):
         self._steps_an_epoch = -(-len(train) // config.batch_size)
         self.steps, self.seed, self.log_every = config.epochs * self._steps_an_epoch, config.seed, config.log_every
         cut = sum(len(words.ids) + 2 > self._max_len for words in self._words)
-        print(
+        log.info(
             f"tag: {len(train):,} sentences, {self.steps:,} steps of {config.batch_size}; types {', '.join(types)}; "
-            f"{cut} exceed {self._max_len} wordpieces",
-            flush=True,
+            f"{cut} exceed {self._max_len} wordpieces"
         )
 
     def init(self) -> dict:
@@ -93,11 +95,11 @@ class TagTask(Task):
     def stream(self, state: dict) -> Batches:
         """Sentences in a shuffled order, padded to a batch's longest."""
         examples = Examples(len(self._words), self._example, self.seed)
-        size, host = self._config.batch_size, hosts.this()
-        share = slice(host.index * size // host.count, (host.index + 1) * size // host.count)
+        size, process = self._config.batch_size, processes.this()
+        share = slice(process.index * size // process.count, (process.index + 1) * size // process.count)
 
         def make(number: int) -> TaggerBatch:
-            chosen, seeds = examples.batch(number, size)  # of all hosts: their batches must have one length
+            chosen, seeds = examples.batch(number, size)  # of all processes: their batches must have one length
             longest = max(len(self._words[i].ids) + 2 for i in chosen)
             length = min(self._max_len, -(-longest // LENGTH_STEP) * LENGTH_STEP)
             return parallel.shard(self._batch(chosen[share], seeds[share], length))

@@ -1,20 +1,26 @@
 """The index builder as a process of its own beside a trainer, which it does not outlive."""
 
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-from realm_jax import hosts
+from realm_jax import console, processes
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 RESTARTS = 3
 STOP_TIMEOUT_S = 30.0
+RELAY_TIMEOUT_S = 5.0
 
 
 class BuilderProcess:
     """`realm builder` beside us; looked after between phases and at the end.
+
+    What it prints comes out as ours, marked as the builder's: two processes cannot both overwrite a terminal's lines.
 
     Args:
         options: further flags.
@@ -27,8 +33,12 @@ class BuilderProcess:
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
-        environment = {name: value for name, value in os.environ.items() if name != hosts.VARIABLE}
-        process = subprocess.Popen(command, env={**environment, "REALM_JAX_PARENT": str(os.getpid())})
+        environment = {name: value for name, value in os.environ.items() if name != processes.VARIABLE}
+        environment |= {"REALM_JAX_PARENT": str(os.getpid()), "PYTHONIOENCODING": "utf-8:backslashreplace"}
+        if console.is_live():
+            environment[console.RELAYS] = "1"
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._relays = [console.Relay(getattr(process, to), console.BUILDER, to) for to in ("stdout", "stderr")]
         self._started(process.pid)
         return process
 
@@ -38,12 +48,13 @@ class BuilderProcess:
         for attempt in range(RESTARTS + 1):
             try:
                 status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
+                self._wait_for_relays()
             except subprocess.TimeoutExpired:
-                print("the index builder did not finish in time; its last version stays", file=sys.stderr)
+                log.warning("the index builder did not finish in time; its last version stays")
                 return
             if status == 0:
                 return
-            print(f"the index builder ended with status {status}", file=sys.stderr, flush=True)
+            log.warning(f"the index builder ended with status {status}")
             if attempt < RESTARTS:
                 self._process = self._start()
 
@@ -56,3 +67,9 @@ class BuilderProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._wait_for_relays()
+
+    def _wait_for_relays(self) -> None:
+        """Until its last lines are shown."""
+        for relay in self._relays:
+            relay.join(timeout=RELAY_TIMEOUT_S)

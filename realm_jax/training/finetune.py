@@ -1,9 +1,10 @@
 """Fine-tunes a run on questions, and keeps the checkpoint with the best exact match on development questions."""
 
 import dataclasses
+import logging
 import re
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.config import CONVERTED, ConfigError, FinetuneConfig
 from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
@@ -17,6 +18,8 @@ from realm_jax.training.finetune_task import FinetuneTask, trainable
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 
 def finetune(
@@ -52,7 +55,7 @@ def finetune(
     content = {split: content_hash(found) for split, found in splits.items()}
     files |= {"dev": datasets.from_anywhere(dev), "content": content}
     finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(dataset), settings, **files)
-    with hosts.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
+    with processes.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
         train(finetuning, *splits.values())
 
 
@@ -69,9 +72,9 @@ def first_settings(workdir: Workdir, dataset: str, *, name: str = "", preset: st
 def train(finetuning: Finetuning, train_questions: list[Question], dev_questions: list[Question]) -> None:
     """Trains, or goes on from the last checkpoint; does nothing once it is done."""
     if finetuning.is_done:
-        print(f"{finetuning.folder}: is done", flush=True)
+        log.info(f"{finetuning.folder}: is done")
         return
-    hosts.join()
+    processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
     trainable(train_questions, settings)  # before an index is built in vain
     data = open_prepared(finetuning.workdir)
@@ -84,22 +87,19 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
         answered = answerer.answer(dev_questions, num_blocks=settings.inference_blocks, depth=1, name="development")
         return sum(p.is_correct for p in answered) / len(answered)
 
-    def build(step: int, towers: dict) -> None:
-        finetuning.build_version(store, data, step, towers)
-
     moves = settings.train_retriever == "both"
-    inline = build if moves and config.index.device == "inline" else None
+    inline = finetuning.index_builder(store, data) if moves and config.index.device == "inline" else None
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"
-    if moves and config.index.device == "cpu" and hosts.is_first():
+    if moves and config.index.device == "cpu" and processes.is_first():
         builder = BuilderProcess(finetuning.workdir, follow)
-    elif moves and config.index.device == "accelerator" and hosts.is_first():
+    elif moves and config.index.device == "accelerator" and processes.is_first():
         where = f"--workdir={quoted(finetuning.workdir.path)}"
-        print(f"on the builder's machine: realm builder {where} {follow}", flush=True)
+        log.info(f"on the builder's machine: realm builder {where} {follow}")
     try:
         loop.run(task, finetuning.folder)
-        hosts.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))
+        processes.on_first(lambda: finetuning.workdir.mark_done(finetuning.phase, task.steps))
         if builder:
             builder.finish()
     finally:

@@ -6,6 +6,7 @@ an answer). The block tower stays as the index was made, unless `train_retriever
 read are embedded afresh, with gradient, and the rest of the beam counts with the index's embeddings.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jaxtyping import Array, Float, Float32, Int, Int32, Int64, PRNGKeyArray
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
+from realm_jax.index.current import CurrentIndex, FixedIndex, common_version
+from realm_jax.index.index_builder import IndexBuilder
+from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
@@ -31,7 +36,9 @@ from realm_jax.records import Question
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.retrieval import CurrentIndex, FixedIndex, LoadedIndex, RetrievalStream, common_version
+from realm_jax.training.retrieval import RetrievalStream
+
+log = logging.getLogger(__name__)
 
 METRIC = "exact_match"
 EVALUATIONS_IN_ALL = 10
@@ -60,10 +67,10 @@ class AskedQuestions:
 
     query: Tokens
     """[batch, tokens]"""
-    number: np.ndarray
-    """int64 [batch]: which of the training questions."""
-    weight: np.ndarray
-    """float32 [batch]: 0 for a padding row, which repeats a question so that a batch divides over the devices."""
+    number: Int64[np.ndarray, " batch"]
+    """Which of the training questions."""
+    weight: Float32[np.ndarray, " batch"]
+    """0 for a padding row, which repeats a question so that a batch divides over the devices."""
 
 
 class FinetuneTask(Task):
@@ -75,7 +82,7 @@ class FinetuneTask(Task):
         first_params: `embedder` as two towers, and `reader`.
         exact_match: host parameters -> exact match on the development questions.
         folder: of this fine-tuning; evaluations and the best checkpoint are kept there.
-        build_inline: as in `PretrainTask`, for `train_retriever=both`.
+        builder: as in `PretrainTask`, for `train_retriever=both`.
     """
 
     name = "finetune"
@@ -89,10 +96,10 @@ class FinetuneTask(Task):
         first_params: dict,
         exact_match: Callable[[dict], float],
         folder: epath.Path,
-        build_inline: Callable[[int, dict], None] | None = None,
+        builder: IndexBuilder | None = None,
     ):
         self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._exact_match, self._folder, self._build_inline = exact_match, folder, build_inline
+        self._exact_match, self._folder, self._builder = exact_match, folder, builder
         settings = config.finetune
         self.questions = trainable(questions, settings)
         self.steps = steps_in_all(settings, len(self.questions))
@@ -102,16 +109,15 @@ class FinetuneTask(Task):
         self._tokens = question_tokens(self.questions, data.tokenizer, data.special, length)
         self.finder = AnswerFinder(data.knowledge, data.tokenizer)
         self._spans = reader.spans(config.reader_len_tokens, settings.max_span_width)
-        self._examples = Examples(len(self.questions), self._example, config.seed, hosts.this())
+        self._examples = Examples(len(self.questions), self._example, config.seed, processes.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
         padding = parallel.padded(settings.batch_size) - settings.batch_size
-        print(
+        log.info(
             f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}"
             f"{f' and {padding} rows of padding' if padding else ''}; "
             f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
-            f"{cut} fill or exceed {length} wordpieces",
-            flush=True,
+            f"{cut} fill or exceed {length} wordpieces"
         )
 
     def init(self) -> dict:
@@ -138,7 +144,9 @@ class FinetuneTask(Task):
             optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
         )
 
-    def loss(self, params: Any, batch: FinetuneBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(
+        self, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `finetune_loss`."""
         return finetune_loss(self._config, params, batch, rng)
 
@@ -147,27 +155,29 @@ class FinetuneTask(Task):
         corpus, first = self._data.knowledge, state.get("position", 0)
         index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
         if self._config.finetune.train_retriever == "both":
-            own_every = self._config.finetune.index_refresh_every if self._build_inline else 0
+            own_every = self._config.finetune.index_refresh_every if self._builder else 0
             index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
-        """This host's questions of a batch: a pure function of the seed and its number."""
+        """This process's questions of a batch: a pure function of the seed and its number."""
         size = self._config.finetune.batch_size
         with_padding = parallel.padded(size)
         weight = (np.arange(with_padding) < size).astype(np.float32)
-        return AskedQuestions(*self._examples.batch(batch, size, with_padding), hosts.share(weight))
+        return AskedQuestions(*self._examples.batch(batch, size, with_padding), processes.share(weight))
 
     def _example(self, number: int, rng: np.random.Generator) -> tuple[Tokens, np.ndarray]:
         del rng
         return rows(self._tokens, np.array(number)), np.array(number)
 
-    def propose(self, asked: AskedQuestions, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
-        """int32 [batch, beam]: the best blocks of each question, best first."""
+    def propose(
+        self, asked: AskedQuestions, query_emb: Float[np.ndarray, "batch dim"], index: LoadedIndex
+    ) -> Int32[np.ndarray, "batch beam"]:
+        """The best blocks of each question, best first."""
         found, _ = index.search.search(query_emb, min(self._config.finetune.beam_blocks, len(index.embeddings)))
         return found
 
-    def join(self, asked: AskedQuestions, beam: np.ndarray, index: LoadedIndex) -> FinetuneBatch:
+    def join(self, asked: AskedQuestions, beam: Int[np.ndarray, "batch beam"], index: LoadedIndex) -> FinetuneBatch:
         """Questions with their beams, labels and what the reader reads."""
         config, corpus = self._config, self._data.knowledge
         settings = config.finetune
@@ -216,12 +226,12 @@ class FinetuneTask(Task):
 
     def builds_index_at(self, step: int) -> bool:
         """Where the index is due and this process is its own builder."""
-        return self._build_inline is not None and self._refreshes_at(step)
+        return self._builder is not None and self._refreshes_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the block tower of `params`."""
         if self._store.latest(step).step != step:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
     def _refreshes_at(self, step: int) -> bool:
         settings = self._config.finetune
@@ -235,8 +245,8 @@ class FinetuneTask(Task):
 
 
 def finetune_loss(
-    config: Config, params: Any, batch: FinetuneBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, dict]:
+    config: Config, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
     """(sum, questions, metrics) of retriever loss plus reader loss over one device's questions (Lee et al. 2019, §4).
 
     A question gives no retriever loss where no block of the beam is right, no reader loss where no span is; a row of

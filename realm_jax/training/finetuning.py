@@ -12,13 +12,13 @@ import jax
 import numpy as np
 from etils import epath
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import content_hash
-from realm_jax.index.build_version import build_version
-from realm_jax.index.exact_index import ExactIndex, exact_index, open_exact
+from realm_jax.index.index_builder import IndexBuilder, searched_exactly
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
@@ -191,9 +191,9 @@ class Finetuning:
 
         def build_first() -> None:
             if own.latest() is None:
-                self.build_version(own, data, 0, params["embedder"])
+                self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
 
-        hosts.on_first(build_first)
+        processes.on_first(build_first)
         return own
 
     def _embedded(self, version: Version) -> bool:
@@ -202,13 +202,11 @@ class Finetuning:
             return version.step == 0  # converted: published embeddings, or made from the converted weights
         return version.manifest.get("embedded_by") == self.source
 
-    def build_version(self, store: IndexStore, data: RunData, step: int, towers: dict) -> None:
-        """Builds an index version for exact search, which is all that fine-tuning uses."""
-        config = dataclasses.replace(self.config, index=dataclasses.replace(self.config.index, search="exact"))
-        embedded_by = {"phase": self.phase, "step": step} if step else self.source
-        build_version(config, data.knowledge, data.special, store, step, towers, embedded_by=embedded_by)
+    def index_builder(self, store: IndexStore, data: RunData) -> IndexBuilder:
+        """What builds the versions of a store of our own."""
+        return IndexBuilder(searched_exactly(self.config), data, store, self.phase)
 
-    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> ExactIndex:
+    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> LoadedIndex:
         """What to search when `params` answer: the store's newest version, or fresh embeddings if the tower moves."""
         if self.config.finetune.train_retriever == "both":
             return exact_index(self.config, data.knowledge, params["embedder"], self.name)

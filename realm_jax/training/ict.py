@@ -1,6 +1,6 @@
 """Warm-starts the embedder by the inverse cloze task."""
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.data.prepare import RunData
 from realm_jax.training import loop, phases
 from realm_jax.training.ict_task import IctTask
@@ -13,4 +13,4 @@ def train(workdir: Workdir, data: RunData) -> None:
     if workdir.is_done("ict") or not config.ict.steps:
         return
     loop.run(IctTask(config, data, phases.first_params(workdir, ("embedder",))), workdir.phase("ict"))
-    hosts.on_first(lambda: workdir.mark_done("ict", config.ict.steps))
+    processes.on_first(lambda: workdir.mark_done("ict", config.ict.steps))

@@ -1,14 +1,17 @@
 """The inverse cloze task: trains the embedder so that a sentence finds its block (Lee et al. 2019; §3.4)."""
 
+import logging
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import IctBatch
 from realm_jax.config import Config
+from realm_jax.console import tally
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.data.prepare import RunData
@@ -17,17 +20,18 @@ from realm_jax.models import embedder
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 
+log = logging.getLogger(__name__)
+
 
 class IctTask(Task):
     """ICT with the blocks of all devices as negatives."""
 
     name = "ict"
-    log_every = 20
 
     def __init__(self, config: Config, data: RunData, first_params: dict):
         parallel.check_batch_size(config.ict.batch_size, "ict.batch_size")
         self._config, self._first = config, first_params
-        self.steps, self.seed = config.ict.steps, config.seed
+        self.steps, self.seed, self.log_every = config.ict.steps, config.seed, config.ict.log_every
         self._examples = IctExamples(
             data.text,
             data.special,
@@ -35,7 +39,7 @@ class IctTask(Task):
             config.ict.query_len_tokens,
             config.ict.sentence_removal_rate,
         )
-        print(f"ict: {len(self._examples):,} blocks; skipped {dict(self._examples.skipped)}", flush=True)
+        log.info(f"ict: {len(self._examples):,} blocks; skipped {tally(self._examples.skipped)}")
 
     def init(self) -> dict:
         """The embedder alone."""
@@ -46,13 +50,13 @@ class IctTask(Task):
         rate = schedule(self._config.ict.learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
-    def loss(self, params: Any, batch: IctBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(self, params: Any, batch: IctBatch, rng: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `ict_loss`."""
         return ict_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> Batches:
         """Sentences with their blocks; a pure function of seed and position."""
-        examples = Examples(len(self._examples), self._examples.example, self.seed, hosts.this())
+        examples = Examples(len(self._examples), self._examples.example, self.seed, processes.this())
         size = self._config.ict.batch_size
         return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
 
@@ -61,8 +65,10 @@ class IctTask(Task):
         return step % self._config.ict.checkpoint_every == 0
 
 
-def ict_loss(config: Config, params: Any, batch: IctBatch, rng: jax.Array | None) -> tuple[jax.Array, jax.Array, dict]:
-    """(sum, count, metrics) over one device's sentences. For use inside `parallel.device_map`."""
+def ict_loss(
+    config: Config, params: Any, batch: IctBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
+    """(sum, count, metrics) over one device's sentences. For use inside `parallel.on_local_devices`."""
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
     query_emb = embedder.embed(config.model, params["embedder"], "query", batch.query, query_rng)
     block_emb = embedder.embed(config.model, params["embedder"], "block", batch.block, block_rng)

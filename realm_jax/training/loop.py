@@ -4,9 +4,10 @@ Order of a resumed run: config -> first parameters -> optimizer state -> checkpo
 first batch. The loop knows no index: a task's stream may retrieve, since it is handed the parameters as they are
 before each step. A checkpoint stores what the stream says of itself, so that a restart sees the same batches.
 
-Where several hosts train, each runs this loop; the first one saves, evaluates and reports, and all stop together.
+Where several processes train, each runs this loop; the first one saves, evaluates and reports, and all stop together.
 """
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -17,11 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
+
+log = logging.getLogger(__name__)
 
 NO_CHECKPOINT = -1
 
@@ -67,7 +71,7 @@ class Task:
         """What turns gradients into updates, clipping included."""
         raise NotImplementedError
 
-    def loss(self, params: Any, batch: Any, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(self, params: Any, batch: Any, rng: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """(sum, count, metrics as pairs) over one device's share of the batch."""
         raise NotImplementedError
 
@@ -82,7 +86,7 @@ class Task:
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
         """Called with the replicated parameters before the checkpoint of `step` is saved.
 
-        So a run that is killed in between does it again. What it returns joins the metrics. On the first host only.
+        So a run that is killed in between does it again. What it returns joins the metrics. On the first process only.
         """
         del step, params
         return {}
@@ -95,12 +99,12 @@ class Task:
     def build_index(self, step: int, params: Any) -> None:
         """Builds an index version of the replicated parameters inside the trainer, unless it is there.
 
-        Called once the checkpoint of `step` is on disk, and again after a restart from it. On the first host only.
+        Called once the checkpoint of `step` is on disk, and again after a restart from it. On the first process only.
         """
         raise NotImplementedError
 
     def is_over(self, step: int) -> bool:
-        """Whether training ends early, after `step` steps; asked where a checkpoint is due, on the first host."""
+        """Whether training ends early, after `step` steps; asked where a checkpoint is due, on the first process."""
         del step
         return False
 
@@ -113,15 +117,15 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         Stopped: SIGTERM or SIGINT; the state is saved.
         ConfigError: the checkpoint does not fit the config.
     """
-    with Checkpoints(folder, read_only=not hosts.is_first()) as checkpoints, _Signals() as signals:
+    with Checkpoints(folder, read_only=not processes.is_first()) as checkpoints, _Signals() as signals:
         start = time.monotonic()
         optimizer = task.optimizer()
         step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
         is_new = not stream_state
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
-        train_step = parallel.train_step(task.loss, optimizer, task.seed)
-        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if hosts.is_first() else None
+        train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed)
+        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if processes.is_first() else None
         stream = task.stream(stream_state)
         try:
             if is_new:
@@ -129,26 +133,21 @@ def run(task: Task, folder: epath.PathLike) -> dict:
             else:  # the stream has loaded the version before it, which this one may prune
                 _build_index(task, checkpoints, step, state)
             window = _Window(step)
-            is_over = hosts.from_first(task.is_over(step))
+            is_over = processes.from_first(task.is_over(step))
             while step < task.steps and not is_over:
                 batch = stream.take(state.params)
                 state, metrics = train_step(state, batch)
                 step += 1
                 window.add(metrics)
                 stop = signals.anywhere()  # read once: a later signal waits for the next step, which saves
-                save = step == task.steps or task.saves_at(step) or bool(stop)
-                if save or step % task.log_every == 0:
+                saves = step == task.steps or task.saves_at(step) or bool(stop)
+                if saves or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
-                    if writer and save:
-                        values |= task.evaluate(step, state.params)
-                        window.restart()
                     if writer:
-                        writer.write(step, values)
-                        if save:
-                            writer.flush()
-                if save:
+                        _report(task, writer, window, step, values, state.params if saves else None)
+                if saves:
                     _save(task, checkpoints, step, state, stream)
-                    is_over = hosts.from_first(task.is_over(step))
+                    is_over = processes.from_first(task.is_over(step))
                 if stop and step < task.steps:
                     checkpoints.wait()
                     raise Stopped(f"{task.name} stopped by {stop} at step {step}; its state is saved")
@@ -156,33 +155,46 @@ def run(task: Task, folder: epath.PathLike) -> dict:
             stream.close()
             if writer:
                 writer.close()
-        print(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s", flush=True)
+        log.info(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s")
         return jax.device_get(parallel.unreplicate(state.params))
+
+
+def _report(
+    task: Task, writer: MetricsWriter, window: "_Window", step: int, values: dict[str, float], saved: Any | None
+) -> None:
+    """Writes the metrics of a step, with those of the evaluation where the parameters `saved` are to be saved."""
+    if saved is None:
+        writer.write(step, values)
+        return
+    evaluated = task.evaluate(step, saved)
+    window.restart()
+    writer.write(step, values | evaluated)
+    writer.flush()
 
 
 def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[int, dict, Any, dict]:
     latest = checkpoints.latest_step()
-    latest = hosts.from_first(NO_CHECKPOINT if latest is None else latest)
+    latest = processes.from_first(NO_CHECKPOINT if latest is None else latest)
     if latest == NO_CHECKPOINT:
         params = task.init()
         return 0, params, optimizer.init(params), {}
     params = jax.eval_shape(task.init)
     opt_state = jax.eval_shape(optimizer.init, params)
     params, opt_state, stream_state = checkpoints.restore(latest, params, opt_state)
-    print(f"{task.name}: resuming from step {latest} of {task.steps}", flush=True)
+    log.info(f"{task.name}: resuming from step {latest} of {task.steps}")
     return latest, params, opt_state, stream_state
 
 
 def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState, stream: Stream) -> None:
     stream_state = stream.state()
-    if hosts.is_first():
+    if processes.is_first():
         single = parallel.unreplicate(state)
         checkpoints.save(step, single.params, single.opt_state, stream_state)
     _build_index(task, checkpoints, step, state)
 
 
 def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState) -> None:
-    if hosts.is_first() and task.builds_index_at(step):
+    if processes.is_first() and task.builds_index_at(step):
         checkpoints.wait()  # a restart from an earlier one would need versions that this build may prune
         task.build_index(step, state.params)
 
@@ -227,7 +239,7 @@ class _Signals:
 
     def __init__(self):
         self.received = ""
-        self._ballot = hosts.Ballot()
+        self._all_reduce = processes.AllReduce()
         self._previous: dict[int, Callable | int | None] = {}
 
     def __enter__(self) -> "_Signals":
@@ -244,10 +256,10 @@ class _Signals:
         signal.signal(number, signal.SIG_DFL)
 
     def anywhere(self) -> str:
-        """Name of the signal that this host received, or another one, in which case all learn it at the same step."""
-        if not self._ballot.cast(int(bool(self.received))).greatest:
+        """Name of the signal that this process received, or another one; all learn it at the same step."""
+        if not self._all_reduce.reduce(int(bool(self.received))).greatest:
             return ""
-        return self.received or "a signal to another host"
+        return self.received or "a signal to another process"
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._previous.items():

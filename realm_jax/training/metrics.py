@@ -1,4 +1,4 @@
-"""Metrics of a phase: one console line with a bar and the time left, a JSONL file, and a tracker with web pages.
+"""Metrics of a phase: a JSONL file with all of them, a tracker with web pages, and a line with the few to watch.
 
 While a phase has its writer, it beats as a live trainer (see `realm_jax.heartbeat`).
 """
@@ -10,40 +10,46 @@ import time
 from etils import epath
 
 from realm_jax.buckets import GrowingFile
+from realm_jax.console import Line
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.progress import clock
 from realm_jax.training.tracker import open_tracker
 
-BAR_WIDTH = 20
+WATCHED = {
+    "loss": "loss {:.3f}",
+    "utility": "utility {:+.3f}",
+    "accuracy": "accuracy {:.3f}",
+    "exact_match": "exact match {:.3f}",
+    "f1": "F1 {:.3f}",
+    "index_age_steps": "index age {:,.0f} steps",
+}
+"""The metrics that people see while training, and how they are written."""
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` in the phase's folder, sends to the run's tracker, and prints."""
+    """Appends to `metrics.jsonl` in the phase's folder, sends to the run's tracker, and shows how far the phase is."""
 
     def __init__(self, folder: epath.Path, phase: str, total_steps: int, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        self._phase, self._total, self._first = phase, total_steps, first_step
-        self._started = time.monotonic()
+        self._total, self._first, self._started = total_steps, first_step, time.monotonic()
         last_step = _drop_records_after(folder / "metrics.jsonl", first_step)
         self._records = GrowingFile(folder / "metrics.jsonl")
         self._tracker = open_tracker(folder, phase, first_step, last_step)
         self._heartbeat = Heartbeat(folder, role="trainer", phase=phase, steps=total_steps)
+        self._line = Line(phase)
+        self._line.show(first_step, total_steps, "compiling")
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Records the metrics of the steps up to `step`."""
         record = {"step": step, "time": round(time.time(), 3), **{k: _plain(v) for k, v in values.items()}}
         self._records.append(json.dumps(record) + "\n")
         self._tracker.write(step, {name: value for name, value in values.items() if math.isfinite(value)})
-        self._print(step, values)
-
-    def _print(self, step: int, values: dict[str, float]) -> None:
-        share = step / self._total
-        filled = int(share * BAR_WIDTH)
-        elapsed = time.monotonic() - self._started
-        left = elapsed / max(1, step - self._first) * (self._total - step)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        bar = "#" * filled + "." * (BAR_WIDTH - filled)
-        print(f"{self._phase} [{bar}] {step}/{self._total}  {shown}  ETA {clock(left)}", flush=True)
+        seconds_a_step = (time.monotonic() - self._started) / max(1, step - self._first)
+        left = f"{clock(seconds_a_step * (self._total - step))} left"
+        step_s = max(values.get("step_seconds", seconds_a_step), 1e-9)
+        rate = f"{1 / step_s:.1f} steps/s" if step_s < 1 else f"{step_s:.1f} s/step"
+        watched = (form.format(values[name]) for name, form in WATCHED.items() if name in values)
+        self._line.show(step, self._total, rate, left, *watched)
 
     def flush(self) -> None:
         """Makes what was written outlive a kill; due before a checkpoint, which a resumed run starts from."""
@@ -51,6 +57,7 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Closes the files, and says that the trainer has ended."""
+        self._line.close()
         self._records.flush()
         self._tracker.close()
         self._heartbeat.close()

@@ -1,10 +1,11 @@
 """What a phase starts from: the run's corpus, and the parameters of the phase before it, else the config's `init`."""
 
 import contextlib
+import logging
 
 import jax
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data.prepare import RunData, first_weights, open_prepared, prepare
@@ -12,16 +13,18 @@ from realm_jax.models import pretrained
 from realm_jax.models.shapes import shapes
 from realm_jax.workdir import Workdir, read_json
 
+log = logging.getLogger(__name__)
+
 
 def prepare_run(workdir: Workdir) -> RunData:
-    """Joins the other hosts, if any; makes what the run lacks on the first one, then opens it on all.
+    """Joins the other processes, if any; makes what the run lacks on the first one, then opens it on all.
 
     Raises:
         ConfigError: see `data.prepare.prepare`, and `models.pretrained.read_parts` for the weights of `init`, which are
             looked at before a corpus is built.
     """
-    hosts.join()
-    return hosts.first_then(lambda: _make(workdir), lambda: open_prepared(workdir))
+    processes.join()
+    return processes.first_then(lambda: _make(workdir), lambda: open_prepared(workdir))
 
 
 def _make(workdir: Workdir) -> RunData:
@@ -33,7 +36,7 @@ def _make(workdir: Workdir) -> RunData:
 
 def only_trainer(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
     """Keeps a second trainer out of the run. Raises ConfigError if there is one."""
-    return hosts.only_trainer(workdir.trainer_lock, f"{workdir.path} is being trained")
+    return processes.only_trainer(workdir.trainer_lock, f"{workdir.path} is being trained")
 
 
 def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
@@ -43,7 +46,7 @@ def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encode
         return _converted_params(workdir, parts)
     params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed)
     if missing and not any(workdir.is_done(phase) for phase in ("ict", "pretrain")):
-        print(f"init {config.init} has no weights for {', '.join(missing)}: they start at random", flush=True)
+        log.info(f"init {config.init} {pretrained.lacks(missing)}")
     return {part: params[part] for part in parts}
 
 

@@ -3,9 +3,9 @@
 Builds index version 0 itself if there is none; from then on the builder's versions are taken as they come.
 """
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.data.prepare import RunData
-from realm_jax.index.build_version import build_version
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
@@ -15,15 +15,14 @@ from realm_jax.workdir import Workdir
 def build_first_index(workdir: Workdir, data: RunData) -> None:
     """Index version 0; does nothing where there is one."""
     config = workdir.config
-    store = IndexStore(workdir.index_folder)
+    builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
 
     def build() -> None:
-        if store.latest() is None:
-            params = phases.warm_params(workdir)["embedder"]
+        if builder.store.latest() is None:
             source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
-            build_version(config, data.knowledge, data.special, store, 0, params, embedded_by=source)
+            builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
 
-    hosts.on_first(build)
+    processes.on_first(build)
 
 
 def train(workdir: Workdir, data: RunData) -> None:
@@ -32,11 +31,6 @@ def train(workdir: Workdir, data: RunData) -> None:
         return
     build_first_index(workdir, data)
     config, store = workdir.config, IndexStore(workdir.index_folder)
-
-    def build(step: int, embedder_params: dict) -> None:
-        source = {"phase": "pretrain", "step": step}
-        build_version(config, data.knowledge, data.special, store, step, embedder_params, embedded_by=source)
-
-    inline = build if config.index.device == "inline" else None
-    loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), inline), workdir.phase("pretrain"))
-    hosts.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))
+    builder = IndexBuilder(config, data, store) if config.index.device == "inline" else None
+    loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), builder), workdir.phase("pretrain"))
+    processes.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))

@@ -4,34 +4,42 @@ One step: embed queries and candidates with gradient, softmax of the inner produ
 the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`retrieval.py`).
 """
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
+from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
+from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
-from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.models import realm
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
-from realm_jax.training.retrieval import CurrentIndex, LoadedIndex, RetrievalStream, drop_source
+from realm_jax.training.retrieval import RetrievalStream
+
+log = logging.getLogger(__name__)
 
 
 class PretrainTask(Task):
     """Pre-training as a task of the loop.
 
     Args:
-        build_inline: (step, host embedder parameters) -> None: builds an index version inside the trainer; None where a
-            builder process does it, or nobody.
+        store: index versions to retrieve from.
+        first_params: embedder and encoder, on the host.
+        builder: builds index versions inside the trainer; None where a builder process does it, or nobody.
     """
 
     name = "pretrain"
@@ -42,14 +50,14 @@ class PretrainTask(Task):
         data: RunData,
         store: IndexStore,
         first_params: dict,
-        build_inline: Callable[[int, dict], None] | None = None,
+        builder: IndexBuilder | None = None,
     ):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
         self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._build_inline = build_inline
+        self._builder = builder
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
-        print(f"pretrain: {self._sentences.summary()}", flush=True)
+        log.info(f"pretrain: {self._sentences.summary()}")
 
     def init(self) -> dict:
         """The first weights that it was given: embedder and encoder."""
@@ -67,15 +75,17 @@ class PretrainTask(Task):
         )
         return joint(config.learning_rate, retriever, config.steps)
 
-    def loss(self, params: Any, batch: PretrainBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def loss(
+        self, params: Any, batch: PretrainBatch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `realm_loss`."""
         return realm_loss(self._config, params, batch, rng)
 
     def stream(self, state: dict) -> RetrievalStream:
         """Masked sentences with what the newest index version finds for them."""
-        examples = Examples(len(self._sentences), self._sentences.example, self.seed, hosts.this())
+        examples = Examples(len(self._sentences), self._sentences.example, self.seed, processes.this())
         size = self._config.pretrain.batch_size
-        own_every = self._config.pretrain.index_refresh_every if self._build_inline else 0
+        own_every = self._config.pretrain.index_refresh_every if self._builder else 0
         first = state.get("position", 0)
         index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=own_every)
         return RetrievalStream(
@@ -92,7 +102,7 @@ class PretrainTask(Task):
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
         return with_candidates(
-            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=hosts.are_many()
+            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=processes.are_many()
         )
 
     def saves_at(self, step: int) -> bool:
@@ -101,12 +111,12 @@ class PretrainTask(Task):
 
     def builds_index_at(self, step: int) -> bool:
         """Where the index is due and this process is its own builder."""
-        return self._build_inline is not None and self._refreshes_at(step)
+        return self._builder is not None and self._refreshes_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the embedder of `params`."""
         if self._store.latest(step).step != step:
-            self._build_inline(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
     def _refreshes_at(self, step: int) -> bool:
         refresh = self._config.pretrain.index_refresh_every
@@ -114,23 +124,23 @@ class PretrainTask(Task):
 
 
 def realm_loss(
-    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, dict]:
+    config: Config, params: Any, batch: PretrainBatch, rng: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
     """(sum, count, metrics) of the marginal loss over one device's queries; no dropout without `rng`.
 
     Without the null block, a query that has no candidate counts in `without_candidates` alone.
     """
-    scores, logp, best = candidate_likelihoods(config, params, batch, rng)
-    prior = log_prior(config, scores, batch)
-    counts = candidates_of(config, batch).any(-1)
+    read = realm.forward(config, params, batch, rng)
+    prior, logp = read.prior, read.logp
+    counts = realm.candidates_of(config, batch).any(-1)
     weights = batch.mask_weights * counts[:, None]
     form = marginal.token_marginal if config.pretrain.marginal == "token" else marginal.sequence_marginal
     total, count = form(prior, logp, weights)
     prior_p, predictions, queries = jnp.exp(prior), weights.sum(), counts.sum().astype(jnp.float32)
     metrics = {
         # Expected over p(z|x): the marginal's own argmax would need all candidates' full distributions.
-        "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, best.astype(jnp.float32)) * weights).sum(), predictions),
-        "null_accuracy": ((best[:, 0] * weights).sum(), predictions),
+        "accuracy": ((jnp.einsum("bk,bkm->bm", prior_p, read.hits.astype(jnp.float32)) * weights).sum(), predictions),
+        "null_accuracy": ((read.hits[:, 0] * weights).sum(), predictions),
         "null_loss": (-(logp[:, 0] * weights).sum(), predictions),
         "utility": marginal.retrieval_utility(prior, logp, weights),
         "null_share": ((prior_p[:, 0] * counts).sum(), queries),
@@ -140,45 +150,3 @@ def realm_loss(
     if not config.pretrain.null_block:
         metrics["without_candidates"] = ((~counts).sum().astype(jnp.float32), jnp.float32(len(counts)))
     return total, count, metrics
-
-
-def log_prior(config: Config, scores: jax.Array, batch: PretrainBatch) -> jax.Array:
-    """log p(z|x) [batch, candidates] over `candidates_of`; a query that has none reads the null block alone."""
-    exists = candidates_of(config, batch)
-    return marginal.log_prior(scores, exists | (_is_null(batch) & ~exists.any(-1, keepdims=True)))
-
-
-def candidates_of(config: Config, batch: PretrainBatch) -> jax.Array:
-    """bool [batch, candidates]: the blocks that were found, and the null block if the config has one."""
-    return batch.candidate_mask if config.pretrain.null_block else batch.candidate_mask & ~_is_null(batch)
-
-
-def _is_null(batch: PretrainBatch) -> jax.Array:
-    return jnp.arange(batch.candidate_mask.shape[-1]) == 0
-
-
-def candidate_likelihoods(
-    config: Config, params: Any, batch: PretrainBatch, rng: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Retrieval scores [batch, candidates], and log p(y_j|z,x) and top-1 hits [batch, candidates, masks].
-
-    The null block is read at the query's own length and embedded once for the whole batch.
-    """
-    model = config.model
-    rngs = [None] * 5 if not model.dropout or rng is None else list(jax.random.split(rng, 5))
-    retriever = params["embedder"]
-    if not config.pretrain.train_retriever:
-        retriever = jax.lax.stop_gradient(retriever)
-    query_emb = embedder.embed(model, retriever, "query", batch.query, rngs[0])
-    block_emb = embedder.embed(model, retriever, "block", batch.blocks, rngs[1])
-    null_emb = embedder.embed(model, retriever, "block", embedder.null_block(batch.query), rngs[2])
-    scores = jnp.concatenate([query_emb @ null_emb.T, embedder.retrieval_scores(query_emb, block_emb)], axis=1)
-    null_joint = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-    states = [
-        knowledge_encoder.candidate_states(model, params["encoder"], tokens, batch.mask_positions, rng)
-        for tokens, rng in ((null_joint, rngs[3]), (batch.joint, rngs[4]))
-    ]
-    logp, best = knowledge_encoder.token_logp(
-        model, params["encoder"], jnp.concatenate(states, axis=1), batch.mask_targets, batch.mask_slots
-    )
-    return scores, logp, best

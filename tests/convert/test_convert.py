@@ -20,7 +20,7 @@ from realm_jax.convert.into_workdir import convert
 from realm_jax.data import run_tokenizer
 from realm_jax.data.prepare import open_prepared, prepare
 from realm_jax.eval.zero_shot import heldout_recall
-from realm_jax.index import builder
+from realm_jax.index import follow_trainer
 from realm_jax.index.search import open_search
 from realm_jax.index.store import IndexStore
 from realm_jax.model_folder.wordpiece import bert
@@ -136,7 +136,7 @@ def test_an_embedder_and_a_corpus_are_enough_to_search(tmp_path, base, tokenizer
     assert made.has == ["embedder", "vocabulary", "corpus"]
     workdir = Workdir.open(tmp_path / "out")
     with pytest.raises(ConfigError, match="no new checkpoint in .*: start the trainer"):
-        builder.follow(workdir)
+        follow_trainer.follow(workdir)
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0]
     assert heldout_recall(workdir)["first weights"]["plain_recall@1"].n > 0
     with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
@@ -501,7 +501,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
     folder = published.write(tmp_path / "qa", published.openqa(len(texts)), None, tokenizer)
     write_records(folder / "block_records.npy", texts)
     convert([str(folder)], tmp_path / "unbroken", base, "")
-    real, calls = knowledge.corpus.append, []
+    real, calls = knowledge.corpus_writer.append, []
 
     def killed(*args, **kwargs):
         calls.append(1)
@@ -509,7 +509,7 @@ def test_a_killed_conversion_goes_on_with_the_next_segment(tmp_path, base, token
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(knowledge.corpus, "append", killed)
+    monkeypatch.setattr(knowledge.corpus_writer, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         convert([str(folder)], tmp_path / "out", base, "")
     assert not (tmp_path / "out").exists()

@@ -19,10 +19,10 @@ from realm_jax.convert.model_config import model_config
 from realm_jax.convert.model_sources import open_source
 from realm_jax.data.assembly import body_mask, mask_slots
 from realm_jax.losses import openqa_loss
-from realm_jax.models import embedder, knowledge_encoder, names, parts, reader
+from realm_jax.models import embedder, knowledge_encoder, names, parts, reader, realm
 from realm_jax.openqa.predict import span_reader
 from realm_jax.training.finetune_task import finetune_loss
-from realm_jax.training.pretrain_task import candidate_likelihoods, realm_loss
+from realm_jax.training.pretrain_task import realm_loss
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_models"
 SCRIPT = GOLDEN.with_name("make_golden_models.py")
@@ -174,8 +174,7 @@ def test_logits_at_masked_positions(config, pretrained, golden, pretrain_batch):
 def test_pretraining_scores_loss_and_gradients(config, pretrained, golden, pretrain_batch):
     def loss(params, batch):
         total, count, _ = realm_loss(config, params, batch, None)
-        scores, _, _ = candidate_likelihoods(config, params, batch, None)
-        return total / count, scores
+        return total / count, realm.forward(config, params, batch, None).scores
 
     (value, scores), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(pretrained, pretrain_batch)
     assert_close(scores, golden["relevance"], "relevance")

@@ -6,8 +6,7 @@ import json
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import cloze, datasets
-from realm_jax.data import corpus as corpus_lib
+from realm_jax.data import cloze, corpus_writer, datasets
 from realm_jax.data.prepare import open_prepared
 
 
@@ -92,7 +91,7 @@ def test_deleted_blocks_give_no_question(new_run):
     run = open_prepared(workdir)
     before = cloze.questions(run, workdir.config, "train")
     gone = {int(question.id.split(":")[1]) for question in before[:5]}
-    corpus_lib.bury(gone, workdir.knowledge_folder)
+    corpus_writer.delete(gone, workdir.knowledge_folder)
     after = cloze.questions(open_prepared(workdir), workdir.config, "train")
     assert after and not {int(question.id.split(":")[1]) for question in after} & gone
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import built, compaction, corpus, run_tokenizer, salient
+from realm_jax.data import built, compaction, corpus_writer, run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import write_manifest
 from realm_jax.records import Record
@@ -25,15 +25,15 @@ def tools():
 
 def grown(folder, tools, *, dead=()):
     """A corpus of four segments, the last of one record, with deleted records."""
-    corpus.build(RECORDS[:10], folder, **tools, block_len_tokens=32, description=ABOUT)
+    corpus_writer.build(RECORDS[:10], folder, **tools, block_len_tokens=32, description=ABOUT)
     for records in (RECORDS[10:11], RECORDS[11:23], RECORDS[23:]):
-        corpus.append(records, folder, **tools)
+        corpus_writer.append(records, folder, **tools)
     blocks = Corpus.open(folder).blocks_of(dead)
-    return corpus.bury([i for of_record in blocks.values() for i in of_record], folder)
+    return corpus_writer.delete([i for of_record in blocks.values() for i in of_record], folder)
 
 
 def built_at_once(folder, tools, records):
-    return corpus.build(records, folder, **tools, block_len_tokens=32, description=ABOUT)
+    return corpus_writer.build(records, folder, **tools, block_len_tokens=32, description=ABOUT)
 
 
 @pytest.mark.parametrize("dead", [(), ("id0", "id9", "id10", "id14", "id23")], ids=["all", "some"])
@@ -57,7 +57,7 @@ def test_segments_that_stay_keep_their_folders_and_new_ones_get_new_names(tmp_pa
     manifest = compaction.compact(old, sizes[0] + sizes[1])
     assert [entry["name"] for entry in manifest["segments"]] == ["segment-00004", "segment-00002"]
     write_manifest(old.folder, manifest)
-    added = corpus.append([Record("new", "New", "Di Reed came in 1999.", "here")], old.folder, **tools)
+    added = corpus_writer.append([Record("new", "New", "Di Reed came in 1999.", "here")], old.folder, **tools)
     assert [entry["name"] for entry in added.manifest["segments"]][-1] == "segment-00005"
     titles = [record.title for record in RECORDS[:23]] + ["New"]
     assert list(dict.fromkeys(added.block(i).title for i in range(added.num_blocks))) == titles
@@ -68,7 +68,7 @@ def test_a_run_whose_corpus_was_compacted_still_is_a_copy_of_the_built_one(tmp_p
     tools["tokenizer"].save(str(tmp_path / "built" / built.TOKENIZER))
     taken = built.take(str(whole.folder), tmp_path / "run", 32)
     for record_id in ("id3", "id4"):
-        blocks = corpus.bury(taken.blocks_of([record_id])[record_id], taken.folder)
+        blocks = corpus_writer.delete(taken.blocks_of([record_id])[record_id], taken.folder)
         write_manifest(taken.folder, compaction.compact(blocks, 1 << 20))
         taken = built.take(str(whole.folder), tmp_path / "run", 32)
     assert len(taken.segments) == 1 and not taken.blocks_of(["id3", "id4"])

@@ -15,8 +15,9 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks, corpus, segment
-from realm_jax.data.corpus import Corpus, build
+from realm_jax.data import blocks, corpus_writer, segment
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus_writer import build
 from realm_jax.data.manifest import write_manifest
 from realm_jax.data.segment import COLUMNS
 from realm_jax.records import Record, Span
@@ -166,7 +167,7 @@ def test_build_does_not_depend_on_the_batch_or_the_tokenizers_settings(store, tm
     truncating = tokenizer()
     truncating.enable_truncation(4)
     truncating.enable_padding(length=4)
-    monkeypatch.setattr(corpus, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(corpus_writer, "BATCH_RECORDS", 7)
     calls = []
     same = make(
         tmp_path / "c", make_records(30), tokenizer=truncating, total=30, progress=lambda *done: calls.append(done)
@@ -176,9 +177,9 @@ def test_build_does_not_depend_on_the_batch_or_the_tokenizers_settings(store, tm
     assert make(tmp_path / "d", make_records(30, seed=1)).hash != store.hash
 
 
-def test_append_and_bury_keep_ordinals(store, tmp_path):
+def test_append_and_delete_keep_ordinals(store, tmp_path):
     first = make(tmp_path / "c", make_records(30))
-    both = corpus.append(make_records(9, seed=5, prefix="s"), first.folder, tokenizer=tokenizer(), tag=tag)
+    both = corpus_writer.append(make_records(9, seed=5, prefix="s"), first.folder, tokenizer=tokenizer(), tag=tag)
     alone = make(tmp_path / "alone", make_records(9, seed=5, prefix="s"))
     assert both.segment_hashes == [first.segment_hashes[0], alone.segment_hashes[0]]
     assert both.num_blocks == first.num_blocks + alone.num_blocks and both.hash != first.hash
@@ -191,17 +192,17 @@ def test_append_and_bury_keep_ordinals(store, tmp_path):
     np.testing.assert_array_equal(both.lengths, np.concatenate([first.lengths, alone.lengths]))
     assert both.heldout(0.5).shape == (both.num_blocks,)
     assert both.block(first.num_blocks).source_id == "s0" and both.blocks_of(["s0"])["s0"].start == first.num_blocks
-    buried = corpus.bury([1, first.num_blocks], first.folder)
-    live = np.ones(buried.num_blocks, bool)
+    deleted = corpus_writer.delete([1, first.num_blocks], first.folder)
+    live = np.ones(deleted.num_blocks, bool)
     live[[1, first.num_blocks]] = False
-    np.testing.assert_array_equal(buried.is_live(np.arange(buried.num_blocks)), live)
-    assert buried.segment_hashes == both.segment_hashes and buried.hash != both.hash
+    np.testing.assert_array_equal(deleted.is_live(np.arange(deleted.num_blocks)), live)
+    assert deleted.segment_hashes == both.segment_hashes and deleted.hash != both.hash
     with pytest.raises(ConfigError, match="f:1: id 's0' is in the corpus already: delete that record first"):
-        corpus.append(make_records(5, prefix="s"), first.folder, tokenizer=tokenizer(), tag=tag)
-    assert Corpus.open(first.folder).hash == buried.hash
+        corpus_writer.append(make_records(5, prefix="s"), first.folder, tokenizer=tokenizer(), tag=tag)
+    assert Corpus.open(first.folder).hash == deleted.hash
 
 
-def test_a_buried_record_gives_its_id_to_another_in_one_change(store, tmp_path):
+def test_a_deleted_record_gives_its_id_to_another_in_one_change(store, tmp_path):
     first = make(tmp_path / "c", make_records(30))
     arguments = {"tokenizer": tokenizer(), "tag": tag}
     found = first.blocks_of(["r3", "r7", "nobody"])
@@ -214,15 +215,15 @@ def test_a_buried_record_gives_its_id_to_another_in_one_change(store, tmp_path):
     }
     again = [Record("r7", "Seven", "Lyon is another city.", "g:1")]
     with pytest.raises(ConfigError, match="g:1: id 'r7' is in the corpus already"):
-        corpus.append(again, first.folder, buried=found["r3"], **arguments)
+        corpus_writer.append(again, first.folder, deleted=found["r3"], **arguments)
     assert Corpus.open(first.folder).manifest == first.manifest  # neither half was done
-    both = corpus.append(again, first.folder, buried=found["r7"], change="seven", **arguments)
+    both = corpus_writer.append(again, first.folder, deleted=found["r7"], change="seven", **arguments)
     assert both.latest_change == "seven" and both.segment_hashes[:1] == first.segment_hashes
     assert both.blocks_of(["r7"]) == {"r7": range(first.num_blocks, first.num_blocks + 1)}
     assert np.flatnonzero(~both.live).tolist() == both.tombstones.tolist() == list(found["r7"])
     with pytest.raises(ConfigError, match="id 'r7' is in the corpus already"):
-        corpus.append(again, first.folder, **arguments)
-    half = corpus.bury(list(found["r3"])[:1], first.folder, change="half of r3")
+        corpus_writer.append(again, first.folder, **arguments)
+    half = corpus_writer.delete(list(found["r3"])[:1], first.folder, change="half of r3")
     assert half.latest_change == "half of r3" and half.tombstones.tolist() == sorted([*found["r7"], found["r3"][0]])
     assert ("r3" in half.blocks_of(["r3"])) == (len(found["r3"]) > 1)
 
@@ -287,7 +288,7 @@ def failing_records(error: BaseException):
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, records, message):
-    monkeypatch.setattr(corpus, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(corpus_writer, "BATCH_RECORDS", 1)
     with pytest.raises(ConfigError, match=message) as error:
         make(tmp_path / "c", records)
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []

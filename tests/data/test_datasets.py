@@ -13,7 +13,7 @@ import urllib.error
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, datasets, published, sources
+from realm_jax.data import assets, datasets, published, published_sets, sources
 from realm_jax.records import Question
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
@@ -255,7 +255,9 @@ def test_a_bad_line_of_curated_trec_is_named(tmp_path, offline):
         datasets.load("ct", "train", data_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("data_set", [published.SQUAD, published.NQ_OPEN, published.WEB_QUESTIONS, published.TRIVIA_QA])
+@pytest.mark.parametrize(
+    "data_set", [published_sets.SQUAD, published_sets.NQ_OPEN, published_sets.WEB_QUESTIONS, published_sets.TRIVIA_QA]
+)
 def test_files_and_urls_are_those_of_tensorflow_datasets(data_set, tmp_path):
     builder = published._builder(data_set, tmp_path)
     theirs = {info.filename: url for url, info in builder.url_infos.items()}

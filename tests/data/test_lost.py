@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from realm_jax.commands import show
-from realm_jax.data import corpus, lost
+from realm_jax.data import corpus_writer, lost
 from realm_jax.data.checked import counted
+from realm_jax.data.corpus import Corpus
 from realm_jax.records import Record
 from tests.data.test_corpus import tokenizer
 
@@ -51,15 +52,15 @@ def test_a_corpus_tells_what_it_lost_and_what_it_cut(tmp_path, capsys):
     description = {"source": "s", "fingerprint": "f", "tagger": "none"}
     arguments = {"tokenizer": tokenizer(), "tag": lambda sentences, title: [[] for _ in sentences]}
     folder = tmp_path / "corpus"
-    corpus.create(folder, tokenizer=tokenizer(), block_len_tokens=40, description=description)
+    corpus_writer.create(folder, tokenizer=tokenizer(), block_len_tokens=40, description=description)
     texts = ["word " * 100, "One. Two."]
     records = [Record(str(i), "t", text) for i, text in enumerate(texts)]
-    corpus.append(records[:1], folder, **arguments)
+    corpus_writer.append(records[:1], folder, **arguments)
     show.main([str(folder)])
     printed = capsys.readouterr().out
     assert "sentences cut into pieces: 1" in printed and "lost on cutting: 0 wordpieces, 0.0%" in printed
-    corpus.append([Record("2", "t", texts[0])], folder, whole_records=True, **arguments)
-    (loss,) = lost.losses(corpus.Corpus.open(folder).manifest)
+    corpus_writer.append([Record("2", "t", texts[0])], folder, whole_records=True, **arguments)
+    (loss,) = lost.losses(Corpus.open(folder).manifest)
     came = 2 * len(tokenizer().encode(texts[0], add_special_tokens=False).ids)
     assert loss.came == came and 0.3 < loss.share < 0.5
     show.main([str(folder)])

@@ -57,10 +57,10 @@ def test_what_is_survived_is_reported_in_one_line_a_kind(tmp_path, capsys):
         Question("q:7", "d", ("x|y", "bad\\"), True),
     ]
     assert sorted(capsys.readouterr().out.splitlines()[1:]) == [
-        f"{path}: empty questions (dropped): 2 (first: {path}:2)",
-        f"{path}: invalid regular expressions (match nothing): 1 (first: {path}:7)",
-        f"{path}: questions without an answer (count as wrong): 1 (first: {path}:3)",
-        f"{path}: repeated questions (joined with their first): 2 (first: {path}:5)",
+        f"{path}: empty questions (dropped): 2 (first: line 2)",
+        f"{path}: invalid regular expressions (match nothing): 1 (first: line 7)",
+        f"{path}: questions without an answer (count as wrong): 1 (first: line 3)",
+        f"{path}: repeated questions (joined with their first): 2 (first: line 5)",
     ]
 
 

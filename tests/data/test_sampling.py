@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from realm_jax.data import corpus, salient
+from realm_jax.data import corpus_writer, salient
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.records import Record
@@ -24,8 +24,8 @@ def data(tiny_run, copy_run, tmp_path_factory):
     run = copy_run(tiny_run, tmp_path_factory.mktemp("sampling") / "run")
     records = [Record(f"new-{i}", f"Curie {i}", NEW.format(year=1900 + i)) for i in range(9)]
     arguments = {"tokenizer": open_prepared(run).tokenizer, "tag": salient.make_tagger("rules")}
-    corpus.append(records, run.knowledge_folder, **arguments)
-    corpus.bury([2], run.knowledge_folder)
+    corpus_writer.append(records, run.knowledge_folder, **arguments)
+    corpus_writer.delete([2], run.knowledge_folder)
     data = open_prepared(run)
     assert len(data.text.segments) == 2
     return data

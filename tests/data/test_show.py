@@ -12,7 +12,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from realm_jax.commands import show
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks, corpus
+from realm_jax.data import blocks, corpus_writer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import read_manifest, write_manifest
 from realm_jax.data.show import census, show_block, show_corpus, show_page
@@ -71,13 +71,13 @@ def store(tmp_path_factory) -> Corpus:
     folder = tmp_path_factory.mktemp("show") / "corpus"
     arguments = {"tokenizer": tokenizer(), "tag": tag}
     description = {"source": "test & co", "fingerprint": "f", "tagger": "words"}
-    corpus.create(folder, tokenizer=tokenizer(), block_len_tokens=90, description=description)
+    corpus_writer.create(folder, tokenizer=tokenizer(), block_len_tokens=90, description=description)
     for number, size in enumerate((20, 1, 15)):
-        corpus.append(records(size, f"r{number}-", number), folder, **arguments)
+        corpus_writer.append(records(size, f"r{number}-", number), folder, **arguments)
     manifest = read_manifest(folder)
     manifest["build"] = {"counts": {"pages": 40, "redirects": 12, "other <namespace>": 3}, "seconds": 65.0}
     write_manifest(folder, manifest)
-    found = corpus.bury([1, 5], folder)
+    found = corpus_writer.delete([1, 5], folder)
     assert len({tuple(segment.span_types) for segment in found.segments}) > 1
     return found
 
@@ -288,6 +288,6 @@ def test_bad_folders_name_the_fix(tmp_path):
     with pytest.raises(ConfigError, match="no corpus here: build one with realm corpus"):
         show.main([str(tmp_path / "none")])
     description = {"source": "s", "fingerprint": "f", "tagger": "words"}
-    corpus.create(tmp_path / "new", tokenizer=tokenizer(), block_len_tokens=90, description=description)
+    corpus_writer.create(tmp_path / "new", tokenizer=tokenizer(), block_len_tokens=90, description=description)
     with pytest.raises(ConfigError, match="has no block yet: build it with"):
         show.main([str(tmp_path / "new")])

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = re.compile(
-    r"(make( [a-z-]+)?( .*)?|python3? (-m realm_jax|benchmarks/|-m http|notebooks/|launch/).*|realm( [a-z]+( .*)?| --help)"
+    r"(make( [a-z-]+)?( .*)?|python3? (-m realm_jax|benchmarks/|-m http|notebooks/|launch/).*"
+    r"|realm( [a-z]+( .*)?| --help)"
     r"|pip install .*"
     r"|git clone .*|source .*|(DRY_RUN=1 |bash )?(\./)?launch/\S+\.sh.*|sbatch .*|sky .*|xpk .*|gcloud .*|curl .*"
     r"|tensorboard .*|wandb .*|jupyter .*|jupytext .*|export \w+=.*|\w+=\S+ (make|python|gcloud) .*)$"

@@ -14,9 +14,9 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.commands import builder as command
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index import builder
-from realm_jax.index.build_version import build_version
+from realm_jax.index import follow_trainer
 from realm_jax.index.embed_blocks import embed_corpus
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
 
@@ -41,7 +41,7 @@ def test_newest_checkpoint_is_built_and_the_missed_ones_are_skipped(new_run, par
     workdir = new_run()
     save(workdir, params, 1, 2, 3)
     workdir.mark_done("pretrain", 3)
-    builder.follow(workdir)
+    follow_trainer.follow(workdir)
     store = IndexStore(workdir.index_folder)
     assert [version.step for version in store.versions()] == [3]
     corpus = open_prepared(workdir).knowledge
@@ -51,14 +51,14 @@ def test_newest_checkpoint_is_built_and_the_missed_ones_are_skipped(new_run, par
     np.testing.assert_allclose(version.load_embeddings(), expected, atol=1e-5)
     assert version.manifest["segment_hashes"] == corpus.segment_hashes
     assert 0 <= version.manifest["probe"]["plain_recall@1"] <= version.manifest["probe"]["plain_recall@20"] <= 1
-    builder.follow(workdir)  # nothing new: it ends
+    follow_trainer.follow(workdir)  # nothing new: it ends
     assert len(store.versions()) == 1
 
 
 def test_builder_follows_the_checkpoints_until_the_trainer_is_done(new_run, params, capfd):
     workdir = new_run(index={"keep_versions": 2})
     store = IndexStore(workdir.index_folder)
-    thread = threading.Thread(target=builder.follow, args=(workdir,), daemon=True)
+    thread = threading.Thread(target=follow_trainer.follow, args=(workdir,), daemon=True)
     thread.start()
     for step in (0, 2, 4):
         save(workdir, params, step)
@@ -94,7 +94,7 @@ def test_a_checkpoint_pruned_while_it_is_read_gives_way_to_a_newer_one(new_run, 
         return restore(self, step, like)
 
     monkeypatch.setattr(Checkpoints, "restore_params", overtaken)
-    builder.follow(workdir)
+    follow_trainer.follow(workdir)
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [2]
 
 
@@ -122,38 +122,37 @@ def test_a_damaged_newest_checkpoint_is_an_error(new_run, params, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "restore_params", damaged)
     with pytest.raises(ConfigError, match="damaged"):
-        builder.follow(workdir)
+        follow_trainer.follow(workdir)
 
 
 def test_a_trainer_that_never_comes_has_a_deadline(new_run):
     workdir = new_run(index={"wait_timeout_s": 0.5})
     with pytest.raises(ConfigError, match="no new checkpoint in .*/pretrain for 0 s: start the trainer"):
-        builder.follow(workdir)
+        follow_trainer.follow(workdir)
 
 
 def test_builder_gives_up_when_its_parent_has_gone(new_run, params):
     workdir = new_run()
     save(workdir, params, 1)
-    with pytest.raises(builder.TrainerGone, match="the trainer is gone; start both again"):
-        builder.follow(workdir, parent=os.getpid())  # our own parent is another
+    with pytest.raises(follow_trainer.TrainerGone, match="the trainer is gone; start both again"):
+        follow_trainer.follow(workdir, parent=os.getpid())  # our own parent is another
     workdir.mark_done("pretrain", 1)
-    builder.follow(workdir, parent=os.getppid())
+    follow_trainer.follow(workdir, parent=os.getppid())
     assert IndexStore(workdir.index_folder).latest().step == 1
 
 
 def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
     workdir = new_run(index={"embed_batch_tokens": 512})
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
-    seen, source = [], {"phase": "pretrain", "step": 7}
-    arguments = (workdir.config, data.knowledge, data.special, store, 7, params["embedder"])
+    seen = []
 
     def check_in():
         seen.append([folder.name for folder in workdir.index_folder.iterdir()])
         if len(seen) == 2:
-            raise builder.TrainerGone("gone")
+            raise follow_trainer.TrainerGone("gone")
 
-    with pytest.raises(builder.TrainerGone):
-        build_version(*arguments, embedded_by=source, check_in=check_in)
+    with pytest.raises(follow_trainer.TrainerGone):
+        IndexBuilder(workdir.config, data, store, check_in=check_in).build(7, params["embedder"])
     assert len(seen[-1]) == 1 and seen[-1][0].startswith("step-00000007-")
     assert not list(workdir.index_folder.iterdir()) and store.latest() is None
 

@@ -10,12 +10,13 @@ from realm_jax import redo
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.commands import compact
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus, salient
+from realm_jax.data import corpus_writer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.heartbeat import Heartbeat
-from realm_jax.index import build_version, knowledge_compaction
+from realm_jax.index import knowledge_compaction
 from realm_jax.index.knowledge_update import update_knowledge
+from realm_jax.index.publish import publish as publish_draft
 from realm_jax.index.store import IndexStore
 from realm_jax.lock import only_one
 from realm_jax.records import Record
@@ -32,11 +33,11 @@ def runs(tiny_run, copy_run, tmp_path_factory):
     workdir = copy_run(tiny_run, root / "all")
     data, tools = open_prepared(workdir), {"tag": salient.make_tagger("rules")}
     for record in NEWS:
-        corpus.append([record], workdir.knowledge_folder, tokenizer=data.tokenizer, **tools)
+        corpus_writer.append([record], workdir.knowledge_folder, tokenizer=data.tokenizer, **tools)
     some = copy_run(workdir, root / "some")
     dead = [data.knowledge.block(i).source_id for i in (0, data.knowledge.num_blocks - 1)] + [NEWS[0].id]
     blocks = Corpus.open(some.knowledge_folder).blocks_of(dead)
-    corpus.bury([i for of_record in blocks.values() for i in of_record], some.knowledge_folder)
+    corpus_writer.delete([i for of_record in blocks.values() for i in of_record], some.knowledge_folder)
     for run in (workdir, some):
         publish(run)
     return {False: workdir, True: some}
@@ -49,7 +50,7 @@ def publish(workdir):
         embeddings = draft.embeddings(knowledge.num_blocks, 16, "float32")
         embeddings[:] = np.random.default_rng(0).standard_normal(embeddings.shape)
         common = {"tower": {"kernel": np.zeros(2)}, "embedded_by": {"phase": "init", "step": 0}}
-        build_version.publish(draft, store, embeddings, knowledge, workdir.config.index, **common)
+        publish_draft(draft, store, embeddings, knowledge, workdir.config.index, **common)
 
 
 @pytest.fixture

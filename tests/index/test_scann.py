@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 import sys
 import threading
 
@@ -35,6 +36,18 @@ def built(tmp_path_factory):
         patch.setattr(scann_search, "TREE_LIMIT", 1000)
         info = build_search_files("scann", embeddings, folder, TREE)
     return folder, embeddings, info
+
+
+def test_a_build_says_nothing_on_stderr(tmp_path):
+    """In a process of its own: C++ writes to the descriptor, and has a notice for the first line of a process."""
+    code = (
+        "import sys, numpy as np; from realm_jax.config import IndexConfig; from realm_jax.index import scann; "
+        "scann.BRUTE_FORCE_LIMIT = 300; embeddings = np.random.default_rng(0).normal(size=(900, 16)); "
+        "print(scann.build(embeddings, folder=sys.argv[1], config=IndexConfig()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "'ah'" in done.stdout, done.stderr
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("blocks", "scoring"), [(1, "brute_force"), (300, "brute_force"), (301, "ah"), (1000, "ah")])

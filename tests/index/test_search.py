@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError, IndexConfig
-from realm_jax.index.search import best, build_search_files, open_search, recall_at_k, sample_queries
+from realm_jax.index.search import build_search_files, open_search, recall_at_k, sample_queries
+from realm_jax.index.top_k import top_k
 
 
 def clustered(blocks, dim, seed=0):
@@ -35,7 +36,7 @@ def test_searches_agree_when_they_score_every_block(tmp_path, dead):
 def test_best_sorts_and_pads():
     ids = np.array([[4, 2, -1, 9], [-1, -1, -1, -1]])
     scores = np.array([[1.0, 1.0, 7.0, 3.0], [0.0, 0.0, 0.0, 0.0]])
-    top_ids, top_scores = best(ids, scores, 5)
+    top_ids, top_scores = top_k(ids, scores, 5)
     assert top_ids.tolist() == [[9, 2, 4, -1, -1], [-1] * 5]
     assert top_scores.tolist() == [[3, 1, 1, -np.inf, -np.inf], [-np.inf] * 5]
 

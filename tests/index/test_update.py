@@ -12,21 +12,19 @@ import pytest
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.commands import update
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import run_tokenizer
+from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared, prepare
-from realm_jax.index import build_version as build_lib
-from realm_jax.index import builder
-from realm_jax.index.build_version import build_version
+from realm_jax.index import follow_trainer, knowledge_update
+from realm_jax.index.current import CurrentIndex
 from realm_jax.index.embed_blocks import embed_corpus
-from realm_jax.index.exact_index import open_exact
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.knowledge_update import update_knowledge
+from realm_jax.index.loaded_index import open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.tagging.retagged_corpus import retag
 from realm_jax.training import phases
-from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.workdir import Workdir
 
 SOURCE = {"phase": "init", "step": 0}
@@ -53,7 +51,7 @@ def indexed(new_run, params):
     def make(**index_fields):
         workdir = new_run(index=index_fields)
         data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
-        build_version(workdir.config, data.knowledge, data.special, store, 7, params, embedded_by=SOURCE)
+        IndexBuilder(workdir.config, data, store).build(7, params, embedded_by=SOURCE)
         return workdir
 
     return make
@@ -97,7 +95,7 @@ def test_new_records_are_tagged_as_the_corpus_was(tiny_run, params, tmp_path, ca
     workdir = Workdir.create(tmp_path / "run", dataclasses.replace(tiny_run.config, corpus=settings))
     data = prepare(workdir)
     store = IndexStore(workdir.index_folder)
-    build_version(workdir.config, data.knowledge, data.special, store, 7, params, embedded_by=SOURCE)
+    IndexBuilder(workdir.config, data, store).build(7, params, embedded_by=SOURCE)
     record = {"id": "lark", "title": "Lark House", "text": "It was built in 1911, and Mary Brandt lived in it."}
     update_knowledge(workdir, write(tmp_path / "new.jsonl", [record]))
     assert set(Corpus.open(workdir.knowledge_folder).segments[-1].span_types) == expected
@@ -183,7 +181,7 @@ def killed(indexed, tmp_path, monkeypatch):
     record_id = Corpus.open(workdir.knowledge_folder).block(0).source_id
     arguments = write(tmp_path / "new.jsonl", [*NEWS, NEWS[1] | {"id": record_id}]), (record_id,)
     with monkeypatch.context() as patch:
-        patch.setattr(build_lib, "extend_version", kill)
+        patch.setattr(knowledge_update, "extend_version", kill)
         with pytest.raises(KeyboardInterrupt):
             update_knowledge(workdir, *arguments)
     assert not latest(workdir).is_current(Corpus.open(workdir.knowledge_folder))
@@ -216,7 +214,7 @@ def test_the_next_full_version_keeps_both(indexed, params, tmp_path):
     with Checkpoints(workdir.phase("pretrain")) as checkpoints:
         checkpoints.save(9, {"embedder": newer})
     workdir.mark_done("pretrain", 9)
-    builder.follow(workdir)
+    follow_trainer.follow(workdir)
     corpus, version = Corpus.open(workdir.knowledge_folder), latest(workdir)
     assert version.step == 9 and version.is_current(corpus) and len(corpus.tombstones)
     np.testing.assert_allclose(version.load_embeddings(), embedded(workdir, newer), atol=1e-5)
@@ -228,7 +226,7 @@ def test_a_full_version_reads_the_corpus_anew(indexed, params, tmp_path):
     update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
     published = len(store.history())
     source = {"phase": "pretrain", "step": 8}
-    version = build_version(workdir.config, data.knowledge, data.special, store, 8, params, embedded_by=source)
+    version = IndexBuilder(workdir.config, data, store).build(8, params, embedded_by=source)
     assert version.is_current(Corpus.open(workdir.knowledge_folder))
     assert [e["event"] for e in store.history()[published:]].count("published") == 1
 
@@ -244,8 +242,7 @@ def test_a_version_that_is_being_built_has_what_came_meanwhile(indexed, params, 
             update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
 
     newer = moved(params, 1)
-    arguments = (workdir.config, data.knowledge, data.special, store, 8, newer)
-    version = build_version(*arguments, embedded_by={"phase": "pretrain", "step": 8}, check_in=check_in)
+    version = IndexBuilder(workdir.config, data, store, check_in=check_in).build(8, newer)
     corpus = Corpus.open(workdir.knowledge_folder)
     assert version.name == store.latest().name and version.is_current(corpus) and len(corpus.tombstones)
     assert (version.step, version.manifest["embedded_by"]["step"]) == (8, 8)
@@ -276,7 +273,7 @@ def test_blocks_are_embedded_by_the_tower_of_each_index(indexed, params, tmp_pat
     towers = {"query": moved(params, 1)["shared"], "block": moved(params, 2)["shared"]}
     own = IndexStore(workdir.phase("finetune/nq") / "index")
     source = {"phase": "finetune/nq", "step": 5}
-    build_version(workdir.config, data.knowledge, data.special, own, 5, towers, embedded_by=source)
+    IndexBuilder(workdir.config, data, own).build(5, towers, embedded_by=source)
     assert len(update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS))) == 2
     for store, expected in (
         (IndexStore(workdir.index_folder), params),
@@ -351,5 +348,5 @@ def test_deleted_texts_train_and_probe_nothing(indexed):
 
     masked, ict = sources(data.knowledge)
     gone = sorted(masked & ict)[::3]
-    fewer = corpus_lib.bury(gone, workdir.knowledge_folder)
+    fewer = corpus_writer.delete(gone, workdir.knowledge_folder)
     assert sources(fewer) == (masked - set(gone), ict - set(gone))

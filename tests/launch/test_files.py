@@ -36,7 +36,8 @@ def flags_of(text: str) -> set[str]:
 
 
 def known_settings() -> set[str]:
-    from realm_jax.config import Config, to_json
+    from realm_jax.config import Config
+    from realm_jax.config_json import to_json
 
     return {f"{section}.{name}" for section, of in to_json(Config()).items() if isinstance(of, dict) for name in of}
 

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 PYTHON = """#!/bin/bash
 # Takes the place of Python: writes down how it was called, and does what FAKE_TRAINER or FAKE_BUILDER says.
 echo "$XLA_PYTHON_CLIENT_MEM_FRACTION $*" >>"$CALLS"
-case "$2" in *builder) eval "$FAKE_BUILDER" ;; *) eval "$FAKE_TRAINER" ;; esac
+case "$3" in builder) eval "$FAKE_BUILDER" ;; *) eval "$FAKE_TRAINER" ;; esac
 """
 TRIES = 'echo x >>"$CALLS.tries"; [ "$(wc -l <"$CALLS.tries")" -ge 3 ]'
 

@@ -137,6 +137,7 @@ def test_missing_heads_are_reported_and_stay_random(checkpoint):
     heads = ["pooler", "projection", "projection_norm", "mlm.transform", "mlm.norm", "mlm"]
     modules = [name.split(".", 2 if name.startswith("embedder") else 1)[-1].rpartition(".")[0] for name in missing]
     assert sorted(set(modules)) == sorted(heads) and len(missing) == 2 * 5 + 1
+    assert pretrained.lacks(missing) == "has no projection, no pooler, no MLM head: they start at random"
     jax.tree.map(np.testing.assert_array_equal, params["encoder"]["mlm"], random["encoder"]["mlm"])
     for name in ("pooler", "projection", "projection_norm"):
         jax.tree.map(
@@ -150,6 +151,7 @@ def test_mean_pooling_wants_no_pooler(checkpoint):
     config = dataclasses.replace(CONFIG, pooling="mean")
     missing = pretrained.init_params(config, checkpoint(tensors), 0)[1]
     assert len(missing) == 4 and all(name.startswith("embedder.shared.projection") for name in missing)
+    assert pretrained.lacks(missing) == "has no projection: it starts at random"
 
 
 def test_half_precision_is_read_as_float32(checkpoint):

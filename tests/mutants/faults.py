@@ -120,7 +120,7 @@ OBJECTIVE = [
     ),
     Fault(
         "null_block=False leaves the null block in",
-        "training/pretrain_task.py",
+        "models/realm.py",
         "candidates_of",
         "if config.pretrain.null_block else",
         "if True else",
@@ -128,8 +128,8 @@ OBJECTIVE = [
     ),
     Fault(
         "the null block is embedded by the query tower",
-        "training/pretrain_task.py",
-        "candidate_likelihoods",
+        "models/realm.py",
+        "candidate_scores",
         '"block", embedder.null_block(batch.query)',
         '"query", embedder.null_block(batch.query)',
         "training/test_objective.py::test_loss_and_metrics_are_the_definitions",
@@ -144,8 +144,8 @@ OBJECTIVE = [
     ),
     Fault(
         "no gradient into the candidates",
-        "training/pretrain_task.py",
-        "candidate_likelihoods",
+        "models/realm.py",
+        "candidate_scores",
         'embedder.embed(model, retriever, "block", batch.blocks, rngs[1])',
         'jax.lax.stop_gradient(embedder.embed(model, retriever, "block", batch.blocks, rngs[1]))',
         "training/test_objective.py::test_gradient_in_the_parameters",
@@ -168,8 +168,8 @@ OBJECTIVE = [
     ),
     Fault(
         "dropout never on in REALM training",
-        "training/pretrain_task.py",
-        "candidate_likelihoods",
+        "models/realm.py",
+        "forward",
         "list(jax.random.split(rng, 5))",
         "[None] * 5",
         "training/test_dropout.py::test_a_step_differs_with_the_key_and_repeats_with_the_same",
@@ -519,8 +519,8 @@ SAMPLING = [
 INDEX = [
     Fault(
         "worst blocks first",
-        "index/search.py",
-        "best",
+        "index/top_k.py",
+        "top_k",
         "(ids, -scores)",
         "(ids, scores)",
         "index/test_exact.py::test_matches_a_sort_with_ties_and_tombstones",
@@ -529,8 +529,8 @@ INDEX = [
         "ScaNN's blocks in reversed order",
         "index/scann.py",
         "ScannSearch._search",
-        "return best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
-        "return tuple(x[:, ::-1] for x in best(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
+        "return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
+        "return tuple(x[:, ::-1] for x in top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
         "index/test_scann.py::test_exhaustive_tree_finds_what_exact_finds",
     ),
     Fault(

@@ -77,10 +77,10 @@ def test_quick_start(execute, runs):
     notebook = execute("01")
     assert "CpuDevice" in that_has(notebook, "jax.devices()")
     assert "next: realm finetune" in that_has(notebook, "-m realm_jax run")
-    assert "plain recall@1" in that_has(notebook, "report.index")
-    curves = that_has(notebook, "run_plots(")
+    assert "plain recall@1" in that_has(notebook, "run.report")
+    curves = that_has(notebook, "run.curves()")
     assert curves.count("<svg") == curves.count("<h4>") >= 5 and "Recall by index version" in curves
-    filled = that_has(notebook, "LiveRun")
+    filled = that_has(notebook, "run.fill(")
     assert "Without any text" in filled and "index version" in filled
     assert (runs / "mini" / "summary.json").is_file()
 
@@ -89,33 +89,35 @@ def test_quick_start(execute, runs):
 def test_your_own_corpus(execute, runs):
     notebook = execute("02")
     texts = sorted((runs / "my_texts").glob("*.md"))
-    assert f": {len(texts)} records" in that_has(notebook, "read(TEXTS)") and len(texts) == 427
+    assert f": {len(texts)} records" in that_has(notebook, "texts(TEXTS)") and len(texts) == 427
     assert "blocks" in that_has(notebook, "realm_jax show")
     assert that_has(notebook, "Three masked sentences").count("answer: ") == 3
     corpus = Corpus.open(runs / "mine" / "corpus")
     titles = {corpus.block(block).title for block in range(corpus.num_blocks)}
     assert titles == {text.read_text().partition("\n")[0].removeprefix("# ") for text in texts}
-    assert "Without any text" in that_has(notebook, "LiveRun")
+    assert "Without any text" in that_has(notebook, "run.fill(")
 
 
 @pytest.mark.slow
 def test_finetune_and_evaluate(execute, runs):
     notebook = execute("03")
-    assert "finetune/cloze" in that_has(notebook, "history.training")
+    assert "finetune/cloze" in that_has(notebook, "run.curves()")
     assert "report.html" in that_has(notebook, "-m realm_jax eval")
-    report = that_has(notebook, "qa_tables.sections")
+    report = that_has(notebook, "# the newest")
     assert "BM25" in report and "most frequent training answer" in report and "<svg" in report
-    assert that_has(notebook, "predictions.jsonl").count("<tr>") == 11
+    assert that_has(notebook, ".predictions[:10]").count("<mark>") == 10
     assert "<mark>" in that_has(notebook, "run.ask")
 
 
 @pytest.mark.slow
 def test_inspect_and_swap_the_index(execute, runs):
     notebook = execute("04")
-    assert "weights of step" in that_has(notebook, "IndexStore(")
-    assert that_has(notebook, "describe(").count("answer: ") == 3
-    before, after = that_has(notebook, "open_exact("), that_has(notebook, "run.fill(SENTENCE)")
-    assert "Lark House" not in before and "Lark House" in after
+    assert "blocks" in that_has(notebook, '"cpu")\nrun.index.versions()')
+    assert "<svg" in that_has(notebook, 'run.curves("recall")')
+    assert that_has(notebook, "run.examples()").count("answer: ") == 3
+    before, after = that_has(notebook, "as before:"), that_has(notebook, "# with the new")
+    assert "added larks" in that_has(notebook, "run.add(")
+    assert "(null block)" in before and "Lark House:" not in before and "<b>Lark House</b>" in after
     versions = set(re.findall(r"step-\d{8}-\w{6}", before))
     (newest,) = set(re.findall(r"step-\d{8}-\w{6}", after))
     assert len(versions) == 2 and newest not in versions
@@ -123,9 +125,9 @@ def test_inspect_and_swap_the_index(execute, runs):
 
 @pytest.mark.slow
 def test_a_failing_command_ends_it(folder, cache):
-    install, devices = cells(SOURCES[0], "code")[:2]
+    set_up = cells(SOURCES[0], "code")[0]
     command = "!{PYTHON} -m realm_jax run --config=nothing.py\nassert _exit_code == 0, 'its last line says why'"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (install, devices, command)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (set_up, command)])
     client = nbclient.NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3")
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="its last line says why"):
         client.execute(env=environment(folder, cache))
@@ -133,11 +135,12 @@ def test_a_failing_command_ends_it(folder, cache):
 
 
 @pytest.mark.slow
-def test_an_unsupported_runtime_ends_it(folder, cache):
-    pretend = "import importlib.metadata, types\nold = [types.SimpleNamespace(name='jax', version='0.7.2')]\n"
-    pretend += "importlib.metadata.distributions = lambda: old"
+def test_an_old_jax_ends_it_with_a_request_for_a_restart(folder, cache):
+    pretend = "import importlib.metadata, subprocess, types\nold = types.SimpleNamespace(name='jax', version='0.7.2')\n"
+    pretend += "importlib.metadata.distributions = lambda: [old]\n"
+    pretend += "subprocess.run = lambda *_, **__: types.SimpleNamespace(returncode=0)"  # pip
     code = [pretend, cells(SOURCES[0], "code")[0], "print('not reached')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
     client = nbclient.NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3")
-    with pytest.raises(nbclient.exceptions.CellExecutionError, match="realm_jax needs jax 0.10 or newer"):
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="restart the session once"):
         client.execute(env=environment(folder, cache))

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -11,7 +12,7 @@ from collections import namedtuple
 import pytest
 from test_notebooks import SOURCES, cells
 
-CELL = cells(SOURCES[0], "code")[0]
+CELL = re.sub(r"^!.*$", "", cells(SOURCES[0], "code")[0], flags=re.MULTILINE)
 Package = namedtuple("Package", "name version")
 
 
@@ -89,12 +90,25 @@ def test_a_failed_installation_says_why(monkeypatch):
 
 
 @pytest.mark.parametrize("version", ["0.7.2", "0.9.0", "0.4.33"])
-def test_an_old_jax_is_refused_in_one_sentence(version, monkeypatch):
+@pytest.mark.parametrize(
+    ("other", "wanted"),
+    [("numpy", "jax>=0.10"), ("libtpu", "jax[tpu]>=0.10"), ("jax-cuda12-plugin", "jax[cuda12]>=0.10")],
+)
+def test_an_old_jax_is_upgraded_and_one_restart_is_asked_for(version, other, wanted, monkeypatch):
     pip = Pip(monkeypatch)
-    with_packages(monkeypatch, ("jax", version))
-    with pytest.raises(SystemExit, match=f"needs jax 0.10 or newer, and this runtime has {version}: ") as error:
+    with_packages(monkeypatch, ("jax", version), (other, "0.0.17"))
+    with pytest.raises(SystemExit, match=f"jax {version} was too old .* restart the session once") as error:
         run()
-    assert "\n" not in str(error.value) and not pip.calls
+    ((command, constraints),) = pip.calls
+    assert command[-2:] == [wanted, "realm_jax @ git+https://github.com/realm-jax/realm_jax"] and not constraints
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_upgrade_asks_for_no_restart(monkeypatch):
+    Pip(monkeypatch, returncode=1)
+    with_packages(monkeypatch, ("jax", "0.7.2"))
+    with pytest.raises(SystemExit, match="pip could not install jax>=0.10"):
+        run()
 
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.12.1", "1.0.0", "0.10.2.dev20260101"])

@@ -51,7 +51,7 @@ def test_it_is_in_step_with_its_source(source):
 def test_its_source_is_what_jupytext_would_write(source):
     notebook = jupytext.read(source.with_suffix(".ipynb"))
     again = jupytext.reads(jupytext.writes(notebook, fmt="py:percent"), fmt="py:percent")
-    assert [cell.source for cell in again.cells] == [cell.source for cell in jupytext.read(source).cells]
+    assert [cell.source for cell in again.cells] == [cell.source for cell in PAIR["read"](source).cells]
 
 
 def test_it_is_stripped(source):
@@ -84,11 +84,20 @@ def test_every_step_is_introduced(source):
     assert "code code code" not in " ".join(kinds)
 
 
-def test_the_first_cells_are_the_same_in_all():
-    install, devices = 0, 1
-    for number in (install, devices):
-        assert len({cells(source, "code")[number] for source in SOURCES}) == 1
-    assert "jax.devices()" in cells(SOURCES[0], "code")[devices]
+def test_the_first_cell_is_the_same_file_in_all():
+    for kind in ("markdown", "code"):
+        number = int(kind == "markdown")  # after the title
+        assert len({cells(source, kind)[number] for source in SOURCES}) == 1
+    assert all(source.read_text().count("{set_up.py}") == 1 for source in SOURCES)
+    assert "jax.devices()" in cells(SOURCES[0], "code")[0]
+
+
+def test_it_imports_the_public_package_alone(source):
+    code = "\n".join(re.sub(r"^!.*$", "", cell, flags=re.M) for cell in cells(source, "code"))
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert not [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {name for name in names if name.split(".")[0] not in sys.stdlib_module_names} == {"realm_jax"}
 
 
 def test_its_forms_can_be_parsed(source):
@@ -111,8 +120,9 @@ def test_nothing_of_the_package_is_defined_again(source):
 
 
 def test_its_commands_are_those_of_the_documentation(source):
-    shown = {match[0] for command in commands() for match in re.finditer(r"-m realm_jax[\w.]*", command)}
-    used = set(re.findall(r"-m realm_jax[\w.]*", "\n".join(cells(source, "code"))))
+    named = r"(?:^realm|-m realm_jax)[ .](\w+)"
+    shown = {match[1] for command in commands() for match in re.finditer(named, command)}
+    used = set(re.findall(named, "\n".join(cells(source, "code"))))
     assert used and used <= shown
 
 

@@ -5,7 +5,7 @@ import string
 import numpy as np
 import pytest
 
-from realm_jax.data import corpus as corpus_lib
+from realm_jax.data import corpus_writer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.run_tokenizer import SPECIALS, from_checkpoint
 from realm_jax.records import Record
@@ -41,9 +41,9 @@ def random_corpus(folder, tokenizer, seed: int, segments: int) -> Corpus:
     arguments = {"tokenizer": tokenizer, "tag": lambda sentences, title: [[] for _ in sentences]}
     description = {"source": "random", "fingerprint": str(seed), "tagger": "none"}
     records = random_records(rng, 8, "0-")
-    found = corpus_lib.build(records, folder, block_len_tokens=BLOCK_LEN, description=description, **arguments)
+    found = corpus_writer.build(records, folder, block_len_tokens=BLOCK_LEN, description=description, **arguments)
     for segment in range(1, segments):
-        found = corpus_lib.append(random_records(rng, 5, f"{segment}-"), folder, **arguments)
+        found = corpus_writer.append(random_records(rng, 5, f"{segment}-"), folder, **arguments)
     return found
 
 

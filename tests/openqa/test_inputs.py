@@ -5,7 +5,7 @@ import pytest
 
 from realm_jax.batches import Tokens
 from realm_jax.data.assembly import SpecialIds
-from realm_jax.data.corpus import build
+from realm_jax.data.corpus_writer import build
 from realm_jax.models.reader import spans
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
 from realm_jax.records import Question, Record

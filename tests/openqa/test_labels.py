@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from realm_jax.data.corpus import build
+from realm_jax.data.corpus_writer import build
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question, Record
 

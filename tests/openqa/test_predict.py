@@ -11,10 +11,10 @@ import pytest
 
 from realm_jax import config as config_lib
 from realm_jax.batches import Tokens
-from realm_jax.data import corpus as corpus_lib
+from realm_jax.data import corpus_writer
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.prepare import RunData
-from realm_jax.index.exact_index import exact_index
+from realm_jax.index.loaded_index import exact_index
 from realm_jax.models import embedder, reader
 from realm_jax.openqa import predict
 from realm_jax.openqa.predict import Answerer
@@ -243,7 +243,7 @@ def test_deleted_blocks_are_never_read(new_corpus, pieces_tokenizer):
     corpus = new_corpus(5, 2)
     before = Run(pieces_tokenizer, corpus)
     read_before = {block for p in before.answerer.answer(QUESTIONS, num_blocks=4) for block in p.blocks}
-    run = Run(pieces_tokenizer, corpus_lib.bury(sorted(read_before)[::2], corpus.folder))
+    run = Run(pieces_tokenizer, corpus_writer.delete(sorted(read_before)[::2], corpus.folder))
     predictions = run.answerer.answer(QUESTIONS, num_blocks=4, depth=corpus.num_blocks)
     for question, prediction in zip(QUESTIONS, predictions, strict=True):
         assert prediction.blocks == tuple(run.ranking(question)[:4])

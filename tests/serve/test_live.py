@@ -12,13 +12,13 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.build_version import build_version
 from realm_jax.index.claims import is_pinned
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
+from realm_jax.inference.results import Refused
 from realm_jax.serve import live
-from realm_jax.serve.results import Refused
 from realm_jax.training import phases
-from tests.serve.conftest import finetune_by_hand
+from tests.tuned import finetune_by_hand
 
 SENTENCE = "The river [MASK] flows into the sea."
 BRIDGE = "Quorvath Bridge", "The Quorvath Bridge was opened in 2031 by Queen Maud."
@@ -40,7 +40,7 @@ def publish(workdir, step, seed=0):
     params = jax.tree.map(lambda x: (x + rng.normal(0, 0.1, x.shape)).astype(np.float32), first)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": step}
-    return build_version(workdir.config, data.knowledge, data.special, store, step, params, embedded_by=source)
+    return IndexBuilder(workdir.config, data, store).build(step, params, embedded_by=source)
 
 
 def test_before_fine_tuning_no_question_is_answered_but_the_command_is_named(workdir, open_run):
@@ -49,12 +49,14 @@ def test_before_fine_tuning_no_question_is_answered_but_the_command_is_named(wor
     assert run.how_to_ask == command
     with pytest.raises(Refused, match="not fine-tuned"):
         run.ask("Who?")
-    found, source = run.fill(SENTENCE)
-    assert found.blanks and source.age_steps == 1 - workdir.config.pretrain.steps  # as the fixture names its steps
+    found = run.fill(SENTENCE)
+    assert (
+        found.blanks and found.source.age_steps == 1 - workdir.config.pretrain.steps
+    )  # as the fixture names its steps
     finetuning = finetune_by_hand(workdir, "later")
     run.refresh()  # as every few seconds
-    answered, source = run.ask("Who?")
-    assert run.how_to_ask == "" and answered.answers and source.params == "finetune/later, step 1"
+    answered = run.ask("Who?")
+    assert run.how_to_ask == "" and answered.answers and answered.source.params == "finetune/later, step 1"
     assert finetuning.folder.exists()
 
 
@@ -67,8 +69,8 @@ def test_a_begun_fine_tuning_without_evaluation_answers_nothing(workdir, open_ru
 
 def test_the_wanted_fine_tuning_answers(tuned, open_run):
     finetune_by_hand(tuned, "newer", seed=6)
-    assert open_run(tuned).ask("Who?")[1].params.startswith("finetune/newer")
-    assert open_run(tuned, "cloze").ask("Who?")[1].params.startswith("finetune/cloze")
+    assert open_run(tuned).ask("Who?").source.params.startswith("finetune/newer")
+    assert open_run(tuned, "cloze").ask("Who?").source.params.startswith("finetune/cloze")
     with pytest.raises(ConfigError, match="no evaluated fine-tuning other .it has: cloze, newer"):
         open_run(tuned, "other")
 
@@ -78,31 +80,31 @@ def test_newer_versions_and_parameters_are_adopted_and_pinned(workdir, open_run)
     old = run.state
     version = publish(workdir, 9)
     run.refresh()
-    assert run.fill(SENTENCE)[1].version == version.name and is_pinned(version.folder)
+    assert run.fill(SENTENCE).source.version == version.name and is_pinned(version.folder)
     assert not any(is_pinned(v.folder) for _, v in old.pinned)
     assert old.filler.fill(SENTENCE).blanks  # who asked before the switch still gets an answer
     params = phases.last_params(workdir, "pretrain", phases.first_params(workdir))
     with Checkpoints(workdir.phase("pretrain")) as checkpoints:
         checkpoints.save(12, params)
     run.refresh()
-    source = run.fill(SENTENCE)[1]
+    source = run.fill(SENTENCE).source
     assert source.params == "pretrain, step 12" and source.age_steps == 3
     run.refresh()
-    assert run.fill(SENTENCE)[1] == source
+    assert run.fill(SENTENCE).source == source
 
 
 def test_a_damaged_version_leaves_the_state_before(workdir, open_run, monkeypatch):
     monkeypatch.setattr(live, "POLL_S", 0.05)
     run = live.LiveRun(workdir)
     try:
-        before = run.fill(SENTENCE)[1]
+        before = run.fill(SENTENCE).source
         version = publish(workdir, 9)
         (version.folder / "embeddings.npy").write_bytes(b"")
         waiting = threading.Event()
         for _ in range(600):
             if run.problem or waiting.wait(0.05):
                 break
-        assert "embeddings.npy" in run.problem and run.fill(SENTENCE)[1] == before
+        assert "embeddings.npy" in run.problem and run.fill(SENTENCE).source == before
     finally:
         run.close()
 
@@ -114,11 +116,11 @@ def test_the_index_is_swapped_while_two_users_ask_and_a_third_adds(tuned, open_r
     def ask():
         try:
             while not done.is_set():
-                filled, source = run.fill(SENTENCE)
+                filled = run.fill(SENTENCE)
                 assert sum(block.probability for block in filled.blocks) == pytest.approx(1, abs=1e-4)
-                answered, other = run.ask("Who opened the bridge?")
+                answered = run.ask("Who opened the bridge?")
                 assert all(0 <= answer.probability <= 1 for answer in answered.answers)
-                seen.update((source.version, other.version))
+                seen.update((filled.source.version, answered.source.version))
         except Exception as error:
             errors.append(error)
 
@@ -128,7 +130,7 @@ def test_the_index_is_swapped_while_two_users_ask_and_a_third_adds(tuned, open_r
     run.add_document(*BRIDGE)
     version = publish(tuned, 9)
     run.refresh()
-    assert run.fill(SENTENCE)[1].version == version.name
+    assert run.fill(SENTENCE).source.version == version.name
     done.set()
     for user in users:
         user.join()
@@ -155,18 +157,18 @@ def test_two_users_add_at_once(workdir, open_run):
     corpus, newest = Corpus.open(workdir.knowledge_folder), IndexStore(workdir.index_folder).latest()
     assert len(corpus.record_ids()) == len(set(corpus.record_ids())) and newest.is_current(corpus)
     newest.verify(quick=False)
-    assert run.fill(SENTENCE)[1].blocks == corpus.num_blocks
+    assert run.fill(SENTENCE).source.blocks == corpus.num_blocks
 
 
 def test_an_added_document_is_found_escaped_texts_too(tuned, open_run):
     run = open_run(tuned)
     text = '<script>alert("1")</script> The [SEP] Quorvath Bridge was opened in 2031. \ud800'
     added = run.add_document("<b>Quorvath</b>", text)
-    assert added.blocks >= 1 and added.source_id.startswith("demo/")
-    source = run.fill(SENTENCE)[1]
-    assert source.version == added.version == run.ask("Who?")[1].version
+    assert added.blocks >= 1 and added.added[0].startswith("demo/")
+    source = run.fill(SENTENCE).source
+    assert source.version == added.version == run.ask("Who?").source.version
     corpus = Corpus.open(tuned.knowledge_folder)
-    block = corpus.block(corpus.blocks_of([added.source_id])[added.source_id][0])
+    block = corpus.block(corpus.blocks_of(added.added)[added.added[0]][0])
     assert block.title == "<b>Quorvath</b>" and block.text.startswith("<script>")
     with pytest.raises(Refused, match="already"):
         run.add_document("<b>Quorvath</b>", text)
@@ -204,4 +206,4 @@ def test_a_run_without_an_index_is_an_error_that_names_the_command(workdir, open
 def test_half_a_surrogate_pair_is_survived(tuned, open_run):
     run = open_run(tuned)
     text = json.loads('"\\ud83d [MASK]"')
-    assert run.fill(text)[0].blanks and run.ask(text)[0].answers
+    assert run.fill(text).blanks and run.ask(text).answers

@@ -12,7 +12,7 @@ from gradio_client.exceptions import AppError
 
 from realm_jax.serve import live, page
 from tests.serve import browser as browser_lib
-from tests.serve.conftest import finetune_by_hand
+from tests.tuned import finetune_by_hand
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTED = (REPOSITORY / "docs" / "demo.md").read_text()
@@ -49,12 +49,12 @@ def client(served):
 
 def test_programs_fill_and_ask(served, client):
     filled = client.predict(SENTENCE, api_name="/fill")
-    direct, source = served.run.fill(SENTENCE)
+    direct = served.run.fill(SENTENCE)
     assert filled["null_share"] == pytest.approx(direct.null_share)
     assert [block["source_id"] for block in filled["blocks"]] == [block.source_id for block in direct.blocks]
-    assert filled["source"]["version"] == source.version
+    assert filled["source"]["version"] == direct.source.version
     answers = client.predict("Who?", api_name="/ask")["answers"]
-    assert [answer["answer"] for answer in answers] == [a.answer for a in served.run.ask("Who?")[0].answers]
+    assert [answer["answer"] for answer in answers] == [a.answer for a in served.run.ask("Who?").answers]
     status = client.predict(api_name="/status")
     assert status["ask"]["params"] == "finetune/cloze, step 1" and status["how_to_ask"] == ""
 

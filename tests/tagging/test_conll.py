@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import published
+from realm_jax.data import published, published_sets
 from realm_jax.tagging import conll
 from realm_jax.tagging.bio import label_set
 from realm_jax.tagging.conll import LabelledSentence
@@ -72,7 +72,7 @@ def test_other_files_are_refused(tmp_path):
 @pytest.fixture
 def archive(tmp_path):
     """A folder with an archive as published."""
-    with zipfile.ZipFile(tmp_path / published.CONLL_ARCHIVE, "w") as file:
+    with zipfile.ZipFile(tmp_path / published_sets.CONLL_ARCHIVE, "w") as file:
         for name in ("train.txt", "valid.txt", "test.txt"):
             file.writestr(name, IOB2 if name == "train.txt" else IOB2.replace("Peter", name[:-4]))
     return tmp_path
@@ -86,7 +86,7 @@ def test_published_archive_in_a_folder(archive):
 
 
 def test_label_numbers_are_those_of_tensorflow_datasets(tmp_path):
-    builder = published._builder(published.CONLL_2003, tmp_path)
+    builder = published._builder(published_sets.CONLL_2003, tmp_path)
     assert builder.info.features["ner"].feature.names == label_set(conll.TYPES)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import run_tokenizer, salient
+from realm_jax.data import corpus_writer, run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.segment import COLUMNS
 from realm_jax.data.sources import read
@@ -39,10 +38,10 @@ def build(folder, records, tokenizer, tag, name):
     """A corpus of three segments, with a tombstone."""
     description = {"source": "test", "fingerprint": "f", "tagger": name}
     arguments = {"tokenizer": tokenizer, "tag": tag}
-    corpus_lib.build(records[::PARTS], folder, block_len_tokens=32, description=description, **arguments)
+    corpus_writer.build(records[::PARTS], folder, block_len_tokens=32, description=description, **arguments)
     for part in range(1, PARTS):
-        corpus_lib.append(records[part::PARTS], folder, **arguments)
-    return corpus_lib.bury([3], folder)
+        corpus_writer.append(records[part::PARTS], folder, **arguments)
+    return corpus_writer.delete([3], folder)
 
 
 @pytest.fixture(scope="module")

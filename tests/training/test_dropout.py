@@ -14,12 +14,13 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.eval.heldout import evaluate, heldout_set
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.store import IndexStore
+from realm_jax.models import realm
 from realm_jax.openqa.predict import Answerer
 from realm_jax.training import phases
 from realm_jax.training.finetune_task import FinetuneTask
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.ict_task import IctTask
-from realm_jax.training.pretrain_task import PretrainTask, candidate_likelihoods
+from realm_jax.training.pretrain_task import PretrainTask
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,13 +99,13 @@ def test_every_part_of_a_pretraining_step_has_dropout(run):
     params = jax.tree.map(jnp.asarray, task.init())
     batch = jax.tree.map(lambda x: jnp.asarray(x[0]), jax.device_get(stream.take(parallel.replicate(params))))
     stream.close()
-    both = jax.jit(lambda rng: candidate_likelihoods(task._config, params, batch, rng)[:2])
-    (scores, logp), (other_scores, other_logp) = (both(jax.random.key(seed)) for seed in (1, 2))
+    run_forward = jax.jit(lambda rng: realm.forward(task._config, params, batch, rng))
+    one, other = (run_forward(jax.random.key(seed)) for seed in (1, 2))
     exists, weights = np.asarray(batch.candidate_mask), np.asarray(batch.mask_weights)
-    assert (scores != other_scores)[exists].all()
+    assert (one.scores != other.scores)[exists].all()
     for candidates in (slice(0, 1), slice(1, None)):  # the null block, the others
         used = exists[:, candidates, None] & (weights[:, None, :] > 0)
-        assert used.any() and (logp[:, candidates] != other_logp[:, candidates])[used].all()
+        assert used.any() and (one.logp[:, candidates] != other.logp[:, candidates])[used].all()
 
 
 def test_the_steps_key_comes_from_seed_step_and_device():
@@ -114,7 +115,7 @@ def test_the_steps_key_comes_from_seed_step_and_device():
         def loss(params, batch, rng):
             return (params * batch * jax.random.uniform(rng, batch.shape)).sum(), jnp.float32(1 / 8), {}
 
-        step = parallel.train_step(loss, optax.sgd(1.0), seed)
+        step = parallel.compiled_train_step(loss, optax.sgd(1.0), seed)
         state = parallel.replicate(parallel.TrainState(jnp.int32(0), jnp.zeros(8), optax.sgd(1.0).init(jnp.zeros(8))))
         seen = []
         for _ in range(2):  # each device sees another parameter, so that its draw is that parameter's gradient

@@ -277,7 +277,7 @@ def test_gradients_of_eight_devices_are_those_of_one(batches, trained):
         total, count, metrics = finetune_loss(config, params, batch, None)
         return total / count, {"loss": (total, count), **metrics}
 
-    step = parallel.device_map(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
+    step = parallel.on_local_devices(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
     ours, metrics = jax.device_get(parallel.unreplicate(step(parallel.replicate(params), shares)))
     expected, expected_metrics = jax.device_get(jax.jit(jax.grad(mean, has_aux=True))(params, joined(shares)))
     powerful: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""A batch that does not divide over the devices is padded with rows that count for nothing, on any number of hosts."""
+"""A batch that does not divide over the devices is padded with rows that count for nothing, whoever makes them."""
 
 import dataclasses
 import functools
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_finetune import SETTINGS, joined, loss_of, noisy, slow_loss
 
-from realm_jax import hosts, parallel
+from realm_jax import parallel, processes
 from realm_jax.data import datasets
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import open_prepared
-from realm_jax.records import Host
+from realm_jax.records import Process
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning
@@ -67,7 +67,7 @@ def assert_step_is_that_of(make):
     by itself on one device, and their metrics."""
     config = make(8)._config
     loss = functools.partial(finetune_loss, config)
-    step = parallel.device_map(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
+    step = parallel.on_local_devices(lambda p, b: parallel.gradients(loss, p, b, jax.random.key(0)))
 
     def of_row(params, batch):
         total, count, metrics = finetune_loss(config, params, batch, None)
@@ -135,9 +135,9 @@ def test_every_question_once_an_epoch_in_an_order_that_knows_no_padding(make, mo
     while len(order) < QUESTIONS:
         shares = []
         for index in range(count):
-            monkeypatch.setattr(hosts, "this", lambda index=index: Host(index, count))
-            host = make(size)
-            shares.append(host.asked(len(order) // size))
+            monkeypatch.setattr(processes, "this", lambda index=index: Process(index, count))
+            process = make(size)
+            shares.append(process.asked(len(order) // size))
         rows = -(-size // 8) * 8
         assert all(len(share.number) == len(share.weight) == rows // count for share in shares)
         number, weight = (np.concatenate([getattr(s, name) for s in shares]) for name in ("number", "weight"))

@@ -126,7 +126,7 @@ def test_random_numbers_differ_between_steps_and_devices():
     optimizer = optax.sgd(0.0)
     params = jnp.zeros(1)
     state = parallel.replicate(parallel.TrainState(jnp.int32(0), params, optimizer.init(params)))
-    step, noise = parallel.train_step(loss, optimizer, 0), []
+    step, noise = parallel.compiled_train_step(loss, optimizer, 0), []
     for _ in range(3):
         state, metrics = step(state, parallel.shard(np.zeros(8, np.float32)))
         means = parallel.means(metrics)

@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 
 import pytest
 from etils import epath
 
-from realm_jax import heartbeat
+from realm_jax import console, heartbeat
 from realm_jax.training.metrics import MetricsWriter
 
 
@@ -64,10 +65,17 @@ def test_a_last_line_that_lost_its_end_of_line_is_kept_apart(folder):
     assert [r["step"] for r in records(folder)] == [1, 2, 3]
 
 
-def test_the_console_line_names_phase_step_and_time_left(folder, capsys):
-    write(folder, 0, [5])
-    line = capsys.readouterr().out
-    assert line.startswith("toy [##########..........] 5/10  loss 1") and "ETA" in line
+def test_the_console_line_has_what_people_watch(folder, capsys, monkeypatch):
+    monkeypatch.setattr(console, "EVERY_S", 0.0)
+    writer = MetricsWriter(folder, "toy", 1000, 0)
+    values = {"loss": 2.5, "tokens_per_second": 9e3, "step_seconds": 0.1, "utility": 0.2, "index_age_steps": 40.0}
+    writer.write(500, values)
+    writer.close()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"toy: 500/1,000  10.0 steps/s  0:\d\d left  loss 2.500  utility \+0.200  index age 40 steps", line
+    )
+    assert records(folder)[0]["tokens_per_second"] == 9e3
 
 
 def test_the_trainer_is_alive_until_the_writer_is_closed(folder):

@@ -25,9 +25,9 @@ from realm_jax.config import Config, ModelConfig, PretrainConfig
 from realm_jax.data.assembly import mask_slots, with_candidates
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import open_prepared
-from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.index.source_block import drop_source
+from realm_jax.models import embedder, knowledge_encoder, realm
 from realm_jax.training import pretrain_task
-from realm_jax.training.retrieval import drop_source
 
 CLS, SEP, VOCAB = 2, 3, 40
 BATCH, CANDIDATES, MASKS = 3, 4, 3
@@ -211,14 +211,10 @@ def test_the_definition_imports_nothing_of_ours():
 
 def gradient_in_scores(case, monkeypatch) -> np.ndarray:
     """d sum / d f(x, z) [batch, candidates] through `realm_loss`: of zeros that are added to the scores."""
-    likelihoods = pretrain_task.candidate_likelihoods
+    scores = realm.candidate_scores
 
     def loss(added):
-        def moved(*arguments):
-            scores, *others = likelihoods(*arguments)
-            return scores + added, *others
-
-        monkeypatch.setattr(pretrain_task, "candidate_likelihoods", moved)
+        monkeypatch.setattr(realm, "candidate_scores", lambda *arguments: scores(*arguments) + added)
         return realm_loss(case.config, case.params(), case.batch())[0]
 
     with jax.enable_x64(True):

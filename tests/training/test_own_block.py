@@ -15,7 +15,7 @@ import pytest
 from realm_jax import parallel
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import prepare
-from realm_jax.index.build_version import publish
+from realm_jax.index.publish import publish
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training import phases

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from realm_jax import parallel
-from realm_jax.config import to_json
+from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.build_version import build_version
+from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 from realm_jax.training.pretrain_task import PretrainTask
-from realm_jax.training.retrieval import CurrentIndex
 from realm_jax.workdir import Workdir, write_json
 
 STEPS, EVERY, RUNS = 5, 2, 5
@@ -143,7 +143,7 @@ def store(new_run):
     run = new_run()
     data, store = open_prepared(run), IndexStore(run.index_folder)
     params = phases.first_params(run)["embedder"]
-    build_version(run.config, data.knowledge, data.special, store, 0, params, embedded_by={})
+    IndexBuilder(run.config, data, store).build(0, params, embedded_by={})
     first = store.latest()
 
     def publish(step):

@@ -10,7 +10,7 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.build_version import build_version
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import optimizer, phases
 from realm_jax.training.pretrain_task import PretrainTask
@@ -27,7 +27,7 @@ def store(tiny_run, tmp_path_factory):
     data, store = open_prepared(tiny_run), IndexStore(tmp_path_factory.mktemp("index"))
     source = {"phase": "init", "step": 0}
     params = phases.first_params(tiny_run)["embedder"]
-    build_version(tiny_run.config, data.knowledge, data.special, store, 0, params, embedded_by=source)
+    IndexBuilder(tiny_run.config, data, store).build(0, params, embedded_by=source)
     return store
 
 
@@ -94,7 +94,7 @@ def steps_of(task, steps: int) -> tuple[list[dict], list[dict]]:
     stream, first = task.stream({}), task.init()
     transform = optax.chain(remembered(), task.optimizer())
     state = parallel.replicate(parallel.TrainState(jnp.int32(0), first, transform.init(first)))
-    train_step = parallel.train_step(task.loss, transform, task.seed)
+    train_step = parallel.compiled_train_step(task.loss, transform, task.seed)
     params, gradients = [first], []
     try:
         for _ in range(steps):

@@ -11,14 +11,15 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.config import ConfigError, RunError
-from realm_jax.data.corpus import build
+from realm_jax.data.corpus_writer import build
 from realm_jax.data.prepare import open_prepared, prepare
-from realm_jax.index.build_version import build_version
+from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
+from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.records import Record, Span
 from realm_jax.training import phases
 from realm_jax.training.pretrain_task import PretrainTask
-from realm_jax.training.retrieval import CurrentIndex, drop_source
 from realm_jax.workdir import Workdir
 
 
@@ -34,9 +35,7 @@ class Run:
             self.publish(0, self.params)
 
     def publish(self, step, params):
-        source = {"phase": "pretrain", "step": step}
-        arguments = (self.config, self.data.knowledge, self.data.special, self.store, step, params["embedder"])
-        build_version(*arguments, embedded_by=source)
+        IndexBuilder(self.config, self.data, self.store).build(step, params["embedder"])
 
     def index(self):
         return CurrentIndex(self.store, self.data.knowledge, self.config, 0)

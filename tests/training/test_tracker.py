@@ -14,7 +14,8 @@ from etils import epath
 from wandb.proto.wandb_internal_pb2 import Record
 
 from realm_jax.commands import cli
-from realm_jax.config import Config, ConfigError, from_json, to_json
+from realm_jax.config import Config, ConfigError
+from realm_jax.config_json import from_json, to_json
 from realm_jax.training.metrics import MetricsWriter
 from realm_jax.training.tracker import TensorBoard, open_tracker
 from realm_jax.workdir import Workdir

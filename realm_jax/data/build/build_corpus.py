@@ -1,5 +1,6 @@
 """Builds a corpus shard by shard, and says what became of the source."""
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from realm_jax.data.build.beam_pipeline import RunnerName
 from realm_jax.data.build.shards import Job
 from realm_jax.data.show import census
 from realm_jax.progress import Progress, clock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def _build_alone(job: Job, work: Work) -> dict:
     started = time.monotonic()
     planned = plan.make_or_read(job, work.shard_bytes)
     todo = sum(not job.is_done(number) for number in range(len(planned.parts)))
-    print(f"{work.source}: {len(planned.parts)} shards, {todo} to make, {work.workers} workers", flush=True)
+    log.info(f"{work.source}: {len(planned.parts)} shards, {todo} to make, {work.workers} workers")
     beam_options = beam_pipeline.options(work.runner, work.workers, work.beam)
     beam_pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
     problems = shards.errors(job, len(planned.parts))

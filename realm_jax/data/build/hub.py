@@ -1,5 +1,6 @@
 """Files of records of a data set on Hugging Face: which of them, by their names, before anything is downloaded."""
 
+import logging
 import pathlib
 import re
 
@@ -9,6 +10,8 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data.recognise import RECORDS, one_split
+
+log = logging.getLogger(__name__)
 
 SPEC = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<within>.+))?")
 
@@ -31,7 +34,7 @@ def files(spec: str) -> list[epath.Path]:
             f"{spec}: could not be downloaded ({str(error).splitlines()[0]}): download the files of "
             f"https://huggingface.co/datasets/{match['repo']} and pass --source=FOLDER"
         ) from error
-    print(f"{spec}: revision {folder.name} (pass hf:{match['repo']}@REVISION for another)", flush=True)
+    log.info(f"{spec}: revision {folder.name} (pass hf:{match['repo']}@REVISION for another)")
     return [epath.Path(folder / name) for name in chosen]
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from realm_jax.commands import corpus as build_main
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus as corpus_lib
-from realm_jax.data import run_tokenizer, salient
+from realm_jax.data import corpus_writer, run_tokenizer, salient
 from realm_jax.data.build import plan, shards, source
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
@@ -162,8 +161,8 @@ def test_records_that_are_added_to_passages_are_passages(vocabulary, tmp_path):
     description = {"source": "x", "fingerprint": "f", "tagger": "rules", "blocks": "as_given"}
     first, more = Record("1", "A", "It is. " * 30), Record("2", "B", "It was. " * 30)
     options = {"tokenizer": tokenizer, "tag": tag}
-    corpus_lib.build([first], tmp_path / "c", block_len_tokens=32, description=description, **options)
-    corpus = corpus_lib.append([more, Record("3", "C", " ")], tmp_path / "c", **options)
+    corpus_writer.build([first], tmp_path / "c", block_len_tokens=32, description=description, **options)
+    corpus = corpus_writer.append([more, Record("3", "C", " ")], tmp_path / "c", **options)
     assert corpus.num_blocks == 2 and corpus.manifest["segments"][1]["counts"]["empty_records"] == 1
     older = json.loads((tmp_path / "c" / "manifest.json").read_text())
     del older["blocks"]  # as corpora before this setting are

@@ -12,14 +12,13 @@ from realm_jax.data import cloze
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.exact_index import ExactIndex, open_exact
+from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
+from realm_jax.inference.fill import MaskFiller
 from realm_jax.losses import marginal
-from realm_jax.models import embedder
+from realm_jax.models import embedder, realm
 from realm_jax.openqa.inputs import question_tokens
-from realm_jax.serve.fill import MaskFiller
 from realm_jax.training import phases
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
 
 
 class Opened:
@@ -29,7 +28,7 @@ class Opened:
         self.config, self.data = workdir.config, open_prepared(workdir)
         self.params = phases.last_params(workdir, "pretrain", phases.first_params(workdir))
         version = IndexStore(workdir.index_folder).latest()
-        self.index: ExactIndex = open_exact(version, self.data.knowledge)
+        self.index: LoadedIndex = open_exact(version, self.data.knowledge)
         self.filler = MaskFiller(self.config, self.data, self.params, self.index)
 
 
@@ -75,8 +74,8 @@ def test_probabilities_are_those_of_the_training_step(run, sentences):
         predicted = np.zeros_like(example.mask_targets)
         predicted[: len(best)] = best
         batch = training_batch(run, example, predicted)
-        scores, logp, is_best = candidate_likelihoods(run.config, params, batch, None)
-        prior = log_prior(run.config, scores, batch)
+        read = realm.forward(run.config, params, batch, None)
+        prior, logp = read.prior, read.logp
         shares = {block.block: block.probability for block in found.blocks}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5) and found.null_share == shares[-1]
         np.testing.assert_allclose(sorted(shares.values()), np.sort(np.exp(prior[0])), rtol=1e-4)
@@ -84,7 +83,7 @@ def test_probabilities_are_those_of_the_training_step(run, sentences):
         for j, blank in enumerate(found.blanks):
             assert blank[0].probability == pytest.approx(float(total[j]), rel=1e-4)
             null = run.data.tokenizer.token_to_id(found.null_guesses[j].wordpiece)
-            assert (null == best[j]) == bool(is_best[0, 0, j])
+            assert (null == best[j]) == bool(read.hits[0, 0, j])
 
 
 def test_guesses_are_sorted_and_blocks_are_those_of_the_corpus(run, sentences):

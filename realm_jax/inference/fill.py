@@ -18,14 +18,15 @@ from realm_jax.batches import MaskedQueries, PretrainBatch, stack
 from realm_jax.config import Config
 from realm_jax.data.assembly import masked_query, with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.inference.filled import NULL, Filled, Guess, ReadBlock
+from realm_jax.inference.results import Source
+from realm_jax.inference.sentence import Sentence, literal_tokenizer, read_sentence
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
-from realm_jax.models.knowledge_encoder import KnowledgeEncoder, candidate_states
-from realm_jax.serve.results import NULL, Filled, Guess, ReadBlock
-from realm_jax.serve.sentence import Sentence, literal_tokenizer, read_sentence
-from realm_jax.training.pretrain_task import candidate_likelihoods, log_prior
+from realm_jax.models import realm
+from realm_jax.models.knowledge_encoder import KnowledgeEncoder
+from realm_jax.openqa.retriever import Retriever
 
 NUM_GUESSES = 5
 
@@ -36,12 +37,13 @@ class MaskFiller:
     Args:
         params: `embedder` and `encoder`, on the host.
         index: of the knowledge corpus of `data`.
+        source: of the answers, which name it.
     """
 
-    def __init__(self, config: Config, data: RunData, params: dict, index: ExactIndex):
-        self._config, self._data, self._index = config, data, index
+    def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex, source: Source | None = None):
+        self._config, self._data, self.source = config, data, source
         self._literal = literal_tokenizer(data.tokenizer)
-        self._embed = TowerEmbedder(config, params["embedder"], "query")
+        self.retriever = Retriever(config, data, params["embedder"], index, config.pretrain.query_len_tokens)
         self._params = parallel.replicate({part: params[part] for part in ("embedder", "encoder")})
         self._judge = _compiled(config)
 
@@ -50,9 +52,10 @@ class MaskFiller:
         config = self._config.pretrain
         sentence = read_sentence(text, self._literal, self._data.special, config.query_len_tokens)
         queries = self._queries(sentence)
-        found, _ = self._index.search.search(self._embed(queries.query)[:1], config.num_candidates - 1)
+        query_emb = self.retriever.embed(queries.query)[:1]  # the devices have copies
+        found, _ = self.retriever.search(query_emb, config.num_candidates - 1)
         judged = jax.device_get(self._judge(self._params, parallel.shard(self._batch(queries, found))))
-        prior, ids, p, block_ids, block_p = (x[0, 0] for x in judged)  # the devices have copies
+        prior, ids, p, block_ids, block_p = (x[0, 0] for x in judged)
         count = min(len(sentence.masked), config.max_masks)
         by_block = [self._guesses(*best) for best in zip(block_ids[:, :count, 0], block_p[:, :count, 0], strict=True)]
         notes = list(sentence.notes)
@@ -65,6 +68,7 @@ class MaskFiller:
             blocks=self._blocks([NULL, *found[0].tolist()], prior, by_block),
             null_guesses=by_block[0],
             notes=tuple(notes),
+            source=self.source,
         )
 
     def _queries(self, sentence: Sentence) -> MaskedQueries:
@@ -99,7 +103,7 @@ class MaskFiller:
 
 @functools.cache  # one function, so that the next index version finds it compiled
 def _compiled(config: Config) -> Callable:
-    return parallel.device_map(functools.partial(_judge, config))
+    return parallel.on_local_devices(functools.partial(_judge, config))
 
 
 def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Array, ...]:
@@ -109,14 +113,8 @@ def _judge(config: Config, params: dict, batch: PretrainBatch) -> tuple[jax.Arra
         p(z|x) [batch, candidates]; the best wordpieces of each blank and their p(y|x) [batch, masks, guesses]; and the
         same by each candidate alone, p(y|z,x) [batch, candidates, masks, guesses].
     """
-    scores, _, _ = candidate_likelihoods(config, params, batch, None)  # the compiler drops what is not used
-    prior = log_prior(config, scores, batch)
-    null = jax.tree.map(lambda x: x[:, None], batch.null_joint)
-    states = [
-        candidate_states(config.model, params["encoder"], tokens, batch.mask_positions)
-        for tokens in (null, batch.joint)
-    ]
-    states = jnp.concatenate(states, axis=1)
+    read = realm.forward(config, params, batch, None)
+    prior, states = read.prior, read.states
     flat = states.reshape(-1, states.shape[-1])
     logits = KnowledgeEncoder(config.model).apply({"params": params["encoder"]}, flat, method="head")
     logp = jax.nn.log_softmax(logits).reshape(*states.shape[:3], -1)

@@ -6,8 +6,8 @@ from tokenizers import Tokenizer
 
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.run_tokenizer import train
-from realm_jax.serve.results import Refused
-from realm_jax.serve.sentence import literal_tokenizer, read_sentence
+from realm_jax.inference.results import Refused
+from realm_jax.inference.sentence import literal_tokenizer, read_sentence
 
 LENGTH = 12
 

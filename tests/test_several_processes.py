@@ -14,13 +14,13 @@ import time
 import numpy as np
 import pytest
 
-from realm_jax import config as config_lib
+from realm_jax import config_json
 from realm_jax.config import ConfigError
 from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir, read_json, write_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-DEVICES = 4  # of all hosts
+DEVICES = 4  # of all processes
 DEADLINE_S = 600
 SETTINGS = {
     "ict": {"steps": 4, "checkpoint_every": 2},
@@ -40,7 +40,7 @@ SETTINGS = {
     },
     "finetune": {
         "epochs": 1,
-        "batch_size": 6,  # one host's share has padding
+        "batch_size": 6,  # one process's share has padding
         "train_questions": 48,
         "dev_questions": 8,
         "log_every": 1,
@@ -51,7 +51,7 @@ SETTINGS = {
 }
 
 
-class Hosts:
+class Processes:
     """`realm NAME` as one process or several that join, with DEVICES devices in all."""
 
     def __init__(self, count: int, cache: pathlib.Path, name: str, *flags: str, log: pathlib.Path):
@@ -86,16 +86,16 @@ class Hosts:
                 process.kill()
 
     def said(self) -> str:
-        return "\n".join(f"--- host {i}\n{log.read_text()[-4000:]}" for i, log in enumerate(self.logs))
+        return "\n".join(f"--- process {i}\n{log.read_text()[-4000:]}" for i, log in enumerate(self.logs))
 
 
 @pytest.fixture(scope="module")
 def launch(cache, tmp_path_factory):
-    """Runs a command to its end on a number of hosts and checks the exit statuses."""
+    """Runs a command to its end on a number of processes and checks the exit statuses."""
     folder = tmp_path_factory.mktemp("logs")
 
     def run(count, name, workdir, *flags):
-        started = Hosts(count, cache, name, f"--workdir={workdir.path}", *flags, log=folder / f"{name}-{count}")
+        started = Processes(count, cache, name, f"--workdir={workdir.path}", *flags, log=folder / f"{name}-{count}")
         assert started.wait() == [0] * count, started.said()
 
     return run
@@ -106,7 +106,7 @@ def run_with(settings: dict, like: Workdir, path: pathlib.Path) -> Workdir:
     shutil.copytree(like.path, path)
     changed = {name: dataclasses.replace(getattr(like.config, name), **values) for name, values in settings.items()}
     workdir = Workdir(path, dataclasses.replace(like.config, **changed))
-    write_json(workdir.config_file, config_lib.to_json(workdir.config))
+    write_json(workdir.config_file, config_json.to_json(workdir.config))
     return workdir
 
 
@@ -124,7 +124,7 @@ def runs(tiny_run, launch, tmp_path_factory):
     """The same run by one process, and by two."""
     made = {}
     for count in (1, 2):
-        made[count] = run_with(SETTINGS, tiny_run, tmp_path_factory.mktemp("hosts") / f"{count}")
+        made[count] = run_with(SETTINGS, tiny_run, tmp_path_factory.mktemp("processes") / f"{count}")
         launch(count, "run", made[count])
     return made
 
@@ -166,7 +166,7 @@ def test_index_versions_are_adopted_at_the_same_steps(runs):
 @pytest.mark.slow
 def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch, cache, tmp_path):
     workdir = run_with(SETTINGS, tiny_run, tmp_path / "stopped")
-    started = Hosts(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
+    started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
     metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
     while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
         assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
@@ -174,7 +174,7 @@ def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch,
     started.processes[1].send_signal(signal.SIGTERM)
     assert started.wait() == [1, 1], started.said()
     assert "stopped by SIGTERM at step" in started.logs[1].read_text()
-    assert "stopped by a signal to another host at step" in started.logs[0].read_text()
+    assert "stopped by a signal to another process at step" in started.logs[0].read_text()
     assert not workdir.is_done("pretrain")
     launch(1, "run", workdir)
     assert_equal_losses(losses(runs[1], "pretrain"), losses(workdir, "pretrain"))
@@ -188,7 +188,7 @@ def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
         "index": {"search": "exact", "max_age_steps": 0},
     }
     workdir = run_with(long, tiny_run, tmp_path / "killed")
-    started = Hosts(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
+    started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
     metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
     while not metrics.exists():
         assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
@@ -200,8 +200,8 @@ def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
 
 @pytest.mark.parametrize("value", ["yes", "host,2,0", "host:1,2", "host:1,two,0"])
 def test_a_malformed_variable_is_refused(monkeypatch, value):
-    from realm_jax import hosts
+    from realm_jax import processes
 
-    monkeypatch.setenv(hosts.VARIABLE, value)
-    with pytest.raises(ConfigError, match="ADDRESS:PORT,HOSTS,NUMBER"):
-        hosts.join()
+    monkeypatch.setenv(processes.VARIABLE, value)
+    with pytest.raises(ConfigError, match="ADDRESS:PORT,PROCESSES,NUMBER"):
+        processes.join()

@@ -1,4 +1,4 @@
-"""Hosts that train together switch to the same index version at the same step, however fast each of them loads."""
+"""Processes that train together switch to the same index version at the same step, however fast each of them loads."""
 
 import os
 import shutil
@@ -8,38 +8,39 @@ import time
 import numpy as np
 import pytest
 
-from realm_jax import hosts
+from realm_jax import processes
 from realm_jax.data.prepare import open_prepared
-from realm_jax.hosts import Said
-from realm_jax.index.build_version import build_version
+from realm_jax.index import current
+from realm_jax.index.current import CurrentIndex
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
-from realm_jax.records import Host
-from realm_jax.training import phases, retrieval
-from realm_jax.training.retrieval import CurrentIndex
+from realm_jax.processes import Reduced
+from realm_jax.records import Process
+from realm_jax.training import phases
 
-HOSTS, STEPS, EVERY = 3, 150, 30
+PROCESSES, STEPS, EVERY = 3, 150, 30
 
 
 class Threads:
-    """Threads that play hosts: what `realm_jax.hosts` does between processes, done by barriers."""
+    """Threads that play processes: what `realm_jax.processes` does between processes, done by barriers."""
 
     def __init__(self):
         self._me = threading.local()
-        self._meet = threading.Barrier(HOSTS, timeout=60)
-        self._said = [0] * HOSTS
+        self._meet = threading.Barrier(PROCESSES, timeout=60)
+        self._said = [0] * PROCESSES
 
     def enter(self, number: int) -> None:
-        """The calling thread is a host from now on."""
+        """The calling thread is a process from now on."""
         self._me.number = number
 
-    def this(self) -> Host:
-        return Host(self._me.number, HOSTS)
+    def this(self) -> Process:
+        return Process(self._me.number, PROCESSES)
 
     def is_first(self) -> bool:
         return self._me.number == 0
 
     def together(self, value: int) -> list[int]:
-        """What every host passed."""
+        """What every process passed."""
         self._said[self._me.number] = value
         self._meet.wait()
         said = list(self._said)
@@ -49,36 +50,36 @@ class Threads:
     def from_first(self, value: int) -> int:
         return self.together(value)[0]
 
-    def ballot(self):
-        pending = [0] * HOSTS
+    def all_reduce(self):
+        pending = [0] * PROCESSES
 
-        class Ballot:
-            def cast(ballot, value: int) -> Said:
+        class AllReduce:
+            def reduce(all_reduce, value: int) -> Reduced:
                 nonlocal pending
                 before, pending = pending, self.together(value)
-                return Said(before[0], min(before), max(before))
+                return Reduced(before[0], min(before), max(before))
 
-        return Ballot()
+        return AllReduce()
 
 
 @pytest.fixture
 def threads(monkeypatch):
     made = Threads()
-    monkeypatch.setattr(hosts, "this", made.this)
-    monkeypatch.setattr(hosts, "is_first", made.is_first)
-    monkeypatch.setattr(hosts, "from_first", made.from_first)
-    monkeypatch.setattr(hosts, "Ballot", made.ballot)
-    monkeypatch.setattr(retrieval, "POLL_S", 0.02)
+    monkeypatch.setattr(processes, "this", made.this)
+    monkeypatch.setattr(processes, "is_first", made.is_first)
+    monkeypatch.setattr(processes, "from_first", made.from_first)
+    monkeypatch.setattr(processes, "AllReduce", made.all_reduce)
+    monkeypatch.setattr(current, "POLL_S", 0.02)
     return made
 
 
 @pytest.mark.parametrize("own_every", [0, EVERY], ids=["a builder's versions", "the trainer's own"])
-def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
+def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every):
     workdir = new_run()
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
     threads.enter(0)
-    build_version(workdir.config, data.knowledge, data.special, store, 0, params, embedded_by={})
+    IndexBuilder(workdir.config, data, store).build(0, params, embedded_by={})
     first = store.latest()
 
     def publish(step: int) -> None:
@@ -90,7 +91,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
             kept = {k: v for k, v in first.manifest.items() if k not in ("files", "step", "started", "finished")}
             draft.publish(kept)
 
-    used: list[list[int]] = [[] for _ in range(HOSTS)]
+    used: list[list[int]] = [[] for _ in range(PROCESSES)]
     failures = []
 
     def train(number: int) -> None:
@@ -116,7 +117,7 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
             failures.append(error)
             raise
 
-    running = [threading.Thread(target=train, args=(number,)) for number in range(HOSTS)]
+    running = [threading.Thread(target=train, args=(number,)) for number in range(PROCESSES)]
     for thread in running:
         thread.start()
     for thread in running:
@@ -127,4 +128,4 @@ def test_all_hosts_switch_at_the_same_steps(new_run, threads, own_every):
     if own_every:
         assert used[0] == [(step - 1) // EVERY * EVERY for step in range(1, STEPS + 1)]
     events = [event for event in store.history() if event["event"] == "adopted"]
-    assert [event["step"] for event in events] == sorted(set(used[0])), "the first host alone writes the history"
+    assert [event["step"] for event in events] == sorted(set(used[0])), "the first process alone writes the history"

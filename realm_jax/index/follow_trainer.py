@@ -1,0 +1,114 @@
+"""Follows a trainer: builds an index version from its newest checkpoint, again and again, and publishes it.
+
+The index builder is a process of its own beside the trainer (§3.3: "asynchronous MIPS refreshes"). It takes the newest
+embedder checkpoint, skips those it missed, and stops when training is done and its last weights are indexed. It may be
+killed at any time and started again.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import ConfigError, RunError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.index_builder import IndexBuilder, searched_exactly
+from realm_jax.index.store import IndexStore
+from realm_jax.models import embedder
+from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
+
+POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
+PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
+
+
+class TrainerGone(RunError):
+    """The process that this builder serves has ended."""
+
+
+def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None) -> None:
+    """Builds a version from each newest checkpoint until training is done; from converted weights at once.
+
+    Args:
+        finetuning: name of the fine-tuning to follow; empty for pre-training.
+        parent: give up once this process is no longer our parent.
+
+    Raises:
+        ConfigError: no checkpoint came within `index.wait_timeout_s`.
+        TrainerGone: the parent ended.
+    """
+
+    def check_in() -> None:
+        if parent is not None and os.getppid() != parent:
+            raise TrainerGone("index builder: the trainer is gone; start both again to go on")
+
+    config, data = workdir.config, open_prepared(workdir)
+    template = jax.eval_shape(lambda: embedder.init(config.model, jax.random.key(0)))
+    if finetuning:
+        phase = f"finetune/{finetuning}"
+        store = IndexStore(workdir.phase(phase) / "index")
+        builder = IndexBuilder(searched_exactly(config), data, store, phase, check_in)
+        template = {side: embedder.tower(template, side) for side in ("query", "block")}
+    else:
+        builder = IndexBuilder(config, data, IndexStore(workdir.index_folder), check_in=check_in)
+        _build_converted(workdir, builder, template)
+    built_at = None
+    with Checkpoints(workdir.phase(builder.phase), read_only=True) as checkpoints:
+        for step, params in _new_checkpoints(workdir, builder, checkpoints, template):
+            before = builder.store.latest()
+            builder.build(step, params)
+            if built_at is not None:
+                seconds = time.monotonic() - built_at
+                log.info(f"index refresh interval: {seconds:.0f} s, {step - before.step} steps")
+            built_at = time.monotonic()
+
+
+def _build_converted(workdir: Workdir, builder: IndexBuilder, template: dict) -> None:
+    """The first version of a run that starts from converted weights, without ICT."""
+    if not workdir.is_done("init") or workdir.config.ict.steps or builder.store.latest() is not None:
+        return
+    with Checkpoints(workdir.phase("init"), read_only=True) as converted:
+        params = jax.device_get(converted.restore_params(0, {"embedder": template})["embedder"])
+    builder.build(0, params, embedded_by={"phase": "init", "step": 0})
+
+
+def _new_checkpoints(
+    workdir: Workdir, builder: IndexBuilder, checkpoints: Checkpoints, template: dict
+) -> Iterator[tuple[int, dict]]:
+    """(step, embedder parameters) of the newest checkpoint whenever the store lacks it, until training is done."""
+    folder, timeout_s = workdir.phase(builder.phase), builder.config.index.wait_timeout_s
+    last_news, pause = time.monotonic(), POLL_S[0]
+    while True:
+        builder.check_in()
+        is_done = workdir.is_done(builder.phase)  # read before the checkpoints: if it is set, the last one is there
+        step, built = checkpoints.latest_step(), builder.store.latest()
+        if step is not None and (built is None or step > built.step):
+            params = _restore(checkpoints, step, template)
+            if params is not None:
+                yield step, jax.device_get(params)
+                last_news, pause = time.monotonic(), POLL_S[0]
+        elif is_done:
+            return
+        elif time.monotonic() - last_news > timeout_s:
+            raise ConfigError(
+                f"no new checkpoint in {folder} for {timeout_s:.0f} s: "
+                "start the trainer, or make a run with a longer --index.wait_timeout_s"
+            )
+        else:
+            time.sleep(pause)
+            pause = min(2 * pause, POLL_S[1])
+
+
+def _restore(checkpoints: Checkpoints, step: int, template: dict) -> Any:
+    """The embedder's parameters; None if the trainer went on and pruned them while we read."""
+    try:
+        return checkpoints.restore_params(step, {"embedder": template})["embedder"]
+    except (ConfigError, FileNotFoundError):
+        if checkpoints.latest_step() == step:
+            raise
+        return None

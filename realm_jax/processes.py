@@ -1,0 +1,143 @@
+"""Several processes that train together: who they are, how they join, what they agree on.
+
+Each process runs the same command with `REALM_JAX_DISTRIBUTED` set, makes its own share of every batch and searches the
+index on its own devices; only the training step is one program over all of them. The first process alone writes to the
+workdir and says what all do: the checkpoint to start from, the index version, the step at which a signal stops all.
+A process that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from realm_jax import lock, parallel
+from realm_jax.config import ConfigError
+from realm_jax.records import Process
+
+VARIABLE = "REALM_JAX_DISTRIBUTED"
+
+T = TypeVar("T")
+
+
+def join() -> None:
+    """Joins the other processes if the environment asks for it; must come before all other use of JAX.
+
+    `REALM_JAX_DISTRIBUTED` is `auto` where JAX finds the others itself (TPU pods, Slurm), or
+    `ADDRESS:PORT,PROCESSES,NUMBER` with the first process's address.
+
+    Raises:
+        ConfigError: the variable is malformed.
+    """
+    value = os.environ.get(VARIABLE, "")
+    if not value or jax.distributed.is_initialized():
+        return
+    if value == "auto":
+        jax.distributed.initialize()
+        return
+    address, *numbers = value.split(",")
+    if ":" not in address or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"{VARIABLE}={value}: set it to auto, or ADDRESS:PORT,PROCESSES,NUMBER (10.0.0.2:8476,4,0)")
+    jax.distributed.initialize(address, int(numbers[0]), int(numbers[1]))
+
+
+def this() -> Process:
+    """This process among those that train together."""
+    return Process(jax.process_index(), jax.process_count())
+
+
+def is_first() -> bool:
+    """Whether this process writes to the workdir."""
+    return jax.process_index() == 0
+
+
+def are_many() -> bool:
+    """Whether there are others."""
+    return jax.process_count() > 1
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process has come here; `name` says where, the same on all."""
+    if are_many():
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def only_trainer(file: os.PathLike, busy: str) -> Iterator[None]:
+    """Joins the other processes, of which the first keeps other trainers out: see `lock.only_one`."""
+    join()
+    with lock.only_one(file, busy) if is_first() else contextlib.nullcontext():
+        yield
+
+
+def on_first(work: Callable[[], object]) -> None:
+    """Does the work on the first process while the others wait."""
+    if is_first():
+        work()
+    wait_for_all("the first process's work is done")
+
+
+def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:
+    """`first` on the first process, then `others` on the others, which find what it left."""
+    result = first() if is_first() else None
+    wait_for_all("the first process is ready")
+    return result if is_first() else others()
+
+
+def from_first(value: int) -> int:
+    """The first process's value, on all; waits for the devices."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
+
+
+def share(array: np.ndarray) -> np.ndarray:
+    """This process's rows of an array [batch, ...] that all have."""
+    process = this()
+    rows = len(array) // process.count
+    return array[process.index * rows : (process.index + 1) * rows]
+
+
+def join_shares(array: np.ndarray) -> np.ndarray:
+    """The reverse: the rows of all processes, in order."""
+    return multihost_utils.process_allgather(array, tiled=True) if are_many() else array
+
+
+class Reduced(NamedTuple):
+    """What the values of all processes come to."""
+
+    first: int
+    """The first process's value."""
+    least: int
+    greatest: int
+
+
+class AllReduce:
+    """An all-reduce of one number whose result is known one call later, so that nobody waits for the devices.
+
+    Every process must call `reduce` equally often. A process that is alone has the result at once.
+    """
+
+    def __init__(self):
+        self._run = parallel.on_all_devices(_least_and_greatest) if are_many() else None
+        self._pending = None
+        if self._run:
+            self.reduce(0)
+
+    def reduce(self, value: int) -> Reduced:
+        """Passes a value >= 0; returns what all passed in the call before (0 before the first)."""
+        if self._run is None:
+            return Reduced(value, value, value)
+        before, own = self._pending, np.array([value, value if is_first() else -1], np.int32)
+        self._pending = self._run(np.broadcast_to(own, (parallel.num_devices(), 2)))
+        if before is None:
+            return Reduced(0, 0, 0)
+        (least, _), (greatest, first) = (np.asarray(part.addressable_data(0)).reshape(2) for part in before)
+        return Reduced(int(first), int(least), int(greatest))
+
+
+def _least_and_greatest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Least and greatest over all devices of what each process passed [2]."""
+    return jax.lax.pmin(values, parallel.AXIS), jax.lax.pmax(values, parallel.AXIS)

@@ -1,0 +1,52 @@
+"""What a run says before it begins: what it will do, how long that took where it was measured, where it writes."""
+
+import ast
+import dataclasses
+import importlib.util
+import pathlib
+import re
+
+from realm_jax.config import Config
+from realm_jax.data.prepare import RANDOM
+from realm_jax.experiments_file import load_experiment
+from realm_jax.workdir import Workdir, with_absolute_paths
+
+
+def opening(workdir: Workdir) -> str:
+    """A line each on the run, its parts, its time and its folder. The corpus's own line follows once it is read."""
+    config = workdir.config
+    model, parts = config.model, ", ".join(_parts(workdir))
+    start = "random weights" if config.init == RANDOM else config.init
+    return "\n".join(
+        [
+            f"run: {config.name}, a BERT of {model.num_layers} layers, {model.hidden_size} wide, from {start}",
+            f"parts: {parts}",
+            f"time: {measured_time(config) or 'not measured for these settings; each part says how long it has left'}",
+            f"writes: {workdir.path} (to go on after a stop, give the same command)",
+        ]
+    )
+
+
+def _parts(workdir: Workdir) -> list[str]:
+    config = workdir.config
+    has_corpus = (workdir.knowledge_folder / "manifest.json").exists()
+    parts = ["corpus (is there)" if has_corpus else "corpus"]
+    if config.ict.steps:
+        parts.append(f"ICT of {config.ict.steps:,} steps{' (done)' if workdir.is_done('ict') else ''}")
+    every = config.pretrain.index_refresh_every
+    refresh = f"a new index every {every:,}" if every else "one index"
+    done = " (done)" if workdir.is_done("pretrain") else ""
+    return [*parts, f"pre-training of {config.pretrain.steps:,} steps with {refresh}{done}", "evaluation"]
+
+
+def measured_time(config: Config) -> str | None:
+    """Time and hardware that the header of the config's experiment states; None where any setting is another one."""
+    package = importlib.util.find_spec("realm_jax.experiments")
+    file = pathlib.Path(package.origin).parent / f"{config.name}.py" if package else None
+    if file is None or not file.is_file():
+        return None
+    measured = dataclasses.replace(with_absolute_paths(load_experiment(str(file))), tracker=config.tracker)
+    header = dict(re.findall(r"^(\w+) +(.+)$", ast.get_docstring(ast.parse(file.read_text())) or "", re.M))
+    if measured != with_absolute_paths(config) or not {"time", "hardware"} <= set(header):
+        return None
+    return f"{header['time']}, as measured on {header['hardware']}"
