@@ -16,6 +16,7 @@ from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
+from jaxtyping import Int, UInt16
 
 from realm_jax import batches
 from realm_jax.batches import MaskedQueries
@@ -143,8 +144,8 @@ class MaskedSentences:
             return segment, block, row, None
         return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
 
-    def answer(self, place: SupportsIndex) -> np.ndarray:
-        """uint16: the wordpieces of the salient span at a place in `rows`."""
+    def answer(self, place: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
+        """The wordpieces of the salient span at a place in `rows`."""
         segment, block, _, span = self.locate(place)
         start = int(block["token_start"])
         return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
@@ -170,7 +171,7 @@ class MaskedSentences:
         source_block = segment.first_block + int(sentence["block"])
         return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
 
-    def one_per_sentence(self, count: int, seed: int) -> np.ndarray:
+    def one_per_sentence(self, count: int, seed: int) -> Int[np.ndarray, " places"]:
         """Up to `count` places in `rows` in a shuffled order, at most one of each sentence."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
         if self._column == "sentences":
@@ -204,7 +205,7 @@ def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:
     return recurs
 
 
-def contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
+def contains(tokens: UInt16[np.ndarray, " tokens"], wanted: UInt16[np.ndarray, " wanted"]) -> bool:
     """Whether `wanted` stands in `tokens`, one after the other."""
     starts = np.flatnonzero(tokens[: max(0, len(tokens) - len(wanted) + 1)] == wanted[0])
     return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from realm_jax import report
 from realm_jax.data.corpus import Corpus
@@ -86,12 +87,12 @@ def question_word(text: str) -> str:
     return next((word for word in first if word in WORDS), "other")
 
 
-def calibration(probabilities: np.ndarray, correct: np.ndarray) -> dict | None:
+def calibration(probabilities: Float[np.ndarray, " questions"], correct: Bool[np.ndarray, " questions"]) -> dict | None:
     """How far probabilities are from shares of right answers, in bins of equal width; None if no probability is known.
 
     Args:
-        probabilities: float [questions]; NaN where there is none, which leaves the question out.
-        correct: bool [questions]
+        probabilities: NaN where there is none, which leaves the question out.
+        correct: of each question.
 
     Returns:
         `expected_error` (mean distance between a bin's probability and its accuracy, weighted by questions), `n`, and

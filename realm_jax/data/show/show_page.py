@@ -1,6 +1,7 @@
 """The page about a corpus: its sizes, what was left out, lengths as histograms, frequent spans, and some blocks."""
 
 import numpy as np
+from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -71,7 +72,9 @@ def _histogram(title: str, histogram: np.ndarray) -> str:
     return drawing.svg(title, draw)
 
 
-def bars(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def bars(
+    histogram: Int[np.ndarray, " lengths"],
+) -> tuple[Int[np.ndarray, " bars"], Int[np.ndarray, " bars"], int]:
     """(first length of each bar, its height, lengths a bar): at most MAX_BARS bars, the last with the whole tail.
 
     Args:
