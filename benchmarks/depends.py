@@ -24,7 +24,7 @@ SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "ict_examples masking pipeline"),
+    *_under("data", "assembly ict_examples masking pipeline"),
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
@@ -68,6 +68,7 @@ PATHS = {
     "finetune_step": (
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),
+        "realm_jax/data/assembly.py",
         *_under("openqa", "inputs labels"),
         *_under("training", "finetune_task optimizer retrieval"),
         *_under("index", "exact"),
@@ -80,7 +81,7 @@ PATHS = {
         *_under("index", "index_builder knowledge_update publish"),
     ),
     "nano": NANO,
-    "pretrain_step": (*STEP, *_under("data", "pipeline"), *_under("training", "pretrain_task")),
+    "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,

@@ -23,8 +23,8 @@ from report import write_result
 from realm_jax import parallel
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IndexConfig, ModelConfig
 from realm_jax.data import assets, corpus_writer, run_tokenizer
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.blocks import split_sentences
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.prepare import RunData
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader

@@ -10,7 +10,7 @@ import numpy as np
 
 from realm_jax.batches import MaskedQueries, PretrainBatch, Tokens
 from realm_jax.config import PretrainConfig
-from realm_jax.data.pipeline import joint_tokens, with_candidates
+from realm_jax.data.assembly import joint_tokens, with_candidates
 
 BATCH, CANDIDATES, QUERY_LEN, BLOCK_LEN = 4, 8, 96, 288
 MASKS = PretrainConfig.max_masks

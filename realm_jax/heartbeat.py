@@ -10,12 +10,12 @@ looks alive. From any other host only the age of the last beat speaks; beats com
 
 import contextlib
 import os
-import pathlib
 import socket
 import threading
 import time
 from typing import Literal
 
+import psutil
 from etils import epath
 
 from realm_jax.config import ConfigError
@@ -26,11 +26,14 @@ BEAT_S = 15.0
 SILENCE_S = 8 * BEAT_S
 """Without a beat for so long, a process on another host counts as lost."""
 
+SAME_START_S = 2.0
+"""The start of one process may be told so differently: the host's own start is known to a second."""
+
 State = Literal["runs", "ended", "died", "silent"]
 
 
 class Heartbeat:
-    """Beats for this process into a folder until it is closed. Training never fails for want of a beat.
+    """Beats for this process into a folder until it is closed. Errors of writing are ignored: training goes on.
 
     Args:
         facts: further plain values for readers: `role`, `steps`, …
@@ -75,33 +78,25 @@ def this_process() -> dict:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
-def process_start(pid: int) -> int | None:
-    """When a process of this host started, in clock ticks since the host did; None where the system does not say."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else None
+def process_start(pid: int) -> float:
+    """When a process of this host started, in seconds since the host did: setting the clock does not change it.
+
+    Raises:
+        psutil.Error: there is no such process, or nobody may ask for it.
+    """
+    return round(psutil.Process(pid).create_time() - psutil.boot_time(), 2)
 
 
-def is_running(pid: int, started: int | None = None) -> bool:
+def is_running(pid: int, started: int | float | None = None) -> bool:
     """Whether a process of this host runs; with `started`, that very process and not a later one under its id."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        if psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):  # nobody has waited for it
+            return False
+        return started is None or abs(process_start(pid) - started) <= SAME_START_S
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # it runs as another user
-        pass
-    fields = _stat(pid)
-    if not fields:
+    except psutil.AccessDenied:  # it runs as another user
         return True
-    return fields[0] not in "ZX" and started in (None, int(fields[19]))  # Z: dead, but its parent has not looked
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of proc(5)'s `stat` from the third on, the state; empty where there are none."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()  # the name in parentheses may hold spaces
 
 
 def read(folder: epath.Path) -> dict | None:

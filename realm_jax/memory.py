@@ -1,13 +1,14 @@
 """Peak memory of a few processes, as the proportional set size that Linux reports (shared pages count once in all)."""
 
-import pathlib
 import threading
+
+import psutil
 
 SAMPLE_S = 2.0
 
 
 class PeakMemory:
-    """Samples processes from a thread; on systems without /proc it knows nothing and reports nothing."""
+    """Samples processes from a thread; only Linux knows the proportional size: elsewhere nothing is reported."""
 
     def __init__(self):
         self._processes: dict[str, int] = {}
@@ -24,20 +25,20 @@ class PeakMemory:
         """Stops; returns peak MiB by name, and `together`: the largest sum at one moment."""
         self._stop.set()
         self._thread.join()
-        return {name: round(peak / 1024, 1) for name, peak in self._peaks.items()}
+        return {name: round(peak / 2**20, 1) for name, peak in self._peaks.items()}
 
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_S):
-            now = {name: _pss_kib(pid) for name, pid in self._processes.items()}
+            now = {name: _pss(pid) for name, pid in self._processes.items()}
             now["together"] = sum(now.values())
             for name, size in now.items():
                 if size:
                     self._peaks[name] = max(size, self._peaks.get(name, 0))
 
 
-def _pss_kib(pid: int) -> int:
+def _pss(pid: int) -> int:
+    """Bytes; 0 where the process has ended, or the system does not say."""
     try:
-        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    except OSError:  # the process has ended, or there is no /proc
+        return getattr(psutil.Process(pid).memory_full_info(), "pss", 0)
+    except psutil.Error:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

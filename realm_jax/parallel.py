@@ -73,7 +73,13 @@ def on_all_devices(fn: Callable, **kwargs) -> Callable:
 
 def replicate(tree: Any) -> Any:
     """Copies of the tree on every local device."""
-    return jax_utils.replicate(tree)
+    devices = num_devices()
+    return jax.tree.map(lambda leaf: jax.device_put(_stacked(leaf, devices), _over_devices()), tree)
+
+
+def _stacked(leaf: Any, copies: int) -> Any:
+    """Stays where it is: on a device, or on the host."""
+    return (jnp if isinstance(leaf, jax.Array) else np).stack([leaf] * copies)
 
 
 def unreplicate(tree: Any) -> Any:
@@ -103,9 +109,13 @@ def shard_rows(array: np.ndarray) -> jax.Array:
         rows = np.asarray(array[i * per_device : (i + 1) * per_device])
         padding = np.zeros((per_device - len(rows), *array.shape[1:]), array.dtype)
         shards.append(jax.device_put(np.concatenate([rows, padding])[None], device))
+    return jax.make_array_from_single_device_arrays((devices, *shards[0].shape[1:]), _over_devices(), shards)
+
+
+def _over_devices() -> jax.sharding.NamedSharding:
+    """The first axis over the local devices (`flax.jax_utils.replicate` of some versions needs an old JAX)."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-    return jax.make_array_from_single_device_arrays((devices, *shards[0].shape[1:]), sharding, shards)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
 def all_gather(x: jax.Array) -> jax.Array:

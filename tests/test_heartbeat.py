@@ -2,11 +2,13 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from etils import epath
 
@@ -61,13 +63,24 @@ def test_a_killed_process_died_at_once(folder):
     assert heartbeat.read(folder)["state"] == "died"
 
 
-@pytest.mark.skipif(heartbeat.process_start(os.getpid()) is None, reason="the system keeps no /proc")
 def test_another_process_under_the_same_id_is_not_taken_for_it(folder):
     own = heartbeat.process_start(os.getpid())
     write(folder, started=own)
     assert heartbeat.read(folder)["state"] == "runs"
-    write(folder, started=own - 1)
+    write(folder, started=own - 60)
     assert heartbeat.read(folder)["state"] == "died"
+
+
+def test_a_process_starts_some_time_after_its_host_and_before_now():
+    since_boot = float(pathlib.Path("/proc/uptime").read_text().split()[0])
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        assert heartbeat.process_start(process.pid) == pytest.approx(since_boot, abs=3)
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(psutil.NoSuchProcess):
+        heartbeat.process_start(process.pid)
 
 
 def test_on_another_host_only_the_beat_speaks(folder):

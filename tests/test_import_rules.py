@@ -24,6 +24,8 @@ LAYERS = [
         "batches",
         "progress",
         "html_page",
+        "drawing",
+        "report",
         "memory",
         "paths",
         "terminal",

@@ -11,7 +11,7 @@ import pytest
 from realm_jax import config as config_lib
 from realm_jax import parallel
 from realm_jax.batches import IctBatch, PretrainBatch, Tokens
-from realm_jax.data.pipeline import mask_slots
+from realm_jax.data.assembly import mask_slots
 from realm_jax.models import embedder, knowledge_encoder, realm
 from realm_jax.training.ict_task import ict_loss
 from realm_jax.training.pretrain_task import realm_loss

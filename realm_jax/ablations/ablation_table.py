@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import scipy.stats
 
+from realm_jax import report
 from realm_jax.ablations.arms import Arm
 
 REFERENCE = "realm"
@@ -89,14 +90,14 @@ def _rounded(mean: float, half_width: float, by_seed: dict[int, float]) -> dict:
 def markdown(rows: dict[str, dict]) -> str:
     """`figures` as a table, in percent."""
     headings = [heading for heading, _ in MEASURES.values()]
-    columns = ["paper EM", "paper R@5", *headings, *(f"{h} − REALM's" for h in headings), "index age", "seeds"]
-    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    header = ("", "paper EM", "paper R@5", *headings, *(f"{h} − REALM's" for h in headings), "index age", "seeds")
+    lines = []
     for row in rows.values():
         cells = [f"{value:.1f}" for value in row["paper"] or ()] or ["", ""]
         cells += [_cell(row[measure], "") for measure in MEASURES]
         cells += [_cell(row[f"{measure}{MINUS}"], "+") if f"{measure}{MINUS}" in row else "" for measure in MEASURES]
-        lines.append(f"| {row['label']} | {' | '.join(cells)} | {row['index_age_steps']:.0f} | {len(row['seeds'])} |")
-    return "\n".join(lines)
+        lines.append((row["label"], *cells, f"{row['index_age_steps']:.0f}", str(len(row["seeds"]))))
+    return report.table(header, lines, words=("",))
 
 
 def _cell(figure: dict, sign: str) -> str:

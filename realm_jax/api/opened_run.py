@@ -17,7 +17,7 @@ from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError
 from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import heldout_set
-from realm_jax.eval.run_plots import Plot, finetuning_plots, run_plots
+from realm_jax.eval.run_plots import finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
 from realm_jax.inference import change
 from realm_jax.inference.answered import Answered
@@ -26,6 +26,7 @@ from realm_jax.inference.results import Changed, Hit, Results
 from realm_jax.inference.state import Loader, State, heldout_sentences, nothing_to_search
 from realm_jax.openqa.retriever import Retriever
 from realm_jax.records import Block, Question
+from realm_jax.report import Plot
 from realm_jax.workdir import Workdir, newest, read_json, read_json_lines
 
 

@@ -65,14 +65,14 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
     from realm_jax.data import assets, run_tokenizer, salient
     from realm_jax.data.build import build_corpus, estimate, plan, shards, source
-    from realm_jax.data.recognise import said_blocks
+    from realm_jax.data.recognise import said_blocks, takes_as_given
     from realm_jax.model_folder.checkpoint import check_folder
 
     by_bert = salient.is_folder(flags.tagger)
     tagger = _trained(flags) if by_bert else flags.tagger
     check_reach(flags.out)
     found = source.find(paths.absolute(flags.source), flags.format, flags.data_dir, flags.columns)
-    as_given = found.as_given if flags.blocks == "auto" else flags.blocks == "as_given"
+    as_given = takes_as_given(flags.blocks, found.as_given)
     print(f"source: {found.says}; {said_blocks(as_given)}", flush=True)
     if pathlib.Path(flags.tokenizer).is_dir():  # hours of work are lost on a model that cannot be used
         check_folder(pathlib.Path(flags.tokenizer))

@@ -15,6 +15,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 from etils import epath
+from jaxtyping import Bool, Int, Int32, Integer, Shaped, UInt16, UInt64
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
@@ -78,8 +79,8 @@ class Corpus:
                 )
 
     @property
-    def lengths(self) -> np.ndarray:
-        """int32 [blocks]: wordpieces of `[CLS] title [SEP] body [SEP]`."""
+    def lengths(self) -> Int32[np.ndarray, " blocks"]:
+        """Wordpieces of `[CLS] title [SEP] body [SEP]`."""
         if self._lengths is None:
             self._lengths = np.empty(self.num_blocks, np.int32)
             for segment in self.segments:
@@ -90,8 +91,8 @@ class Corpus:
         return self._lengths
 
     @property
-    def record_of_block(self) -> np.ndarray:
-        """int64 [blocks]: ordinal over all segments of the record (article, passage) that each block was cut from."""
+    def record_of_block(self) -> Int[np.ndarray, " blocks"]:
+        """Ordinal over all segments of the record (article, passage) that each block was cut from."""
         firsts = np.cumsum([0, *(len(segment.sources) for segment in self.segments[:-1])])
         return np.concatenate([s.blocks["source"] + first for s, first in zip(self.segments, firsts, strict=True)])
 
@@ -103,8 +104,8 @@ class Corpus:
             for source in segment.sources
         ]
 
-    def block_hashes(self, indices: np.ndarray) -> np.ndarray:
-        """uint64, shaped as `indices`: content hashes of blocks."""
+    def block_hashes(self, indices: Integer[np.ndarray, "*indices"]) -> UInt64[np.ndarray, "*indices"]:
+        """Content hashes of blocks."""
         indices = np.asarray(indices)
         hashes = np.zeros(indices.size, np.uint64)
         for segment, rows, local in self._by_segment(indices.ravel()):
@@ -112,14 +113,14 @@ class Corpus:
         return hashes.reshape(indices.shape)
 
     @property
-    def live(self) -> np.ndarray:
-        """bool [blocks]: false for a tombstone; the caller's own."""
+    def live(self) -> Bool[np.ndarray, " blocks"]:
+        """False for a tombstone; the caller's own."""
         live = np.ones(self.num_blocks, bool)
         live[self.tombstones] = False
         return live
 
-    def is_live(self, indices: np.ndarray) -> np.ndarray:
-        """bool, shaped as `indices`: false for a tombstone."""
+    def is_live(self, indices: Integer[np.ndarray, "*indices"]) -> Bool[np.ndarray, "*indices"]:
+        """False for a tombstone."""
         return ~np.isin(indices, self.tombstones)
 
     def blocks_of(self, record_ids: Iterable[str]) -> dict[str, range]:
@@ -134,12 +135,12 @@ class Corpus:
                     found[wanted[int(source["hash"])]] = blocks
         return found
 
-    def heldout(self, fraction: float) -> np.ndarray:
-        """bool [blocks]: true for the blocks of a share of the records, chosen by the hash of their id."""
+    def heldout(self, fraction: float) -> Bool[np.ndarray, " blocks"]:
+        """True for the blocks of a share of the records, chosen by the hash of their id."""
         limit = np.uint64(fraction * 2.0**64)
         return np.concatenate([(s.sources["hash"] < limit)[s.blocks["source"]] for s in self.segments])
 
-    def embedder_tokens(self, indices: np.ndarray, length: int) -> Tokens:
+    def embedder_tokens(self, indices: Integer[np.ndarray, "*indices"], length: int) -> Tokens:
         """`[CLS] title [SEP] body [SEP]`, [*indices.shape, length]; index -1 is the empty block `[CLS] [SEP] [SEP]`.
 
         The body (then the title) is cut where `length` is shorter than the block.
@@ -169,23 +170,23 @@ class Corpus:
         shape = (*indices.shape, length)
         return Tokens(ids.reshape(shape), mask.reshape(shape), types.reshape(shape))
 
-    def body(self, index: SupportsIndex) -> np.ndarray:
-        """uint16 [tokens]: wordpieces of a block's body."""
+    def body(self, index: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
+        """Wordpieces of a block's body."""
         segment, block = self._row(index)
         return segment.tokens[int(block["token_start"]) : int(block["token_limit"])]
 
-    def title(self, index: SupportsIndex) -> np.ndarray:
+    def title(self, index: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
         """uint16 [tokens]: wordpieces of a block's title."""
         segment, block = self._row(index)
         source = segment.sources[block["source"]]
         return segment.title_tokens[int(source["title_token_start"]) : int(source["title_token_limit"])]
 
-    def sentences(self, index: SupportsIndex) -> np.ndarray:
+    def sentences(self, index: SupportsIndex) -> Shaped[np.ndarray, " sentences"]:
         """SENTENCE rows of a block, in order."""
         segment, block = self._row(index)
         return segment.sentences[int(block["sentence_start"]) : int(block["sentence_limit"])]
 
-    def spans(self, index: SupportsIndex) -> np.ndarray:
+    def spans(self, index: SupportsIndex) -> Shaped[np.ndarray, " spans"]:
         """SPAN rows of a block, by sentence and start."""
         segment, block = self._row(index)
         return segment.spans[int(block["span_start"]) : int(block["span_limit"])]

@@ -5,10 +5,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from realm_jax.batches import IctBatch, Tokens
+from realm_jax.batches import IctBatch
 from realm_jax.config import ConfigError
+from realm_jax.data.assembly import SpecialIds, concatenate
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.masking import SpecialIds
 
 
 class IctExamples:
@@ -48,18 +48,3 @@ class IctExamples:
         query = concatenate([body[start:limit]], self._special, self._query_len)
         block = concatenate([corpus.title(index), rest], self._special, corpus.block_len_tokens)
         return IctBatch(query, block, np.float32(1))
-
-
-def concatenate(parts: list[np.ndarray], special: SpecialIds, length: int) -> Tokens:
-    """`[CLS] part [SEP] part [SEP]`, cut and padded to `length`; the second part has segment id 1."""
-    ids, segments = [special.cls], [0]
-    for segment, part in enumerate(parts):
-        room = max(0, length - len(ids) - (len(parts) - segment))
-        ids += [*part[:room].tolist(), special.sep]
-        segments += [segment] * (len(ids) - len(segments))
-    padding = length - len(ids)
-    return Tokens(
-        np.array(ids + [special.pad] * padding, np.int32),
-        np.arange(length) < len(ids),
-        np.array(segments + [0] * padding, np.int32),
-    )

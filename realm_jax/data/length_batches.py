@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 
 def length_batches(
-    lengths: np.ndarray, *, batch_tokens: int, step: int, most: int, devices: int
-) -> Iterator[tuple[np.ndarray, int, int]]:
+    lengths: Int[np.ndarray, " sequences"], *, batch_tokens: int, step: int, most: int, devices: int
+) -> Iterator[tuple[Int[np.ndarray, " batch"], int, int]]:
     """(sequences, rows, length) of each batch, shortest sequences first; every sequence is in one of them.
 
     Args:
-        lengths: int [sequences].
-        batch_tokens: positions of a batch with its padding, about.
+        batch_tokens: about how many positions a batch has, its padding included.
         step: padded lengths are multiples of it, at most `most`; longer sequences are for the caller to cut.
         devices: the rows divide over them; the batch may have fewer sequences than rows.
     """

@@ -5,7 +5,7 @@ Example i of the endless shuffled sequence, the span that it draws included, is 
 grain, so the data position of a run is one integer and any batch can be made again.
 That order knows no processes: of each global batch a process makes its own share, so a run may go on with another
 number of them and still see every example once an epoch.
-Retrieval happens elsewhere: `with_candidates` joins queries and blocks once the candidates are known.
+Retrieval happens elsewhere: `assembly.with_candidates` joins queries and blocks once the candidates are known.
 """
 
 import logging
@@ -16,13 +16,15 @@ from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
+from jaxtyping import Int, UInt16
 
 from realm_jax import batches
-from realm_jax.batches import MaskedQueries, PretrainBatch, Tokens
+from realm_jax.batches import MaskedQueries
 from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.console import tally
+from realm_jax.data.assembly import SpecialIds, masked_query
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.masking import SpecialIds, choose_span, choose_uniform, masked_query
+from realm_jax.data.masking import choose_span, choose_uniform
 from realm_jax.data.segment import Segment
 from realm_jax.records import Process
 
@@ -142,8 +144,8 @@ class MaskedSentences:
             return segment, block, row, None
         return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
 
-    def answer(self, place: SupportsIndex) -> np.ndarray:
-        """uint16: the wordpieces of the salient span at a place in `rows`."""
+    def answer(self, place: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
+        """The wordpieces of the salient span at a place in `rows`."""
         segment, block, _, span = self.locate(place)
         start = int(block["token_start"])
         return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
@@ -169,7 +171,7 @@ class MaskedSentences:
         source_block = segment.first_block + int(sentence["block"])
         return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
 
-    def one_per_sentence(self, count: int, seed: int) -> np.ndarray:
+    def one_per_sentence(self, count: int, seed: int) -> Int[np.ndarray, " places"]:
         """Up to `count` places in `rows` in a shuffled order, at most one of each sentence."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
         if self._column == "sentences":
@@ -203,7 +205,7 @@ def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:
     return recurs
 
 
-def contains(tokens: np.ndarray, wanted: np.ndarray) -> bool:
+def contains(tokens: UInt16[np.ndarray, " tokens"], wanted: UInt16[np.ndarray, " wanted"]) -> bool:
     """Whether `wanted` stands in `tokens`, one after the other."""
     starts = np.flatnonzero(tokens[: max(0, len(tokens) - len(wanted) + 1)] == wanted[0])
     return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
@@ -270,70 +272,3 @@ class Batches:
     def close(self) -> None:
         """Stops the thread."""
         self._thread.shutdown(cancel_futures=True)
-
-
-def with_candidates(
-    queries: MaskedQueries, candidates: np.ndarray, knowledge: Corpus, devices: int, *, every_slot: bool = False
-) -> PretrainBatch:
-    """Joins queries with their retrieved blocks; the null block becomes candidate 0.
-
-    Args:
-        candidates: int [batch, candidates - 1] of block ordinals; -1 where there is none.
-        devices: over how many the batch will be split.
-        every_slot: see `mask_slots`.
-    """
-    blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
-    null = knowledge.embedder_tokens(np.full((len(candidates), 1), -1), 3)
-    null_joint = joint_tokens(queries.query, null, queries.query.ids.shape[-1] + 1)
-    has_null = np.ones((len(candidates), 1), bool)
-    return PretrainBatch(
-        query=queries.query,
-        blocks=blocks,
-        joint=joint_tokens(queries.query, blocks, queries.query.ids.shape[-1] + knowledge.block_len_tokens),
-        null_joint=Tokens(null_joint.ids[:, 0], null_joint.mask[:, 0], null_joint.types[:, 0]),
-        candidate_mask=np.concatenate([has_null, candidates >= 0], axis=1),
-        mask_positions=queries.mask_positions,
-        mask_targets=queries.mask_targets,
-        mask_weights=queries.mask_weights,
-        mask_slots=mask_slots(queries.mask_weights, devices, every_slot=every_slot),
-    )
-
-
-def joint_tokens(query: Tokens, blocks: Tokens, length: int) -> Tokens:
-    """`[CLS] query [SEP] body [SEP]` of each query with each of its blocks; the title is left out.
-
-    Args:
-        query: [batch, tokens].
-        blocks: [batch, candidates, tokens], the embedder's input, whose body has segment id 1.
-
-    Returns:
-        [batch, candidates, length].
-    """
-    query_len = query.mask.sum(-1)[:, None, None]
-    body_len = (blocks.types * blocks.mask).sum(-1)[..., None]  # with its [SEP]
-    body_start = blocks.mask.sum(-1)[..., None] - body_len
-    at = np.arange(length)
-    mask = at < query_len + body_len
-    in_query = np.broadcast_to(at < query_len, mask.shape)
-    from_query = query.ids[:, None, np.minimum(at, query.ids.shape[-1] - 1)]
-    from_block = np.take_along_axis(blocks.ids, np.clip(at - query_len + body_start, 0, blocks.ids.shape[-1] - 1), -1)
-    ids = np.where(in_query, from_query, from_block) * mask
-    return Tokens(ids.astype(np.int32), mask, (mask & ~in_query).astype(np.int32))
-
-
-def mask_slots(mask_weights: np.ndarray, devices: int, *, every_slot: bool = False) -> np.ndarray:
-    """int32 [devices * used]: see `PretrainBatch.mask_slots`.
-
-    `used` takes few values, since each is compiled; with `every_slot` only one, for processes that must compile the
-    same without knowing each other's masks.
-    """
-    shares = mask_weights.reshape(devices, -1) > 0
-    grid, masks = shares.shape[1], mask_weights.shape[1]
-    rows = grid // masks
-    most = int(shares.sum(1).max())
-    used = grid if every_slot else next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
-    slots = np.full((devices, used), grid, np.int32)
-    for device, share in enumerate(shares):
-        real = np.flatnonzero(share)
-        slots[device, : len(real)] = real
-    return slots.reshape(-1)

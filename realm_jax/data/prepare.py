@@ -13,10 +13,10 @@ from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.console import tally
 from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
-from realm_jax.data.masking import SpecialIds
-from realm_jax.data.recognise import said_blocks
+from realm_jax.data.recognise import said_blocks, takes_as_given
 from realm_jax.data.show import census
 from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.wordpiece import fits, same, size
@@ -64,7 +64,7 @@ def first_weights(workdir: Workdir) -> pathlib.Path | None:
 def check_unchanged(workdir: Workdir) -> None:
     """Raises ConfigError if `init` names a path on this machine that holds other weights than the run began with."""
     init = workdir.config.init
-    if init not in (RANDOM, CONVERTED) and pathlib.Path(init).expanduser().exists():
+    if init not in (RANDOM, CONVERTED) and os.path.exists(paths.expand(init)):
         first_weights(workdir)
 
 
@@ -144,7 +144,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
     source = _read(spec, config.columns, folder)
     if source is None:
         return
-    as_given = source.as_given if config.blocks == "auto" else config.blocks == AS_GIVEN
+    as_given = takes_as_given(config.blocks, source.as_given)
     description = {**source.description, "fingerprint": source.fingerprint, "tagger": config.tagger}
     description["blocks"] = AS_GIVEN if as_given else CUT
     if (folder / MANIFEST).exists():

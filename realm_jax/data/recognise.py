@@ -18,6 +18,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import formats, rows
 from realm_jax.data.folders import visible_files
 from realm_jax.data.formats import Form
+from realm_jax.data.manifest import AS_GIVEN
 from realm_jax.data.tables import Container
 
 NAMED = 3  # files left out that are named
@@ -60,6 +61,16 @@ class Taken:
         what = form.form if self.columns else f"{form.name} ({form.names})"
         files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
         return f"{_short(self.spec)} is {what}, {_lies(self.container)}{files}{said_left_out(self.left_out)}"
+
+
+def takes_as_given(blocks: str, usual: bool) -> bool:
+    """Whether each record is a block as it came.
+
+    Args:
+        blocks: `auto`, `cut` or `as_given`, as a user said.
+        usual: what `auto` means for the source's format.
+    """
+    return usual if blocks == "auto" else blocks == AS_GIVEN
 
 
 def said_blocks(as_given: bool) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
+from realm_jax.data.assembly import with_masks
 from realm_jax.data.prepare import RunData
 from realm_jax.models import knowledge_encoder
 from realm_jax.openqa.inputs import question_tokens
@@ -38,7 +39,7 @@ def answer(workdir: Workdir, data: RunData, questions: Sequence[Question]) -> li
     size = BATCH * parallel.num_devices()
     best, guesses = np.full(len(questions), -np.inf), [""] * len(questions)
     for masks in range(1, MOST_MASKS + 1):
-        joint, positions = _with_masks(tokens, masks, data)
+        joint, positions = with_masks(tokens, masks, data.special)
         for start in range(0, len(questions), size):
             chosen = np.minimum(np.arange(start, start + size), len(questions) - 1)
             part = jax.tree.map(lambda x, chosen=chosen: x[chosen], (joint, positions))
@@ -52,20 +53,6 @@ def answer(workdir: Workdir, data: RunData, questions: Sequence[Question]) -> li
         Prediction(question, guess, is_correct(question, guess), probability=float(np.exp(logp)))
         for question, guess, logp in zip(questions, guesses, best, strict=True)
     ]
-
-
-def _with_masks(tokens: Tokens, masks: int, data: RunData) -> tuple[Tokens, np.ndarray]:
-    """`[CLS] question [MASK]… [SEP] [SEP]`, the last being the null block, and the masks' places [batch, masks]."""
-    batch, length = tokens.ids.shape
-    end = tokens.mask.sum(-1, keepdims=True) - 1  # of the question, where its [SEP] is
-    at = np.arange(length + masks + 1)
-    ids = np.pad(tokens.ids, ((0, 0), (0, masks + 1)))
-    ids = np.where((at >= end) & (at < end + masks), data.special.mask, ids)
-    ids = np.where((at >= end + masks) & (at < end + masks + 2), data.special.sep, ids)
-    mask = at < end + masks + 2
-    types = (at == end + masks + 1).astype(np.int32)
-    joint = Tokens(np.where(mask, ids, data.special.pad).astype(np.int32), mask, np.broadcast_to(types, ids.shape))
-    return joint, (end + np.arange(masks)).astype(np.int32)
 
 
 def _guess(model: ModelConfig, params: dict, joint: Tokens, positions: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from realm_jax import parallel
 from realm_jax.config import Config
-from realm_jax.data.pipeline import with_candidates
+from realm_jax.data.assembly import with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.eval.heldout import HeldoutSet, answer_among
 from realm_jax.index.embed_blocks import TowerEmbedder

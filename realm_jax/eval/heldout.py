@@ -14,8 +14,9 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.batches import MaskedQueries, stack
 from realm_jax.config import Config, ConfigError
+from realm_jax.data.assembly import with_candidates
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.pipeline import MaskedSentences, contains, with_candidates
+from realm_jax.data.pipeline import MaskedSentences, contains
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.loaded_index import exact_index

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from realm_jax.html_page import COLOURS, INK, svg
+from realm_jax.drawing import COLOURS, INK, svg
 
 MARKERS = "osD^v"
 

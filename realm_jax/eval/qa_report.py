@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float
 
-from realm_jax import html_page
+from realm_jax import report
 from realm_jax.data.corpus import Corpus
 from realm_jax.eval import paper, qa_tables
 from realm_jax.eval.qa_tables import percent
@@ -62,33 +63,22 @@ def results(
 
 def markdown(results: dict) -> str:
     """The page as Markdown, without plots and examples."""
-    lines = [f"# {_plain_text(_title(results))}", ""]
-    lines += [f"- {_plain_text(fact)}" for fact in _facts(results)]
-    for section in qa_tables.sections(results):
-        lines += ["", f"## {section.title}", "", _plain_text(section.text), ""]
-        lines.append("| " + " | ".join(map(_plain_text, section.header)) + " |")
-        lines.append("|" + "".join("---|" if name in qa_tables.WORD_COLUMNS else "---:|" for name in section.header))
-        lines += ["| " + " | ".join(map(_plain_text, row)) + " |" for row in section.rows]
-    return "\n".join(lines) + "\n"
+    return report.markdown(_title(results), _sections(results))
 
 
 def html(results: dict, predictions: Sequence[Prediction], corpus: Corpus | None) -> str:
-    """One HTML file with plots and examples: it loads nothing, and is dark or light as its reader.
+    """The page as one HTML file with plots and examples.
 
     Args:
         predictions: of the main system, for the examples.
         corpus: that the main system read; None shows no blocks.
     """
-    escape = html_lib.escape
-    parts = [f"<h1>{escape(_title(results))}</h1>"]
-    parts += ["<ul>", *(f"<li>{escape(fact)}</li>" for fact in _facts(results)), "</ul>"]
-    for section in qa_tables.sections(results):
-        parts += [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
-        if section.draw is not None:
-            parts.append(f"<figure>{section.draw()}</figure>")
-        parts.append(html_page.table(section.header, section.rows, qa_tables.WORD_COLUMNS))
-    parts += ["<h2>Examples</h2>", *(_example(prediction, corpus) for prediction in _chosen(predictions))]
-    return html_page.frame(_title(results), parts)
+    examples = [report.Markup(_example(prediction, corpus)) for prediction in _chosen(predictions)]
+    return report.html(_title(results), [*_sections(results), report.Section("Examples", examples)])
+
+
+def _sections(results: dict) -> list[report.Section]:
+    return [report.Section("", [_facts(results)]), *qa_tables.sections(results)]
 
 
 def question_word(text: str) -> str:
@@ -97,12 +87,12 @@ def question_word(text: str) -> str:
     return next((word for word in first if word in WORDS), "other")
 
 
-def calibration(probabilities: np.ndarray, correct: np.ndarray) -> dict | None:
+def calibration(probabilities: Float[np.ndarray, " questions"], correct: Bool[np.ndarray, " questions"]) -> dict | None:
     """How far probabilities are from shares of right answers, in bins of equal width; None if no probability is known.
 
     Args:
-        probabilities: float [questions]; NaN where there is none, which leaves the question out.
-        correct: bool [questions]
+        probabilities: NaN where there is none, which leaves the question out.
+        correct: of each question.
 
     Returns:
         `expected_error` (mean distance between a bin's probability and its accuracy, weighted by questions), `n`, and
@@ -179,9 +169,9 @@ def _title(results: dict) -> str:
     return f"{dataset}: exact match of {results['main']}"
 
 
-def _facts(results: dict) -> list[str]:
+def _facts(results: dict) -> tuple[str, ...]:
     others = {key: value for key, value in results["facts"].items() if key not in ("dataset", "split", "questions")}
-    return [
+    return (
         f"questions: {results['questions']:,}, {results['without_answers']:,} of them without a known answer; "
         "every one counts, answered or not",
         *(
@@ -189,9 +179,4 @@ def _facts(results: dict) -> list[str]:
             for key, value in others.items()
             if value not in ("", None)
         ),
-    ]
-
-
-def _plain_text(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", re.sub(r"\s+", " ", text))
+    )

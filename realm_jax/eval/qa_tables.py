@@ -4,24 +4,12 @@ Made from the values of `qa_report.results` alone. Shares are shown in percent.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from realm_jax.eval import plots
+from realm_jax.report import Figure, Section, Table
 from realm_jax.scores.bootstrap import RESAMPLES
 
 WORD_COLUMNS = ("system", "state", "question word", "source")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with its title, a remark, and perhaps a plot."""
-
-    title: str
-    text: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    draw: Callable[[], str] | None = None
-    """Makes the SVG of its plot."""
 
 
 def sections(results: dict) -> list[Section]:
@@ -34,7 +22,7 @@ def sections(results: dict) -> list[Section]:
         text = "Exact match by the rank, from 0, of the first retrieved block that has a right answer."
         rows = [(name, f"{group['n']:,}", percent(group["mean"]), _ends(group)) for name, group in ranks.items()]
         header = ("rank", "questions", "exact match", "95% interval")
-        found.append(Section("By rank", text, header, rows, lambda: plots.exact_match_by_rank(ranks)))
+        found.append(_section("By rank", text, header, rows, lambda: plots.exact_match_by_rank(ranks)))
     if main["calibration"]:
         found.append(_calibration(main["calibration"]))
     found.append(_words(results))
@@ -58,7 +46,7 @@ def _scores(results: dict) -> Section:
             minus = results["main_minus"].get(name)
             row.append(f"{percent(minus['mean'], '+')} ({_ends(minus, '+')})" if minus else "")
         rows.append(tuple(row))
-    return Section("Exact match", text, tuple(header), rows)
+    return _section("Exact match", text, tuple(header), rows)
 
 
 def _recall(table: dict) -> Section:
@@ -69,7 +57,7 @@ def _recall(table: dict) -> Section:
         rows.append((state, *cells, f"{row[columns[0]]['n']:,}"))
     text = "Share of questions with an answer in one of the first k blocks, in percent, ± half the 95% interval."
     header = ("state", *columns, "questions")
-    return Section("Retrieval", text, header, rows, lambda: plots.recall_curves(table))
+    return _section("Retrieval", text, header, rows, lambda: plots.recall_curves(table))
 
 
 def _calibration(value: dict) -> Section:
@@ -80,7 +68,7 @@ def _calibration(value: dict) -> Section:
         ends = f"{100 * part['low']:.0f}-{100 * part['high']:.0f}"
         rows.append((ends, f"{part['n']:,}", percent(part["confidence"]), percent(part["accuracy"])))
     header = ("probability", "questions", "mean probability", "exact match")
-    return Section("Calibration", text, header, rows, lambda: plots.calibration(value["bins"]))
+    return _section("Calibration", text, header, rows, lambda: plots.calibration(value["bins"]))
 
 
 def _words(results: dict) -> Section:
@@ -90,7 +78,7 @@ def _words(results: dict) -> Section:
     for word, group in systems[results["main"]]["by_word"].items():
         cells = (percent(system["by_word"][word]["mean"]) for system in systems.values())
         rows.append((word, f"{group['n']:,}", *cells))
-    return Section("By question word", text, ("question word", "questions", *systems), rows)
+    return _section("By question word", text, ("question word", "questions", *systems), rows)
 
 
 def _published(results: dict) -> Section:
@@ -98,7 +86,14 @@ def _published(results: dict) -> Section:
     source = f"here, on {facts['corpus']}" + (f", {facts['blocks']:,} blocks" if "blocks" in facts else "")
     rows = [(f"ours: {results['main']}", percent(score), source)]
     rows += [(row["system"], f"{row['exact_match']:.1f}", row["source"]) for row in results["published"]]
-    return Section("Published beside ours", results["caveat"], ("system", "exact match", "source"), rows)
+    return _section("Published beside ours", results["caveat"], ("system", "exact match", "source"), rows)
+
+
+def _section(
+    title: str, text: str, header: tuple[str, ...], rows: list[tuple[str, ...]], draw: Callable[[], str] | None = None
+) -> Section:
+    """A remark, a plot if there is one, and a table."""
+    return Section(title, [text, *([Figure(draw)] if draw else []), Table(header, rows, WORD_COLUMNS)])
 
 
 def percent(share: float | None, sign: str = "") -> str:

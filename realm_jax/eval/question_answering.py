@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int32
 
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
@@ -99,8 +100,8 @@ def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranki
     return Ranking(FINE_TUNED, questions, blocks, scores)
 
 
-def random_blocks(corpus: Corpus, count: int, seed: int) -> np.ndarray:
-    """int32 [count, DEPTH]: blocks drawn uniformly from those that are live."""
+def random_blocks(corpus: Corpus, count: int, seed: int) -> Int32[np.ndarray, "count depth"]:
+    """Blocks drawn uniformly from those that are live."""
     live = np.flatnonzero(corpus.live)
     return np.random.default_rng(seed).choice(live, size=(count, DEPTH)).astype(np.int32)
 

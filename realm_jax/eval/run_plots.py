@@ -1,13 +1,12 @@
 """The curves of a run as SVG, from the metrics that its phases wrote and the history of its index."""
 
-import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from realm_jax import html_page
+from realm_jax import drawing
+from realm_jax.report import Plot
 from realm_jax.workdir import Workdir, read_json_lines
 
 STYLES = ("-", "--")  # where two curves are one, both are seen
@@ -16,25 +15,6 @@ POINTS = 200
 PLAIN_AND_HARD = (
     "Plain: the sentence as it is; hard: with a salient span masked and the words of its article's title taken out."
 )
-
-
-@dataclass(frozen=True, repr=False)
-class Plot:
-    """A drawing with what has to be said about it."""
-
-    name: str
-    """Of its file, without ending."""
-    title: str
-    text: str
-    svg: str
-
-    def __repr__(self) -> str:
-        return f"{self.name}: {self.title}"
-
-    def html(self) -> str:
-        """The drawing below its title and text."""
-        title, text = html.escape(self.title), html.escape(self.text)
-        return f"<h4>{title}</h4><p>{text}</p><div style='max-width:36rem'>{self.svg}</div>"
 
 
 def run_plots(workdir: Workdir, index: dict) -> list[Plot]:
@@ -129,9 +109,9 @@ def _curves(
     def draw(axes: Axes) -> None:
         for i, (label, points) in enumerate(curves.items()):
             marker = "o" if len(points) < 3 else ""
-            axes.plot(*points.T, label=label, color=html_page.COLOURS[i], linestyle=STYLES[i], marker=marker)
+            axes.plot(*points.T, label=label, color=drawing.COLOURS[i], linestyle=STYLES[i], marker=marker)
         if zero:
-            axes.axhline(0, color=html_page.INK, linewidth=0.8, alpha=0.5)
+            axes.axhline(0, color=drawing.INK, linewidth=0.8, alpha=0.5)
         if ends is not None:
             axes.set_ylim(*ends)
         axes.set(xlabel="step", ylabel=unit)
@@ -163,7 +143,7 @@ def _recall(by_version: Mapping[str, Mapping[str, float]]) -> Plot:
                     steps,
                     values,
                     label=kind.replace("_recall", ""),
-                    color=html_page.COLOURS[i // 2],
+                    color=drawing.COLOURS[i // 2],
                     linestyle=STYLES[i % 2],
                     marker="os"[i % 2],
                 )
@@ -177,8 +157,8 @@ def index_age(adopted: Sequence[dict], last_step: int) -> list[tuple[int, int]]:
     """(trainer's step, age in steps) at every turn: the age grows by one a step, and falls where a version is adopted.
 
     Args:
-        adopted: `step` of a version and the `trainer_step` that adopted it, as they came; what a restart went back
-            behind does not count.
+        adopted: `step` of a version and the `trainer_step` that adopted it, as they came; adoptions that a restart
+            undid are dropped.
         last_step: of the trainer.
     """
     kept: list[dict] = []
@@ -197,7 +177,7 @@ def _age(adopted: Sequence[dict], last_step: int) -> Plot:
     points = index_age(adopted, last_step)
 
     def draw(axes: Axes) -> None:
-        axes.plot(*zip(*points, strict=True), color=html_page.COLOURS[0])
+        axes.plot(*zip(*points, strict=True), color=drawing.COLOURS[0])
         axes.set(xlabel="step", ylabel="steps")
         axes.set_ylim(bottom=0)
 
@@ -205,4 +185,4 @@ def _age(adopted: Sequence[dict], last_step: int) -> Plot:
 
 
 def _plot(name: str, title: str, text: str, draw: Callable[[Axes], None]) -> Plot:
-    return Plot(name, title, text, html_page.svg(title, draw))
+    return Plot(name, title, text, drawing.svg(title, draw))

@@ -9,6 +9,7 @@ import logging
 import numpy as np
 from etils import epath
 
+from realm_jax import report
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval import run_report
@@ -66,10 +67,9 @@ def write_report(workdir: Workdir, title: str, summary: dict, examples: str) -> 
     """Writes the summary for people: `report.md` with `plots/*.svg`, and `report.html`."""
     plots = run_plots(workdir, summary["index"])
     for plot in plots:
-        write_text(workdir.path / run_report.PLOTS / f"{plot.name}.svg", run_report.standalone(plot.svg))
-    report = run_report.markdown(title, summary, examples, plots)
-    write_text(workdir.path / "report.md", report)
-    write_text(workdir.path / "report.html", run_report.html(title, report, plots))
+        write_text(workdir.path / report.PLOTS / f"{plot.name}.svg", report.standalone(plot.svg))
+    write_text(workdir.path / "report.md", run_report.markdown(title, summary, examples, plots))
+    write_text(workdir.path / "report.html", run_report.html(title, summary, examples, plots))
 
 
 def per_example_file(workdir: Workdir, state: str) -> epath.Path:

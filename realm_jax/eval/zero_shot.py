@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realm_jax import report
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
@@ -102,10 +103,8 @@ def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
 def show(table: dict[str, dict[str, recall.Mean]]) -> str:
     """The table as Markdown, with n and half the 95% interval."""
     columns = list(next(iter(table.values())))
-    lines = ["| | " + " | ".join(columns) + " | n |", "|---|" + "---:|" * (len(columns) + 1)]
-    for name, row in table.items():
-        lines.append(f"| {name} | " + " | ".join(str(row[c]) for c in columns) + f" | {row[columns[0]].n} |")
-    return "\n".join(lines)
+    rows = [(name, *(str(row[c]) for c in columns), str(row[columns[0]].n)) for name, row in table.items()]
+    return report.table(("", *columns, "n"), rows, words=("",))
 
 
 def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:

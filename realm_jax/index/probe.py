@@ -13,9 +13,8 @@ from jaxtyping import Float, Int64
 from realm_jax import parallel
 from realm_jax.batches import Tokens, stack
 from realm_jax.config import Config, ConfigError
+from realm_jax.data.assembly import SpecialIds, concatenate
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.ict_examples import concatenate
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.search import Search

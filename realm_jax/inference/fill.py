@@ -16,8 +16,7 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.batches import MaskedQueries, PretrainBatch, stack
 from realm_jax.config import Config
-from realm_jax.data.masking import masked_query
-from realm_jax.data.pipeline import with_candidates
+from realm_jax.data.assembly import masked_query, with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.inference.filled import NULL, Filled, Guess, ReadBlock

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from realm_jax.config import ConfigError
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.inference import fragments
 
 WIDTH = 100  # columns of a line that is printed

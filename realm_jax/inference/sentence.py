@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.inference.results import Refused, length_note, unknown_note
 
 BLANK = re.compile(r"\[mask\]", re.IGNORECASE)

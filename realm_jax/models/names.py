@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from flax import traverse_util
 
 Part = Literal["embedder", "encoder", "reader"]
 Kind = Literal["dense", "norm", "embedding", "bias"]
@@ -92,25 +93,14 @@ def _within(prefixes: tuple[str, str, str], modules: list[_Module]) -> list[_Mod
     return [(ours + a, torch + b, tf + c, kind) for a, b, c, kind in modules]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves of a part's tree by dotted path."""
-    leaves = {}
-    for key, value in tree.items():
-        name = f"{prefix}.{key}" if prefix else key
-        leaves.update(flatten(value, name) if isinstance(value, Mapping) else {name: value})
-    return leaves
+    return traverse_util.flatten_dict(tree, sep=".")
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict:
     """The tree whose leaves by dotted path are given."""
-    tree: dict = {}
-    for name, value in leaves.items():
-        *path, last = name.split(".")
-        branch = tree
-        for key in path:
-            branch = branch.setdefault(key, {})
-        branch[last] = value
-    return tree
+    return traverse_util.unflatten_dict(leaves, sep=".")
 
 
 def usual(name: str) -> str:

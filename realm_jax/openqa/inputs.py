@@ -7,17 +7,15 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from realm_jax.batches import Tokens, stack
+from realm_jax.data.assembly import SpecialIds, body_mask, concatenate, joint_tokens
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.ict_examples import concatenate
-from realm_jax.data.masking import SpecialIds
-from realm_jax.data.pipeline import joint_tokens
 from realm_jax.records import Question
 
 
 def question_tokens(questions: Sequence[Question], tokenizer: Tokenizer, special: SpecialIds, length: int) -> Tokens:
     """`[CLS] question [SEP]` of every question, [questions, length]; longer ones are cut."""
     encodings = tokenizer.encode_batch([question.text for question in questions], add_special_tokens=False)
-    return stack([concatenate([np.array(encoding.ids, np.int64)], special, length) for encoding in encodings])
+    return stack([concatenate([encoding.ids], special, length) for encoding in encodings])
 
 
 def block_tokens(blocks: Sequence[tuple[str, str]], tokenizer: Tokenizer, special: SpecialIds, length: int) -> Tokens:
@@ -49,12 +47,6 @@ def reader_inputs(
     """
     joint = joint_tokens(query, corpus.embedder_tokens(blocks, corpus.block_len_tokens), length)
     return joint, body_mask(joint)
-
-
-def body_mask(joint: Tokens) -> Bool[np.ndarray, "*batch tokens"]:
-    """True at the wordpieces of the body: the second segment without its [SEP]."""
-    limit = joint.mask.sum(-1, keepdims=True) - 1
-    return (joint.types == 1) & (np.arange(joint.ids.shape[-1]) < limit)
 
 
 def span_of_text(corpus: Corpus, tokenizer: Tokenizer, block: int, first: int, last: int) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
+from jaxtyping import Shaped
 
 RESAMPLES = 2000
 DRAWS_AT_ONCE = 1 << 20  # bounds memory to some 20 MB, however many questions there are
@@ -18,24 +20,36 @@ class Interval:
     n: int
 
 
-def interval(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean of one value per question, [questions]; all NaN where there is none.
+def interval(values: Shaped[np.ndarray, " questions"], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The mean of one value per question; all NaN where there is none.
 
     The interval of values that are all the same has no width: resampling cannot tell what it has not seen.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for part in np.array_split(means, -(-resamples * len(values) // DRAWS_AT_ONCE)):
-        part[:] = values[rng.integers(len(values), size=(len(part), len(values)))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, mean, mean, 1)
+    ends = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, DRAWS_AT_ONCE // len(values)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(ends.low), float(ends.high), len(values))
 
 
-def paired(values_a: np.ndarray, values_b: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean of a - b, where both hold the values of the same questions in the same order, [questions].
+def paired(
+    values_a: Shaped[np.ndarray, " questions"],
+    values_b: Shaped[np.ndarray, " other_questions"],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """The mean of a - b, where both hold the values of the same questions in the same order.
 
     Raises:
         ValueError: they differ in length.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 Z_95 = 1.959964  # two-sided 95% quantile of the normal distribution
 
@@ -30,8 +30,8 @@ class Mean:
         return f"{self.mean:.3f} ±{self.half_width:.3f}"
 
 
-def mean(values: np.ndarray) -> Mean:
-    """Mean of one value per example, [examples]. For a paired comparison, pass the differences."""
+def mean(values: Shaped[np.ndarray, " examples"]) -> Mean:
+    """Mean of one value per example. For a paired comparison, pass the differences."""
     values = np.asarray(values, np.float64)
     if not len(values):
         return Mean(float("nan"), float("nan"), 0)

@@ -7,6 +7,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from realm_jax.config import ConfigError
 
@@ -71,8 +72,10 @@ def label_set(types: Sequence[str]) -> list[str]:
     return [OUTSIDE, *(f"{position}-{kind}" for kind in types for position in "BI")]
 
 
-def transition_scores(sequences: Iterable[np.ndarray], num_labels: int) -> np.ndarray:
-    """float32 [labels + 1, labels]: what a label after another is worth; the last row is for the first word.
+def transition_scores(
+    sequences: Iterable[Int[np.ndarray, " words"]], num_labels: int
+) -> Float32[np.ndarray, "labels_before labels"]:
+    """What a label after another is worth, [labels + 1, labels]; the last row is for the first word.
 
     `sequences` are ids of the labels of sentences.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from realm_jax import paths
 from realm_jax.config import ConfigError
 from realm_jax.data import published, published_sets
 from realm_jax.tagging.bio import bio, chunks, label_set, split
@@ -58,7 +59,7 @@ def read_folder(folder: str | os.PathLike, split: Split) -> list[LabelledSentenc
     Raises:
         ConfigError: there is no such file, or a bad line, which is named.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = pathlib.Path(paths.expand(os.fspath(folder)))
     found = [folder / name for name in FILES[split] if (folder / name).is_file()]
     if not found:
         raise ConfigError(

@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 
+from realm_jax import paths
 from realm_jax.config import ConfigError
 from realm_jax.console import tally
 from realm_jax.data import run_tokenizer, salient
@@ -39,7 +40,7 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
     Raises:
         ConfigError: there is no such corpus, tagger or vocabulary, or `out` is something else.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = pathlib.Path(paths.expand(os.fspath(folder)))
     corpus = Corpus.open(folder)
     vocabulary = run_tokenizer.load(_tokenizer_file(folder, tokenizer), flag="--tokenizer")
     tag, name = documents_tagger(tagger)

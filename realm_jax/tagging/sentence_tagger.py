@@ -15,8 +15,8 @@ import numpy as np
 from realm_jax import parallel
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.data import run_tokenizer
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.length_batches import length_batches
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.salient import with_dates
 from realm_jax.records import Span
 from realm_jax.tagging import tagger_model

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer
 
+from realm_jax import paths
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.data import assets, salient, sources
 from realm_jax.model_folder.checkpoint import weights_sha256
@@ -64,7 +65,7 @@ def train(folder: TaggerFolder) -> None:
 def _content(folder: TaggerFolder) -> dict[str, str]:
     """Hashes of what the settings name, as far as it lies on this machine: weights and sentences."""
     config = folder.config
-    init, data = (pathlib.Path(name).expanduser() for name in (config.init, config.data))
+    init, data = (pathlib.Path(paths.expand(name)) for name in (config.init, config.data))
     found = {"init": weights_sha256(init)} if init.exists() else {}
     if config.data not in ("silver", "conll2003") and data.is_dir():
         found["data"] = conll.folder_sha256(data)

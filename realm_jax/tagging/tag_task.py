@@ -13,7 +13,7 @@ import optax
 from realm_jax import parallel, processes
 from realm_jax.batches import TaggerBatch
 from realm_jax.config import ModelConfig
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.pipeline import Batches, Examples
 from realm_jax.tagging import tagger_model
 from realm_jax.tagging.bio import OUTSIDE, chunks, iob1, label_set, transition_scores

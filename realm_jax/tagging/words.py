@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from realm_jax.batches import TaggerInput, Tokens
-from realm_jax.data.masking import SpecialIds
+from realm_jax.batches import TaggerInput, Tokens, stack
+from realm_jax.data.assembly import SpecialIds, concatenate
 
 CASINGS = ("none", "lower", "Capitalised", "C", "CAPITALS", "miXed", "123", "a1", "?!")
 """How a word is written: special tokens and padding, five ways of letters, digits, both, and neither."""
@@ -80,16 +80,12 @@ def casing_of(word: str) -> int:
 
 def pad(sentences: Sequence[Words], rows: int, length: int, special: SpecialIds) -> TaggerInput:
     """`[CLS] sentence [SEP]`, cut to `length` and padded to [rows, length]; rows beyond the sentences are padding."""
-    ids = np.full((rows, length), special.pad, np.int32)
+    blank = Tokens(np.full(length, special.pad, np.int32), np.zeros(length, bool), np.zeros(length, np.int32))
+    full = [concatenate([words.ids], special, length) for words in sentences]
     casings = np.zeros((rows, length), np.int32)
     is_first = np.zeros((rows, length), bool)
-    limits = np.zeros((rows, 1), np.int64)
     for row, words in enumerate(sentences):
         used = min(len(words.ids), length - 2)
-        ids[row, 0], ids[row, used + 1] = special.cls, special.sep
-        ids[row, 1 : used + 1] = words.ids[:used]
         casings[row, 1 : used + 1] = words.casings[:used]
         is_first[row, [1 + first for first in words.firsts if first < used]] = True
-        limits[row] = used + 2
-    mask = np.arange(length) < limits
-    return TaggerInput(Tokens(ids, mask, np.zeros_like(ids)), casings, is_first)
+    return TaggerInput(stack([*full, *[blank] * (rows - len(full))]), casings, is_first)

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
 from realm_jax.config import Config
-from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
+from realm_jax.data.assembly import with_candidates
+from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder

@@ -17,8 +17,7 @@ from realm_jax.convert.export import to_hugging_face, to_sentence_transformers
 from realm_jax.convert.into_workdir import convert
 from realm_jax.convert.model_sources import open_source
 from realm_jax.data import run_tokenizer
-from realm_jax.data.ict_examples import concatenate
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds, concatenate
 from realm_jax.data.prepare import prepare
 from realm_jax.models import embedder
 from realm_jax.models.names import flatten

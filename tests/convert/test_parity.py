@@ -17,10 +17,9 @@ from realm_jax.batches import FinetuneBatch, PretrainBatch, Tokens
 from realm_jax.config import Config, FinetuneConfig, ModelConfig
 from realm_jax.convert.model_config import model_config
 from realm_jax.convert.model_sources import open_source
-from realm_jax.data.pipeline import mask_slots
+from realm_jax.data.assembly import body_mask, mask_slots
 from realm_jax.losses import openqa_loss
 from realm_jax.models import embedder, knowledge_encoder, names, parts, reader, realm
-from realm_jax.openqa.inputs import body_mask
 from realm_jax.openqa.predict import span_reader
 from realm_jax.training.finetune_task import finetune_loss
 from realm_jax.training.pretrain_task import realm_loss

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data.ict_examples import IctExamples, concatenate
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.prepare import open_prepared
 
 QUERY_LEN = 24
@@ -78,13 +77,3 @@ def test_blocks_held_out_or_of_one_sentence_give_no_example(data):
 def test_a_corpus_without_examples_is_an_error(data):
     with pytest.raises(ConfigError, match="no block has two sentences"):
         examples(data, heldout=0.9999999)
-
-
-def test_concatenate_keeps_every_separator_when_it_cuts():
-    special = SpecialIds(cls=2, sep=3, mask=4, pad=0)
-    tokens = concatenate([np.arange(10, 14), np.arange(20, 30)], special, 9)
-    assert tokens.ids.tolist() == [2, 10, 11, 12, 13, 3, 20, 21, 3]
-    tokens = concatenate([np.arange(10, 30), np.arange(20, 30)], special, 6)
-    assert tokens.ids.tolist() == [2, 10, 11, 12, 3, 3] and tokens.types.tolist() == [0, 0, 0, 0, 0, 1]
-    tokens = concatenate([np.array([7])], special, 5)
-    assert tokens.ids.tolist() == [2, 7, 3, 0, 0] and tokens.mask.tolist() == [True] * 3 + [False] * 2

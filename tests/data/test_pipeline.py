@@ -5,11 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
-from realm_jax.data import pipeline
-from realm_jax.data.masking import SpecialIds
-from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
+from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, contains
 from realm_jax.data.prepare import open_prepared
 
 HELDOUT = 0.3
@@ -177,79 +174,6 @@ def test_batches_state_is_that_of_the_last_batch_taken():
     resumed.close()
 
 
-def slow_joint(query_ids, block_ids, block_types, length):
-    """One row of `joint_tokens` from unpadded lists."""
-    body = [t for t, kind in zip(block_ids, block_types, strict=True) if kind == 1]
-    ids = [*query_ids, *body]
-    padding = [0] * (length - len(ids))
-    return ids + padding, [True] * len(ids) + [False] * len(padding), [0] * len(query_ids) + [1] * len(body) + padding
-
-
-def pad_rows(rows, length):
-    ids = np.zeros((len(rows), length), np.int32)
-    mask = np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, True
-    return ids, mask
-
-
-def test_joint_tokens_row_by_row():
-    rng = np.random.default_rng(0)
-    batch, k, query_len, block_len = 5, 3, 9, 11
-    queries = [rng.integers(5, 99, rng.integers(2, query_len + 1)).tolist() for _ in range(batch)]
-    blocks = [rng.integers(5, 99, rng.integers(3, block_len + 1)).tolist() for _ in range(batch * k)]
-    titles = [int(rng.integers(1, len(block))) for block in blocks]
-    kinds = [[0] * title + [1] * (len(block) - title) for title, block in zip(titles, blocks, strict=True)]
-    ids, mask = pad_rows(queries, query_len)
-    block_ids, block_mask = pad_rows(blocks, block_len)
-    block_types, _ = pad_rows(kinds, block_len)
-    shaped = [x.reshape(batch, k, block_len) for x in (block_ids, block_mask, block_types)]
-    length = query_len + block_len
-    joint = pipeline.joint_tokens(Tokens(ids, mask, np.zeros_like(ids)), Tokens(*shaped), length)
-    for i in range(batch):
-        for z in range(k):
-            at = i * k + z
-            expected = slow_joint(queries[i], blocks[at], kinds[at], length)
-            assert (joint.ids[i, z].tolist(), joint.mask[i, z].tolist(), joint.types[i, z].tolist()) == expected
-
-
-def test_with_candidates_puts_the_null_block_first_and_masks_missing_ones(data, tiny_run):
-    found = sentences(data, tiny_run)
-    queries = Examples(len(found), found.example, 0).batch(0, 8)
-    rng = np.random.default_rng(0)
-    candidates = rng.integers(data.knowledge.num_blocks, size=(8, 3))
-    candidates[2, 1:] = -1
-    batch = pipeline.with_candidates(queries, candidates, data.knowledge, 4)
-    special: SpecialIds = data.special
-    assert batch.candidate_mask.tolist() == [[True, *(row >= 0).tolist()] for row in candidates]
-    for i in range(8):
-        query = queries.query.ids[i][queries.query.mask[i]].tolist()
-        assert batch.null_joint.ids[i][batch.null_joint.mask[i]].tolist() == [*query, special.sep]
-        assert batch.null_joint.types[i].sum() == 1
-        for z, block in enumerate(candidates[i]):
-            body = data.knowledge.body(int(block)).tolist() if block >= 0 else []
-            expected = [*query, *body, special.sep]
-            assert batch.joint.ids[i, z][batch.joint.mask[i, z]].tolist() == expected
-            title = data.knowledge.title(int(block)).tolist() if block >= 0 else []
-            whole = [special.cls, *title, special.sep, *body, special.sep]
-            assert batch.blocks.ids[i, z][batch.blocks.mask[i, z]].tolist() == whole
-    assert batch.mask_slots.shape[0] % 4 == 0
-
-
-@pytest.mark.parametrize("devices", [1, 2, 4])
-@pytest.mark.parametrize("most", [1, 3, 6])
-def test_mask_slots_list_the_real_predictions_of_each_device(devices, most):
-    rng = np.random.default_rng(most)
-    weights = (np.arange(6) < rng.integers(0, most + 1, 8)[:, None]).astype(np.float32)
-    slots = pipeline.mask_slots(weights, devices).reshape(devices, -1)
-    per_device = 8 // devices
-    for device in range(devices):
-        share = weights[device * per_device : (device + 1) * per_device]
-        expected = [b * 6 + j for b in range(per_device) for j in range(6) if share[b, j]]
-        row = slots[device].tolist()
-        assert row == expected + [per_device * 6] * (len(row) - len(expected))
-
-
 def test_contains():
     tokens = np.array([1, 2, 2, 3], np.uint16)
     for wanted, expected in [
@@ -262,4 +186,4 @@ def test_contains():
         ([9], False),
         ([1, 2, 2, 3, 4], False),
     ]:
-        assert pipeline.contains(tokens, np.array(wanted, np.uint16)) == expected, wanted
+        assert contains(tokens, np.array(wanted, np.uint16)) == expected, wanted

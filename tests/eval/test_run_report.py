@@ -9,10 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from realm_jax import report
 from realm_jax.eval import run_report
 from realm_jax.eval.examples import _plain
-from realm_jax.eval.run_plots import Plot, index_age, run_plots
+from realm_jax.eval.run_plots import index_age, run_plots
 from realm_jax.eval.summary import write_report
+from realm_jax.report import Marked, Plot, Section
 from realm_jax.workdir import Workdir, write_text
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -159,7 +161,7 @@ def test_texts_of_a_corpus_stay_texts(run, text):
 
 
 def test_images_that_are_not_ours_are_not_loaded():
-    page = Page(run_report.html("t", "![other](http://x/y.png) ![<b>](plots/loss.svg)", []))
+    page = Page(report.html("t", [Section("", [Marked("![other](http://x/y.png) ![<b>](plots/loss.svg)")])]))
     assert "img" not in page.tags and "b" not in page.tags and "other" in page.text and "<b>" in page.text
 
 

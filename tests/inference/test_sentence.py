@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.run_tokenizer import train
 from realm_jax.inference.results import Refused
 from realm_jax.inference.sentence import literal_tokenizer, read_sentence

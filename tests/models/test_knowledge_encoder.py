@@ -7,7 +7,7 @@ import pytest
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.data.pipeline import mask_slots
+from realm_jax.data.assembly import mask_slots
 from realm_jax.models import knowledge_encoder
 from realm_jax.models.bert import Bert
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from realm_jax.batches import Tokens
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus_writer import build
-from realm_jax.data.masking import SpecialIds
 from realm_jax.models.reader import spans
-from realm_jax.openqa.inputs import body_mask, question_tokens, reader_inputs, rows, span_of_text
+from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows, span_of_text
 from realm_jax.records import Question, Record
 
 TEXTS = ["art of the party", "Zoë?", "日本 🙂 don't", "a" * 30, "the the the the the the the the the the the the"]
@@ -76,15 +76,6 @@ def test_the_longest_question_and_body_fit_and_a_body_that_fills_the_input_has_a
     np.testing.assert_array_equal(exact.ids, joint.ids[..., :full])
     np.testing.assert_array_equal(its_body, in_body[..., :full])
     assert exact.mask.all() and not its_body[0, 0, -1]
-
-
-def test_body_mask_of_any_shape():
-    ids = np.arange(12, dtype=np.int32).reshape(2, 6)
-    mask = np.array([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]], bool)
-    types = np.array([[0, 0, 1, 1, 1, 0], [0, 0, 1, 0, 0, 0]], np.int32)
-    expected = [[False, False, True, True, False, False], [False] * 6]
-    assert body_mask(Tokens(ids, mask, types)).tolist() == expected
-    assert body_mask(Tokens(ids[1], mask[1], types[1])).tolist() == expected[1]
 
 
 def test_every_span_gives_the_text_it_was_made_from(random_corpora, pieces_tokenizer):

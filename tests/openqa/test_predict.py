@@ -12,7 +12,7 @@ import pytest
 from realm_jax import config as config_lib
 from realm_jax.batches import Tokens
 from realm_jax.data import corpus_writer
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.prepare import RunData
 from realm_jax.index.loaded_index import exact_index
 from realm_jax.models import embedder, reader

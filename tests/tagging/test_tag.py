@@ -19,8 +19,8 @@ from realm_jax.commands import corpus as build_command
 from realm_jax.commands import tag as tag_command
 from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.data import assets, run_tokenizer
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.masking import SpecialIds
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import prepare
 from realm_jax.data.salient import find_dates

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from realm_jax.data import run_tokenizer
-from realm_jax.data.masking import SpecialIds
+from realm_jax.data.assembly import SpecialIds
 from realm_jax.tagging.words import CASINGS, casing_of, pad, split_words
 
 

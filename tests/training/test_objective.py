@@ -22,7 +22,8 @@ from slow_realm import Settings
 
 from realm_jax.batches import PretrainBatch, Tokens, stack
 from realm_jax.config import Config, ModelConfig, PretrainConfig
-from realm_jax.data.pipeline import MaskedSentences, mask_slots, with_candidates
+from realm_jax.data.assembly import mask_slots, with_candidates
+from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.source_block import drop_source
 from realm_jax.models import embedder, knowledge_encoder, realm

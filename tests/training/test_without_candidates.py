@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from realm_jax import parallel
-from realm_jax.data.pipeline import Examples, MaskedSentences, with_candidates
+from realm_jax.data.assembly import with_candidates
+from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.eval import heldout
 from realm_jax.training import phases

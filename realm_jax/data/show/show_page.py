@@ -1,16 +1,19 @@
 """The page about a corpus: its sizes, what was left out, lengths as histograms, frequent spans, and some blocks."""
 
-import html
-
 import numpy as np
+from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from realm_jax import html_page
+from realm_jax import drawing, report
 from realm_jax.data.show import show_block
 from realm_jax.data.show.census import Census, FrequentSpan
 from realm_jax.data.show.show_block import ShownBlock
+from realm_jax.report import Figure, Markup, Section, Table
 
+NOTHING = "Nothing."
+DROPPED = ("when", "reason", "how many")
+OF_SPANS = "By text, whatever its case, and type."
 MAX_BARS = 60
 TAIL = 0.995  # share of the whole that a histogram draws bar by bar; the rest is in its last bar
 LENGTHS = {
@@ -37,24 +40,21 @@ def corpus_page(
         drops: (when, reason, how many).
         types: all span types, in the order that gives them their colours.
     """
-    parts = [f"<h1>{html.escape(name)}</h1>", html_page.table(("corpus", "value"), facts, ("corpus", "value"))]
-    parts.append("<h2>Lengths</h2>")
-    for title, field in LENGTHS.items():
-        histogram = getattr(census, field)
-        parts.append(
-            f"<figure>{_histogram(title, histogram)}<figcaption>{_caption(title, histogram)}</figcaption></figure>"
-        )
-    parts.append("<h2>Left out</h2>")
-    rows = [(when, reason, f"{number:,}") for when, reason, number in drops if number]
-    parts.append(
-        html_page.table(("when", "reason", "how many"), rows, ("when", "reason")) if rows else "<p>Nothing.</p>"
-    )
-    parts += ["<h2>Frequent spans</h2>", "<p>By text, whatever its case, and type.</p>"]
-    rows = [(span.text, span.type, f"{span.count:,}") for span in frequent]
-    parts.append(html_page.table(("span", "type", "how many"), rows, ("span", "type")))
-    parts += ["<h2>Blocks</h2>", show_block.html_legend(types)]
-    parts += [show_block.as_html(block, types) for block in blocks]
-    return html_page.frame(name, parts)
+    dropped = [(when, reason, f"{number:,}") for when, reason, number in drops if number]
+    spans = [(span.text, span.type, f"{span.count:,}") for span in frequent]
+    legend, shown = show_block.html_legend(types), [show_block.as_html(block, types) for block in blocks]
+    sections = [
+        Section("", [Table(("corpus", "value"), facts, ("corpus", "value"))]),
+        Section("Lengths", [_figure(title, getattr(census, field)) for title, field in LENGTHS.items()]),
+        Section("Left out", [Table(DROPPED, dropped, DROPPED[:2]) if dropped else NOTHING]),
+        Section("Frequent spans", [OF_SPANS, Table(("span", "type", "how many"), spans, ("span", "type"))]),
+        Section("Blocks", [Markup(text) for text in (legend, *shown)]),
+    ]
+    return report.html(name, sections)
+
+
+def _figure(title: str, histogram: np.ndarray) -> Figure:
+    return Figure(lambda: _histogram(title, histogram), _caption(title, histogram))
 
 
 def _histogram(title: str, histogram: np.ndarray) -> str:
@@ -62,19 +62,19 @@ def _histogram(title: str, histogram: np.ndarray) -> str:
     starts, heights, width = bars(histogram)
 
     def draw(axes: Axes) -> None:
-        axes.bar(
-            starts, heights, width=0.9 * width, align="edge" if width > 1 else "center", color=html_page.COLOURS[0]
-        )
+        axes.bar(starts, heights, width=0.9 * width, align="edge" if width > 1 else "center", color=drawing.COLOURS[0])
         more = " (last bar: and more)" if starts[-1] + width < len(histogram) else ""
         axes.set(xlabel=title + more, ylabel=f"{title.split()[-1]}s")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
         axes.yaxis.set_major_formatter("{x:,.0f}")
 
-    return html_page.svg(title, draw)
+    return drawing.svg(title, draw)
 
 
-def bars(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def bars(
+    histogram: Int[np.ndarray, " lengths"],
+) -> tuple[Int[np.ndarray, " bars"], Int[np.ndarray, " bars"], int]:
     """(first length of each bar, its height, lengths a bar): at most MAX_BARS bars, the last with the whole tail.
 
     Args:

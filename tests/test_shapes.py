@@ -1,0 +1,103 @@
+"""Every array in a public signature has its shape, as jaxtyping writes it: a reader need not look for it elsewhere."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "realm_jax"
+BARE = {"np.ndarray", "jax.Array", "Array", "ndarray"}
+WITHOUT_SHAPE = {"...", ""}
+TO_DO = {
+    "batches.py": 23,
+    "convert/knowledge.py": 2,
+    "data/mapped.py": 1,
+    "data/segment.py": 10,
+    "data/show/census.py": 4,
+    "eval/examples.py": 1,
+    "eval/heldout.py": 7,
+    "losses/ict_loss.py": 6,
+    "losses/marginal.py": 6,
+    "model_folder/checkpoint.py": 1,
+    "model_folder/tensor_bundle.py": 1,
+    "model_folder/torch_files.py": 1,
+    "model_folder/weights.py": 1,
+    "models/names.py": 2,
+    "models/parts.py": 2,
+    "models/pretrained.py": 1,
+    "parallel.py": 7,
+    "processes.py": 4,
+    "tagging/sentence_tagger.py": 1,
+    "tagging/tag_task.py": 3,
+    "tagging/tagger_folder.py": 2,
+    "tagging/tagger_model.py": 3,
+    "training/finetune_task.py": 4,
+    "training/ict_task.py": 4,
+    "training/loop.py": 2,
+    "training/pretrain_task.py": 4,
+}
+"""Files whose arrays have no shapes yet, with how many there are; only ever fewer."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def bare_arrays(annotation: ast.expr | None) -> int:
+    """How many arrays of an annotation say nothing of their shape."""
+    if annotation is None:
+        return 0
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            return bare_arrays(ast.parse(annotation.value, mode="eval").body)
+        except SyntaxError:  # a shape
+            return 0
+    if ast.unparse(annotation) in BARE:
+        return 1
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+        array, *shape = annotation.slice.elts
+        if ast.unparse(array) in BARE and len(shape) == 1 and isinstance(shape[0], ast.Constant):
+            return int(str(shape[0].value).strip() in WITHOUT_SHAPE)
+    return sum(bare_arrays(child) for child in ast.iter_child_nodes(annotation) if isinstance(child, ast.expr))
+
+
+def unshaped(tree: ast.Module) -> list[str]:
+    """`line name` of each array without a shape in what others may call."""
+    found = []
+    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))]
+    for owner in owners:
+        for node in owner.body:
+            if isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                number = sum(bare_arrays(argument.annotation) for argument in arguments) + bare_arrays(node.returns)
+                found += [f"{node.lineno} {node.name}"] * number
+            elif isinstance(node, ast.AnnAssign) and owner is not tree:
+                found += [f"{node.lineno} {ast.unparse(node.target)}"] * bare_arrays(node.annotation)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_arrays_have_shapes(file):
+    found = unshaped(ast.parse(file.read_text()))
+    expected = TO_DO.get(str(file.relative_to(PACKAGE)), 0)
+    assert len(found) <= expected, found
+    assert len(found) == expected, f"TO_DO says {expected}, {len(found)} are left: write the smaller number"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "number"),
+    [
+        ("np.ndarray", 1),
+        ("tuple[jax.Array, dict[str, np.ndarray]]", 2),
+        ("'np.ndarray | None'", 1),
+        ("Int[np.ndarray, '...']", 1),
+        ("Float[Array, 'batch dim']", 0),
+        ("tuple[Int[np.ndarray, ' blocks'], Float[np.ndarray, '... dim']]", 0),
+        ("Shaped[np.ndarray, '']", 1),
+        ("list[str]", 0),
+    ],
+)
+def test_what_counts_as_a_shape(annotation, number):
+    assert bare_arrays(ast.parse(annotation, mode="eval").body) == number
+
+
+def test_the_list_names_files_that_are_there():
+    assert set(TO_DO) <= {str(file.relative_to(PACKAGE)) for file in FILES}
