@@ -71,6 +71,12 @@ PATHS = {
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
+    "gpu": (
+        *STEP,
+        *_under("data", "pipeline"),
+        *_under("index", "embed_blocks exact"),
+        *_under("training", "pretrain_task"),
+    ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
     "nano": NANO,
