@@ -71,6 +71,13 @@ PATHS = {
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
+    "gpu_scores": (
+        *ANSWERS,
+        *_under("eval", "baselines gold heldout"),
+        *_under("scores", "bootstrap"),
+        "benchmarks/gpu_experiment.py",
+        "experiments/minilm.py",
+    ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
     "nano": NANO,
