@@ -57,6 +57,7 @@ from realm_jax.workdir import Workdir
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "experiments" / "minilm.py"
 TESTS = ("nq_open_test_part", "squad_open_dev", "webquestions_test_part", "curatedtrec_test_part")
 TRAIN = "nq_open_dev"
+TRAININGS = ("ict", "pretrain", "frozen", "finetune_realm", "finetune_ict", "finetune_frozen")
 DEPTH = 100
 WARM_UP_STEPS, WARM_UP_LOG = 15, 5
 SHARES = {"ict": 0.1, "realm": 0.35}
@@ -85,11 +86,6 @@ def main() -> None:
         flags.questions = gpu_dry_run.questions(flags.workdir / "questions", (TRAIN, *TESTS))
     experiment = Experiment(config, flags, clock)
     failed = experiment.run([name for name in flags.parts.split(",") if name])
-    if flags.warm_up and not failed:
-        plan = experiment.plan(flags.minutes * 60)
-        for file in {flags.workdir / "plan.json", experiment.out / "plan.json"}:
-            file.write_text(json.dumps(plan, indent=1))
-        print(f"plan: {json.dumps(plan)}", flush=True)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
@@ -142,6 +138,7 @@ class Experiment:
         self.tokens = question_tokens(tested, self.data.tokenizer, self.data.special, length)
         self.ict_store = IndexStore(self.workdir.path / "ict_index")
         self.store = IndexStore(self.workdir.index_folder)
+        self._plan_file = flags.workdir / "plan.json"
         self._note("started", clock.spent())
 
     # The parts, each of which needs those that it names.
@@ -159,8 +156,8 @@ class Experiment:
             "finetune_frozen": (("frozen",), lambda: self._finetune("frozen")),
         }
         failed = []
+        state = self.record["parts"]
         for name, (needs, part) in parts.items():
-            state = self.record["parts"]
             if state.get(name) == "done" or (names and name not in names):
                 continue
             if any(state.get(need) != "done" for need in needs) or self.clock.left() < self._least(name):
@@ -177,7 +174,9 @@ class Experiment:
                 traceback.print_exc()
             self._note(name, time.monotonic() - started)
             self._save()
-        print(f"parts: {json.dumps(self.record['parts'])} seconds: {json.dumps(self.record['seconds'])}", flush=True)
+            if self.warm_up:
+                self._plan_file.write_text(json.dumps(self.plan(), indent=1))
+        print(json.dumps({key: self.record.get(key) for key in ("parts", "seconds", "step_seconds")}), flush=True)
         return failed
 
     def _least(self, name: str) -> float:
@@ -237,9 +236,9 @@ class Experiment:
 
         phase = f"finetune_{arm}"
         folder = self.workdir.phase(phase)
-        config = self.config
-        eval_every = WARM_UP_STEPS if self.warm_up else -(-len(train) // config.finetune.batch_size)
-        config = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, eval_every=eval_every))
+        settings = self.config.finetune
+        eval_every = WARM_UP_STEPS if self.warm_up else -(-len(train) // settings.batch_size)
+        config = dataclasses.replace(self.config, finetune=dataclasses.replace(settings, eval_every=eval_every))
         task = Finetune(config, self.data, train, store, params, exact_match, folder)
         self._train(phase, task)
         best = task._best.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
@@ -283,9 +282,8 @@ class Experiment:
 
     def _build(self, store: IndexStore, phase: str, step: int, towers: dict):
         source = {"phase": phase, "step": step}
-        return build_version(
-            self.config, self.data.knowledge, self.data.special, store, step, towers, embedded_by=source
-        )
+        corpus, special = self.data.knowledge, self.data.special
+        return build_version(self.config, corpus, special, store, step, towers, embedded_by=source)
 
     def _retrieve(self, state: str, towers: dict, index: ExactIndex) -> None:
         """Keeps the best blocks of every test question, which nobody looks at here."""
@@ -309,20 +307,17 @@ class Experiment:
         lines = [json.loads(line)["step_seconds"] for line in file.read_text().splitlines()] if file.exists() else []
         return float(np.median(lines[-1:] if self.warm_up else lines[1:] or [0.0])) if lines else 0.0
 
-    def plan(self, seconds: float) -> dict:
+    def plan(self) -> dict:
         """Steps that fit: the experiment's own, whose programs are compiled, unless they take too long or too short."""
-        plan: dict = {"gradient_checkpointing": self.config.model.gradient_checkpointing, "step_seconds": {}}
-        refresh = self.config.pretrain.index_refresh_every
-        for part, phase, own, multiple in (
-            ("ict", "ict", self.config.ict.steps, 100),
-            ("realm", "pretrain", self.config.pretrain.steps, refresh),
+        ict, realm, steps = self.config.ict, self.config.pretrain, {}
+        for part, phase, own, unit in (
+            ("ict", "ict", ict, 100),
+            ("realm", "pretrain", realm, realm.index_refresh_every),
         ):
-            step_s = plan["step_seconds"][phase] = self._step_seconds(phase)
-            fit = SHARES[part] * seconds / step_s
-            plan[part] = own if 0.6 * fit <= own <= 1.2 * fit else max(1, round(fit / multiple)) * multiple
-        for phase in ("frozen", "finetune_realm"):
-            plan["step_seconds"][phase] = self._step_seconds(phase)
-        return plan | {"seconds": self.record["seconds"]}
+            fit = SHARES[part] * self.clock.seconds / (self._step_seconds(phase) or float("inf"))
+            keep = not fit or 0.4 * fit <= own.steps <= 1.2 * fit
+            steps[part] = own.steps if keep else max(1, round(fit / unit)) * unit
+        return {**steps, "gradient_checkpointing": self.config.model.gradient_checkpointing}
 
     def _note(self, name: str, seconds: float) -> None:
         self.record["seconds"][name] = round(self.record["seconds"].get(name, 0.0) + seconds, 1)
@@ -331,8 +326,7 @@ class Experiment:
         """Writes what there is to OUT, whole or not at all."""
         device = jax.local_devices()[0]
         stats = device.memory_stats() or {}
-        phases_done = ("ict", "pretrain", "frozen", "finetune_realm", "finetune_ict", "finetune_frozen")
-        for phase in phases_done:
+        for phase in TRAININGS:
             file = self.workdir.phase(phase) / "metrics.jsonl"
             if file.exists():
                 shutil.copy(file, self.measured / f"metrics_{phase}.jsonl")
@@ -343,7 +337,7 @@ class Experiment:
             "config": dataclasses.asdict(self.config),
             "blocks": self.data.knowledge.num_blocks,
             "segment_hashes": self.data.knowledge.segment_hashes,
-            "step_seconds": {phase: self._step_seconds(phase) for phase in phases_done},
+            "step_seconds": {phase: self._step_seconds(phase) for phase in TRAININGS},
         }
         self._record.write_text(json.dumps(self.record, indent=1))
         name = "warm_up" if self.warm_up else "measured"

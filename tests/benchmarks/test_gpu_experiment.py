@@ -57,7 +57,7 @@ def test_warm_up_plans_the_steps(tmp_path):
     for part, phase, share, own in (("ict", "ict", 0.1, 20), ("realm", "pretrain", 0.35, 20)):
         fit = share * 60 / lines[phase][-1]["step_seconds"]
         assert plan[part] == own or abs(plan[part] - fit) <= {"ict": 50, "realm": 5}[part]
-        assert plan[part] != own or fit < own / 0.59
+        assert plan[part] != own or fit < own / 0.39
 
 
 @pytest.mark.slow
@@ -80,7 +80,6 @@ def test_there_is_something_of_every_part_and_index_version(measured):
 
 @pytest.mark.slow
 def test_recall_is_that_of_a_loop_over_texts(measured):
-    """Answers are words of the text; the corpus has no [UNK] for them."""
     scores = load("gpu_scores")
     files = scores["unpack"](measured / "measured.tar")
     corpus = Corpus.open(measured / "run" / "corpus")
@@ -92,12 +91,11 @@ def test_recall_is_that_of_a_loop_over_texts(measured):
         with tarfile.open(measured / "measured.tar") as archive:
             found = np.load(io.BytesIO(archive.extractfile("measured/retrieved_ict.npz").read()))[name]
         assert len(found) == len(asked)
+        table = tables[f"{name}, gold passages"]
         for k in (5, 20):
-            ids = [{corpus.block(int(block)).source_id for block in row[:k]} for row in found]
-            hits = [question["gold_passage"] in of for question, of in zip(asked, ids, strict=True)]
-            if all(len(of) == k for of in ids):  # no two blocks of one passage
-                table = tables[f"{name}, gold passages"]
-                assert table["recall"]["ict"][f"recall@{k}"]["mean"] == pytest.approx(np.mean(hits), abs=1e-5)
+            passages = [list(dict.fromkeys(corpus.block(int(block)).source_id for block in row)) for row in found]
+            hits = [question["gold_passage"] in of[:k] for question, of in zip(asked, passages, strict=True)]
+            assert table["recall"]["ict"][f"recall@{k}"]["mean"] == pytest.approx(np.mean(hits), abs=1e-5)
         table = tables[f"{name}, answers"]
         means = {state: row["recall@20"]["mean"] for state, row in table["recall"].items()}
         paired = table["paired"]["realm-00020 - ict"]["recall@20"]["mean"]
