@@ -182,7 +182,7 @@ class Experiment:
     def _least(self, name: str) -> float:
         """Seconds under which a part is not begun; the controls have to be whole to be worth anything."""
         if self.warm_up or name in ("first", "ict", "realm"):
-            return 0.0
+            return float("-inf")
         if name == "frozen":
             return 0.75 * self.config.pretrain.steps * self._step_seconds("pretrain")
         return self.record["seconds"].get("finetune_realm", 20.0) if name.startswith("finetune") else 5.0
@@ -244,14 +244,8 @@ class Experiment:
         best = task._best.restore(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
         test = dev if self.warm_up else self.sets[TESTS[0]]
         lines = [
-            {
-                "id": p.question.id,
-                "correct": p.is_correct,
-                "oracle": p.oracle,
-                "rank": p.answer_rank,
-                "answer": p.answer,
-            }
-            for p in answer(best, test)
+            {"correct": found.is_correct, "oracle": found.oracle, "rank": found.answer_rank, "answer": found.answer}
+            for found in answer(best, test)
         ]
         text = json.dumps({"evaluations": task._best.past, "answers": lines})
         (self.measured / f"answers_{arm}.json").write_text(text)
@@ -310,13 +304,11 @@ class Experiment:
     def plan(self) -> dict:
         """Steps that fit: the experiment's own, whose programs are compiled, unless they take too long or too short."""
         ict, realm, steps = self.config.ict, self.config.pretrain, {}
-        for part, phase, own, unit in (
-            ("ict", "ict", ict, 100),
-            ("realm", "pretrain", realm, realm.index_refresh_every),
-        ):
+        units = {"ict": 100, "realm": realm.index_refresh_every}
+        for part, phase, own in (("ict", "ict", ict), ("realm", "pretrain", realm)):
             fit = SHARES[part] * self.clock.seconds / (self._step_seconds(phase) or float("inf"))
             keep = not fit or 0.4 * fit <= own.steps <= 1.2 * fit
-            steps[part] = own.steps if keep else max(1, round(fit / unit)) * unit
+            steps[part] = own.steps if keep else max(1, round(fit / units[part])) * units[part]
         return {**steps, "gradient_checkpointing": self.config.model.gradient_checkpointing}
 
     def _note(self, name: str, seconds: float) -> None:
