@@ -62,7 +62,7 @@ DEPTH = 100
 WARM_UP_STEPS, WARM_UP_LOG = 15, 5
 SHARES = {"ict": 0.1, "realm": 0.35}
 """Of the minutes, for the steps alone."""
-ENDS = {"ict": 0.25, "realm": 0.62}
+ENDS = {"ict": 0.4, "realm": 0.62}
 """Share of the minutes after which a phase stops at its next checkpoint; others have until the end."""
 
 
@@ -265,9 +265,10 @@ class Experiment:
         """Trains to the end, or until a share of the time is over."""
         if self.workdir.is_done(phase):
             return
-        task.ends = self.clock.at(share)
         if self.warm_up:
             task.last_step, task.log_every = WARM_UP_STEPS, WARM_UP_LOG
+        else:
+            task.ends = self.clock.at(share)
         loop.run(task, self.workdir.phase(phase))
         self.workdir.mark_done(phase, task.steps)
 
