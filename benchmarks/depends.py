@@ -77,6 +77,13 @@ PATHS = {
         *_under("index", "embed_blocks exact"),
         *_under("training", "pretrain_task"),
     ),
+    "gpu_scores": (
+        *ANSWERS,
+        *_under("eval", "baselines gold heldout"),
+        *_under("scores", "bootstrap"),
+        "benchmarks/gpu_experiment.py",
+        "experiments/minilm.py",
+    ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (*ANSWERS, *_under("data", "cloze"), *_under("index", "build_version knowledge_update update")),
     "nano": NANO,
