@@ -74,6 +74,19 @@ PATHS = {
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
+    "gpu": (
+        *STEP,
+        *_under("data", "pipeline"),
+        *_under("index", "embed_blocks exact"),
+        *_under("training", "pretrain_task"),
+    ),
+    "gpu_scores": (
+        *ANSWERS,
+        *_under("eval", "baselines gold heldout"),
+        *_under("scores", "bootstrap"),
+        "benchmarks/gpu_experiment.py",
+        "experiments/minilm.py",
+    ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (
         *ANSWERS,

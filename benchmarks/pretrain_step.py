@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from flops import bert_macs, head_macs, padded_flops
 from random_batches import BATCH, BLOCK_LEN, CANDIDATES, QUERY_LEN, VOCAB, random_batch
 from report import write_result
 
@@ -129,26 +130,6 @@ class Theirs:
         return line
 
 
-def bert_macs(model: ModelConfig, sequences: int, length: int) -> int:
-    """Multiply-adds of one forward pass: projections and feed-forward of every token, and attention over all."""
-    token = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size + 2 * length * model.hidden_size
-    return model.num_layers * token * sequences * length
-
-
-def head_macs(model: ModelConfig, positions: int) -> int:
-    """Multiply-adds of the MLM head: its transform and the vocabulary's matrix."""
-    return positions * model.hidden_size * (model.hidden_size + VOCAB)
-
-
-def our_flops(model: ModelConfig, batch: PretrainBatch) -> int:
-    """FLOPs of the training step on a batch as padded; the null block is embedded once, at 3 wordpieces."""
-    macs = bert_macs(model, 1, 3) + head_macs(model, len(batch.mask_slots) * CANDIDATES)
-    for tokens in (batch.query, batch.blocks, batch.joint, batch.null_joint):
-        length = tokens.ids.shape[-1]
-        macs += bert_macs(model, tokens.ids.size // length, length)
-    return 6 * macs
-
-
 def their_flops(model: ModelConfig, head_positions: int) -> int:
     """FLOPs of Hugging Face's step if its MLM head ran at that many positions."""
     sequences = BATCH * CANDIDATES
@@ -185,7 +166,7 @@ def measure(size: str, *, padded: bool, python: Path, turns: int) -> dict:
             rates.append(matmul_rate())
             our_seconds += ours.steps(STEPS_A_TURN[size])
             their_seconds += theirs.steps(STEPS_A_TURN[size])
-    counted = statistics.mean(our_flops(model, batch) for batch in mine)
+    counted = statistics.mean(padded_flops(model, batch) for batch in mine)
     slots = statistics.mean(len(batch.mask_slots) for batch in mine)
     all_positions = their_flops(model, BATCH * CANDIDATES * (QUERY_LEN + BLOCK_LEN))
     our_median, their_median = statistics.median(our_seconds), statistics.median(their_seconds)

@@ -48,18 +48,27 @@ class RandomBlocks:
 
 def random_batch(seed: int, *, padded: bool) -> tuple[PretrainBatch, dict[str, np.ndarray]]:
     """The same queries and candidates as our batch and as the oracle's arrays."""
+    queries, candidates, corpus = _random_inputs(seed, BATCH, padded=padded)
+    return with_candidates(queries, candidates, corpus, 1), _oracle_arrays(queries, candidates, corpus)
+
+
+def real_batch(seed: int, size: int) -> PretrainBatch:
+    """A batch of any size with real lengths and predictions."""
+    return with_candidates(*_random_inputs(seed, size, padded=False), 1)
+
+
+def _random_inputs(seed: int, size: int, *, padded: bool) -> tuple[MaskedQueries, np.ndarray, RandomBlocks]:
+    """Queries, the ordinals of their candidates, and the blocks."""
     rng = np.random.default_rng(seed)
-    shape = (BATCH, CANDIDATES - 1)
-    count = BATCH * (CANDIDATES - 1)
+    count = size * (CANDIDATES - 1)
     if padded:
-        lengths, query_lengths, predictions = np.full(count, BLOCK_LEN), np.full(BATCH, QUERY_LEN), [MASKS] * BATCH
+        lengths, query_lengths, predictions = np.full(count, BLOCK_LEN), np.full(size, QUERY_LEN), [MASKS] * size
     else:
         lengths = _draw(rng, REAL_BLOCK_LEN, count)
-        query_lengths, predictions = _draw(rng, REAL_QUERY_LEN, BATCH), _draw(rng, REAL_PREDICTIONS, BATCH)
+        query_lengths, predictions = _draw(rng, REAL_QUERY_LEN, size), _draw(rng, REAL_PREDICTIONS, size)
     queries = _random_queries(rng, query_lengths, predictions)
     corpus = RandomBlocks(_words(rng, (count, BLOCK_LEN)), lengths)
-    candidates = np.arange(count).reshape(shape)
-    return with_candidates(queries, candidates, corpus, 1), _oracle_arrays(queries, candidates, corpus)
+    return queries, np.arange(count).reshape(size, CANDIDATES - 1), corpus
 
 
 def _draw(rng: np.random.Generator, values: tuple[int, ...], count: int) -> np.ndarray:
@@ -72,9 +81,10 @@ def _words(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def _random_queries(rng: np.random.Generator, lengths, predictions) -> MaskedQueries:
     at, lengths = np.arange(QUERY_LEN), np.asarray(lengths)[:, None]
-    words, mask = _words(rng, (BATCH, QUERY_LEN)), at < lengths
-    positions, targets = np.zeros((2, BATCH, MASKS), np.int32)
-    weights = np.zeros((BATCH, MASKS), np.float32)
+    size = len(lengths)
+    words, mask = _words(rng, (size, QUERY_LEN)), at < lengths
+    positions, targets = np.zeros((2, size, MASKS), np.int32)
+    weights = np.zeros((size, MASKS), np.float32)
     for row, (length, count) in enumerate(zip(lengths[:, 0], predictions, strict=True)):
         chosen = 1 + rng.permutation(length - 2)[:count]
         positions[row, : len(chosen)], targets[row, : len(chosen)] = chosen, words[row, chosen]
@@ -82,7 +92,7 @@ def _random_queries(rng: np.random.Generator, lengths, predictions) -> MaskedQue
         words[row, chosen] = MASK
     ids = np.where(at == 0, CLS, np.where(at == lengths - 1, SEP, words)) * mask
     query = Tokens(ids.astype(np.int32), mask, np.zeros_like(ids, np.int32))
-    hashes, sources = np.zeros(BATCH, np.uint64), np.zeros(BATCH, np.int64)
+    hashes, sources = np.zeros(size, np.uint64), np.zeros(size, np.int64)
     return MaskedQueries(query, positions, targets, weights, hashes, sources)
 
 

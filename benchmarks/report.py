@@ -42,9 +42,12 @@ def write_result(name: str, values: dict, note: str = "") -> Path:
 def _commit() -> str:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(RESULTS.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        except FileNotFoundError:
+            return ""
 
-    commit = git("rev-parse", "--verify", "--quiet", "HEAD") or "none"
+    commit = git("rev-parse", "--verify", "--quiet", "HEAD") or os.environ.get("COMMIT", "none")
     return commit + ("+changes" if git("status", "--porcelain", "--", ":/realm_jax", ":/benchmarks/*.py") else "")
 
 

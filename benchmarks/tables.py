@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 
 import depends
+import gpu_table
 
 from realm_jax.ablations.ablation_table import markdown
 
@@ -265,6 +266,7 @@ RENDERERS = {
     "index_update": _index_update,
     "finetune_step": _finetune_step,
     "pretrain_step": _step,
+    "gpu": gpu_table.markdown,
     "index_recall": _index,
     "corpus_memory": _memory,
     "long_blocks_memory": _memory,

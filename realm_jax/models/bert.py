@@ -47,7 +47,8 @@ class Embeddings(nn.Module):
     def setup(self) -> None:
         """The three tables."""
         config = self.config
-        embed = functools.partial(nn.Embed, features=config.hidden_size, dtype=config.dtype, embedding_init=_normal)
+        # Rows are taken in float32: GPUs add bfloat16 gradients to one row, such as that of padding, one by one.
+        embed = functools.partial(nn.Embed, features=config.hidden_size, embedding_init=_normal)
         self.word = embed(config.vocab_size)
         self.position = embed(config.max_positions)
         self.type = embed(2)
@@ -59,7 +60,9 @@ class Embeddings(nn.Module):
     ) -> Float[Array, "batch tokens hidden"]:
         """`added` joins the sum before its LayerNorm; all hidden states, padding too."""
         positions = jnp.arange(tokens.ids.shape[-1])
-        x = self.word(tokens.ids) + self.position(positions) + self.type(tokens.types)
+        # A choice, not a gather, whose gradient would have all tokens wait for the same two rows.
+        segments = jnp.where(tokens.types[..., None] == 0, *self.type.embedding)
+        x = (self.word(tokens.ids) + self.position(positions) + segments).astype(self.config.dtype)
         if added is not None:
             x = x + added
         return self.dropout(self.norm(x), deterministic)
