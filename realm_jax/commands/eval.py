@@ -1,4 +1,4 @@
-"""Scores a run on questions: zero_shot, and answers once it is fine-tuned; or the answers of any other system.
+"""Scores a run on questions: zero-shot retrieval, and answers once it is fine-tuned; or the answers of any other system.
 
 realm eval --dataset=wq                                    (the newest run)
 realm eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
