@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from benchmarks/results/*.json, so that none is typed.
+"""Writes the tables of README.md and docs/results.md, and README's picture, from benchmarks/results/*.json.
 
 python benchmarks/tables.py
 python benchmarks/tables.py --check      (for `make lint`: only compares, and looks at what results depend on)
@@ -11,13 +11,15 @@ from collections.abc import Iterable
 
 import depends
 import gpu_table
+import nano_picture
 
 from realm_jax.ablations.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
-IN_README = ("nano", "ablations", "index_update")
+PICTURE = HERE.parent / "docs" / "img" / "nano.svg"
+IN_README = ("nano",)
 HEAD = """# Results
 
 Every measurement is one file of `benchmarks/results/`; `python benchmarks/tables.py` makes this page of them.
@@ -30,6 +32,7 @@ def main() -> None:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
+    fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
     for file, content in fresh.items():
         if "--check" not in sys.argv:
             file.write_text(content)

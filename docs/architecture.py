@@ -78,9 +78,10 @@ def heights(graph: dict[str, set[str]]) -> dict[str, int]:
     """Row of each room, the lowest 1: above all that it imports, and right below the lowest that imports it."""
     rows: dict[str, int] = {}
     while len(rows) < len(graph):
-        for room, below in graph.items():
-            if room not in rows and below <= set(rows):
-                rows[room] = 1 + max((rows[name] for name in below), default=0)
+        free = [room for room, below in graph.items() if room not in rows and below <= set(rows)]
+        if not free:
+            sys.exit(f"rooms import each other in a circle: {set(graph) - set(rows)}")
+        rows |= {room: 1 + max((rows[name] for name in graph[room]), default=0) for room in free}
     for room in sorted(rows, key=rows.__getitem__, reverse=True):
         above = [rows[name] for name, below in graph.items() if room in below]
         rows[room] = min(above, default=max(rows.values()) + 1) - 1
