@@ -70,8 +70,8 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %% [markdown]
 # ## Evaluate
 #
-# The command asks the test questions, and sets floors and baselines beside the figures: BM25's blocks, random blocks and the
-# other retrievers with the same reader, the most frequent answer, and the language model without any block.
+# The command asks the test questions, and sets floors and baselines beside the figures: BM25's blocks, random blocks
+# and the other retrievers with the same reader, the most frequent answer, and the language model without any block.
 
 # %%
 # !{PYTHON} -m realm_jax eval --workdir={WORKDIR} {DATA} {SCORE}
