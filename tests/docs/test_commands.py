@@ -194,6 +194,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     # the demo
+    "make demo": Rendered("realm_jax serve", by="-n "),
     "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
     "realm serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
     "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),
