@@ -88,8 +88,13 @@ def markdown(title: str, sections: Iterable[Section]) -> str:
     blocks = [f"# {plain(title)}"]
     for section in sections:
         blocks += [f"{'#' * section.level} {plain(section.title)}"] if section.title else []
-        blocks += [text for part in section.parts if (text := _as_markdown(part))]
+        blocks += [text] if (text := parts_as_markdown(section.parts)) else []
     return "\n\n".join(blocks) + "\n"
+
+
+def parts_as_markdown(parts: Iterable[Part]) -> str:
+    """Parts of a page as Markdown."""
+    return "\n\n".join(text for part in parts if (text := _as_markdown(part)))
 
 
 def html(title: str, sections: Iterable[Section]) -> str:

@@ -26,7 +26,7 @@ from realm_jax.inference.results import Changed, Hit, Results
 from realm_jax.inference.state import Loader, State, heldout_sentences, nothing_to_search
 from realm_jax.openqa.retriever import Retriever
 from realm_jax.records import Block, Question
-from realm_jax.report import Plot
+from realm_jax.report import Plot, parts_as_markdown
 from realm_jax.workdir import Workdir, newest, read_json, read_json_lines
 
 
@@ -292,7 +292,8 @@ class Run:
             raise ConfigError(nothing_to_search(self.workdir))
         heldout = heldout_set(self.config, state.data)
         embeddings = state.version.load_embeddings()
-        return Page(describe(self.config, state.data, heldout, state.params, embeddings, count))
+        parts = describe(self.config, state.data, heldout, state.params, embeddings, count)
+        return Page(parts_as_markdown(parts))
 
 
 def _hit(block: Block, score: float) -> Hit:

@@ -104,11 +104,6 @@ class State:
         by = self.filler if self._wants_version else self.answerer or self.filler
         return by.retriever if by else None
 
-    @property
-    def retriever_source(self) -> Source | None:
-        """What the retriever is from."""
-        return self.filler_source if self._wants_version else self.answerer_source or self.filler_source
-
     @functools.cached_property
     def filler_source(self) -> Source | None:
         """What fills blanks."""

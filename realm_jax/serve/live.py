@@ -6,9 +6,8 @@ with one state ends with it. The workdir is only changed by `add_document`, whic
 """
 
 import json
+import logging
 import threading
-
-from absl import logging
 
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
@@ -20,6 +19,8 @@ from realm_jax.inference.results import Changed, Refused
 from realm_jax.inference.state import Key, Loader, State, heldout_sentences
 from realm_jax.training.finetuning import how_to_finetune
 from realm_jax.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 POLL_S = 2.0
 MOST_CHARACTERS = 100_000  # of a document that is added
@@ -114,7 +115,7 @@ class LiveRun:
                 self.problem = ""
             except Exception as error:  # whatever it is, the page goes on with what it has, and says so
                 if str(error) != self.problem:
-                    logging.exception("cannot load what is newer")
+                    log.exception("cannot load what is newer")
                 self.problem = str(error) or repr(error)
 
     def close(self) -> None:
