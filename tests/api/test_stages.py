@@ -16,22 +16,17 @@ def done(tuned_run, tmp_path, copy_run):
     return workdir
 
 
-@pytest.fixture
-def quiet(monkeypatch):
-    """The library's logger as a program finds it that has set up nothing."""
-    monkeypatch.setattr(console.LOGGER, "handlers", [])
-
-
-def test_a_stage_shows_its_log_as_a_command_does(done, quiet, capsys):
+def test_a_stage_shows_its_log_as_a_command_does(done, monkeypatch, capsys):
+    monkeypatch.setattr(console.LOGGER, "handlers", [])  # as in a program that has set up nothing
     realm_jax.finetune(done.path, "cloze").close()
     assert "finetune/cloze: is done" in capsys.readouterr().out
 
 
-def test_a_program_with_a_handler_of_its_own_gets_the_log(done, quiet, capsys):
+def test_a_program_with_a_handler_of_its_own_gets_the_log(done, monkeypatch, capsys):
     records: list[logging.LogRecord] = []
     own = logging.Handler()
     own.emit = records.append
-    console.LOGGER.addHandler(own)
+    monkeypatch.setattr(console.LOGGER, "handlers", [own])
     realm_jax.finetune(done.path, "cloze").close()
     assert "is done" not in capsys.readouterr().out
     assert any("is done" in record.getMessage() for record in records)
