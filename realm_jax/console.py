@@ -33,7 +33,7 @@ def set_up(mark: str = "") -> None:
     """Shows the log on stdout, each line in `WIDTH` columns.
 
     Args:
-        mark: stands before every line, where it has to be said whose it is.
+        mark: stands before every line, to say which process it is from.
     """
     for handler in [handler for handler in LOGGER.handlers if isinstance(handler, _Handler)]:
         LOGGER.removeHandler(handler)
@@ -109,7 +109,7 @@ class Relay(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until the other process closes its end, even if nobody reads us: it must not wait for a full pipe."""
+        """Shows lines until the other process ends, even if nobody reads ours: it must not wait for a full pipe."""
         with self._pipe:
             for raw in self._pipe:
                 try:
@@ -151,7 +151,7 @@ class _Handler(logging.Handler):
 
 
 class _Facts(ProgressColumn):
-    """What stands behind the bar; on a narrow terminal its end is cut off, not the bar."""
+    """The text behind the bar. On a narrow terminal the end of this text is cut off, and the bar stays whole."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")

@@ -43,7 +43,7 @@ def open_run(
 
     Args:
         workdir: folder of the run, also while it trains; the newest under `runs/` by default.
-        finetuning: name of the one that answers questions; the newest by default.
+        finetuning: name of the fine-tuning that answers questions; the newest by default.
         version: name of the index version to search, from `Run.index.versions()`; the newest by default.
         device: `cpu` leaves the accelerator to training. It holds for all of this process, and must be said before
             JAX has computed anything.
@@ -60,7 +60,7 @@ def open_run(
 
 
 class Run:
-    """An opened run, from `realm_jax.open`. As a context manager it gives up its index versions at the end.
+    """An opened run, from `realm_jax.open`. After a `with` block it gives up its index versions.
 
     The versions that it searches are pinned: the index builder deletes none of them while the run is open.
     """
@@ -85,12 +85,12 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Gives up the pins of its index versions. A closed run still answers while these are there."""
+        """Gives up the pins of its index versions. A closed run still answers until these are deleted."""
         self._state.unpin()
         self._loader.close()
 
     def refresh(self) -> bool:
-        """Takes newer parameters, index versions and fine-tunings, if there are any; says whether there were."""
+        """Takes newer parameters, index versions and fine-tunings. Returns whether there were any."""
         key = self._loader.key()
         if key == self._state.key:
             return False
@@ -193,7 +193,7 @@ class Run:
 
     def _changed(self, changed: Changed) -> Changed:
         self.refresh()
-        self._state.pin()  # which the update took away
+        self._state.pin()  # the update gave up this process's pins
         return changed
 
     def _retriever(self) -> Retriever:
@@ -270,7 +270,7 @@ class Run:
         """The report of an evaluation on questions, as `realm_jax.evaluate` gives it; the newest by default.
 
         Args:
-            name: of its folder in `eval/`, which is the dataset's.
+            name: name of its folder in `eval/`, which begins with the dataset's name.
 
         Raises:
             ConfigError: there is none.

@@ -9,44 +9,18 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
-from realm_jax import console, experiments_file, parallel, paths
+from realm_jax import console, parallel, paths
 from realm_jax.api.evaluated import Evaluation
 from realm_jax.api.opened_run import Run
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import datasets, sources
+from realm_jax.data import datasets
 from realm_jax.eval import evaluation
 from realm_jax.eval.request import Request
-from realm_jax.records import Record
 from realm_jax.run import run
 from realm_jax.training import finetune as finetune_lib
 from realm_jax.training.finetuning import how_to_finetune
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
-
-
-def experiment(name: str) -> Config:
-    """The settings of an experiment, to be changed with `dataclasses.replace`.
-
-    Args:
-        name: `nano` or another experiment of the package, or the path of an experiment file.
-
-    Raises:
-        ConfigError: there is no such experiment.
-    """
-    return experiments_file.load_experiment(name)
-
-
-def texts(source: str | os.PathLike, columns: str = "") -> Iterator[Record]:
-    """The texts of a source, as a run with `corpus.knowledge=source` takes them, before they are cut into blocks.
-
-    Args:
-        source: a folder of .txt and .md files, a file of records of any form in docs/formats.md, or `asset:NAME`.
-        columns: names of a file's fields where they are not the usual ones, as in `corpus.columns`.
-
-    Raises:
-        ConfigError: there is no such source, or it cannot be read.
-    """
-    return sources.read(os.fspath(source), columns).records()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a run's summary becomes for people: the sections of its report."""
+"""The report of a run: its summary as sections of text, tables and plots."""
 
 from collections.abc import Mapping, Sequence
 

@@ -76,7 +76,7 @@ def write_report(workdir: Workdir, title: str, summary: dict, examples: Sequence
 
 
 def per_example_file(workdir: Workdir, state: str) -> epath.Path:
-    """Where one state's values per held-out sentence are kept, for paired comparisons between runs of one seed."""
+    """The file with one state's values for each held-out sentence, for paired comparisons between runs of one seed."""
     return workdir.path / "eval" / "heldout" / f"{state.replace(' ', '_')}.npz"
 
 
