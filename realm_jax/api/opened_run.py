@@ -11,7 +11,6 @@ from jaxtyping import Float
 from realm_jax import parallel, paths
 from realm_jax.api import evaluated
 from realm_jax.api.evaluated import Evaluation
-from realm_jax.api.run_index import RunIndex
 from realm_jax.api.shown import Page
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError
@@ -19,10 +18,11 @@ from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import heldout_set
 from realm_jax.eval.run_plots import finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
+from realm_jax.index.store import IndexStore
 from realm_jax.inference import change
 from realm_jax.inference.answered import Answered
 from realm_jax.inference.filled import Filled
-from realm_jax.inference.results import Changed, Hit, Results
+from realm_jax.inference.results import Changed, Hit, IndexVersion, Results
 from realm_jax.inference.state import Loader, State, heldout_sentences, nothing_to_search
 from realm_jax.openqa.retriever import Retriever
 from realm_jax.records import Block, Question
@@ -207,7 +207,7 @@ class Run:
         return self.workdir.config
 
     @property
-    def index(self) -> RunIndex:
+    def index(self) -> "RunIndex":
         """The index versions on disk."""
         return RunIndex(self.workdir)
 
@@ -294,6 +294,31 @@ class Run:
         embeddings = state.version.load_embeddings()
         parts = describe(self.config, state.data, heldout, state.params, embeddings, count)
         return Page(parts_as_markdown(parts))
+
+
+class RunIndex:
+    """The run's own index: versions, each made with the retriever's weights of one training step."""
+
+    def __init__(self, workdir: Workdir):
+        self._store = IndexStore(workdir.index_folder)
+
+    def versions(self) -> Results[IndexVersion]:
+        """The versions on disk, the newest last; none before the first."""
+        return Results(
+            IndexVersion(
+                name=version.name,
+                step=version.step,
+                blocks=version.manifest["num_blocks"],
+                built=version.manifest["finished"],
+                seconds=version.manifest["seconds"],
+                recall=version.manifest.get("probe", {}),
+            )
+            for version in self._store.versions()
+        )
+
+    def history(self) -> list[dict]:
+        """What happened: versions that were published, adopted by the trainer or pruned, the oldest event first."""
+        return self._store.history()
 
 
 def _hit(block: Block, score: float) -> Hit:
