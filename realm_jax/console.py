@@ -2,7 +2,7 @@
 
 The library logs (`logging`, logger `realm_jax`) and shows progress on a `Line`; `set_up` decides that people see both.
 All goes to stdout, in order with what the command prints, so that `| tee run.log` keeps the whole of it; stderr has
-errors and what other libraries warn of. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress at
+errors and the warnings of other libraries. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress at
 most every `EVERY_S` seconds, and an event when it happens.
 """
 
@@ -158,7 +158,7 @@ class _Facts(ProgressColumn):
 
 
 class _Screen:
-    """The live lines of this process: rich's progress, which is there as long as there is a line."""
+    """The live lines of this process: rich's progress display, which is shown as long as there is a line."""
 
     def __init__(self):
         self.mark = ""
