@@ -2,8 +2,8 @@
 
 The library logs (`logging`, logger `realm_jax`) and shows progress on a `Line`; `set_up` decides that people see both.
 All goes to stdout, in order with what the command prints, so that `| tee run.log` keeps the whole of it; stderr has
-errors and the warnings of other libraries. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress at
-most every `EVERY_S` seconds, and an event when it happens.
+errors and the warnings of other libraries. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress
+at most every `EVERY_S` seconds, and an event when it happens.
 """
 
 import atexit
