@@ -14,11 +14,11 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import Tagger, cut, hash64
-from realm_jax.data.checked import has_letters
 from realm_jax.data.corpus import Corpus, plain_tokenizer
 from realm_jax.data.manifest import AS_GIVEN, first_manifest, write_manifest
 from realm_jax.data.new_folder import is_used, new_folder
 from realm_jax.data.segment import SegmentWriter
+from realm_jax.data.sources.checked import has_letters
 from realm_jax.records import Record
 
 BATCH_RECORDS = 512  # records tokenised together

@@ -12,12 +12,13 @@ from tokenizers import Tokenizer
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.console import tally
-from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
+from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
-from realm_jax.data.recognise import said_blocks, takes_as_given
 from realm_jax.data.show import census
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.recognise import said_blocks, takes_as_given
 from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.progress import Progress

@@ -83,7 +83,7 @@ def _builder(data_set: DataSet, data_dir: pathlib.Path) -> Any:
 
     arguments = {"data_dir": data_dir, "file_format": FORMAT}
     if data_set == CURATED_TREC:
-        from realm_jax.data.curated_trec import CuratedTrec
+        from realm_jax.data.questions.curated_trec import CuratedTrec
 
         return CuratedTrec(**arguments)
     if data_set == TRIVIA_QA:

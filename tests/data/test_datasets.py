@@ -13,7 +13,9 @@ import urllib.error
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, datasets, published, published_sets, sources
+from realm_jax.data import assets, published, published_sets
+from realm_jax.data.questions import datasets
+from realm_jax.data.sources import sources
 from realm_jax.records import Question
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import question_files, questions
-from realm_jax.data.question_fields import list_in_text
-from realm_jax.data.question_formats import FORMATS
+from realm_jax.data.questions import question_files, questions
+from realm_jax.data.questions.question_fields import list_in_text
+from realm_jax.data.questions.question_formats import FORMATS
 
 texts = st.text(st.sampled_from("aé\"'\\[]{}(),:| \t\n\r\x00\ud800茶1"), max_size=9)
 values = st.recursive(

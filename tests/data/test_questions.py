@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import questions
+from realm_jax.data.questions import questions
 from realm_jax.records import Question
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"

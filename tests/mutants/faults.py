@@ -473,7 +473,7 @@ DATA = [
     ),
     Fault(
         "another tenth of the questions is for development",
-        "data/datasets.py",
+        "data/questions/datasets.py",
         "is_dev",
         "% 100_000 % 10 == 0",
         "% 100_000 % 10 == 1",

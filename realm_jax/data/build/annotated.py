@@ -17,7 +17,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import published
 from realm_jax.data.build import source_parts
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.checked import checked_record, counted
+from realm_jax.data.sources.checked import checked_record, counted
 from realm_jax.records import Record, Span
 
 LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length

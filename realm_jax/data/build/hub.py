@@ -9,7 +9,7 @@ import huggingface_hub.constants
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data.recognise import RECORDS, one_split
+from realm_jax.data.sources.recognise import RECORDS, one_split
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import rows, tables
 from realm_jax.data.build import source_parts
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.checked import counted
-from realm_jax.data.formats import record_of
-from realm_jax.data.recognise import Taken
-from realm_jax.data.tables import Found
+from realm_jax.data.sources import rows, tables
+from realm_jax.data.sources.checked import counted
+from realm_jax.data.sources.formats import record_of
+from realm_jax.data.sources.recognise import Taken
+from realm_jax.data.sources.tables import Found
 from realm_jax.records import Record
 
 PART_RECORDS = 20_000  # of a file that is one JSON text

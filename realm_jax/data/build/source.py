@@ -1,7 +1,7 @@
 """What `--source` names: its files, their format, their fingerprint and how they are read.
 
 A path (file or folder), `hf:OWNER/NAME/CONFIG` (files of records from Hugging Face), `tfds:NAME` (a copy prepared by
-tensorflow-datasets under --data_dir, or REALM's annotated files), or what `data.sources` reads by itself (`asset:…`, a
+tensorflow-datasets under --data_dir, or REALM's annotated files), or what `sources` reads by itself (`asset:…`, a
 folder of texts).
 """
 
@@ -17,13 +17,13 @@ from etils import epath
 
 from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
-from realm_jax.data import sources
 from realm_jax.data.build import hub, source_parts
 from realm_jax.data.build.annotated import TfExamples
 from realm_jax.data.build.record_files import RecordFiles
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.formats import FORMS
-from realm_jax.data.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.formats import FORMS
+from realm_jax.data.sources.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
 from realm_jax.paths import expand
 from realm_jax.records import Record
 
@@ -33,7 +33,7 @@ BY_NAME = {
     "tfds": r"\.(tfrecord|array_record)\b",
 }
 WITH_A_DUMP = r"-index\d*\.txt"  # where its streams begin
-PART_RECORDS = 20_000  # of a source that `data.sources` reads
+PART_RECORDS = 20_000  # of a source that `sources` reads
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Format(Protocol):
 
 
 class Known:
-    """Format `known`: a source that `data.sources` reads."""
+    """Format `known`: a source that `sources` reads."""
 
     def __init__(self, spec: str):
         self.files: list[epath.Path] = []

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from realm_jax.config import ConfigError
-from realm_jax.data.folders import visible_files
+from realm_jax.data.sources.folders import visible_files
 
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 COMPRESSED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {

@@ -15,11 +15,11 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import formats, rows
-from realm_jax.data.folders import visible_files
-from realm_jax.data.formats import Form
 from realm_jax.data.manifest import AS_GIVEN
-from realm_jax.data.tables import Container
+from realm_jax.data.sources import formats, rows
+from realm_jax.data.sources.folders import visible_files
+from realm_jax.data.sources.formats import Form
+from realm_jax.data.sources.tables import Container
 
 NAMED = 3  # files left out that are named
 KEYS = 12  # of an unknown record that are named

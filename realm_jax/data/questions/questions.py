@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from realm_jax.config import ConfigError
-from realm_jax.data import beir, question_files
-from realm_jax.data.patterns import MALFORMED, compiled
-from realm_jax.data.question_fields import Malformed
-from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
+from realm_jax.data.questions import beir, question_files
+from realm_jax.data.questions.patterns import MALFORMED, compiled
+from realm_jax.data.questions.question_fields import Malformed
+from realm_jax.data.questions.question_formats import FORMATS, OWN, QuestionFormat, recognise
 from realm_jax.paths import expand
 from realm_jax.records import Question
 

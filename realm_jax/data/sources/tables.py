@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data.fields import Row
-from realm_jax.data.formats import Kind
+from realm_jax.data.sources.fields import Row
+from realm_jax.data.sources.formats import Kind
 
 Found = tuple[int, Row | None, str]
 """(line number, fields, reason why there are none)"""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import formats, rows
-from realm_jax.data.recognise import Taken
+from realm_jax.data.sources import formats, rows
+from realm_jax.data.sources.recognise import Taken
 from realm_jax.records import Record
 
 

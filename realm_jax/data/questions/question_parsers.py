@@ -7,7 +7,7 @@ there is none; each raises `question_fields.Malformed`.
 import re
 from collections.abc import Iterator
 
-from realm_jax.data.question_fields import Report, answers, identities, identity, list_in_text, objects, text
+from realm_jax.data.questions.question_fields import Report, answers, identities, identity, list_in_text, objects, text
 from realm_jax.records import Question
 
 YES_NO = "questions with the answer yes or no (kept: passages seldom say so)"

@@ -15,11 +15,11 @@ from typing import Any
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import tables
 from realm_jax.data.build.source_parts import DAMAGED, open_plain
-from realm_jax.data.fields import Row
-from realm_jax.data.squad_json import squad_rows
-from realm_jax.data.tables import BOM, Container, Found, plain_text, short
+from realm_jax.data.sources import tables
+from realm_jax.data.sources.fields import Row
+from realm_jax.data.sources.squad_json import squad_rows
+from realm_jax.data.sources.tables import BOM, Container, Found, plain_text, short
 
 FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
 LOOKED_AT = 100  # JSON lines that may be bad before the first good one

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from realm_jax.data import question_parsers
-from realm_jax.data.question_fields import Report, list_in_text
+from realm_jax.data.questions import question_parsers
+from realm_jax.data.questions.question_fields import Report, list_in_text
 from realm_jax.records import Question
 
 OWN = ("id", "question", "answers", "answer_regex", "gold_passage")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from realm_jax.config import ConfigError
-from realm_jax.data import fields
-from realm_jax.data.checked import checked_record
-from realm_jax.data.fields import Made, Row
+from realm_jax.data.sources import fields
+from realm_jax.data.sources.checked import checked_record
+from realm_jax.data.sources.fields import Made, Row
 from realm_jax.records import Record
 
 Kind = Literal["lines", "table", "documents", "json", "parquet"]

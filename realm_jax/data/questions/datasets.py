@@ -14,9 +14,10 @@ import farmhash
 
 from realm_jax import paths
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import beir, cloze, published, published_sets, question_files, questions
+from realm_jax.data import published, published_sets
 from realm_jax.data.prepare import RunData
-from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.data.questions import beir, cloze, question_files, questions
+from realm_jax.data.sources.squad_json import squad_paragraphs
 from realm_jax.records import Question
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, markdown, published, published_sets, record_source
-from realm_jax.data.recognise import (
+from realm_jax.data import assets, published, published_sets
+from realm_jax.data.sources import markdown, record_source
+from realm_jax.data.sources.recognise import (
     ABOUT,
     RECORDS,
     TEXTS,
@@ -26,7 +27,7 @@ from realm_jax.data.recognise import (
     recognise,
     said_left_out,
 )
-from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.data.sources.squad_json import squad_paragraphs
 from realm_jax.paths import expand, printable
 from realm_jax.records import Record
 
