@@ -65,7 +65,7 @@ ENTRY = "eval.__main__"  # `python -m realm_jax.eval`, which is `realm eval`
 # What a file may import within a function: libraries that a user may lack, or that take long and are rarely needed.
 OPTIONAL = {
     "apache_beam": "data.build.beam_pipeline",
-    "pyarrow": "data.sources.rows data.questions.question_files",
+    "pyarrow": "data.sources.rows",
     "realm_jax.data.build.mediawiki": "data.build.source",  # needs mwxml
     "realm_jax.data.questions.curated_trec": "data.published",  # needs tensorflow-datasets
     "scann": "index.scann",

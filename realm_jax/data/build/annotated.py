@@ -18,6 +18,7 @@ from realm_jax.data import published
 from realm_jax.data.build import source_parts
 from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.sources.checked import checked_record, counted
+from realm_jax.data.sources.unpacked import DAMAGED, open_plain
 from realm_jax.records import Record, Span
 
 LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length
@@ -63,11 +64,11 @@ def examples_of(file: epath.Path) -> Iterator[bytes]:
             yield reader.read()
         reader.close()
         return
-    with source_parts.open_plain(file) as opened:
+    with open_plain(file) as opened:
         try:
             while (data := _next(opened)) is not None:
                 yield data
-        except source_parts.DAMAGED as error:
+        except DAMAGED as error:
             raise ConfigError(f"{file}: is truncated or damaged ({error}): download it again") from error
 
 

@@ -8,9 +8,9 @@ from collections import Counter
 from etils import epath
 
 from realm_jax.data.build.shards import Job, build_records
-from realm_jax.data.build.source_parts import is_compressed
 from realm_jax.data.segment import SegmentWriter
 from realm_jax.data.show.census import NOT_LEFT_OUT
+from realm_jax.data.sources.unpacked import is_compressed
 from realm_jax.progress import clock
 
 SAMPLE_PARTS = 4

@@ -20,6 +20,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data.build import bounded, source_parts
 from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.lost import BYTES_READ, lose
+from realm_jax.data.sources.unpacked import DAMAGED, open_plain
 from realm_jax.records import Record
 
 PAGE_START, PAGE_END = b"<page>", b"</page>"
@@ -92,10 +93,10 @@ def header(file: epath.Path) -> str:
     """What stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
     start = b""
     try:
-        with source_parts.open_plain(file) as opened:
+        with open_plain(file) as opened:
             while PAGE_START not in start and len(start) < HEADER_BYTES and (block := opened.read(HEADER_STEP)):
                 start += block
-    except source_parts.DAMAGED as error:
+    except DAMAGED as error:
         raise ConfigError(f"{file}: cannot be read or is truncated ({error}): download it again") from error
     text = start.split(PAGE_START)[0].decode("utf-8", "replace")
     if "<mediawiki" not in text:
@@ -183,7 +184,7 @@ def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]
     """Byte ranges of whole streams that hold about `part_bytes` of XML."""
     size = file.stat().length
     offsets = [0]
-    with source_parts.open_plain(index) as lines:
+    with open_plain(index) as lines:
         for line in lines:
             offset = line.split(b":", 1)[0]
             if not offset.isdigit():

@@ -28,8 +28,9 @@ from realm_jax.data import manifest as manifest_lib
 from realm_jax.data import salient
 from realm_jax.data.blocks import Tagger, cut
 from realm_jax.data.build.source import Source
-from realm_jax.data.build.source_parts import DAMAGED, Part
+from realm_jax.data.build.source_parts import Part
 from realm_jax.data.segment import SOURCE, SegmentWriter
+from realm_jax.data.sources.unpacked import DAMAGED
 from realm_jax.workdir import read_json, write_json, write_text
 
 ENTRY = "entry.json"

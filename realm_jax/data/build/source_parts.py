@@ -4,30 +4,21 @@ A file that can be entered anywhere is only cut by offsets. A compressed one can
 gzip files of whole records, into the folder of the plan.
 """
 
-import bz2
-import contextlib
 import dataclasses
 import gzip
 import io
 import itertools
-import lzma
 import pathlib
-import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from etils import epath
 
 from realm_jax.config import ConfigError
+from realm_jax.data.sources.unpacked import DAMAGED, is_compressed, open_plain, unpacker
 
 READ_BYTES = 1 << 20
 SPILL_LEVEL = 1  # of gzip: the spill is read once, and soon
-UNPACK = {rb"\x1f\x8b": gzip.open, rb"BZh\d(1AY&SY|\x17rE8P\x90)": bz2.open, rb"\xfd7zXZ\x00": lzma.open}
-"""How files begin that are unpacked. Their names mislead: some are unpacked when downloaded, some lose their ending."""
-HEAD_BYTES = 10  # as many as tell
-DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
-
 Progress = Callable[[int, int | None], None]
 """(bytes of the source read, bytes in all or None)"""
 Pieces = Callable[[Iterable[bytes]], Iterator[bytes]]
@@ -47,19 +38,6 @@ class Part:
     def from_json(cls, values: dict) -> "Part":
         """Of `dataclasses.asdict`."""
         return cls([tuple(piece) for piece in values["pieces"]], values["input_bytes"])
-
-
-@contextlib.contextmanager
-def open_plain(file: epath.PathLike) -> Iterator[io.BufferedIOBase]:
-    """The plain bytes of a file that may be compressed (gzip, bzip2, xz), for a `with` block."""
-    with epath.Path(file).open("rb") as raw, _unpacker(raw)(raw) as plain:
-        yield plain
-
-
-def is_compressed(file: epath.PathLike) -> bool:
-    """Whether `open_plain` unpacks it."""
-    with epath.Path(file).open("rb") as raw:
-        return _unpacker(raw) is not contextlib.nullcontext
 
 
 def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> list[Part]:
@@ -179,16 +157,9 @@ def as_json(parts: list[Part]) -> list[dict]:
     return [dataclasses.asdict(part) for part in parts]
 
 
-def _unpacker(raw: io.BufferedIOBase) -> Callable:
-    """What opens a file that stands at its start, by its first bytes; it stands there again."""
-    head = raw.read(HEAD_BYTES)
-    raw.seek(0)
-    return next((unpack for begins, unpack in UNPACK.items() if re.match(begins, head)), contextlib.nullcontext)
-
-
 def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
     good = 0
-    with _unpacker(raw)(raw) as opened:
+    with unpacker(raw)(raw) as opened:
         while True:
             try:
                 block = opened.read(READ_BYTES)

@@ -7,10 +7,10 @@ JSON file that is one object. How rows lie in files is known to `question_files`
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from realm_jax.data.questions import question_parsers
 from realm_jax.data.questions.question_fields import Report, list_in_text
+from realm_jax.data.sources.fields import Row
 from realm_jax.records import Question
 
 OWN = ("id", "question", "answers", "answer_regex", "gold_passage")
@@ -27,53 +27,52 @@ class QuestionFormat:
     example: str
     """One row, or a whole file of one question; ⇥ is a tab."""
     becomes: str
-    fits: Callable[[Any], bool]
+    fits: Callable[[Row], bool]
     parse: Callable[[dict, Report], Iterable[Question]]
     """Raises `question_fields.Malformed`."""
 
 
-def recognise(row: Any) -> QuestionFormat | None:
+def recognise(row: Row) -> QuestionFormat | None:
     """The first format that a set's first row fits."""
     return next((known for known in FORMATS if known.fits(row)), None)
 
 
-def _has(*keys: str, without: tuple[str, ...] = ()) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and all(k in row for k in keys) and not any(k in row for k in without)
+def _has(*keys: str, without: tuple[str, ...] = ()) -> Callable[[Row], bool]:
+    return lambda row: all(k in row for k in keys) and not any(k in row for k in without)
 
 
-def _is_list_of(key: str, inner: str = "") -> Callable[[Any], bool]:
+def _is_list_of(key: str, inner: str) -> Callable[[Row], bool]:
     """Whether a row's `key` is a list, of objects that have `inner`."""
 
-    def fits(row: Any) -> bool:
-        value = row.get(key) if isinstance(row, dict) else None
-        is_list = isinstance(value, list) and bool(value)
-        return is_list and (not inner or (isinstance(value[0], dict) and inner in value[0]))
+    def fits(row: Row) -> bool:
+        value = row.get(key)
+        return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and inner in value[0]
 
     return fits
 
 
-def _inner(key: str, inner: str) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and isinstance(row.get(key), dict) and inner in row[key]
+def _inner(key: str, inner: str) -> Callable[[Row], bool]:
+    return lambda row: isinstance(row.get(key), dict) and inner in row[key]
 
 
-def _all(*tests: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _all(*tests: Callable[[Row], bool]) -> Callable[[Row], bool]:
     return lambda row: all(test(row) for test in tests)
 
 
-def _is_own(row: Any) -> bool:
+def _is_own(row: Row) -> bool:
     """Answers of one kind; or none, but then nothing else either that might be the answers under another name."""
-    kinds = [kind for kind in ("answers", "answer_regex") if kind in row] if isinstance(row, dict) else []
-    is_alone = isinstance(row, dict) and set(row) <= set(OWN)
+    kinds = [kind for kind in ("answers", "answer_regex") if kind in row]
+    is_alone = set(row) <= set(OWN)
     return _has("question", without=("answer",))(row) and (len(kinds) == 1 or (not kinds and is_alone))
 
 
-def _is_trec(row: Any) -> bool:
+def _is_trec(row: Row) -> bool:
     """Whether the first two of four columns are words: an id and a kind."""
     return _is_table(4)(row) and all(re.fullmatch(r"\S+", row[column]) for column in "12")
 
 
-def _is_table(columns: int) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and list(row) == [str(i) for i in range(1, columns + 1)]
+def _is_table(columns: int) -> Callable[[Row], bool]:
+    return lambda row: list(row) == [str(i) for i in range(1, columns + 1)]
 
 
 def _has_list(row: dict) -> bool:

@@ -12,13 +12,13 @@ import logging
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from realm_jax.config import ConfigError
 from realm_jax.data.questions import beir, question_files
 from realm_jax.data.questions.patterns import MALFORMED, compiled
 from realm_jax.data.questions.question_fields import Malformed
 from realm_jax.data.questions.question_formats import FORMATS, OWN, QuestionFormat, recognise
+from realm_jax.data.sources.fields import Row
 from realm_jax.paths import expand
 from realm_jax.records import Question
 
@@ -150,7 +150,7 @@ def _questions(
         row = _renamed(row, columns, where) if columns else row
         if form is None:
             form = _form(row, where)
-            log.info(f"{path}: taken for {form.name} ({rows.kind})")
+            log.info(f"{path}: taken for {form.name} ({rows.container})")
         if not form.fits(row):
             raise ConfigError(
                 f"{where}: is not of the form of the first row, {form.name} ({_keys(row)}): mend or drop it"
@@ -165,7 +165,7 @@ def _questions(
             raise ConfigError(f"{where}: {error}: mend or drop it") from error
 
 
-def _form(row: Any, where: str) -> QuestionFormat:
+def _form(row: Row, where: str) -> QuestionFormat:
     form = recognise(row)
     if form is None:
         known = "; ".join(dict.fromkeys(known.name for known in FORMATS))
@@ -176,10 +176,8 @@ def _form(row: Any, where: str) -> QuestionFormat:
     return form
 
 
-def _keys(row: Any) -> str:
+def _keys(row: Row) -> str:
     """What a row has, for people."""
-    if not isinstance(row, dict):
-        return f"no JSON object but {str(row)[:40]!r}"
     return f"the keys {', '.join(map(str, list(row)[:12]))}"[:200]
 
 
@@ -195,8 +193,8 @@ def _mapping(columns: str) -> dict[str, str]:
     return found
 
 
-def _renamed(row: Any, columns: dict[str, str], where: str) -> dict:
-    missing = [name for name in columns.values() if not isinstance(row, dict) or name not in row]
+def _renamed(row: Row, columns: dict[str, str], where: str) -> dict:
+    missing = [name for name in columns.values() if name not in row]
     if missing:
         raise ConfigError(f"{where}: has no {missing[0]!r} of --columns, but {_keys(row)}")
     return {field: row[name] for field, name in columns.items()}
@@ -206,7 +204,7 @@ def _cleaned(question: Question, default_id: str) -> Question:
     """Without outer blanks and empty answers, and with an id. Raises Malformed."""
     for text in (question.id, question.text, *question.answers, *question.gold_passages, *question.gold_texts):
         if re.search("[\ud800-\udfff]", text):
-            raise Malformed("holds half of a surrogate pair: write the whole character")
+            raise Malformed("holds half of a surrogate pair, or is not UTF-8: write whole characters")
     return dataclasses.replace(
         question,
         id=question.id or default_id,

@@ -5,6 +5,7 @@ in one folder, nothing is chosen: that is an error which lists them.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -16,15 +17,15 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data.manifest import AS_GIVEN
-from realm_jax.data.sources import formats, rows
+from realm_jax.data.sources import formats, rows, tables
 from realm_jax.data.sources.folders import visible_files
 from realm_jax.data.sources.formats import Form
 from realm_jax.data.sources.tables import Container
+from realm_jax.data.sources.unpacked import ENDINGS
 
 NAMED = 3  # files left out that are named
 KEYS = 12  # of an unknown record that are named
-PACKED = r"(\.gz|\.bz2|\.xz)?$"
-RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){PACKED}|\.parquet$|(^|/)wiki_\d+{PACKED}", re.IGNORECASE)
+RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){ENDINGS}|\.parquet$|(^|/)wiki_\d+{ENDINGS}", re.IGNORECASE)
 TEXTS = re.compile(r"\.(txt|text|md|markdown)$", re.IGNORECASE)
 ABOUT = re.compile(r"(^|/)(readme|licen[cs]e|notice|changelog|citation)[^/]*$", re.IGNORECASE)
 SPLIT = re.compile(r"(?P<name>.+?)-\d+-of-\d+")
@@ -60,7 +61,7 @@ class Taken:
         form = self.the_form()
         what = form.form if self.columns else f"{form.name} ({form.names})"
         files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
-        return f"{_short(self.spec)} is {what}, {_lies(self.container)}{files}{said_left_out(self.left_out)}"
+        return f"{_short(self.spec)} is {what}, {self.container}{files}{said_left_out(self.left_out)}"
 
 
 def takes_as_given(blocks: str, usual: bool) -> bool:
@@ -91,9 +92,9 @@ def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", column
     """
     wanted = formats.of_columns(columns) if columns else None if form == "auto" else formats.named(form)
     names = formats.of_columns(columns).keys if columns else ()
-    numbered = bool(names) and all(name.isdigit() for name in names)
+    as_table = functools.partial(tables.header, numbered=bool(names) and all(name.isdigit() for name in names))
     if len(files) == 1:
-        seen = rows.look(files[0], numbered=numbered)
+        seen = rows.look(files[0], as_table)
         found = _form(files[0], seen, wanted)
         return Taken(spec, (str(files[0]),), seen.container, found.name, columns)
     groups: dict[tuple[str, Container], list[str]] = {}
@@ -103,7 +104,7 @@ def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", column
             left_out.append(str(file))
             continue
         try:
-            seen = rows.look(file, numbered=numbered)
+            seen = rows.look(file, as_table)
             found = _form(file, seen, wanted)
             groups.setdefault((found.name, seen.container), []).append(str(file))
         except _Unknown as error:
@@ -121,7 +122,7 @@ def _chosen(spec: str, columns: str, groups: dict, unknown: dict, left_out: list
     kinds = {container.kind for _, container in groups}
     problems = [str(error) for kind, error in unknown.values() if kind in kinds]
     if len(groups) > 1 or problems:
-        shown = "; ".join(f"{name}, {_lies(container)}: {_listed(of)}" for (name, container), of in groups.items())
+        shown = "; ".join(f"{name}, {container}: {_listed(of)}" for (name, container), of in groups.items())
         other = f"; {problems[0]}" if problems else ""
         raise ConfigError(f"{spec}: holds records of several formats or columns: pass one file ({shown}{other})")
     ((found, container), chosen) = groups.popitem()
@@ -219,12 +220,6 @@ def _without_queries(spec: str, groups: dict, unknown: dict, left_out: list[str]
     left_out += [file for file in (*files, *unknown) if file not in corpus]
     unknown.clear()
     return {key: corpus for key, of in groups.items() if corpus[0] in of}
-
-
-def _lies(container: Container) -> str:
-    """How records lie in a file, for people."""
-    how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
-    return how.get(container.kind, container.kind)
 
 
 def _listed(files: Sequence[str]) -> str:

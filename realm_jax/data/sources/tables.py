@@ -19,6 +19,7 @@ Found = tuple[int, Row | None, str]
 BOM = "\ufeff"
 DELIMITERS = "\t,;"  # the first that the first line has is the table's
 NOT_DOUBLED = "quotes within a field that are not doubled"
+OTHER_COLUMNS = "another number of columns"
 
 csv.field_size_limit(1 << 27)  # its default, 128 KiB, is less than a long article
 
@@ -29,22 +30,36 @@ class Container:
 
     kind: Kind
     columns: tuple[str, ...] = ()
-    """Of a table, in order."""
+    """The columns of a table, in order."""
     delimiter: str = "\t"
-    """Of a table."""
+    """What separates the columns of a table."""
     has_header: bool = True
     """False if a table's columns are numbered from 1."""
+    strict: bool = True
+    """False if quotation marks within a cell of a table need not be doubled."""
+    quoted: bool = True
+    """False if quotation marks are text."""
+
+    def __str__(self) -> str:
+        how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
+        return how.get(self.kind, self.kind)
 
 
-def header(file: epath.PathLike, first: bytes, numbered: bool) -> Container:
+def header(file: epath.PathLike, first: bytes, *, numbered: bool) -> Container:
     """What the first line of a table shows. Raises ConfigError if it is none, or two columns have one name."""
+    delimiter, fields = cells(file, first)
+    names = [str(i) for i in range(1, len(fields) + 1)] if numbered else fields
+    return Container("table", tuple(distinct(file, names)), delimiter, not numbered)
+
+
+def cells(file: epath.PathLike, first: bytes) -> tuple[str, list[str]]:
+    """(delimiter, stripped cells) of the first line of a table. Raises ConfigError if it is no text."""
     delimiter = next((sign for sign in DELIMITERS if sign.encode() in first), ",")
     try:
         (fields,) = csv.reader([first.decode()], delimiter=delimiter)
     except (ValueError, csv.Error) as error:
         raise ConfigError(f"{file}: is no text that we know ({short(error)}): pass JSON lines or a table") from error
-    names = [str(i) for i in range(1, len(fields) + 1)] if numbered else [field.strip() for field in fields]
-    return Container("table", tuple(distinct(file, names)), delimiter, not numbered)
+    return delimiter, [field.strip() for field in fields]
 
 
 def distinct(file: epath.PathLike, names: list[str]) -> list[str]:
@@ -60,7 +75,7 @@ def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[
     columns = container.columns
     for number, last, fields in _csv(map(plain_text, lines), container, where):
         if fields is None or len(fields) != len(columns):
-            reason = NOT_DOUBLED if fields is None else "another number of columns"
+            reason = NOT_DOUBLED if fields is None else OTHER_COLUMNS
             for line in range(number, last + 1):  # a stray quote may have joined many rows: each line is one lost
                 yield line, None, reason
         elif not (container.has_header and tuple(field.strip() for field in fields) == columns):
@@ -69,7 +84,8 @@ def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[
 
 def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, int, list[str] | None]]:
     """(first and last line, fields or None if the quotes make no row); raises ConfigError at a quote without end."""
-    reader = csv.reader(lines, delimiter=container.delimiter, strict=True)
+    quoting = csv.QUOTE_MINIMAL if container.quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=container.delimiter, strict=container.strict, quoting=quoting)
     while True:
         number = reader.line_num + 1
         try:
@@ -83,7 +99,7 @@ def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tup
                     "the field in quotes, or write JSON lines"
                 ) from error
             fields = None
-        if fields != []:  # of a blank line
+        if fields is None or len(fields) > 1 or "".join(fields).strip():  # no blank line
             yield number, reader.line_num, fields
 
 
