@@ -1,7 +1,7 @@
-"""The published forms of question sets: how each is recognised by its first row, and what a row becomes.
+"""The published forms of question sets: how each is recognised by its first row, and what becomes of a row.
 
 A row is a JSON object, a line of a table (its cells by the names of the header, or by their numbers from 1), or a whole
-JSON file that is one object. How rows lie in files is known to `question_files`.
+JSON file that is one object. `question_files` knows how rows lie in files.
 """
 
 import re
@@ -14,7 +14,7 @@ from realm_jax.data.sources.fields import Row
 from realm_jax.records import Question
 
 OWN = ("id", "question", "answers", "answer_regex", "gold_passage")
-"""Our own fields, which `--columns` can name."""
+"""The fields of our own form, which `--columns` can name."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,18 @@ class QuestionFormat:
 
     name: str
     form: str
-    """Its files, and their keys or columns."""
+    """The files that have it, and their keys or columns."""
     example: str
-    """One row, or a whole file of one question; ⇥ is a tab."""
+    """An example: one row, or a whole file of one question; ⇥ is a tab."""
     becomes: str
+    """What becomes of a row, for people."""
     fits: Callable[[Row], bool]
     parse: Callable[[dict, Report], Iterable[Question]]
     """Raises `question_fields.Malformed`."""
 
 
 def recognise(row: Row) -> QuestionFormat | None:
-    """The first format that a set's first row fits."""
+    """Finds the first format that a set's first row fits."""
     return next((known for known in FORMATS if known.fits(row)), None)
 
 
@@ -42,7 +43,7 @@ def _has(*keys: str, without: tuple[str, ...] = ()) -> Callable[[Row], bool]:
 
 
 def _is_list_of(key: str, inner: str) -> Callable[[Row], bool]:
-    """Whether a row's `key` is a list, of objects that have `inner`."""
+    """Makes a test whether a row's `key` is a list of objects that have `inner`."""
 
     def fits(row: Row) -> bool:
         value = row.get(key)
@@ -60,7 +61,7 @@ def _all(*tests: Callable[[Row], bool]) -> Callable[[Row], bool]:
 
 
 def _is_own(row: Row) -> bool:
-    """Answers of one kind; or none, but then nothing else either that might be the answers under another name."""
+    """Whether a row has answers of one kind, or has none and nothing else that might be answers under another name."""
     kinds = [kind for kind in ("answers", "answer_regex") if kind in row]
     is_alone = set(row) <= set(OWN)
     return _has("question", without=("answer",))(row) and (len(kinds) == 1 or (not kinds and is_alone))

@@ -1,7 +1,7 @@
 """How records lie in a file, known by its first bytes: JSON lines, a table, `<doc>` elements, one JSON text, parquet.
 
-Each reader gives (line number, the record's fields or None, reason why there are none). What the fields mean is the
-business of `formats`.
+Each reader gives (line number, the record's fields or None, the reason why there are none). `formats` and
+`question_formats` know what the fields mean.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Look:
 
     container: Container
     rows: list[Row]
-    """Its first records, or one with no more than the names of its columns."""
+    """The first records; of a table and of parquet, one with the names of the columns alone."""
 
 
 AsTable = Callable[[epath.PathLike, bytes], Container]
@@ -90,12 +90,12 @@ def look(file: epath.PathLike, as_table: AsTable = _with_header, *, whole: bool 
 
 
 def is_jsonl(file: epath.PathLike) -> bool:
-    """Whether its name says that it has one JSON text a line."""
+    """Whether the name of a file says that each line is a JSON text."""
     return ".jsonl" in epath.Path(file).name or ".ndjson" in epath.Path(file).name
 
 
 def plain_lines(file: epath.PathLike) -> Iterator[bytes]:
-    """The lines of a file that may be compressed, with their ends. Raises ConfigError if it is damaged."""
+    """Yields the lines of a file, unpacked, with their ends. Raises ConfigError if it is damaged."""
     try:
         with open_plain(file) as opened:
             yield from opened
@@ -106,7 +106,7 @@ def plain_lines(file: epath.PathLike) -> Iterator[bytes]:
 def read_file(
     file: epath.PathLike, container: Container, wanted: tuple[str, ...] | None = None, *, whole: bool = False
 ) -> Iterator[Found]:
-    """All records of a file.
+    """Reads all records of a file.
 
     Args:
         wanted: the columns of a parquet file that are needed; by default all.
@@ -123,14 +123,14 @@ def read_file(
 
 
 def read_lines(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
-    """The records of whole lines of a file, whose name is for errors. Raises ConfigError at a quote without end."""
+    """Reads the records of whole lines; `where` names their file. Raises ConfigError at a quote that never ends."""
     if container.kind == "table":
         return tables.table(lines, container, where)
     return _documents(lines) if container.kind == "documents" else _json_lines(lines)
 
 
 def json_rows(file: epath.PathLike, *, whole: bool = False) -> list:
-    """The records of a file that is one JSON text.
+    """Reads the records of a file that is one JSON text.
 
     Args:
         whole: an object is one record, SQuAD's too; by default its paragraphs are the records.
@@ -151,7 +151,7 @@ def json_rows(file: epath.PathLike, *, whole: bool = False) -> list:
 
 
 def parquet_rows(file: epath.PathLike, groups: Iterable[int] | None, wanted: tuple[str, ...] | None) -> Iterator[Row]:
-    """Rows of a parquet file, or of some of its row groups; of the columns, those that are wanted and there, or all."""
+    """Reads a parquet file, or some of its row groups: the columns that are wanted and there, or all."""
     with open_parquet(file) as table:
         columns = [name for name in table.schema_arrow.names if wanted is None or name in wanted]
         groups = range(table.num_row_groups) if groups is None else groups
@@ -161,7 +161,7 @@ def parquet_rows(file: epath.PathLike, groups: Iterable[int] | None, wanted: tup
 
 @contextlib.contextmanager
 def open_parquet(file: epath.PathLike) -> Iterator[Any]:
-    """A pyarrow `ParquetFile` for a `with` block. Raises ConfigError for one that is damaged, or without pyarrow."""
+    """Opens a pyarrow `ParquetFile` for a `with` block. Raises ConfigError if it is damaged, or without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -170,7 +170,7 @@ def open_parquet(file: epath.PathLike) -> Iterator[Any]:
     try:
         with open_plain(file) as opened:
             yield pyarrow.parquet.ParquetFile(opened)
-    except (pyarrow.ArrowException, *DAMAGED) as error:  # of the reader's too: what is damaged may lie anywhere
+    except (pyarrow.ArrowException, *DAMAGED) as error:  # raised in the `with` block, too: the damage may lie anywhere
         raise ConfigError(f"{file}: is no parquet file, or damaged ({short(error)}): download it again") from error
 
 
@@ -243,7 +243,7 @@ def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
 
 
 def _document_head(line: str) -> Row | None:
-    """The attributes of `<doc id="…" revid="…" url="…" title="…">` in any order; a title may hold quotes."""
+    """Reads the attributes of `<doc id="…" revid="…" url="…" title="…">`, in any order; a title may hold quotes."""
     line = line.rstrip()
     if not (line.startswith("<doc ") and line.endswith('">')):
         return None

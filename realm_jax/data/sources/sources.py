@@ -1,7 +1,7 @@
-"""Where texts come from: each source yields `types.Record`s in a fixed order and knows the hash of its content.
+"""Where texts come from: each source yields `Record`s in a fixed order and knows the hash of its content.
 
 `asset:wiki-leads`, `asset:mini`, `tfds:squad`, a folder of .txt and .md files, or a file or folder of records in a
-format of `formats`. How records become blocks is the business of `corpus`.
+format of `formats`. `blocks` cuts records into blocks.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ class Source:
     description: dict[str, str]
     """`source` and `licence`, for the corpus manifest and for people."""
     fingerprint: str
-    """SHA-256 of the content: equal fingerprints give equal records."""
+    """The SHA-256 of the content: equal fingerprints give equal records."""
     num_records: int
     records: Callable[..., Iterator[Record]]
-    """Reads the records from the start; takes a Counter of what is left out. Raises ConfigError at a bad one."""
+    """Reads the records from the start, and counts in a Counter what it leaves out. Raises ConfigError at a bad one."""
     says: str = ""
     """What a file or folder was taken for, for people."""
     as_given: bool = False
@@ -59,7 +59,7 @@ def read(spec: str, columns: str = "") -> Source:
     """Opens the source that `spec` names.
 
     Args:
-        columns: names of the fields of its records, as `formats.of_columns` takes them; by default its format's.
+        columns: names of the fields of its records, as `formats.of_columns` takes them; by default those of its format.
 
     Raises:
         ConfigError: it is missing, unreadable, of no known format, or of several.
@@ -86,7 +86,7 @@ def read(spec: str, columns: str = "") -> Source:
 
 
 def has_texts(spec: str, files: list[epath.Path]) -> bool:
-    """Whether a folder is one of .txt and .md files; those about its files of records (README, LICENSE) do not count.
+    """Whether a folder holds texts, .txt and .md; those about its files of records (README, LICENSE) do not count.
 
     Raises:
         ConfigError: it has records and texts.

@@ -1,4 +1,4 @@
-"""Tables, .tsv and .csv (with commas or semicolons), by the rules of Python's csv module, strictly.
+"""Tables, .tsv and .csv (with commas or semicolons), by the rules of Python's csv module.
 
 A field may hold line breaks between its quotes, and quotes within it are doubled.
 """
@@ -14,7 +14,7 @@ from realm_jax.data.sources.fields import Row
 from realm_jax.data.sources.formats import Kind
 
 Found = tuple[int, Row | None, str]
-"""(line number, fields, reason why there are none)"""
+"""(line number, fields or None, the reason why there are none)"""
 
 BOM = "\ufeff"
 DELIMITERS = "\t,;"  # the first that the first line has is the table's
@@ -63,7 +63,7 @@ def cells(file: epath.PathLike, first: bytes) -> tuple[str, list[str]]:
 
 
 def distinct(file: epath.PathLike, names: list[str]) -> list[str]:
-    """These names of columns. Raises ConfigError if two are the same."""
+    """Returns the names of columns as they are. Raises ConfigError if two are the same."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"{file}: two of its columns are called {twice!r}: rename one")
@@ -71,7 +71,7 @@ def distinct(file: epath.PathLike, names: list[str]) -> list[str]:
 
 
 def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[Found]:
-    """The records of whole lines of a table, whose name is for errors. Raises ConfigError at a quote without end."""
+    """Reads the records of whole lines of a table; `where` is its file. Raises ConfigError at a quote without end."""
     columns = container.columns
     for number, last, fields in _csv(map(plain_text, lines), container, where):
         if fields is None or len(fields) != len(columns):
@@ -83,7 +83,7 @@ def table(lines: Iterable[bytes], container: Container, where: str) -> Iterator[
 
 
 def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tuple[int, int, list[str] | None]]:
-    """(first and last line, fields or None if the quotes make no row); raises ConfigError at a quote without end."""
+    """Yields (first and last line, fields or None if the quotes make no row); raises ConfigError as `table`."""
     quoting = csv.QUOTE_MINIMAL if container.quoted else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=container.delimiter, strict=container.strict, quoting=quoting)
     while True:
@@ -104,7 +104,7 @@ def _csv(lines: Iterable[str], container: Container, where: str) -> Iterator[tup
 
 
 def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iterator[bytes]:
-    """The lines of a table, those of a row together: where it may be cut. Raises ConfigError as `table`."""
+    """Yields the lines of a table, those of a row together, since it must not be cut. Raises ConfigError as `table`."""
     taken: list[bytes] = []
 
     def noted() -> Iterator[str]:
@@ -120,10 +120,10 @@ def table_rows(lines: Iterable[bytes], container: Container, where: str) -> Iter
 
 
 def plain_text(line: bytes) -> str:
-    """A line; what is not UTF-8 becomes half surrogate pairs, which no record may hold."""
+    """Decodes a line; what is not UTF-8 becomes half surrogate pairs, which no record may hold."""
     return line.decode(errors="surrogateescape").removeprefix(BOM)
 
 
 def short(error: Exception) -> str:
-    """An error in one line."""
+    """Puts an error's message into one line."""
     return " ".join(str(error).split())[:200]
