@@ -47,7 +47,7 @@ class MediaWiki:
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """Divides it into parts of about `part_bytes` of XML; raises ConfigError for a file that is no dump or damaged."""
+        """Divides it into parts of about `part_bytes` of XML; raises ConfigError for no dump, or a damaged one."""
         planned: list[Part] = []
         for file in self.files:
             header(file)
