@@ -477,7 +477,7 @@ DATA = [
         "is_dev",
         "% 100_000 % 10 == 0",
         "% 100_000 % 10 == 1",
-        "data/test_datasets.py::test_the_hash_rule_is_farmhash",
+        "data/questions/test_datasets.py::test_the_hash_rule_is_farmhash",
     ),
 ]
 

@@ -18,7 +18,7 @@ from realm_jax.data.questions import datasets
 from realm_jax.data.sources import sources
 from realm_jax.records import Question
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
+SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data" / "qa"
 
 
 def fingerprint64(text: str) -> int:

@@ -10,7 +10,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data.questions import questions
 from realm_jax.records import Question
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
+SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data" / "qa"
 
 
 def write_lines(path, *lines):
