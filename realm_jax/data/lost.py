@@ -52,13 +52,11 @@ def losses(manifest: dict) -> list[Loss]:
 
 def lines(manifest: dict) -> list[str]:
     """Says what was lost at each stage, with a warning where it is more than 1%."""
-    told = []
-    for loss in losses(manifest):
-        warning = "warning: " if loss.share > SHARE_TO_WARN else ""
-        told.append(
-            f"{warning}lost on {loss.stage}: {loss.lost:,} of {loss.came:,} {loss.unit} ({100 * loss.share:.2g}%)"
-        )
-    return told
+    return [
+        f"{'warning: ' * (loss.share > SHARE_TO_WARN)}lost on {loss.stage}: {loss.lost:,} of {loss.came:,} {loss.unit} "
+        f"({100 * loss.share:.2g}%)"
+        for loss in losses(manifest)
+    ]
 
 
 def lose(counts: Counter, reason: str, num_bytes: int) -> None:

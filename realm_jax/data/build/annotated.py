@@ -5,6 +5,7 @@ tensorflow-datasets prepared, `documents` or `sentences`, as TFRecord or array_r
 """
 
 import io
+import itertools
 import pathlib
 import struct
 from collections import Counter
@@ -124,11 +125,8 @@ class _Places:
         data = text.encode()
         self._num_bytes = len(data)
         if len(data) != len(text):
-            self._of, at = {}, 0
-            for i, character in enumerate(text):
-                self._of[at] = i
-                at += len(character.encode())
-            self._of[at] = len(text)
+            starts = itertools.accumulate((len(character.encode()) for character in text), initial=0)
+            self._of = {at: i for i, at in enumerate(starts)}
 
     def ranges(self, starts: list[int], limits: list[int]) -> list[tuple[int, int] | None]:
         """Gives each (start, limit) in characters; None for a range that cuts a character or leaves the text."""

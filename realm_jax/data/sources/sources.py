@@ -116,8 +116,7 @@ def _wiki_leads() -> Source:
     content = path.read_bytes()
     articles = json.loads(content)
 
-    def records(counts: Counter | None = None) -> Iterator[Record]:
-        del counts
+    def records(_: Counter | None = None) -> Iterator[Record]:
         for title, article in articles.items():
             yield Record(f"wiki-leads/{title}", article["title"], article["extract"], f"{path}: {title}")
 
@@ -146,8 +145,7 @@ def _folder(folder: pathlib.Path, description: dict[str, str], files: list[epath
         content, name = _content(path), printable(path.relative_to(folder))
         digest.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
 
-    def records(counts: Counter | None = None) -> Iterator[Record]:
-        del counts
+    def records(_: Counter | None = None) -> Iterator[Record]:
         for path in paths:
             try:
                 text = re.sub("\r\n?", "\n", _content(path).decode("utf-8-sig"))
@@ -174,4 +172,4 @@ def _squad() -> Source:
     paragraphs = squad_paragraphs(examples)
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}
-    return Source(description, digest.hexdigest(), len(paragraphs), lambda counts=None: iter(paragraphs))
+    return Source(description, digest.hexdigest(), len(paragraphs), lambda _=None: iter(paragraphs))
