@@ -104,7 +104,7 @@ def load(
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
     if name in NAMES and pathlib.Path(name).exists():
-        log.info(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
+        log.info(f"{name}: reads the data set of that name; pass {pathlib.Path(name).absolute()} for that file")
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")

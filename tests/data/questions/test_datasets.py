@@ -300,4 +300,4 @@ def test_a_folder_with_the_name_of_a_data_set_is_not_passed_over_in_silence(tmp_
     (tmp_path / "nq").mkdir()
     with pytest.raises(ConfigError):
         datasets.load("nq", "test", data_dir=str(tmp_path / "nowhere"))
-    assert f"nq: the data set of that name, not {tmp_path}/nq: pass this path for that" in capsys.readouterr().out
+    assert f"nq: reads the data set of that name; pass {tmp_path}/nq for that file" in capsys.readouterr().out
