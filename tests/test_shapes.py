@@ -11,9 +11,6 @@ WITHOUT_SHAPE = {"...", ""}
 TO_DO = {
     "batches.py": 23,
     "convert/knowledge.py": 2,
-    "data/mapped.py": 1,
-    "data/segment.py": 10,
-    "data/show/census.py": 4,
     "losses/ict_loss.py": 6,
     "losses/marginal.py": 6,
     "model_folder/checkpoint.py": 1,

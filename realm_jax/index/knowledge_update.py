@@ -14,11 +14,12 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.console import tally
-from realm_jax.data import corpus_writer, lost, salient, sources
+from realm_jax.data import corpus_writer, lost, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
-from realm_jax.data.sources import Source
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.sources import Source
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
 from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore

@@ -14,9 +14,9 @@ from etils import epath
 
 from realm_jax import processes
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
-from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
-from realm_jax.data.questions import content_hash
+from realm_jax.data.questions import datasets
+from realm_jax.data.questions.questions import content_hash
 from realm_jax.index.index_builder import IndexBuilder, searched_exactly
 from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
 from realm_jax.index.store import IndexStore

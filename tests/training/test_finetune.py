@@ -16,8 +16,8 @@ from etils import epath
 from realm_jax import parallel
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError, FinetuneConfig
-from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import datasets
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.records import Question

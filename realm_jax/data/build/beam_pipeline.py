@@ -1,4 +1,4 @@
-"""The Beam pipeline: parts of the plan in, finished shards out, on this machine or on a cluster.
+"""The Beam pipeline, which makes shards from the parts of the plan, on this machine or on a cluster.
 
 There is nothing to shuffle: a shard is one part's work from end to end. Flink and Spark are reached through their Beam
 job servers, which start the workers themselves.
@@ -19,11 +19,11 @@ POLL_S = 2.0
 
 
 def options(runner: str, workers: int, beam: str = "") -> list[str]:
-    """Beam's options for a runner.
+    """Makes Beam's options for a runner.
 
     Args:
-        workers: processes of the direct runner, or most workers of a cluster.
-        beam: the user's further options, which win.
+        workers: how many processes the direct runner starts, or how many workers a cluster may.
+        beam: further options of the user, which replace ours.
     """
     by_runner = {
         "direct": [
@@ -43,7 +43,7 @@ def options(runner: str, workers: int, beam: str = "") -> list[str]:
 
 
 def pipeline(job: Job, numbered: list[tuple[int, Part]], beam_options: list[str]):
-    """The pipeline, not yet run. Raises ConfigError if the runner lacks an option."""
+    """Makes the pipeline, not yet run. Raises ConfigError if the runner lacks an option."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 

@@ -22,11 +22,11 @@ class Work:
     """Who builds a corpus, and in what pieces."""
 
     source: str
-    """The source's name, for the reader."""
+    """The source's name, for people."""
     shard_bytes: int
-    """Plain text of a shard, the unit of work."""
+    """How much plain text of the source makes a shard, the unit of work."""
     workers: int
-    """Processes, or most workers of a cluster."""
+    """How many processes, or at most how many workers of a cluster."""
     runner: RunnerName = "direct"
     """The runner that Beam is given."""
     beam: str = ""
@@ -59,7 +59,7 @@ def _build_alone(job: Job, work: Work) -> dict:
 
 
 def summary(manifest: dict, out: str) -> str:
-    """What was made, and what was dropped and why, in lines."""
+    """Says in lines what was made, and what was dropped and why."""
     totals = {
         key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")
     }

@@ -1,7 +1,7 @@
-"""Where texts come from: each source yields `types.Record`s in a fixed order and knows the hash of its content.
+"""Where texts come from: each source yields `Record`s in a fixed order and knows the hash of its content.
 
 `asset:wiki-leads`, `asset:mini`, `tfds:squad`, a folder of .txt and .md files, or a file or folder of records in a
-format of `formats`. How records become blocks is the business of `corpus`.
+format of `formats`. `blocks` cuts records into blocks.
 """
 
 import hashlib
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, markdown, published, published_sets, record_source
-from realm_jax.data.recognise import (
+from realm_jax.data import assets, published, published_sets
+from realm_jax.data.sources import markdown, record_source
+from realm_jax.data.sources.recognise import (
     ABOUT,
     RECORDS,
     TEXTS,
@@ -26,7 +27,7 @@ from realm_jax.data.recognise import (
     recognise,
     said_left_out,
 )
-from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.data.sources.squad_json import squad_paragraphs
 from realm_jax.paths import expand, printable
 from realm_jax.records import Record
 
@@ -44,10 +45,10 @@ class Source:
     description: dict[str, str]
     """`source` and `licence`, for the corpus manifest and for people."""
     fingerprint: str
-    """SHA-256 of the content: equal fingerprints give equal records."""
+    """The SHA-256 of the content: equal fingerprints give equal records."""
     num_records: int
     records: Callable[..., Iterator[Record]]
-    """Reads the records from the start; takes a Counter of what is left out. Raises ConfigError at a bad one."""
+    """Reads the records from the start, and counts in a Counter what it leaves out. Raises ConfigError at a bad one."""
     says: str = ""
     """What a file or folder was taken for, for people."""
     as_given: bool = False
@@ -58,7 +59,7 @@ def read(spec: str, columns: str = "") -> Source:
     """Opens the source that `spec` names.
 
     Args:
-        columns: names of the fields of its records, as `formats.of_columns` takes them; by default its format's.
+        columns: names of the fields of its records, as `formats.of_columns` takes them; by default those of its format.
 
     Raises:
         ConfigError: it is missing, unreadable, of no known format, or of several.
@@ -85,7 +86,7 @@ def read(spec: str, columns: str = "") -> Source:
 
 
 def has_texts(spec: str, files: list[epath.Path]) -> bool:
-    """Whether a folder is one of .txt and .md files; those about its files of records (README, LICENSE) do not count.
+    """Whether a folder holds texts, .txt and .md; those about its files of records (README, LICENSE) do not count.
 
     Raises:
         ConfigError: it has records and texts.
@@ -115,8 +116,7 @@ def _wiki_leads() -> Source:
     content = path.read_bytes()
     articles = json.loads(content)
 
-    def records(counts: Counter | None = None) -> Iterator[Record]:
-        del counts
+    def records(_: Counter | None = None) -> Iterator[Record]:
         for title, article in articles.items():
             yield Record(f"wiki-leads/{title}", article["title"], article["extract"], f"{path}: {title}")
 
@@ -145,8 +145,7 @@ def _folder(folder: pathlib.Path, description: dict[str, str], files: list[epath
         content, name = _content(path), printable(path.relative_to(folder))
         digest.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
 
-    def records(counts: Counter | None = None) -> Iterator[Record]:
-        del counts
+    def records(_: Counter | None = None) -> Iterator[Record]:
         for path in paths:
             try:
                 text = re.sub("\r\n?", "\n", _content(path).decode("utf-8-sig"))
@@ -173,4 +172,4 @@ def _squad() -> Source:
     paragraphs = squad_paragraphs(examples)
     digest = hashlib.sha256("\n".join(f"{p.title}\t{p.text}" for p in paragraphs).encode())
     description = {"source": "tfds:squad", "licence": "CC BY-SA 4.0"}
-    return Source(description, digest.hexdigest(), len(paragraphs), lambda counts=None: iter(paragraphs))
+    return Source(description, digest.hexdigest(), len(paragraphs), lambda _=None: iter(paragraphs))

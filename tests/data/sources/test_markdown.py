@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.data import markdown
+from realm_jax.data.sources import markdown
 
 LINES = {
     "markup goes": ("**Bold** `word`, snake_case_name and 2 * 3 * 4.", ["Bold word, snake_case_name and 2 * 3 * 4."]),

@@ -1,7 +1,7 @@
 """Question sets of every form that `question_formats` knows: what is read, left out, joined and reported.
 
-What can be survived is survived and reported in one line a kind; questions of one set are distinct, as the released
-evaluation counts them.
+What is peculiar about a set, but can be read, is reported in one line for each kind. The questions of a set are
+distinct, as the released evaluation counts them.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ import logging
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from realm_jax.config import ConfigError
-from realm_jax.data import beir, question_files
-from realm_jax.data.patterns import MALFORMED, compiled
-from realm_jax.data.question_fields import Malformed
-from realm_jax.data.question_formats import FORMATS, OWN, QuestionFormat, recognise
+from realm_jax.data.questions import beir, question_files
+from realm_jax.data.questions.patterns import MALFORMED, compiled
+from realm_jax.data.questions.question_fields import Malformed
+from realm_jax.data.questions.question_formats import FORMATS, OWN, QuestionFormat, recognise
+from realm_jax.data.sources.fields import Row
 from realm_jax.paths import expand
 from realm_jax.records import Question
 
@@ -28,14 +28,14 @@ _LIKE_REGEX = re.compile(r"\\[dswbDSWB.?]|\.\*|\(\?:|\)[?*+]|\w\|\w")
 
 
 def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]:
-    """The distinct questions of a file or of a BEIR folder, in order; prints what it was taken for and what was lost.
+    """Reads the distinct questions of a file or a BEIR folder, in order; logs what it was taken for and what was lost.
 
     A question without an id gets `NAME:LINE`.
 
     Args:
-        columns: `question=COLUMN,answers=COLUMN,…` where the file has other names, of OWN; cells of a table without
-            a header are numbered from 1.
-        split: whose qrels a BEIR folder uses.
+        columns: `question=COLUMN,answers=COLUMN,…`, by the names in OWN, where the file has others; the cells of a
+            table without a header are numbered from 1.
+        split: the split whose qrels of a BEIR folder are used.
 
     Raises:
         ConfigError: there is no such file, its form is unknown, it holds no question, or a row (which is named) is
@@ -52,13 +52,13 @@ def read(path: str, *, columns: str = "", split: str = "test") -> list[Question]
 
 
 def content_hash(questions: Iterable[Question]) -> str:
-    """SHA-256 of what is asked and what is right, whatever file it came from; ids do not count."""
+    """Computes the SHA-256 of questions and answers, whatever file they came from; ids do not count."""
     values = [dataclasses.astuple(dataclasses.replace(question, id="")) for question in questions]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 class Reports:
-    """What was peculiar about a set: a count and the first place of each kind, printed in one line a kind."""
+    """What was peculiar about a set: the number and the first place of each kind, logged in one line for each."""
 
     def __init__(self, name: str):
         self._name = name
@@ -69,7 +69,7 @@ class Reports:
         self._places.setdefault(kind, []).append(where)
 
     def say(self) -> None:
-        """Prints them."""
+        """Logs what was counted."""
         for kind, found in self._places.items():
             first = found[0].removeprefix(f"{self._name}:")  # of a file, the line alone
             log.info(f"{self._name}: {kind}: {len(found)} (first: {'line ' * first.isdecimal()}{first})")
@@ -80,8 +80,8 @@ def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Report
 
     Args:
         located: (place, question) pairs; the place is for the report.
-        name: of the set, for the report.
-        reports: what was found before, to be printed too.
+        name: the name of the set, for the report.
+        reports: what was found before, which is logged, too.
 
     Raises:
         ConfigError: no question is left, or equal questions have answers of both kinds.
@@ -113,17 +113,17 @@ def distinct(located: Iterable[tuple[str, Question]], name: str, reports: Report
 
 
 def strings(values: Iterable[str]) -> tuple[str, ...]:
-    """Answers trimmed, without empty and repeated ones."""
+    """Trims answers, and drops empty and repeated ones."""
     return tuple(dict.fromkeys(value.strip() for value in values if value.strip()))
 
 
 def patterns(values: Iterable[str]) -> tuple[str, ...]:
-    """The same for regular expressions, whose outer white space counts; an empty one would match anything."""
+    """Drops empty and repeated regular expressions, of which an empty one would match anything; white space counts."""
     return tuple(dict.fromkeys(value for value in values if value.strip()))
 
 
 def _file(given: pathlib.Path, path: str) -> pathlib.Path:
-    """The one file of questions that a path stands for."""
+    """Finds the one file of questions that a path stands for."""
     if given.is_file():
         return given
     if not given.exists():
@@ -142,7 +142,7 @@ def _file(given: pathlib.Path, path: str) -> pathlib.Path:
 def _questions(
     file: pathlib.Path, path: str, columns: dict[str, str], reports: Reports
 ) -> Iterator[tuple[str, Question]]:
-    """(place, question) of a file's rows, all of the form of the first."""
+    """Yields (place, question) of a file's rows, all of the form of the first."""
     rows, name = question_files.read(file, columns.values()), question_files.stem(str(file))
     form: QuestionFormat | None = None
     texts: dict[str, str] = {}
@@ -150,7 +150,7 @@ def _questions(
         row = _renamed(row, columns, where) if columns else row
         if form is None:
             form = _form(row, where)
-            log.info(f"{path}: taken for {form.name} ({rows.kind})")
+            log.info(f"{path}: taken for {form.name} ({rows.container})")
         if not form.fits(row):
             raise ConfigError(
                 f"{where}: is not of the form of the first row, {form.name} ({_keys(row)}): mend or drop it"
@@ -165,7 +165,7 @@ def _questions(
             raise ConfigError(f"{where}: {error}: mend or drop it") from error
 
 
-def _form(row: Any, where: str) -> QuestionFormat:
+def _form(row: Row, where: str) -> QuestionFormat:
     form = recognise(row)
     if form is None:
         known = "; ".join(dict.fromkeys(known.name for known in FORMATS))
@@ -176,15 +176,13 @@ def _form(row: Any, where: str) -> QuestionFormat:
     return form
 
 
-def _keys(row: Any) -> str:
-    """What a row has, for people."""
-    if not isinstance(row, dict):
-        return f"no JSON object but {str(row)[:40]!r}"
+def _keys(row: Row) -> str:
+    """Says what keys a row has."""
     return f"the keys {', '.join(map(str, list(row)[:12]))}"[:200]
 
 
 def _mapping(columns: str) -> dict[str, str]:
-    """Our field -> their column."""
+    """Maps our fields to the columns of the file."""
     pairs = [pair.partition("=") for pair in columns.split(",") if pair.strip()]
     wrong = [field for field, _, column in pairs if field.strip() not in OWN or not column.strip()]
     if wrong:
@@ -195,18 +193,18 @@ def _mapping(columns: str) -> dict[str, str]:
     return found
 
 
-def _renamed(row: Any, columns: dict[str, str], where: str) -> dict:
-    missing = [name for name in columns.values() if not isinstance(row, dict) or name not in row]
+def _renamed(row: Row, columns: dict[str, str], where: str) -> dict:
+    missing = [name for name in columns.values() if name not in row]
     if missing:
         raise ConfigError(f"{where}: has no {missing[0]!r} of --columns, but {_keys(row)}")
     return {field: row[name] for field, name in columns.items()}
 
 
 def _cleaned(question: Question, default_id: str) -> Question:
-    """Without outer blanks and empty answers, and with an id. Raises Malformed."""
+    """Drops outer blanks and empty answers, and gives a question an id. Raises Malformed."""
     for text in (question.id, question.text, *question.answers, *question.gold_passages, *question.gold_texts):
         if re.search("[\ud800-\udfff]", text):
-            raise Malformed("holds half of a surrogate pair: write the whole character")
+            raise Malformed("holds half of a surrogate pair, or is not UTF-8: write whole characters")
     return dataclasses.replace(
         question,
         id=question.id or default_id,
@@ -224,7 +222,7 @@ def _compiles(pattern: str) -> bool:
 
 
 def _joined(group: list[tuple[str, Question]]) -> Question:
-    """The first of equal questions, with the answers and passages of all."""
+    """Joins equal questions: the first, with the answers and passages of all."""
     first = group[0][1]
     if len(group) == 1:
         return first

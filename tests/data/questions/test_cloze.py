@@ -6,8 +6,9 @@ import json
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import cloze, corpus_writer, datasets
+from realm_jax.data import corpus_writer
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import cloze, datasets
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ _TAGS = _PHRASING.union(block_names, ("br", "pre", "script", "style", "template"
 
 
 def parse(text: str) -> tuple[str | None, str]:
-    """(first heading that is not within something else, or None; the rest, a line for each of its parts)."""
+    """Parses a page: (its first heading outside of quotes and lists, or None; the rest, a line for each part)."""
     environment: dict = {}
     text = _FOOTNOTE.sub("\n", _FRONT_MATTER.sub("", text, count=1))
     tokens = _PARSER.parse(_SPEAKER.sub(r"\1\\", text), environment)
@@ -80,7 +80,7 @@ def parse(text: str) -> tuple[str | None, str]:
 
 
 def _counting_lists(tokens: list[Token]) -> set[int]:
-    """Ids of the items whose numbers only count them: of lists of two or more that begin with 0 or 1.
+    """Finds the ids of the items whose numbers only count them: in lists of two or more that begin with 0 or 1.
 
     Any other number at the start of a line belongs to the text: `1945. She came from …`.
     """
@@ -98,7 +98,7 @@ def _counting_lists(tokens: list[Token]) -> set[int]:
 
 
 def _shown(content: str, environment: dict) -> str:
-    """The plain text of a paragraph, a heading or a cell."""
+    """Shows the plain text of a paragraph, a heading or a cell."""
     shown, start = [], 0
     while start < len(content):
         limit = min(start + PIECE_LEN, len(content))
@@ -126,7 +126,7 @@ def _shown_token(token: Token) -> str:
 
 
 def _html(content: str) -> str:
-    """The text of a block of HTML: a line break is a space, and tags of blocks break lines."""
+    """Shows the text of a block of HTML: a line break is a space, and tags of blocks break lines."""
     paragraphs = _UNSEEN.sub("", _without_comments(content)).split("\n\n")
     content = "\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
     content = _TAG.sub(lambda tag: _without(tag, "" if tag[1].lower() in _PHRASING else "\n"), content)
@@ -134,12 +134,12 @@ def _html(content: str) -> str:
 
 
 def _without(tag: re.Match, instead: str) -> str:
-    """What a tag shows: nothing, or itself where HTML has no such element, as in `<Ada Stone>`."""
+    """Replaces a tag by `instead`, unless HTML has no such element, as in `<Ada Stone>`."""
     return instead if tag[1].lower() in _TAGS else tag[0]
 
 
 def _without_comments(content: str) -> str:
-    """Without what stands between `<!--` and `-->`; a comment that is never closed stays."""
+    """Drops what stands between `<!--` and `-->`; a comment that is never closed stays."""
     *closed, rest = content.split("-->")
     return "".join(piece.partition("<!--")[0] for piece in closed) + rest.replace("<!--", "")
 
@@ -152,7 +152,7 @@ def _is_closed(fence: Token) -> bool:
 
 
 def _too_deep(state: StateBlock, start: int, limit: int, silent: bool) -> bool:
-    """A rule of the parser: what is nested too deeply is one paragraph. The parser itself would drop it."""
+    """Makes one paragraph of what is nested too deeply, as a rule of the parser, which would drop it otherwise."""
     if silent or state.level < DEEPEST:
         return False
     state.line = limit

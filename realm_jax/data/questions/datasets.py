@@ -14,9 +14,10 @@ import farmhash
 
 from realm_jax import paths
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import beir, cloze, published, published_sets, question_files, questions
+from realm_jax.data import published, published_sets
 from realm_jax.data.prepare import RunData
-from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.data.questions import beir, cloze, question_files, questions
+from realm_jax.data.sources.squad_json import squad_paragraphs
 from realm_jax.records import Question
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ OR_ELSE = "or pass --data_dir=FOLDER with them (or with files that tensorflow-da
 class _Set:
     data_set: published_sets.DataSet
     test: str
-    """Published split that ORQA tests on."""
+    """The published split that ORQA tests on."""
     counts: dict[str, int]
-    """Questions of ORQA's splits, before equal ones are joined (its Table 2 and README)."""
+    """How many questions ORQA's splits have, before equal ones are joined (its Table 2 and README)."""
     answers: Callable[[dict], Sequence[bytes | str]]
     is_regex: bool = False
 
@@ -82,7 +83,7 @@ def load(
     run: RunData | None = None,
     config: Config | None = None,
 ) -> list[Question]:
-    """The distinct questions of a split, in a fixed order; prints what was dropped, joined or missing.
+    """Loads the distinct questions of a split, in a fixed order; logs what was dropped, joined or missing.
 
     A local file's own test split is the whole file; its training and development splits follow ORQA's hash rule.
 
@@ -91,9 +92,9 @@ def load(
         split: train, dev or test.
         data_dir: for published sets, a folder with their raw files, or with files that tensorflow-datasets prepared.
         dev: a file of development questions; then the hash rule takes none out of the training questions.
-        columns: of files, as `questions.read` takes them.
-        run: opened corpora, for cloze alone.
-        config: of that run.
+        columns: names of a file's columns, as `questions.read` takes them.
+        run: the opened corpora of a run, for cloze alone.
+        config: the configuration of that run.
 
     Raises:
         ConfigError: the set is unknown, malformed, empty, or neither found nor downloaded.
@@ -103,7 +104,7 @@ def load(
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
     if name in NAMES and pathlib.Path(name).exists():
-        log.info(f"{name}: the data set of that name, not {pathlib.Path(name).absolute()}: pass this path for that")
+        log.info(f"{name}: reads the data set of that name; pass {pathlib.Path(name).absolute()} for that file")
     if name == "cloze":
         if run is None or config is None:
             raise ConfigError("cloze makes its questions from a run's corpus: pass --workdir=DIR of a run")
@@ -122,17 +123,17 @@ def load(
 
 
 def folder_name(name: str) -> str:
-    """A short word for folders: the set's name, or the file's without folder and endings."""
+    """Makes a short name for folders: that of the set, or that of the file without folder and endings."""
     return name if name in NAMES else re.sub(r"[^\w.-]+", "-", question_files.stem(name)).strip("-.") or "questions"
 
 
 def from_anywhere(name: str) -> str:
-    """The same set for a reader in another folder: an absolute path for a file, the name of a published set."""
+    """Names the same set for a process in another folder: by an absolute path for a file."""
     return name if name in (*NAMES, "") else paths.absolute(name)
 
 
 def is_dev(question: str) -> bool:
-    """ORQA's rule, TensorFlow's `to_hash_bucket_fast(question, 100000) % 10 == 0`: a tenth of training questions."""
+    """Whether ORQA puts a training question aside: TensorFlow's `to_hash_bucket_fast(question, 100000) % 10 == 0`."""
     return farmhash.fingerprint64(question) % 100_000 % 10 == 0
 
 
@@ -163,7 +164,7 @@ def _published(name: str, split: str, data_dir: str, *, with_dev: bool) -> list[
 
 
 def _passages(rows: list[dict]) -> dict:
-    """(title, context) as SQuAD's examples have them -> id of that record in the corpus tfds:squad."""
+    """Maps (title, context), as SQuAD's examples have them, to the id of that record in the corpus tfds:squad."""
     ids = {(record.title, record.text): record.id for record in squad_paragraphs(rows)}
     keys = {(row["title"], row["context"]) for row in rows}
     return {(title, text): ids[_text(title).replace("_", " "), _text(text)] for title, text in keys}

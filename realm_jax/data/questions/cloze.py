@@ -1,4 +1,4 @@
-"""Questions out of the run's own knowledge corpus: sentences with one salient span masked, whose text is the answer.
+"""Questions from the run's own knowledge corpus: sentences with one salient span masked, whose text is the answer.
 
 Held-out articles give the development and test questions, the others the training questions; no download is needed.
 A retriever that finds the sentence's own block can answer, so these show whether a run works, not how well it would do
@@ -23,14 +23,14 @@ MIN_SENTENCE_LEN = 6  # words
 
 
 def questions(run: RunData, config: Config, split: str, most: int | None = None) -> list[Question]:
-    """Up to `most` questions of a split, at most one of a sentence, in a seeded order.
+    """Makes up to `most` questions of a split, at most one of each sentence, in a seeded order.
 
-    By default as many as `finetune.train_questions` asks for, and MOST_QUESTIONS where it does not. A span is left out
+    The default is `finetune.train_questions`, or MOST_QUESTIONS where that is 0. A span is left out
     if it is short, stands in the article's title or elsewhere in its sentence, or would be cut off by
     `finetune.question_len_tokens`.
 
     Raises:
-        ConfigError: the corpus has no such sentence; names corpus.heldout_fraction.
+        ConfigError: the corpus has no such sentence.
     """
     if most is None:
         most = (split == "train" and config.finetune.train_questions) or MOST_QUESTIONS[split]
@@ -61,7 +61,7 @@ def questions(run: RunData, config: Config, split: str, most: int | None = None)
 
 
 def _question(masked: MaskedSentences, number: SupportsIndex, split: str) -> tuple[tuple[int, int], Question | None]:
-    """(block and first byte of the sentence, the question if the span makes a good one of this split)."""
+    """Finds (block and first byte of the sentence, the question if the span makes a good one of this split)."""
     segment, _, sentence, span = masked.locate(number)
     index = segment.first_block + int(span["block"])
     block = masked.corpus.block(index)

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 from etils import epath
 
-from realm_jax.data import formats, sources
 from realm_jax.data.build import source
 from realm_jax.data.prepare import prepare
+from realm_jax.data.sources import formats, sources
 from realm_jax.eval import zero_shot
 from realm_jax.records import Question
 from realm_jax.workdir import Workdir

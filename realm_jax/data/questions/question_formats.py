@@ -1,20 +1,20 @@
-"""The published forms of question sets: how each is recognised by its first row, and what a row becomes.
+"""The published forms of question sets: how each is recognised by its first row, and what becomes of a row.
 
 A row is a JSON object, a line of a table (its cells by the names of the header, or by their numbers from 1), or a whole
-JSON file that is one object. How rows lie in files is known to `question_files`.
+JSON file that is one object. `question_files` knows how rows lie in files.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from realm_jax.data import question_parsers
-from realm_jax.data.question_fields import Report, list_in_text
+from realm_jax.data.questions import question_parsers
+from realm_jax.data.questions.question_fields import Report, list_in_text
+from realm_jax.data.sources.fields import Row
 from realm_jax.records import Question
 
 OWN = ("id", "question", "answers", "answer_regex", "gold_passage")
-"""Our own fields, which `--columns` can name."""
+"""The fields of our own form, which `--columns` can name."""
 
 
 @dataclass(frozen=True)
@@ -23,57 +23,57 @@ class QuestionFormat:
 
     name: str
     form: str
-    """Its files, and their keys or columns."""
+    """The files that have it, and their keys or columns."""
     example: str
-    """One row, or a whole file of one question; ⇥ is a tab."""
+    """An example: one row, or a whole file of one question; ⇥ is a tab."""
     becomes: str
-    fits: Callable[[Any], bool]
+    """What becomes of a row, for people."""
+    fits: Callable[[Row], bool]
     parse: Callable[[dict, Report], Iterable[Question]]
     """Raises `question_fields.Malformed`."""
 
 
-def recognise(row: Any) -> QuestionFormat | None:
-    """The first format that a set's first row fits."""
+def recognise(row: Row) -> QuestionFormat | None:
+    """Finds the first format that a set's first row fits."""
     return next((known for known in FORMATS if known.fits(row)), None)
 
 
-def _has(*keys: str, without: tuple[str, ...] = ()) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and all(k in row for k in keys) and not any(k in row for k in without)
+def _has(*keys: str, without: tuple[str, ...] = ()) -> Callable[[Row], bool]:
+    return lambda row: all(k in row for k in keys) and not any(k in row for k in without)
 
 
-def _is_list_of(key: str, inner: str = "") -> Callable[[Any], bool]:
-    """Whether a row's `key` is a list, of objects that have `inner`."""
+def _is_list_of(key: str, inner: str) -> Callable[[Row], bool]:
+    """Makes a test whether a row's `key` is a list of objects that have `inner`."""
 
-    def fits(row: Any) -> bool:
-        value = row.get(key) if isinstance(row, dict) else None
-        is_list = isinstance(value, list) and bool(value)
-        return is_list and (not inner or (isinstance(value[0], dict) and inner in value[0]))
+    def fits(row: Row) -> bool:
+        value = row.get(key)
+        return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and inner in value[0]
 
     return fits
 
 
-def _inner(key: str, inner: str) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and isinstance(row.get(key), dict) and inner in row[key]
+def _inner(key: str, inner: str) -> Callable[[Row], bool]:
+    return lambda row: isinstance(row.get(key), dict) and inner in row[key]
 
 
-def _all(*tests: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _all(*tests: Callable[[Row], bool]) -> Callable[[Row], bool]:
     return lambda row: all(test(row) for test in tests)
 
 
-def _is_own(row: Any) -> bool:
-    """Answers of one kind; or none, but then nothing else either that might be the answers under another name."""
-    kinds = [kind for kind in ("answers", "answer_regex") if kind in row] if isinstance(row, dict) else []
-    is_alone = isinstance(row, dict) and set(row) <= set(OWN)
+def _is_own(row: Row) -> bool:
+    """Whether a row has answers of one kind, or has none and nothing else that might be answers under another name."""
+    kinds = [kind for kind in ("answers", "answer_regex") if kind in row]
+    is_alone = set(row) <= set(OWN)
     return _has("question", without=("answer",))(row) and (len(kinds) == 1 or (not kinds and is_alone))
 
 
-def _is_trec(row: Any) -> bool:
+def _is_trec(row: Row) -> bool:
     """Whether the first two of four columns are words: an id and a kind."""
     return _is_table(4)(row) and all(re.fullmatch(r"\S+", row[column]) for column in "12")
 
 
-def _is_table(columns: int) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and list(row) == [str(i) for i in range(1, columns + 1)]
+def _is_table(columns: int) -> Callable[[Row], bool]:
+    return lambda row: list(row) == [str(i) for i in range(1, columns + 1)]
 
 
 def _has_list(row: dict) -> bool:

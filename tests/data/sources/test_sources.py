@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, sources
-from realm_jax.data.squad_json import squad_paragraphs
+from realm_jax.data import assets
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.squad_json import squad_paragraphs
 from realm_jax.records import Record
 
 LINES = [{"id": "a", "title": "A", "text": "One. Zwei é."}, {"id": 7, "title": "", "text": "Two."}]

@@ -9,7 +9,7 @@ from realm_jax.records import Record
 
 
 def checked_record(record_id: object, title: object, text: object, where: str = "") -> tuple[Record | None, str]:
-    """(record or None, reason why these make none, or empty). One of "empty text" is a record with that reason.
+    """Makes a record: (record or None, the reason why it is left out, or ""). "empty text" comes with its record.
 
     Args:
         where: file and line, for error messages.
@@ -34,7 +34,7 @@ def has_letters(text: str) -> bool:
 
 
 def counted(found: Iterable[tuple[Record | None, str]], counts: Counter) -> Iterator[Record]:
-    """The records among pairs of (record, reason why it is left out); counts all of them, and the reasons."""
+    """Yields the records among (record, the reason why it is left out); counts all of them, and the reasons."""
     for record, reason in found:
         counts[RECORDS_READ] += 1
         if record is None:

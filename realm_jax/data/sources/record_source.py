@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import formats, rows
-from realm_jax.data.recognise import Taken
+from realm_jax.data.sources import formats, rows
+from realm_jax.data.sources.recognise import Taken
 from realm_jax.records import Record
 
 
 def survey(taken: Taken) -> tuple[str, int]:
-    """(SHA-256 of what the files hold, unpacked, and of columns that were named; how many records, good and bad)."""
+    """Finds (SHA-256 of what the files hold, unpacked, and of named columns; how many records, good and bad)."""
     surveys = [_survey(file, taken) for file in taken.files]
     number = sum(count for _, count in surveys)
     if len(surveys) == 1 and not taken.columns:
@@ -28,10 +28,10 @@ def survey(taken: Taken) -> tuple[str, int]:
 
 
 def read(taken: Taken, counts: Counter | None = None) -> Iterator[Record]:
-    """The records, in order; one without text is among them.
+    """Yields the records, in order, also those without text.
 
     Args:
-        counts: gains what is left out of texts, by reason.
+        counts: is told what is left out of texts, by reason.
 
     Raises:
         ConfigError: a record is malformed.

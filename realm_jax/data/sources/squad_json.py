@@ -1,4 +1,4 @@
-"""SQuAD's paragraphs as records: those of its published JSON, and those of any of its examples, get the same ids."""
+"""SQuAD's paragraphs as records: read from its published JSON or from its examples, they get the same ids."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from realm_jax.records import Record
 
 
 def squad_paragraphs(examples: Iterable[dict]) -> list[Record]:
-    """The distinct paragraphs of SQuAD examples (one per question), by article and first appearance."""
+    """Collects the distinct paragraphs of SQuAD examples (one per question), by article and first appearance."""
     articles: dict[str, dict[str, None]] = {}
     for example in examples:
         title, context = (_decode(example[key]) for key in ("title", "context"))
@@ -20,7 +20,7 @@ def squad_paragraphs(examples: Iterable[dict]) -> list[Record]:
 
 
 def squad_rows(values: dict, where: str) -> list[dict[str, str]]:
-    """The distinct paragraphs {id, title, context} of SQuAD's JSON. Raises ConfigError if it is something else."""
+    """Collects the distinct paragraphs {id, title, context} of SQuAD's JSON. Raises ConfigError for other JSON."""
     examples = []
     try:
         for article in values["data"]:

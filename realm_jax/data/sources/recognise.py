@@ -1,10 +1,11 @@
-"""What a file or folder of records is taken for: by its content, by a rule that is printed, or not at all.
+"""What a file or folder of records is taken for, by its content.
 
-Of a folder, the files of one format are taken and the others named. Where several formats, splits or configurations lie
-in one folder, nothing is chosen: that is an error which lists them.
+A folder gives its files of one format; the others are named in a log line. Where several formats, splits or
+configurations lie in one folder, nothing is chosen: that is an error which lists them.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -15,16 +16,16 @@ from etils import epath
 
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data import formats, rows
-from realm_jax.data.folders import visible_files
-from realm_jax.data.formats import Form
 from realm_jax.data.manifest import AS_GIVEN
-from realm_jax.data.tables import Container
+from realm_jax.data.sources import formats, rows, tables
+from realm_jax.data.sources.folders import visible_files
+from realm_jax.data.sources.formats import Form
+from realm_jax.data.sources.tables import Container
+from realm_jax.data.sources.unpacked import ENDINGS
 
 NAMED = 3  # files left out that are named
 KEYS = 12  # of an unknown record that are named
-PACKED = r"(\.gz|\.bz2|\.xz)?$"
-RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){PACKED}|\.parquet$|(^|/)wiki_\d+{PACKED}", re.IGNORECASE)
+RECORDS = re.compile(rf"\.(jsonl?|ndjson|tsv|csv){ENDINGS}|\.parquet$|(^|/)wiki_\d+{ENDINGS}", re.IGNORECASE)
 TEXTS = re.compile(r"\.(txt|text|md|markdown)$", re.IGNORECASE)
 ABOUT = re.compile(r"(^|/)(readme|licen[cs]e|notice|changelog|citation)[^/]*$", re.IGNORECASE)
 SPLIT = re.compile(r"(?P<name>.+?)-\d+-of-\d+")
@@ -39,19 +40,19 @@ class Taken:
     files: tuple[str, ...]
     container: Container
     form: str
-    """Name of a form; "columns" where the columns were named."""
+    """The name of a form; "columns" where the user named the columns."""
     columns: str = ""
     """As `formats.of_columns` takes them."""
     left_out: tuple[str, ...] = ()
     """Files of the folder that are not read."""
 
     def the_form(self) -> Form:
-        """What its records are."""
+        """Returns the form of the records."""
         return formats.of_columns(self.columns) if self.columns else formats.named(self.form)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Columns that are read of a parquet file."""
+        """The columns of a parquet file that are read."""
         others = ("title", "section", "maintext")
         return tuple(key for either in self.the_form().keys for key in either.split("|")) + others
 
@@ -60,7 +61,7 @@ class Taken:
         form = self.the_form()
         what = form.form if self.columns else f"{form.name} ({form.names})"
         files = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
-        return f"{_short(self.spec)} is {what}, {_lies(self.container)}{files}{said_left_out(self.left_out)}"
+        return f"{_short(self.spec)} is {what}, {self.container}{files}{said_left_out(self.left_out)}"
 
 
 def takes_as_given(blocks: str, usual: bool) -> bool:
@@ -74,15 +75,15 @@ def takes_as_given(blocks: str, usual: bool) -> bool:
 
 
 def said_blocks(as_given: bool) -> str:
-    """What becomes of the records of a source, for people."""
+    """Says what becomes of the records of a source."""
     return "each record is a block as it came" if as_given else "each record is cut into blocks"
 
 
 def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", columns: str = "") -> Taken:
-    """What these files are.
+    """Finds out what files of records are.
 
     Args:
-        spec: the file or folder that they are of.
+        spec: the file or folder that holds them.
         form: name of the only form to be considered, or `auto`.
         columns: as `formats.of_columns` takes them; then no form is considered.
 
@@ -91,9 +92,9 @@ def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", column
     """
     wanted = formats.of_columns(columns) if columns else None if form == "auto" else formats.named(form)
     names = formats.of_columns(columns).keys if columns else ()
-    numbered = bool(names) and all(name.isdigit() for name in names)
+    as_table = functools.partial(tables.header, numbered=bool(names) and all(name.isdigit() for name in names))
     if len(files) == 1:
-        seen = rows.look(files[0], numbered=numbered)
+        seen = rows.look(files[0], as_table)
         found = _form(files[0], seen, wanted)
         return Taken(spec, (str(files[0]),), seen.container, found.name, columns)
     groups: dict[tuple[str, Container], list[str]] = {}
@@ -103,7 +104,7 @@ def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", column
             left_out.append(str(file))
             continue
         try:
-            seen = rows.look(file, numbered=numbered)
+            seen = rows.look(file, as_table)
             found = _form(file, seen, wanted)
             groups.setdefault((found.name, seen.container), []).append(str(file))
         except _Unknown as error:
@@ -114,14 +115,14 @@ def recognise(spec: str, files: Sequence[epath.Path], form: str = "auto", column
 
 
 def _chosen(spec: str, columns: str, groups: dict, unknown: dict, left_out: list[str]) -> Taken:
-    """The one group of files; those that are unknown, but lie otherwise, are left out."""
+    """Chooses the one group of files; unknown files whose records lie in another way are left out."""
     if not groups:
         raise next((error for _, error in unknown.values()), ConfigError(f"{spec}: has no file of records"))
     groups = _without_queries(spec, groups, unknown, left_out)
     kinds = {container.kind for _, container in groups}
     problems = [str(error) for kind, error in unknown.values() if kind in kinds]
     if len(groups) > 1 or problems:
-        shown = "; ".join(f"{name}, {_lies(container)}: {_listed(of)}" for (name, container), of in groups.items())
+        shown = "; ".join(f"{name}, {container}: {_listed(of)}" for (name, container), of in groups.items())
         other = f"; {problems[0]}" if problems else ""
         raise ConfigError(f"{spec}: holds records of several formats or columns: pass one file ({shown}{other})")
     ((found, container), chosen) = groups.popitem()
@@ -130,7 +131,7 @@ def _chosen(spec: str, columns: str, groups: dict, unknown: dict, left_out: list
 
 
 def first_recognised(files: Sequence[epath.Path]) -> str:
-    """The first of these files that is of a known format, or nothing."""
+    """Finds the first file of a known format; an empty text if there is none."""
     for file in files:
         with contextlib.suppress(ConfigError):
             _form(file, rows.look(file), None)
@@ -157,7 +158,7 @@ def one_split(spec: str, files: Iterable[str]) -> None:
 
 
 def files_under(folder: epath.Path) -> list[epath.Path]:
-    """The file itself, or the files of a folder and of those within, in natural order; hidden ones are left out.
+    """Lists the file itself, or all files below a folder, in natural order; hidden ones are left out.
 
     Raises:
         ConfigError: it is neither, but a pipe or a device.
@@ -170,12 +171,12 @@ def files_under(folder: epath.Path) -> list[epath.Path]:
 
 
 def said_left_out(files: Sequence[str]) -> str:
-    """`; left out: 2 files (a.png, b.png)`, or nothing."""
+    """Says `; left out: 2 files (a.png, b.png)`, or nothing."""
     return f"; left out: {_listed(files)}" if files else ""
 
 
 def _natural(name: str) -> list:
-    """Key that sorts `pages2` before `pages10`."""
+    """Makes a key that sorts `pages2` before `pages10`."""
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
 
 
@@ -184,7 +185,7 @@ class _Unknown(ConfigError):
 
 
 def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
-    """The form of a file's records. Raises _Unknown if it is none that we know, or not the wanted one."""
+    """Finds the form of a file's records. Raises _Unknown if it is not known, or not the wanted one."""
     kind = seen.container.kind
     for row in seen.rows:
         found = formats.form_of(row, kind) if wanted is None else wanted if wanted.has(row, kind) else None
@@ -209,7 +210,7 @@ def _form(file: epath.Path, seen: rows.Look, wanted: Form | None) -> Form:
 
 
 def _without_queries(spec: str, groups: dict, unknown: dict, left_out: list[str]) -> dict:
-    """BEIR's folder: of `corpus.jsonl` beside `queries.jsonl`, the corpus. Raises ConfigError if there are several."""
+    """Takes the corpus of BEIR's folder, beside `queries.jsonl`. Raises ConfigError if there are several."""
     files = {file: pathlib.PurePosixPath(file).name.split(".")[0] for of in groups.values() for file in of}
     corpus = [file for file, name in files.items() if name == "corpus"]
     if not corpus or "queries" not in files.values():
@@ -219,12 +220,6 @@ def _without_queries(spec: str, groups: dict, unknown: dict, left_out: list[str]
     left_out += [file for file in (*files, *unknown) if file not in corpus]
     unknown.clear()
     return {key: corpus for key, of in groups.items() if corpus[0] in of}
-
-
-def _lies(container: Container) -> str:
-    """How records lie in a file, for people."""
-    how = {"lines": "JSON lines", "documents": "<doc> elements", "json": "one JSON text", "table": "a table"}
-    return how.get(container.kind, container.kind)
 
 
 def _listed(files: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The formats of corpora, each known by the keys of its records: where it is published and what becomes of a record.
 
-How records lie in a file (JSON lines, a table, parquet) is the business of `rows`; a form is what one record says. The
-first form of `FORMS` whose keys a record has is its form; `docs/formats.md` is made of this list.
+`rows` knows how records lie in a file (JSON lines, a table, parquet); a form is what one record says. A record has the
+first form of `FORMS` whose keys it has; `docs/formats.md` is made of this list.
 """
 
 from collections import Counter
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from realm_jax.config import ConfigError
-from realm_jax.data import fields
-from realm_jax.data.checked import checked_record
-from realm_jax.data.fields import Made, Row
+from realm_jax.data.sources import fields
+from realm_jax.data.sources.checked import checked_record
+from realm_jax.data.sources.fields import Made, Row
 from realm_jax.records import Record
 
 Kind = Literal["lines", "table", "documents", "json", "parquet"]
@@ -24,26 +24,26 @@ class Form:
     """One format."""
 
     name: str
-    """As `--format` has it."""
+    """The name that `--format` takes."""
     form: str
     """Who publishes it, in which files, with which fields."""
     example: str
-    """One record."""
+    """One record, for people."""
     becomes: str
-    """What a record becomes."""
+    """What becomes of a record, for people."""
     kinds: tuple[Kind, ...]
     """How its records may lie in a file."""
     keys: tuple[str, ...]
-    """What a record must have to be taken for one; `a|b` is one of both."""
+    """The keys that a record must have; `a|b` stands for one of both."""
     make: Callable[[Row, Counter], Made]
-    """From a record; counts what it leaves out of a text, by reason."""
+    """Takes the fields of a record; counts what it leaves out of a text, by reason."""
     as_given: bool = False
     """Whether each record is a block already."""
     in_order: bool = False
     """Whether the columns must be `keys` and nothing else."""
 
     def has(self, row: Row, kind: Kind) -> bool:
-        """Whether a record is one of these."""
+        """Whether a record has this form."""
         if kind not in self.kinds or (self.in_order and tuple(row) != self.keys):
             return False
         return all(any(key in row for key in either.split("|")) for either in self.keys)
@@ -55,17 +55,17 @@ class Form:
 
 
 def form_of(row: Row, kind: Kind) -> Form | None:
-    """The form of a record, None if it is of no known one."""
+    """Finds the form of a record; None if it has no known one."""
     return next((form for form in FORMS if form.has(row, kind)), None)
 
 
 def named(name: str) -> Form:
-    """The form with a name."""
+    """Finds the form with a name."""
     return next(form for form in FORMS if form.name == name)
 
 
 def of_columns(columns: str) -> Form:
-    """The form that `--columns=id=_id,text=passage,title=name` describes; without a title it is empty.
+    """Makes the form that `--columns=id=_id,text=passage,title=name` describes; without `title`, titles are empty.
 
     Raises:
         ConfigError: it says something else.
@@ -75,8 +75,7 @@ def of_columns(columns: str) -> Form:
     if len(keys) != len(pairs) or not {"id", "text"} <= keys.keys() <= {"id", "text", "title"} or "" in keys.values():
         raise ConfigError(f"columns {columns!r}: write id=NAME,text=NAME,title=NAME (title may be left out)")
 
-    def make(row: Row, counts: Counter) -> Made:
-        del counts
+    def make(row: Row, _: Counter) -> Made:
         return row.get(keys["id"]), (row.get(keys["title"]) or "") if "title" in keys else "", row.get(keys["text"])
 
     kinds: tuple[Kind, ...] = ("lines", "table", "json", "parquet")
@@ -84,12 +83,12 @@ def of_columns(columns: str) -> Form:
 
 
 def known() -> str:
-    """All forms with their keys, for error messages."""
+    """Lists all forms with their keys, for error messages."""
     return "; ".join(f"{form.name} ({form.names})" for form in FORMS)
 
 
 def record_of(form: Form, row: Row, counts: Counter, where: str = "") -> tuple[Record | None, str]:
-    """(record, reason why it is left out, or empty); see `checked_record`."""
+    """Makes the record of a row, as `checked_record` does: (record or None, why it is left out)."""
     return checked_record(*form.make(row, counts), where)
 
 

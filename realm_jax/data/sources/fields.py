@@ -1,7 +1,7 @@
-"""From the fields of a record, as one publisher names them, to its id, title and text.
+"""How each publisher's fields of a record become its id, title and text.
 
-Every function takes any JSON values: `checked` looks at what came of them. What one leaves out of a text it counts, by
-reason.
+Every function takes any JSON values, and `checked` looks at what it makes of them. It counts what it leaves out of a
+text, by reason.
 """
 
 import html
@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, Any]
 Made = tuple[object, object, object]
-"""id, title and text of a record, not yet looked at."""
+"""The id, title and text of a record, not yet checked."""
 
 SECTION, BULLET = "Section::::", "BULLET::::"  # KILT's markers
 TITLE_LEN = 200  # characters: a longer first line of `contents` is text
@@ -18,46 +18,40 @@ SENTENCE_ENDS = (".", "!", "?", ":", ";")
 
 
 def _first(row: Row, *keys: str) -> object:
-    """The value of the first of these keys that the record has."""
+    """Finds the value of the first of these keys that the record has."""
     return next((row[key] for key in keys if row.get(key) is not None), None)
 
 
-def plain(row: Row, counts: Counter) -> Made:
-    """The fields of those names."""
-    del counts
+def plain(row: Row, _: Counter) -> Made:
+    """Takes `id`, `title` and `text` as they are."""
     return row.get("id"), row.get("title"), row.get("text")
 
 
-def beir(row: Row, counts: Counter) -> Made:
-    """BEIR's names; no title is an empty one."""
-    del counts
+def beir(row: Row, _: Counter) -> Made:
+    """Takes BEIR's fields; a missing title is empty."""
     return row.get("_id"), row.get("title") or "", row.get("text")
 
 
-def tevatron(row: Row, counts: Counter) -> Made:
-    """The names that Tevatron's corpora have; no title is an empty one."""
-    del counts
+def tevatron(row: Row, _: Counter) -> Made:
+    """Takes the fields of Tevatron's corpora; a missing title is empty."""
     return _first(row, "docid", "doc_id", "document_id"), row.get("title") or "", row.get("text")
 
 
-def news(row: Row, counts: Counter) -> Made:
-    """The address is the id; news-please calls the text `maintext`."""
-    del counts
+def news(row: Row, _: Counter) -> Made:
+    """Takes the address as the id; news-please calls the text `maintext`."""
     return row.get("url"), row.get("title"), row.get("text") or row.get("maintext")
 
 
-def atlas(row: Row, counts: Counter) -> Made:
-    """Title and section are the title, as Atlas joins them."""
-    del counts
+def atlas(row: Row, _: Counter) -> Made:
+    """Joins title and section to the title, as Atlas does."""
     title, section = row.get("title") or "", row.get("section") or ""
     if isinstance(title, str) and isinstance(section, str):
         title = f"{title}: {section}" if title and section else title or section
     return row.get("id"), title, row.get("text")
 
 
-def contents(row: Row, counts: Counter) -> Made:
-    """Anserini's `contents`: a first line that looks like a title is one."""
-    del counts
+def contents(row: Row, _: Counter) -> Made:
+    """Splits Anserini's `contents`: a first line that looks like a title is the title."""
     contents = row.get("contents")
     if not isinstance(contents, str) or isinstance(row.get("title"), str):
         return row.get("id"), row.get("title") or "", contents
@@ -70,7 +64,7 @@ def contents(row: Row, counts: Counter) -> Made:
 
 
 def kilt(row: Row, counts: Counter) -> Made:
-    """KILT's paragraphs, without title and section headings, a paragraph a line."""
+    """Joins KILT's paragraphs, a paragraph a line, without the title and section headings."""
     record_id, title, text = _first(row, "wikipedia_id", "_id", "kilt_id"), row.get("wikipedia_title"), row.get("text")
     text = text.get("paragraph") if isinstance(text, dict) else text  # as Hugging Face's copy has it
     text = [paragraph for paragraph in text if paragraph is not None] if isinstance(text, list) else text
@@ -85,7 +79,7 @@ def kilt(row: Row, counts: Counter) -> Made:
 
 
 def hotpotqa(row: Row, counts: Counter) -> Made:
-    """HotpotQA's sentences, joined; a paragraph a line."""
+    """Joins HotpotQA's sentences, a paragraph a line."""
     text = row.get("text")
     paragraphs = text if isinstance(text, list) else [text]
     if all(isinstance(sentence, str) for sentence in paragraphs):
@@ -96,7 +90,7 @@ def hotpotqa(row: Row, counts: Counter) -> Made:
 
 
 def wikiextractor(row: Row, counts: Counter) -> Made:
-    """Without the title's own line; entities are characters."""
+    """Drops the title's own line; entities become characters."""
     record_id, title, text = plain(row, counts)
     if not isinstance(title, str) or not isinstance(text, str):
         return record_id, title, text
@@ -105,7 +99,6 @@ def wikiextractor(row: Row, counts: Counter) -> Made:
     return record_id, title, rest if first.strip() == title.strip() else text
 
 
-def squad(row: Row, counts: Counter) -> Made:
-    """A paragraph of `squad_json`."""
-    del counts
+def squad(row: Row, _: Counter) -> Made:
+    """Takes a paragraph of `squad_json`."""
     return row.get("id"), row.get("title"), row.get("context")

@@ -1,4 +1,4 @@
-"""Regular expressions as answers: one way to compile them, whatever reads, finds or scores with them."""
+"""Regular expressions as answers: everything that reads, finds or scores with them compiles them here."""
 
 import re
 
@@ -14,7 +14,7 @@ _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\]){0,200}\]|\{\d+|.", re.DOTALL)
 
 
 def compiled(pattern: str) -> regex.Pattern:
-    """The expression that a pattern stands for. Raises one of MALFORMED; ValueError if it is too long."""
+    """Compiles a pattern. Raises one of MALFORMED; ValueError if it is too long."""
     if len(pattern) > LONGEST:
         raise ValueError(f"has {len(pattern):,} characters, more than {LONGEST:,}")
     if _written_out(pattern) > WRITTEN_OUT:
@@ -23,7 +23,7 @@ def compiled(pattern: str) -> regex.Pattern:
 
 
 def _written_out(pattern: str) -> int:
-    """About how long it gets when `x{1000}` is a thousand x, and so on inwards. Raises ValueError for a huge number."""
+    """Estimates a pattern's length once `x{1000}` is a thousand x, inwards too. Raises ValueError for a huge number."""
     groups, last = [0], 0
     for token in _TOKEN.findall(pattern):
         if token == "(":

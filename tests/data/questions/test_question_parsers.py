@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import question_files, questions
-from realm_jax.data.question_fields import list_in_text
-from realm_jax.data.question_formats import FORMATS
+from realm_jax.data.questions import question_files, questions
+from realm_jax.data.questions.question_fields import list_in_text
+from realm_jax.data.questions.question_formats import FORMATS
 
 texts = st.text(st.sampled_from("aé\"'\\[]{}(),:| \t\n\r\x00\ud800茶1"), max_size=9)
 values = st.recursive(
@@ -169,24 +169,31 @@ def test_a_table_with_other_names_or_without_a_header(tmp_path, content, columns
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 100_000, "is not JSON (it is nested too deeply)"),
-        (b'{"question": ' * 100_000, "is not JSON (it is nested too deeply)"),
+        (b"[" * 100_000, "is neither JSON lines nor one JSON text (maximum recursion depth"),
+        (b'{"question": ' * 100_000, "is neither JSON lines nor one JSON text (maximum recursion depth"),
         (b'{"question": "q", "answers": "' + b"[" * 100_000 + b'"}', ""),
         (b"PK\x03\x04...", "is a zip archive: unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
-        (b"\x28\xb5\x2f\xfd\x00", "is packed by zstd: unpack it"),
+        (b"\x28\xb5\x2f\xfd\x00", "is zstandard: unpack it"),
         (b"Question,Answer\nq,a\n", "name a table's columns by --columns"),
-        (b"<html>\n<body>", "is neither JSON, nor a table with tabs or a header, nor Parquet (begins '<html>')"),
-        (b"PAR1" + b"x" * 99, "cannot be read as Parquet"),
+        (b"<html>\n<body>", "is a web page: download the file itself"),
+        (
+            b"who digs? foxes\n",
+            "is neither JSON, nor a table with tabs or a header, nor parquet (begins 'who digs? foxes')",
+        ),
+        (b"x" * 257 + b"ustar", "is a tar archive: unpack it"),
+        (b'{"question": "q", "answer": "a"}\n[1]\n', ":2: is not a JSON object"),
+        (b"PAR1" + b"x" * 99, "is no parquet file, or damaged"),
         (b"who digs\tfoxes\n", "has the keys 1, 2, which is no known form of questions"),
-        (b"question\tanswers\nq\ta\tb\n", ":2: has 3 columns, the first row 2"),
-        (b"q\t['a']\n\"q\t['b']\nr\"\t['c']\n", ":3: a quotation mark that opens a cell is not closed"),
+        (b"question\tanswers\nq\ta\tb\n", ":2: has another number of columns: mend or drop it"),
+        (b"q\t['a']\n\"q\t['b']\nr\"\t['c']\n", ":2: a quotation mark that opens a cell is not closed"),
         (b"q\t['a']\nr\tb\n", ":2: is not of the form of the first row, DPR questions (the keys 1, 2)"),
         (b'{"question": "q", "answer": "a", "answers": ["b"]}', "name its fields by --columns"),
         (b"who digs\tfoxes\tx\ty\n", "has the keys 1, 2, 3, 4, which is no known form"),
         (b'{"question": "q", "label": "a"}', "has the keys question, label, which is no known form"),
-        (b"", "has no question"),
-        (b"\xff\xfeq\x00", "is neither JSON, nor a table"),
+        (b"", "is empty: pass another file"),
+        (b"[]", "holds no JSON object"),
+        (b"\xff\xfeq\x00", "is UTF-16: convert it to UTF-8"),
     ],
 )
 def test_what_is_no_set_of_questions_is_one_line(tmp_path, content, message):
@@ -198,6 +205,14 @@ def test_what_is_no_set_of_questions_is_one_line(tmp_path, content, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         questions.read(str(file))
     assert str(error.value).startswith(f"{file}") and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("end", ["\n]", "]"])
+def test_a_list_with_a_record_a_line_is_one_list(end):
+    """Its last line alone would be a record, the only one."""
+    lines = ",\n".join(json.dumps({"question": f"q{i}", "answer": ["a"]}) for i in range(3))
+    found, printed = read(f"[\n{lines}{end}\n".encode())
+    assert [question.text for question in found] == ["q0", "q1", "q2"] and "(one JSON text)" in printed
 
 
 def test_columns_and_folders_that_do_not_fit(tmp_path):

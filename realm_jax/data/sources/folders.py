@@ -1,4 +1,4 @@
-"""The files of a folder of texts: those of the folders within, and of the folders that links lead to."""
+"""Which files lie below a folder, in the folders within it and in those that links lead to."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from realm_jax.paths import printable
 
 log = logging.getLogger(__name__)
 
-NAMED = 3  # broken links in a message
+NAMED = 3  # how many broken links a message names
 
 
 P = TypeVar("P", pathlib.Path, epath.Path)
 
 
 def visible_files(folder: P) -> list[P]:
-    """Every file below a folder, in no order worth relying on; what is hidden (`.name`) is left out.
+    """Lists every file below a folder, in no particular order; hidden ones (`.name`) are left out.
 
     Links are followed. Each folder is read once, under its own name if it lies in the tree, so that links in a circle
     end. A link to nothing is named on the terminal.
@@ -54,7 +54,7 @@ def visible_files(folder: P) -> list[P]:
 
 
 def _entries(folder: P, seen: set[tuple[int, int]]) -> list[P]:
-    """What a folder shows, unless it was seen."""
+    """Lists what a folder shows; nothing if it was seen before."""
     try:
         stat = os.stat(folder)
         if (stat.st_dev, stat.st_ino) in seen:

@@ -17,7 +17,7 @@ HEADER = "query-id"
 
 
 def folder_of(path: pathlib.Path) -> pathlib.Path | None:
-    """The folder of BEIR's layout that a path is, or whose queries it is; None for anything else."""
+    """Finds the folder of BEIR's layout that a path names, itself or by its queries; None for anything else."""
     folder = path if path.is_dir() else path.parent
     is_part = path.is_dir() or path.name.startswith(QUERIES)
     return folder if is_part and any((folder / QRELS).glob("*.tsv")) else None
@@ -26,7 +26,7 @@ def folder_of(path: pathlib.Path) -> pathlib.Path | None:
 def with_gold(
     located: list[tuple[str, Question]], folder: pathlib.Path, split: str, report: Callable[[str, str], None]
 ) -> list[tuple[str, Question]]:
-    """The queries that the split's judgements are about, with their gold passages. Raises ConfigError at a bad file."""
+    """Gives the queries of a split their gold passages, and leaves the others out. Raises ConfigError at a bad file."""
     file = folder / QRELS / f"{split}.tsv"
     if not file.is_file():
         there = ", ".join(sorted(found.stem for found in (folder / QRELS).glob("*.tsv")))
@@ -46,7 +46,7 @@ def with_gold(
 
 
 def read_qrels(file: pathlib.Path) -> dict[str, list[str]]:
-    """Relevant passages of each query, in order. Raises ConfigError naming the line that is malformed."""
+    """Reads the relevant passages of each query, in order. Raises ConfigError, which names a malformed line."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

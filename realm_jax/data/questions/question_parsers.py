@@ -1,4 +1,4 @@
-"""What one row of each published form of questions becomes; which form a row has is known to `question_formats`.
+"""What becomes of one row of each published form of questions; `question_formats` knows which form a row has.
 
 Each takes a row and a report for what is peculiar about it, and yields questions as they came, with an empty id where
 there is none; each raises `question_fields.Malformed`.
@@ -7,14 +7,14 @@ there is none; each raises `question_fields.Malformed`.
 import re
 from collections.abc import Iterator
 
-from realm_jax.data.question_fields import Report, answers, identities, identity, list_in_text, objects, text
+from realm_jax.data.questions.question_fields import Report, answers, identities, identity, list_in_text, objects, text
 from realm_jax.records import Question
 
 YES_NO = "questions with the answer yes or no (kept: passages seldom say so)"
 
 
 def own(row: dict, report: Report) -> Iterator[Question]:
-    """Our own rows."""
+    """Parses our own form."""
     is_regex = "answer_regex" in row
     yield Question(
         identity(row, "id"),
@@ -26,13 +26,13 @@ def own(row: dict, report: Report) -> Iterator[Question]:
 
 
 def natural_questions(row: dict, report: Report) -> Iterator[Question]:
-    """NQ-open: `answer` is a list, or one text; MuSiQue has others in `answer_aliases`."""
+    """Parses NQ-open: `answer` is a list, or one text; MuSiQue has others in `answer_aliases`."""
     found = (*answers(row["answer"], report), *answers(row.get("answer_aliases"), report))
     yield Question(identity(row, "id"), text(row, "question"), found)
 
 
 def squad(row: dict, report: Report) -> Iterator[Question]:
-    """A whole file of SQuAD."""
+    """Parses a whole file of SQuAD."""
     for article in objects(row, "data"):
         for paragraph in objects(article, "paragraphs"):
             for asked in objects(paragraph, "qas"):
@@ -41,12 +41,12 @@ def squad(row: dict, report: Report) -> Iterator[Question]:
 
 
 def squad_rows(row: dict, report: Report) -> Iterator[Question]:
-    """SQuAD's questions with their paragraphs, one by one."""
+    """Parses one question of SQuAD with its paragraph."""
     yield from _unless_impossible(row, answers(row["answers"]["text"], report), text(row, "context"), report)
 
 
 def _unless_impossible(row: dict, found: list[str], context: str, report: Report) -> Iterator[Question]:
-    """A question of SQuAD; version 2 has some that their paragraph does not answer."""
+    """Yields a question of SQuAD, unless it is one of version 2 that its paragraph does not answer."""
     if row.get("is_impossible") or not found:
         report("questions that their paragraph does not answer (left out)")
         return
@@ -54,7 +54,7 @@ def _unless_impossible(row: dict, found: list[str], context: str, report: Report
 
 
 def trivia_qa(row: dict, report: Report) -> Iterator[Question]:
-    """A whole file of TriviaQA."""
+    """Parses a whole file of TriviaQA."""
     for asked in objects(row, "Data"):
         answer = asked.get("Answer")
         found = _value_and_aliases(answer, "Value", "Aliases", report) if isinstance(answer, dict) else []
@@ -62,7 +62,7 @@ def trivia_qa(row: dict, report: Report) -> Iterator[Question]:
 
 
 def trivia_qa_rows(row: dict, report: Report) -> Iterator[Question]:
-    """TriviaQA's questions, one by one."""
+    """Parses one question of TriviaQA."""
     found = _value_and_aliases(row["answer"], "value", "aliases", report)
     yield Question(identity(row, "question_id"), text(row, "question"), tuple(found))
 
@@ -72,12 +72,12 @@ def _value_and_aliases(answer: dict, value: str, aliases: str, report: Report) -
 
 
 def dpr_table(row: dict, report: Report) -> Iterator[Question]:
-    """DPR's question and Python list."""
+    """Parses a line of DPR: a question and a Python list."""
     yield Question("", row["1"], tuple(list_in_text(row["2"]) or ()))
 
 
 def dpr_retriever(row: dict, report: Report) -> Iterator[Question]:
-    """DPR's questions with positive passages."""
+    """Parses a question of DPR with its positive passages."""
     passages = objects(row, "positive_ctxs")
     ids = [identity(passage, "passage_id") or identity(passage, "psg_id") for passage in passages]
     texts = [text(passage, "text") for passage, found in zip(passages, ids, strict=True) if not found]
@@ -87,7 +87,7 @@ def dpr_retriever(row: dict, report: Report) -> Iterator[Question]:
 
 
 def with_contexts(row: dict, report: Report) -> Iterator[Question]:
-    """Questions with passages that somebody's retriever found."""
+    """Parses a question with passages that somebody's retriever found."""
     is_regex = row.get("is_regex") is True
     found = answers(row["answers"] if "answers" in row else row.get("target"), report, is_regex=is_regex)
     gold = identities(row, "gold_passage")
@@ -95,24 +95,24 @@ def with_contexts(row: dict, report: Report) -> Iterator[Question]:
 
 
 def tevatron(row: dict, report: Report) -> Iterator[Question]:
-    """Queries with positive passages."""
+    """Parses a query with its positive passages."""
     gold = tuple(filter(None, (identity(passage, "docid") for passage in objects(row, "positive_passages"))))
     found = tuple(answers(row.get("answers"), report))
     yield Question(identity(row, "query_id"), text(row, "query"), found, gold_passages=gold)
 
 
 def beir(row: dict, report: Report) -> Iterator[Question]:
-    """BEIR's queries, which `data.beir` gives their passages."""
+    """Parses a query of BEIR; its passages come from `beir.with_gold`."""
     yield Question(identity(row, "_id"), text(row, "text"))
 
 
 def curated_trec(row: dict, report: Report) -> Iterator[Question]:
-    """id, kind, question and pattern."""
+    """Parses a line of id, kind, question and pattern."""
     yield Question(row["1"], row["3"], (row["4"],), is_regex=True)
 
 
 def web_questions(row: dict, report: Report) -> Iterator[Question]:
-    """`(list (description "Two words") (description One))` has two answers."""
+    """Parses WebQuestions: `(list (description "Two words") (description One))` has two answers."""
     target = text(row, "targetValue")
     found = re.findall(r'\(description (?:"((?:[^"\\]|\\.)*)"|([^()"]*))\)', target)
     if len(found) < target.count("(description "):
@@ -122,7 +122,7 @@ def web_questions(row: dict, report: Report) -> Iterator[Question]:
 
 
 def hotpot(row: dict, report: Report) -> Iterator[Question]:
-    """HotpotQA's questions."""
+    """Parses a question of HotpotQA."""
     found = answers(row.get("answer"), report)
     if found in (["yes"], ["no"]):
         report(YES_NO)
@@ -130,7 +130,7 @@ def hotpot(row: dict, report: Report) -> Iterator[Question]:
 
 
 def pop_qa(row: dict, report: Report) -> Iterator[Question]:
-    """PopQA's questions."""
+    """Parses a question of PopQA."""
     given = row["possible_answers"]
     found = list_in_text(given) if isinstance(given, str) else None
     found = answers(given, report) if found is None else found
@@ -138,7 +138,7 @@ def pop_qa(row: dict, report: Report) -> Iterator[Question]:
 
 
 def kilt(row: dict, report: Report) -> Iterator[Question]:
-    """KILT's tasks."""
+    """Parses an example of KILT's question answering tasks."""
     outputs = objects(row, "output")
     found = [text(output, "answer") for output in outputs if output.get("answer") is not None]
     pages = [page for output in outputs for page in objects(output, "provenance")]

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.config import ConfigError
-from realm_jax.data import questions, rows, sources
 from realm_jax.data.build import hub, source
+from realm_jax.data.questions import questions
+from realm_jax.data.sources import rows, sources
 from tests.data import corpus_files
 from tests.data.corpus_files import RECORDS, lines, table
 

@@ -7,10 +7,10 @@ import pathlib
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import questions
+from realm_jax.data.questions import questions
 from realm_jax.records import Question
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
+SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data" / "qa"
 
 
 def write_lines(path, *lines):
@@ -68,7 +68,7 @@ def test_what_is_survived_is_reported_in_one_line_a_kind(tmp_path, capsys):
     ("line", "message"),
     [
         ("{not json", "q.jsonl:2: is not JSON"),
-        ("[1]", r"q.jsonl:2: is not of the form of the first row, questions \(no JSON object but '\[1\]'\)"),
+        ("[1]", r"q.jsonl:2: is not a JSON object: mend or drop it"),
         ({"answers": ["a"]}, r"q.jsonl:2: is not of the form of the first row, questions \(the keys answers\)"),
         ({"question": None, "answers": ["a"]}, "q.jsonl:2: has no text 'question'"),
         (
@@ -105,8 +105,8 @@ def test_a_file_that_cannot_be_used(tmp_path):
     (tmp_path / "z.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
     with pytest.raises(ConfigError, match="z.jsonl.gz: cannot be read"):
         questions.read(str(tmp_path / "z.jsonl.gz"))
-    (tmp_path / "l.jsonl").write_bytes(b'{"question": "\xff"}\n')
-    with pytest.raises(ConfigError, match="l.jsonl:1: is not UTF-8"):
+    (tmp_path / "l.jsonl").write_bytes(b'{"question": "q", "answer": "a"}\n{"question": "\xff"}\n')
+    with pytest.raises(ConfigError, match="l.jsonl:2: is not UTF-8"):
         questions.read(str(tmp_path / "l.jsonl"))
 
 

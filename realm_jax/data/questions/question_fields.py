@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 Report = Callable[[str], None]
-"""Counts a row under a kind of peculiarity, which is printed at the end."""
+"""Counts a row under something peculiar about it; the counts are logged at the end."""
 LIST_IN_TEXT = "answers in one text (read as the list that it is)"
 NUMBER = "answers that are whole numbers (taken as their digits)"
 NO_LIST_IN_TEXT = "answers that begin with [ and are no list of texts (taken as they are)"
@@ -21,14 +21,14 @@ class Malformed(ValueError):
 
 
 def text(row: dict, key: str) -> str:
-    """A text that must be there. Raises Malformed."""
+    """Reads a text that must be there. Raises Malformed."""
     if not isinstance(row.get(key), str):
         raise Malformed(f"has no text {key!r}")
     return row[key]
 
 
 def identity(row: dict, key: str) -> str:
-    """An id: a text or a whole number; empty if there is none. Raises Malformed."""
+    """Reads an id, a text or a whole number; an empty text if there is none. Raises Malformed."""
     value = row.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -38,14 +38,14 @@ def identity(row: dict, key: str) -> str:
 
 
 def identities(row: dict, key: str) -> tuple[str, ...]:
-    """One id or several. Raises Malformed."""
+    """Reads one id or several. Raises Malformed."""
     value = row.get(key)
     values = value if isinstance(value, list) else [value]
     return tuple(found for found in (identity({key: one}, key) for one in values) if found)
 
 
 def objects(row: dict, key: str) -> list[dict]:
-    """A list of objects; empty if there is none. Raises Malformed."""
+    """Reads a list of objects; an empty list if there is none. Raises Malformed."""
     value = row.get(key) or []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise Malformed(f"field {key!r} is no list of objects")
@@ -53,7 +53,7 @@ def objects(row: dict, key: str) -> list[dict]:
 
 
 def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
-    """Answers as they come: a list of texts, one text, or a list that someone wrote as one text. Raises Malformed.
+    """Reads answers as they come: a list of texts, one text, or a list written as one text. Raises Malformed.
 
     A whole number is its digits, an answer of SQuAD's (`{"text": …}`) its text.
 
@@ -74,7 +74,7 @@ def answers(value: Any, report: Report, *, is_regex: bool = False) -> list[str]:
 
 
 def _text_of(answer: Any, report: Report) -> str:
-    """One of several answers. Raises Malformed."""
+    """Reads one of several answers. Raises Malformed."""
     if isinstance(answer, dict):
         answer = answer.get("text", answer)
     if isinstance(answer, int) and not isinstance(answer, bool):
@@ -86,7 +86,7 @@ def _text_of(answer: Any, report: Report) -> str:
 
 
 def list_in_text(text: str) -> list[str] | None:
-    """The texts of a list that JSON or Python wrote as one text, or a tuple, set or array; None if it is none."""
+    """Reads a list that JSON or Python wrote as one text, or a tuple, set or array; None if it is none."""
     found, text = _json_list(text), text.strip()
     if array := re.fullmatch(r"array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", text, re.DOTALL):
         text = array[1]

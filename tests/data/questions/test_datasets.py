@@ -13,10 +13,12 @@ import urllib.error
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data import assets, datasets, published, published_sets, sources
+from realm_jax.data import assets, published, published_sets
+from realm_jax.data.questions import datasets
+from realm_jax.data.sources import sources
 from realm_jax.records import Question
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "qa"
+SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data" / "qa"
 
 
 def fingerprint64(text: str) -> int:
@@ -298,4 +300,4 @@ def test_a_folder_with_the_name_of_a_data_set_is_not_passed_over_in_silence(tmp_
     (tmp_path / "nq").mkdir()
     with pytest.raises(ConfigError):
         datasets.load("nq", "test", data_dir=str(tmp_path / "nowhere"))
-    assert f"nq: the data set of that name, not {tmp_path}/nq: pass this path for that" in capsys.readouterr().out
+    assert f"nq: reads the data set of that name; pass {tmp_path}/nq for that file" in capsys.readouterr().out
