@@ -1,4 +1,4 @@
-"""Scores a run on questions: zero-shot retrieval, and answers once it is fine-tuned; or the answers of any other system.
+"""Scores a run on questions: zero-shot retrieval, and answers once fine-tuned; or the answers of another system.
 
 realm eval --dataset=wq                                    (the newest run)
 realm eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
