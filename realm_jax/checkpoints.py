@@ -5,6 +5,7 @@ the embedder alone; `optimizer` (step and optimizer state) and `data` (a few JSO
 asynchronous and appear whole. A reader pins what it reads, so that pruning leaves it.
 """
 
+import logging
 import os
 import socket
 import time
@@ -13,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -26,7 +26,7 @@ PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most thi
 
 
 # Orbax warns of every folder that is opened read-only, which the builder and all evaluations mean to do.
-logging.get_absl_logger().addFilter(lambda record: "directory is read only" not in str(record.msg))
+logging.getLogger("absl").addFilter(lambda record: "directory is read only" not in str(record.msg))
 
 
 class Checkpoints:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import jax_utils
+from jaxtyping import Array, Int32, PRNGKeyArray, Shaped
 
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
@@ -28,8 +29,8 @@ AXIS = "batch"
 class TrainState:
     """What a training step reads and writes."""
 
-    step: jax.Array
-    """int32: steps taken."""
+    step: Int32[Array, "*devices"]
+    """Steps taken."""
     params: Any
     opt_state: Any
 
@@ -100,8 +101,8 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(split, batch)
 
 
-def shard_rows(array: np.ndarray) -> jax.Array:
-    """Rows split over the devices in order: [rows, dim] -> [devices, ceil(rows / devices), dim], padded with zeros."""
+def shard_rows(array: Shaped[np.ndarray, "rows ..."]) -> Shaped[Array, "devices device_rows ..."]:
+    """Splits rows over the local devices in order, ceil(rows / devices) each; the last are padded with zeros."""
     devices = num_devices()
     per_device = -(-array.shape[0] // devices)
     shards = []
@@ -118,12 +119,12 @@ def _over_devices() -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
-def all_gather(x: jax.Array) -> jax.Array:
+def all_gather(x: Shaped[Array, "batch ..."]) -> Shaped[Array, "all_batch ..."]:
     """Concatenates the first axis of all devices' arrays, in device order. For use inside a mapped function."""
     return jax.lax.all_gather(x, AXIS, tiled=True)
 
 
-def device_index() -> jax.Array:
+def device_index() -> Int32[Array, ""]:
     """This device's place on the axis. For use inside a mapped function."""
     return jax.lax.axis_index(AXIS)
 
@@ -156,7 +157,7 @@ def train_step(
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:
+def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray) -> tuple[Any, dict]:
     """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside a mapped function."""
 
     def objective(params):

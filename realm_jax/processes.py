@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Array, Int32, Shaped
 
 from realm_jax import lock, parallel
 from realm_jax.config import ConfigError
@@ -93,15 +94,15 @@ def from_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
 
 
-def share(array: np.ndarray) -> np.ndarray:
-    """This process's rows of an array [batch, ...] that all have."""
+def share(array: Shaped[np.ndarray, "batch ..."]) -> Shaped[np.ndarray, "own ..."]:
+    """This process's rows of an array that all processes have."""
     process = this()
     rows = len(array) // process.count
     return array[process.index * rows : (process.index + 1) * rows]
 
 
-def join_shares(array: np.ndarray) -> np.ndarray:
-    """The reverse: the rows of all processes, in order."""
+def join_shares(array: Shaped[np.ndarray, "own ..."]) -> Shaped[np.ndarray, "batch ..."]:
+    """The reverse of `share`: the rows of all processes, in order."""
     return multihost_utils.process_allgather(array, tiled=True) if are_many() else array
 
 
@@ -138,6 +139,6 @@ class AllReduce:
         return Reduced(int(first), int(least), int(greatest))
 
 
-def _least_and_greatest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Least and greatest over all devices of what each process passed [2]."""
+def _least_and_greatest(values: Int32[Array, "2"]) -> tuple[Int32[Array, "2"], Int32[Array, "2"]]:
+    """Least and greatest over all devices of what each process passed."""
     return jax.lax.pmin(values, parallel.AXIS), jax.lax.pmax(values, parallel.AXIS)

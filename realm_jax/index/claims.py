@@ -12,6 +12,9 @@ from etils import epath
 from realm_jax.heartbeat import is_running, this_process
 from realm_jax.workdir import read_json, write_json
 
+MANIFEST = "manifest.json"
+"""A folder that has this file is a version, one without is a draft."""
+
 DAY_S = 86400.0
 OWNER = "owner.json"
 PINS = "pins"

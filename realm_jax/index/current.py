@@ -4,11 +4,10 @@ Several processes search the same version: the first one loads the newest, says 
 step at which they learn that every process has it.
 """
 
+import logging
 import threading
 import time
 import zlib
-
-from absl import logging
 
 from realm_jax import processes
 from realm_jax.config import Config, ConfigError, RunError
@@ -17,7 +16,10 @@ from realm_jax.index.loaded_index import LoadedIndex, load, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.5  # between looks for a newer index version
+WARN_EVERY = 100  # steps with an index past its age limit
 
 
 class CurrentIndex:
@@ -54,6 +56,7 @@ class CurrentIndex:
         self._process, self._all_reduce = processes.this(), processes.AllReduce()
         self._first_mark = 0
         """Mark of the version that the first process has loaded."""
+        self._late_steps = 0
         self.waited_s = 0.0
         """Seconds that `adopt` waited for a version."""
         self._own_every = own_every
@@ -85,7 +88,9 @@ class CurrentIndex:
         message = f"the index is {age} steps old at step {trainer_step} (limit {config.max_age_steps})"
         if config.max_age_policy == "stop":
             raise RunError(f"{message}: start the builder and rerun this command")
-        logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
+        if self._late_steps % WARN_EVERY == 0:
+            log.warning(f"{message}: is the builder running?")
+        self._late_steps += 1
         return switched
 
     def _newest_for(self, trainer_step: int) -> int | None:

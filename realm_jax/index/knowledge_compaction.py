@@ -19,11 +19,11 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.segment import link
+from realm_jax.index.claims import MANIFEST as VERSION_MANIFEST
 from realm_jax.index.claims import holders
 from realm_jax.index.index_builder import extend_version
 from realm_jax.index.publish import COPY_ROWS
 from realm_jax.index.search import build_search_files
-from realm_jax.index.store import MANIFEST as VERSION_MANIFEST
 from realm_jax.index.store import NEXT, Draft, IndexStore
 from realm_jax.index.version import TOWER, Version
 from realm_jax.lock import only_one

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Shaped
 
 Part = Literal["embedder", "encoder", "reader"]
 Kind = Literal["dense", "norm", "embedding", "bias"]
@@ -115,6 +116,6 @@ def usual(name: str) -> str:
     return f"realm.{name.removeprefix('bert.')}"
 
 
-def from_torch(name: Name, array: np.ndarray) -> np.ndarray:
-    """Torch's array in our layout, or ours in torch's; of any shape, kernels turned from [out, in] to [in, out]."""
+def from_torch(name: Name, array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*turned"]:
+    """Torch's array in our layout, or ours in torch's: kernels are turned from [out, in] to [in, out]."""
     return array.T if name.is_kernel else array

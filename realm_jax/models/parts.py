@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Shaped
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.model_folder.checkpoint import Checkpoint
@@ -51,7 +52,7 @@ class Model:
     """embedder, encoder or reader; `bert` for a BERT that is not REALM's."""
     root: str
     """What its tensors' names begin with: `query_embedder.`, `reader.` or nothing."""
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, Shaped[np.ndarray, "*_shape"]]
     """By the names of `models.names`."""
     full_names: dict[str, str]
     """Those names -> the checkpoint's."""
@@ -203,7 +204,7 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
     return unflatten(leaves), rows
 
 
-def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
+def unused(model: Model, leaves: Mapping[str, Shaped[np.ndarray, "*_shape"]]) -> list[Row]:
     """Rows of the tensors that nothing used. Raises ConfigError if one of them should have been.
 
     Args:
