@@ -42,7 +42,7 @@ def set_up_compilation_cache() -> None:
 
 
 def num_devices() -> int:
-    """Devices of this process."""
+    """How many devices this process has."""
     return jax.local_device_count()
 
 
@@ -55,7 +55,7 @@ def check_batch_size(size: int, flag: str) -> None:
 
 
 def padded(size: int) -> int:
-    """Rows of a global batch of `size` with as much padding as makes it divide over the devices of all processes."""
+    """The smallest number of rows >= `size` that divides over the devices of all processes."""
     return -(-size // jax.device_count()) * jax.device_count()
 
 
@@ -79,7 +79,7 @@ def replicate(tree: Any) -> Any:
 
 
 def _stacked(leaf: Any, copies: int) -> Any:
-    """Stays where it is: on a device, or on the host."""
+    """Copies along a new first axis, on the device or on the host as the leaf was."""
     return (jnp if isinstance(leaf, jax.Array) else np).stack([leaf] * copies)
 
 
@@ -141,7 +141,7 @@ def train_step(
 
     Args:
         loss: `(params, batch, rng) -> (sum, count, metrics)` over this device's share of the batch; `metrics` maps a
-            name to another pair (sum, count). `rng` is None-safe only if the task uses no dropout.
+            name to another pair (sum, count).
         optimizer: applied to the gradient of the loss over all devices.
         seed: of the dropout; folded with the step and the device.
         state: the same on all devices.
@@ -169,6 +169,6 @@ def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray) -> tup
 
 
 def means(metrics: dict) -> dict[str, float]:
-    """Replicated pairs (sum, count) as one float each; NaN where the count is zero."""
+    """The mean of each replicated pair (sum, count); NaN where the count is zero."""
     pairs = jax.device_get(unreplicate(metrics))
     return {name: float(total / count) if count else float("nan") for name, (total, count) in pairs.items()}

@@ -2,7 +2,7 @@
 
 Each process runs the same command with `REALM_JAX_DISTRIBUTED` set, makes its own share of every batch and searches the
 index on its own devices; only the training step is one program over all of them. The first process alone writes to the
-workdir and says what all do: the checkpoint to start from, the index version, the step at which a signal stops all.
+workdir and decides for all: the checkpoint to start from, the index version, the step at which a signal stops all.
 A process that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
 """
 
@@ -57,7 +57,7 @@ def is_first() -> bool:
 
 
 def are_many() -> bool:
-    """Whether there are others."""
+    """Whether several processes train together."""
     return jax.process_count() > 1
 
 
@@ -83,7 +83,7 @@ def on_first(work: Callable[[], object]) -> None:
 
 
 def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:
-    """`first` on the first process, then `others` on the others, which find what it left."""
+    """Runs `first` on the first process, then `others` on the others, which can use what it made."""
     result = first() if is_first() else None
     wait_for_all("the first process is ready")
     return result if is_first() else others()
@@ -107,7 +107,7 @@ def join_shares(array: Shaped[np.ndarray, "own ..."]) -> Shaped[np.ndarray, "bat
 
 
 class Reduced(NamedTuple):
-    """What the values of all processes come to."""
+    """The values that all processes passed, reduced."""
 
     first: int
     """The first process's value."""

@@ -1,4 +1,4 @@
-"""The index version that training searches: the newest, taken as builders publish it, or one from first step to last.
+"""The index version that training searches: the newest that builders have published, or one for the whole training.
 
 Several processes search the same version: the first one loads the newest, says which, and all switch to it at the
 step at which they learn that every process has it.
@@ -98,7 +98,7 @@ class CurrentIndex:
         return max(0, trainer_step - 1) // self._own_every * self._own_every if self._own_every else None
 
     def _wait_for(self, oldest: int, trainer_step: int) -> None:
-        """Until a version of step `oldest` or later is in use."""
+        """Waits until a version of step `oldest` or later is in use."""
         started, timeout_s = time.monotonic(), self._config.index.wait_timeout_s
         while self.loaded.version.step < oldest:
             self._look.set()
@@ -131,7 +131,7 @@ class CurrentIndex:
             self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
 
     def _load(self, version: Version) -> LoadedIndex:
-        """A version that is pinned."""
+        """Loads a version, which must be pinned."""
         return load(version, self._corpus, self._config.index, self._kind)
 
     def _follow(self) -> None:
@@ -222,7 +222,7 @@ class FixedIndex:
         return False
 
     def metrics(self, trainer_step: int) -> dict[str, float]:
-        """Nothing changes."""
+        """There are none: the version never changes."""
         del trainer_step
         return {}
 

@@ -40,7 +40,7 @@ class IndexBuilder:
 
         Args:
             embedder_params: on the host.
-            embedded_by: phase and step of another checkpoint that they are from, such as that of ICT.
+            embedded_by: phase and step of the checkpoint that they come from, where that is another phase's.
         """
         config, store, corpus = self.config, self.store, Corpus.open(self.data.knowledge.folder)
         with store.begin(step) as draft:

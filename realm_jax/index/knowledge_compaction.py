@@ -96,7 +96,7 @@ def _current(config: Config, store: IndexStore, corpus: Corpus) -> Version:
 
 
 def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manifest: dict) -> Version:
-    """The version with the rows of the live blocks alone; ready, but not published."""
+    """The version with the rows of the live blocks alone, written but not yet published."""
     old, folder, found = version.load_embeddings(), version.local_folder(), version.manifest
     rows = np.flatnonzero(before.live)
     if len(rows) == len(old):
@@ -122,7 +122,7 @@ def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manif
 def _put_in_place(
     workdir: Workdir, before: Corpus, manifest: dict, stores: list[IndexStore], made: list[Version]
 ) -> None:
-    """Corpus and versions of the new blocks, and away with the old, at once."""
+    """Puts the new corpus and versions in place and removes the old ones, all at once."""
     root, corpus = workdir.path, before.folder
     kept = {entry["name"] for entry in manifest["segments"]}
     gone = [corpus / entry["name"] for entry in before.manifest["segments"] if entry["name"] not in kept]

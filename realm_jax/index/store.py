@@ -5,7 +5,7 @@
     index/history/                the same in a bucket, where no file can grow: one file for each event
 
 No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
-In a bucket, drafts and versions in use have a local copy. What the files mean is known to `search.py`.
+In a bucket, drafts and versions in use have a local copy. `search.py` knows what the search's files mean.
 """
 
 import errno
@@ -40,7 +40,7 @@ TOUCH_EVERY_S = 30.0
 
 @final
 class Draft:
-    """A version before it is published. As a context manager it leaves nothing behind if it was not."""
+    """A version before it is published. As a context manager it removes what was not published."""
 
     def __init__(self, store: "IndexStore", step: int):
         self._store, self._step, self._started = store, step, time.time()
@@ -64,7 +64,7 @@ class Draft:
             raise ConfigError(f"no space left for index version {self._target}: free some and run again") from error
 
     def touch(self) -> None:
-        """Says that the owner lives; due every ten minutes where several hosts share the store. Cheap to call."""
+        """Renews the owner's claim, which other hosts believe for ten minutes. Cheap to call."""
         if time.monotonic() - self._touched > TOUCH_EVERY_S:
             claim(self._target / OWNER)
             self._touched = time.monotonic()
@@ -113,7 +113,7 @@ class Draft:
         return version
 
     def hand_over(self, manifest_fields: dict) -> Version:
-        """All of `publish` but its last step, which is the caller's: to rename NEXT to MANIFEST. Not in a bucket."""
+        """Does all of `publish` but the last step: the caller then renames NEXT to MANIFEST. Not in a bucket."""
         self._is_kept = True
         return self._write(NEXT, manifest_fields)
 
@@ -200,7 +200,7 @@ class IndexStore(History):
         return removed
 
     def record_published(self, version: Version) -> None:
-        """Says when a version appeared, how long it took and what it finds."""
+        """Records when a version appeared, how long it took and how well its embeddings find blocks."""
         told = {name: version.manifest[name] for name in ("seconds", "probe") if name in version.manifest}
         self.record("published", version=version.name, step=version.step, **told)
 

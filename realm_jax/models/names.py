@@ -105,9 +105,9 @@ def unflatten(leaves: Mapping[str, Any]) -> dict:
 
 
 def usual(name: str) -> str:
-    """A Hugging Face BERT's tensor name as its REALM classes would have it.
+    """The name that a tensor of a Hugging Face BERT would have in the REALM classes.
 
-    `bert.` or nothing is `realm.`; old LayerNorms are gamma and beta.
+    The prefix `bert.`, or none, becomes `realm.`; an old LayerNorm's gamma and beta become weight and bias.
     """
     stem, dot, leaf = name.rpartition(".")
     name = f"{stem}{dot}{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }"

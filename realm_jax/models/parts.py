@@ -66,7 +66,7 @@ class Model:
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
 
     def name_of(self, name: Name) -> str:
-        """What the model's tensors call a parameter."""
+        """What the checkpoint calls a parameter."""
         return name.tf if self.source.is_tf else name.torch
 
     @property
@@ -86,7 +86,7 @@ class Model:
 
 
 def find_models(source: Checkpoint) -> list[Model]:
-    """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none, or whole numbers."""
+    """The models in a checkpoint. Raises ConfigError if a tensor belongs to none, or holds integers."""
     rest = {
         n: x
         for n, x in source.tensors.items()
@@ -242,7 +242,7 @@ def repeated(model: Model, other: Model) -> list[Row]:
 
 
 def _head(name: Name) -> str:
-    """Of the modules of a part, those that are there together or not at all."""
+    """The module that a parameter belongs to: a checkpoint has all of a module's parameters or none."""
     return name.ours.split(".")[0].removesuffix("_norm")
 
 

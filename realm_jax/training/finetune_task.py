@@ -121,7 +121,7 @@ class FinetuneTask(Task):
         )
 
     def init(self) -> dict:
-        """The first weights that it was given."""
+        """The first weights: embedder and reader."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -238,7 +238,7 @@ class FinetuneTask(Task):
         return settings.train_retriever == "both" and step > 0 and step % settings.index_refresh_every == 0
 
     def is_over(self, step: int) -> bool:
-        """Whether the last `patience` evaluations brought nothing."""
+        """Whether the last `patience` evaluations brought no better score."""
         patience = self._config.finetune.patience
         past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience

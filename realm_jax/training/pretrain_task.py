@@ -60,7 +60,7 @@ class PretrainTask(Task):
         log.info(f"pretrain: {self._sentences.summary()}")
 
     def init(self) -> dict:
-        """The first weights that it was given: embedder and encoder."""
+        """The first weights: embedder and encoder."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
