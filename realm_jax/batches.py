@@ -81,8 +81,8 @@ class PretrainBatch:
     mask_positions: Int32[Array, "batch masks"]
     mask_targets: Int32[Array, "batch masks"]
     mask_weights: Float32[Array, "batch masks"]
-    mask_slots: Int32[Array, " devices*used"]
-    """Flat places b * masks + j of the real predictions in each device's share of the batch, then batch * masks up to
+    mask_slots: Int32[Array, " slots"]
+    """As many for each device: flat places b * masks + j of the real predictions in its share, then batch * masks up to
     a common number; the MLM head runs on these alone."""
 
 

@@ -1,7 +1,6 @@
 """Compares a batch with the shapes and types that its class gives its arrays."""
 
 import dataclasses
-import typing
 
 from jaxtyping import jaxtyped
 
@@ -10,7 +9,7 @@ def misshapen(batch) -> list[str]:
     """`Class.field` of each array that is not what the class says; sizes of one name agree within a class."""
     found = []
     with jaxtyped("context"):
-        for name, hint in typing.get_type_hints(type(batch)).items():
+        for name, hint in type(batch).__annotations__.items():
             value = getattr(batch, name)
             if dataclasses.is_dataclass(value):
                 continue

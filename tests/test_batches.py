@@ -24,7 +24,7 @@ def test_batches_of_ict(data):
     batch = Examples(len(examples), examples.example, 0, Process()).batch(0, 4)
     assert misshapen(batch) == []
     other = dataclasses.replace(batch, weight=batch.weight[:, None], query=batch.query.ids)
-    assert misshapen(other) == ["IctBatch.weight", "IctBatch.query"]
+    assert misshapen(other) == ["IctBatch.query", "IctBatch.weight"]
 
 
 def test_batches_of_pretraining(data, tiny_run):
