@@ -107,6 +107,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
     "realm eval --dataset=wq": Until(**NO_NETWORK),
     "realm --help": Run("corpus:"),
+    "python -m realm_jax COMMAND": Run("corpus:", {"COMMAND": "--help"}),
     "make tagger [TAGGER= ARGS=]": Run(
         "runs/tagger",
         {"[TAGGER= ARGS=]": f'ARGS="--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"'},
