@@ -18,8 +18,8 @@ from realm_jax import paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.commands import cli
 from realm_jax.config import ConfigError
-from realm_jax.data.build.beam_pipeline import RunnerName
-from realm_jax.data.build.source import FormatName
+from realm_jax.data.build.runners import RunnerName
+from realm_jax.data.formats import FormatName
 from realm_jax.paths import quoted
 
 MIB = 1 << 20

@@ -60,7 +60,7 @@ def finetune(
 
 
 def first_settings(workdir: Workdir, dataset: str, *, name: str = "", preset: str = "") -> FinetuneConfig:
-    """What single settings override: those that this fine-tuning was begun with, else the run's, under a preset.
+    """The settings that flags override: those that this fine-tuning was begun with, else the run's, under a preset.
 
     So a preset that this fine-tuning was not begun with is a difference like any other, which `create` refuses.
     """

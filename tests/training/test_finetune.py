@@ -27,6 +27,7 @@ from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import METRIC, FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.training.retrieval import RetrievalStream
+from tests.batch_shapes import misshapen
 
 SETTINGS = FinetuneConfig(
     epochs=1,
@@ -147,6 +148,7 @@ def batches(begin, questions):
 def test_a_batch_has_what_the_index_and_the_texts_say(batches, trained):
     config, params, shares, task = batches[trained]
     batch, data = joined(shares), task._data
+    assert misshapen(batch) == []
     embeddings = IndexStore(task._store.folder).latest().load_embeddings().astype(np.float64)
     by_tokens = {tuple(task._tokens.ids[i].tolist()): q for i, q in enumerate(task.questions)}
     query_emb = np.asarray(embed(config.model, "query", params, batch.query), np.float64)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from etils import epath
 
@@ -22,12 +22,10 @@ from realm_jax.data.build.annotated import TfExamples
 from realm_jax.data.build.record_files import RecordFiles
 from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.sources import sources
-from realm_jax.data.sources.formats import FORMS
 from realm_jax.data.sources.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
 from realm_jax.paths import expand
 from realm_jax.records import Record
 
-FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
 BY_NAME = {
     "mediawiki": r"\.xml(-[^/.]+)?(\.bz2|\.gz|\.xz)?$",
     "tfds": r"\.(tfrecord|array_record)\b",

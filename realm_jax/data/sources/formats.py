@@ -220,3 +220,6 @@ FORMS = (
         fields.squad,
     ),
 )
+
+FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
+"""What `realm corpus --format` takes: these forms, dumps of Wikipedia, and what tensorflow-datasets has prepared."""
