@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=pathlib.Path, help="default: CORPUS/tokenizer.json")
     parser.add_argument("--questions", required=True, type=pathlib.Path)
     parser.add_argument("--name", default="gpu_experiment", help="of the result")
+    parser.add_argument("--note", default="", help="how the run went, for the reader of the result")
     flags = parser.parse_args()
     files = unpack(flags.measured)
     record = json.loads(files["run.json"])
@@ -58,7 +59,7 @@ def main() -> None:
         "heldout": held_out(files),
         "run": {key: value for key, value in record.items() if key != "segment_hashes"},
     }
-    print(write_result(flags.name, values, NOTE))
+    print(write_result(flags.name, values, f"{NOTE} {flags.note}".rstrip()))
     print(json.dumps({key: values[key] for key in ("retrieval", "exact_match", "heldout")}, indent=1))
 
 
