@@ -74,7 +74,7 @@ def label_set(types: Sequence[str]) -> list[str]:
 
 
 def transition_scores(
-    sequences: Iterable[Int[np.ndarray, " words"]], num_labels: int
+    sequences: Iterable[Int[np.ndarray, " _words"]], num_labels: int
 ) -> Float32[np.ndarray, "labels_before labels"]:
     """Scores [labels + 1, labels] of a label (column) after another (row); the last row is for a sentence's first word.
 
