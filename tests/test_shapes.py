@@ -10,23 +10,16 @@ BARE = {"np.ndarray", "jax.Array", "Array", "ndarray"}
 WITHOUT_SHAPE = {"..."}  # "" is the shape of a scalar
 TO_DO = {
     "batches.py": 23,
-    "convert/knowledge.py": 2,
     "data/mapped.py": 1,
     "data/segment.py": 10,
     "data/show/census.py": 4,
     "eval/examples.py": 1,
     "eval/heldout.py": 7,
-    "losses/ict_loss.py": 6,
-    "losses/marginal.py": 6,
     "models/names.py": 2,
     "models/parts.py": 2,
     "models/pretrained.py": 1,
     "parallel.py": 7,
     "processes.py": 4,
-    "training/finetune_task.py": 4,
-    "training/ict_task.py": 4,
-    "training/loop.py": 2,
-    "training/pretrain_task.py": 4,
 }
 """Files whose arrays have no shapes yet, with how many there are; only ever fewer."""
 
