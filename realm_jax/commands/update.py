@@ -3,7 +3,7 @@
     realm update --workdir=W --add=FILE_OR_FOLDER --delete=ID,ID
 
 The model stays as it is and answers from the new texts (Guu et al. 2020, Table 4). New blocks are embedded by the block
-tower that made the index, since a fine-tuned checkpoint has only a query tower. New records become a further segment of
+tower that made the index: a fine-tuned embedder is a query tower, and embeds no blocks. New records become a segment of
 the corpus, deleted ones get tombstones; both changes appear at once. If the command is killed, the same command, or the
 next update, finishes it. A trainer may run beside it: with the new version it no longer finds what is deleted; it finds
 what is added after it was started again.

@@ -77,8 +77,7 @@ def convert(
         base: the config of the run, whose model becomes that of the checkpoints.
         vocab: file, folder or Hugging Face id of the vocabulary; empty for the one that a SOURCE brings.
         with_corpus: whether to build the corpus that `base` names; otherwise the first command builds it.
-        given_lengths: names of lengths of `base` that stay; the others are made to fit the position table (see
-            `lengths.fitting`).
+        given_lengths: names of lengths of `base` that stay; the others are made to fit (see `lengths.fitting`).
 
     Raises:
         ConfigError: see the functions of this folder; nothing is written.

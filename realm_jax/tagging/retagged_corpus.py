@@ -82,7 +82,10 @@ def _retag(
     tag: DocumentsTagger,
     progress: Callable[[int, int | None], None],
 ) -> Corpus:
-    tagger, entries = identity["tagger"], _begin(out, identity)
+    tagger = identity["tagger"]
+    begun = check_unfinished(out, identity) or {**identity, "segments": []}
+    write_json(out / STATE, begun)
+    entries = begun["segments"]
     todo = corpus.segments[len(entries) :]
     total, done = sum(len(segment.sentences) for segment in todo), 0
     for segment, old in zip(todo, corpus.manifest["segments"][len(entries) :], strict=True):
@@ -116,15 +119,6 @@ def check_unfinished(out: pathlib.Path, identity: dict) -> dict | None:
     if out.exists() and (not out.is_dir() or any(entry.name != LOCK for entry in out.iterdir())):
         raise ConfigError(f"{out}: is not an empty folder: pass another --out")
     return None
-
-
-def _begin(out: pathlib.Path, identity: dict) -> list[dict]:
-    """Entries of the segments that an earlier call has finished."""
-    begun = check_unfinished(out, identity)
-    if begun is None:
-        write_json(out / STATE, {**identity, "segments": []})
-        return []
-    return begun["segments"]
 
 
 class _SegmentMaker:
