@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from benchmarks/results/*.json, so that none is typed.
+"""Writes the tables of README.md and docs/results.md, and README's picture, from benchmarks/results/*.json.
 
 python benchmarks/tables.py
 python benchmarks/tables.py --check      (for `make lint`: only compares, and looks at what results depend on)
@@ -11,13 +11,15 @@ from collections.abc import Iterable
 
 import depends
 import gpu_table
+import nano_picture
 
 from realm_jax.ablations.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
-IN_README = ("nano", "ablations", "index_update")
+PICTURE = HERE.parent / "docs" / "img" / "nano.svg"
+IN_README = ("nano",)
 HEAD = """# Results
 
 Every measurement is one file of `benchmarks/results/`; `python benchmarks/tables.py` makes this page of them.
@@ -30,6 +32,7 @@ def main() -> None:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
+    fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
     for file, content in fresh.items():
         if "--check" not in sys.argv:
             file.write_text(content)
@@ -84,9 +87,10 @@ def _of_nano(difference: dict) -> str:
     }
     return (
         "Plain: the sentence finds its block; hard: with a salient span masked and the words of its article's title "
-        "taken out. Without those words ICT makes the first rank worse, and REALM brings it back to where BERT as it "
-        "came had it: there, pre-training as a whole has shown no gain; among the first five blocks it has. Until "
-        "REALM the encoder is BERT as it came.\n\nREALM's gain over the frozen retriever, on the same sentences: plain "
+        "taken out. Without those words ICT makes the first rank worse, and REALM only brings it back to the level of "
+        "BERT as it was downloaded: at the first rank, pre-training as a whole has shown no gain; among the first five "
+        "blocks it has. Until REALM the encoder is BERT as it was downloaded.\n\n"
+        "REALM's gain over the frozen retriever, on the same sentences: plain "
         f"recall@1 {shown['plain_recall@1']}, hard recall@1 {shown['hard_recall@1']}, retrieval utility "
         f"{shown['utility']} (n {difference['utility']['n']})."
     )

@@ -2,7 +2,7 @@
 
 command   make ablations ARGS="--seeds=0,1,2"
 hardware  2 CPU cores
-time      of a seed: REALM 12 minutes, an arm that only fine-tunes 4 to 5
+time      for one seed: REALM 12 minutes, an arm that only fine-tunes 4 to 5
 result    3 seeds, 1,000 questions each, exact match and recall@1: REALM 77.6, 81.2; REALM's retriever alone 58.4, 81.2;
           its encoder alone 77.4, 73.5; neither (ICT, BERT) 56.1, 73.5
 
@@ -10,8 +10,8 @@ All arms of a seed start from the same ICT, on the embedded default's corpus and
 trainer, which waits for it (`pause`), so that the age of the index counts in steps and a rerun repeats it. The encoder
 starts as BERT, as in the paper; the retriever waits for the encoder's first 100 steps. The paper's stale index is
 refreshed 30 times as seldom as REALM's; 30 times 50 steps are more than a run here has, so that ours is never refreshed
-and on average 8 times as old. Each question is seen once: 4,000 of them twice or more were learned by heart. Rates, the
-retriever's wait and the number of questions were chosen on seed 0 by its development questions.
+and on average 8 times as old. Each question is seen once: when 4,000 were seen twice or more, they were learned by
+heart. Rates, the retriever's wait and the number of questions were chosen on seed 0 by its development questions.
 """
 
 from dataclasses import replace

@@ -6,8 +6,8 @@ command   realm run --config=experiments/squad.py --corpus=squad_paragraphs.json
 hardware  1 CPU core for both processes
 time      21 to 23 minutes
 result    passage recall@5 of 2,115 questions, mean of 3 seeds: first weights 0.245, after ICT 0.643, after REALM 0.621,
-          the same minutes spent on more ICT 0.619, BM25 0.888. REALM did not beat ICT here; on held-out sentences, of
-          which it learns, it did (seed 0: plain recall@1 0.636 -> 0.746, +0.069 to +0.150).
+          the same minutes spent on more ICT 0.619, BM25 0.888. REALM did not beat ICT here; on held-out sentences, the
+          kind of text it learns from, it did (seed 0: plain recall@1 0.636 -> 0.746, +0.069 to +0.150).
 """
 
 from dataclasses import replace

@@ -44,7 +44,7 @@ WORKDIR = f"{RUNS}/{os.path.basename(EXPERIMENT).removesuffix('.py')}"
 # %% [markdown]
 # ## Pre-train
 #
-# Everything one after the other: corpus, inverse cloze task (ICT), first index; then REALM, while a
+# This runs everything, one part after the other: corpus, inverse cloze task (ICT), first index; then REALM, while a
 # second process embeds the corpus again and again with the newest weights; then the measurements. Stop it whenever you
 # like: the same cell goes on where it was.
 
@@ -55,9 +55,9 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %% [markdown]
 # ## What it learned
 #
-# Three states on the same held-out sentences. *Retrieval utility* is log p(y|x) with the retrieved blocks less that
-# with the null block alone: above zero, the encoder uses what it reads. *Plain recall@1* is how often a sentence finds
-# its own block first.
+# The table compares three states on the same held-out sentences. *Retrieval utility* is log p(y|x) with the retrieved
+# blocks minus that with the null block alone: above zero, the encoder uses what it reads. *Plain recall@1* is how often
+# a sentence finds its own block first.
 
 # %%
 run = realm_jax.open(WORKDIR, device="cpu")
@@ -66,8 +66,8 @@ run.report("Held-out sentences")
 # %% [markdown]
 # ## Curves
 #
-# Recall by index version shows the retriever getting better while it trains, and the index age how far the index was
-# behind.
+# Recall by index version shows how the retriever gets better while it trains; the index age shows how far the index
+# was behind the weights.
 
 # %%
 run.curves()
@@ -91,4 +91,4 @@ run.fill(SENTENCE or run.heldout(1)[0])
 # - [Fine-tune and evaluate](https://colab.research.google.com/github/realm-jax/realm_jax/blob/main/notebooks/03_finetune_and_evaluate.ipynb)
 # - [Inspect retrieval and swap the index](https://colab.research.google.com/github/realm-jax/realm_jax/blob/main/notebooks/04_inspect_retrieval_and_swap_the_index.ipynb)
 #
-# On a machine of yours, `make demo` shows the same in the browser.
+# On your own machine, `make demo` shows the same in the browser.

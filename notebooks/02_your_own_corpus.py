@@ -14,7 +14,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/realm-jax/realm_jax/blob/main/notebooks/02_your_own_corpus.ipynb)
 #
 # Bring a folder of texts or a file of JSON lines, pre-train on it, and see which of your passages the model reads when
-# it fills a blank. Without texts of yours, the notebook writes a folder of 427 short articles to show the form.
+# it fills a blank. If you have none at hand, the notebook writes a folder of 427 short articles to show the form.
 #
 # Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
@@ -66,7 +66,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %% [markdown]
 # ## Your corpus, as the model sees it
 #
-# Blocks with their salient spans, what was counted and what was left out.
+# The command shows blocks with their salient spans, counts, and what was left out.
 
 # %%
 # !{PYTHON} -m realm_jax show {WORKDIR} --count=2
@@ -90,7 +90,7 @@ run.curves()
 # %% [markdown]
 # ## Ask about your texts
 #
-# A sentence with `[MASK]`, or nothing for one of your held-out sentences.
+# Write a sentence with `[MASK]`, or nothing to take one of your held-out sentences.
 
 # %%
 # @title A sentence with [MASK]

@@ -50,8 +50,8 @@ if SMOKE:
 # %% [markdown]
 # ## A pre-trained run
 #
-# Takes the run if it is there and finished, and makes or finishes it if not: `nano` in about 13 minutes on two quiet
-# CPU cores, `mini` in about one.
+# The cell takes the run if it is there and finished, and makes or finishes it if not: `nano` takes about 13 minutes on
+# two quiet CPU cores, `mini` about one.
 
 # %%
 # !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
@@ -70,15 +70,15 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %% [markdown]
 # ## Evaluate
 #
-# The test questions, and the floors and baselines that a figure needs beside it: BM25's blocks, random blocks and the
-# other retrievers with the same reader, the most frequent answer, and the language model without any block.
+# The command asks the test questions, and sets floors and baselines beside the figures: BM25's blocks, random blocks
+# and the other retrievers with the same reader, the most frequent answer, and the language model without any block.
 
 # %%
 # !{PYTHON} -m realm_jax eval --workdir={WORKDIR} {DATA} {SCORE}
 assert _exit_code == 0, "the command failed: its last line says why"
 
 # %% [markdown]
-# Loss and development exact match of the fine-tuning, below the curves of the run.
+# The last curves are the loss and the development exact match of the fine-tuning.
 
 # %%
 run = realm_jax.open(WORKDIR, device="cpu")
@@ -96,7 +96,7 @@ run.evaluation().predictions[:10]
 # %% [markdown]
 # ## Ask
 #
-# A question of your own, of the kind that it was fine-tuned on; empty for a held-out sentence with a blank.
+# Write a question of the kind that the run was fine-tuned on, or nothing to take a held-out sentence with a blank.
 
 # %%
 # @title A question

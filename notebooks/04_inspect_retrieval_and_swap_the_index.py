@@ -13,8 +13,8 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/realm-jax/realm_jax/blob/main/notebooks/04_inspect_retrieval_and_swap_the_index.ipynb)
 #
-# The index is a file beside the model, made anew while the model trains. You look into its versions, answer with an
-# older one, and then change what the model knows by adding a document, without training.
+# The index is a folder beside the model, and is made again and again while the model trains. You look into its
+# versions, answer with an older one, and then change what the model knows by adding a document, without training.
 #
 # Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
@@ -43,8 +43,8 @@ WORKDIR = f"{RUNS}/{RUN}"
 # %% [markdown]
 # ## A pre-trained run
 #
-# Takes the run if it is there and finished, and makes or finishes it if not: `nano` in about 13 minutes on two quiet
-# CPU cores, `mini` in about one.
+# The cell takes the run if it is there and finished, and makes or finishes it if not: `nano` takes about 13 minutes on
+# two quiet CPU cores, `mini` about one.
 
 # %%
 # !test -e {WORKDIR}/summary.json || {PYTHON} -m realm_jax run --config=experiments/{RUN}.py --workdir={WORKDIR} {FLAGS}
@@ -77,7 +77,7 @@ run.examples()
 # %% [markdown]
 # ## Swap the index
 #
-# The same weights with the oldest version on disk and with the newest.
+# The same weights answer with the oldest version on disk and with the newest.
 
 # %%
 oldest = run.index.versions()[0]
@@ -89,7 +89,7 @@ print(run.fill(SENTENCE))
 # ## Change what it knows
 #
 # The new document is embedded with the tower that made the index, and a version is published that has it. Nothing is
-# trained. A changed text wants another `ID`; `run.delete([ID])` takes one out again.
+# trained. A changed text needs another `ID`; `run.delete([ID])` takes one out again.
 
 # %%
 # @title A new document

@@ -10,9 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors
+    from realm_jax.api.inputs import experiment, texts
     from realm_jax.api.opened_run import Run
     from realm_jax.api.opened_run import open_run as open
-    from realm_jax.api.stages import evaluate, experiment, finetune, pretrain, texts
+    from realm_jax.api.stages import evaluate, finetune, pretrain
     from realm_jax.config import Config, ConfigError
 
 __version__ = "0.1.0"
@@ -27,13 +28,18 @@ __all__ = [
     "pretrain",
     "texts",
 ]
-_WHERE = {"Config": "config", "ConfigError": "config", "Run": "api.opened_run", "open": "api.opened_run"}
+_FILES = {
+    **dict.fromkeys(("Config", "ConfigError"), "config"),
+    **dict.fromkeys(("experiment", "texts"), "api.inputs"),
+    **dict.fromkeys(("Run", "open"), "api.opened_run"),
+    **dict.fromkeys(("evaluate", "finetune", "pretrain"), "api.stages"),
+}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _FILES:
         raise AttributeError(f"module 'realm_jax' has no attribute {name!r}: it has {', '.join(__all__)}")
-    module = importlib.import_module(f"realm_jax.{_WHERE.get(name, 'api.stages')}")
+    module = importlib.import_module(f"realm_jax.{_FILES[name]}")
     return getattr(module, "open_run" if name == "open" else name)
 
 

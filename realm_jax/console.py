@@ -2,8 +2,8 @@
 
 The library logs (`logging`, logger `realm_jax`) and shows progress on a `Line`; `set_up` decides that people see both.
 All goes to stdout, in order with what the command prints, so that `| tee run.log` keeps the whole of it; stderr has
-errors and what other libraries warn of. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress at
-most every `EVERY_S` seconds, and an event when it happens.
+errors and the warnings of other libraries. Where stdout is no terminal (CI, nohup, a pipe), a process prints progress
+at most every `EVERY_S` seconds, and an event when it happens.
 """
 
 import atexit
@@ -33,7 +33,7 @@ def set_up(mark: str = "") -> None:
     """Shows the log on stdout, each line in `WIDTH` columns.
 
     Args:
-        mark: stands before every line, where it has to be said whose it is.
+        mark: stands before every line, to say which process it is from.
     """
     for handler in [handler for handler in LOGGER.handlers if isinstance(handler, _Handler)]:
         LOGGER.removeHandler(handler)
@@ -109,7 +109,7 @@ class Relay(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until the other process closes its end, even if nobody reads us: it must not wait for a full pipe."""
+        """Shows lines until the other process ends, even if nobody reads ours: it must not wait for a full pipe."""
         with self._pipe:
             for raw in self._pipe:
                 try:
@@ -151,14 +151,14 @@ class _Handler(logging.Handler):
 
 
 class _Facts(ProgressColumn):
-    """What stands behind the bar; on a narrow terminal its end is cut off, not the bar."""
+    """The text behind the bar. On a narrow terminal the end of this text is cut off, and the bar stays whole."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
 
 
 class _Screen:
-    """The live lines of this process: rich's progress, which is there as long as there is a line."""
+    """The live lines of this process: rich's progress display, which is shown as long as there is a line."""
 
     def __init__(self):
         self.mark = ""

@@ -1,4 +1,4 @@
-"""Drawings as inline SVG for a page: text stays text, and ink follows the page, dark or light as its reader."""
+"""Drawings as inline SVG for a page: text stays text, and ink has the colour of the page's text."""
 
 import html
 import io
@@ -24,7 +24,7 @@ _STYLE = {
 
 
 def svg(name: str, draw: Callable[[Axes], None]) -> str:
-    """An `<svg>` element without size of its own; the same drawing gives the same text."""
+    """Makes an `<svg>` element without a size of its own; the same drawing always gives the same text."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         draw(figure.add_subplot())

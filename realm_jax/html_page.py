@@ -1,7 +1,6 @@
 """A self-contained HTML page: its frame and its tables. It loads nothing.
 
-Text stays text, and colours are dark or light as the reader's. Texts are escaped here or by the caller, as each
-function says.
+Its colours follow the reader's dark or light mode. Texts are escaped here or by the caller, as each function says.
 """
 
 import html

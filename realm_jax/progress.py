@@ -13,10 +13,10 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """A line for long work; it goes once all is done, or at the end of a `with` block where the total is unknown.
+    """A line for long work. It is taken away when all is done, or after a `with` block if the total is unknown.
 
     Args:
-        what: and of what it counts: `index of step 800, blocks`.
+        what: names the work and what is counted, such as `index of step 800, blocks`.
     """
 
     def __init__(self, what: str):

@@ -1,7 +1,7 @@
 """The one writer of reports: sections of paragraphs, tables and drawings become a Markdown page or one HTML file.
 
-Texts are plain, and each page shows them as they are, whatever marks they hold. The HTML file loads nothing: its
-drawings stand in it, and no other image does.
+Texts are plain: a page shows them as they are, even if they look like Markdown or HTML. The HTML file loads nothing: it
+contains its drawings, and has no other images.
 """
 
 import html as html_lib
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True, repr=False)
 class Plot:
-    """A drawing with what has to be said about it. On a Markdown page it is a file in the folder `plots` beside it."""
+    """A drawing with its title and an explanation. On a Markdown page it is a file in the folder `plots` beside it."""
 
     name: str
     """Name of its file, without ending."""
@@ -64,23 +64,23 @@ class Marked:
 
 @dataclass(frozen=True)
 class Markup:
-    """What only the HTML file has, as HTML."""
+    """HTML, for what only the HTML file shows."""
 
     html: str
 
 
 Part = str | tuple[str, ...] | Table | Plot | Figure | Marked | Markup
-"""A paragraph, a list of lines, or one of the above."""
+"""A paragraph, a list of lines, or one of the classes above."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Parts under a title; without one they belong to the section before."""
+    """Parts under a title; without a title they belong to the section before."""
 
     title: str
     parts: Sequence[Part]
     level: int = 2
-    """Of the heading; the page's title has 1."""
+    """Level of the heading; the page's title has level 1."""
 
 
 def markdown(title: str, sections: Iterable[Section]) -> str:
@@ -88,8 +88,13 @@ def markdown(title: str, sections: Iterable[Section]) -> str:
     blocks = [f"# {plain(title)}"]
     for section in sections:
         blocks += [f"{'#' * section.level} {plain(section.title)}"] if section.title else []
-        blocks += [text for part in section.parts if (text := _as_markdown(part))]
+        blocks += [text] if (text := parts_as_markdown(section.parts)) else []
     return "\n\n".join(blocks) + "\n"
+
+
+def parts_as_markdown(parts: Iterable[Part]) -> str:
+    """Parts of a page as Markdown."""
+    return "\n\n".join(text for part in parts if (text := _as_markdown(part)))
 
 
 def html(title: str, sections: Iterable[Section]) -> str:
@@ -98,8 +103,13 @@ def html(title: str, sections: Iterable[Section]) -> str:
     for section in sections:
         level = section.level
         parts += [f"<h{level}>{html_lib.escape(section.title)}</h{level}>"] if section.title else []
-        parts += [text for part in section.parts if (text := _as_html(part))]
+        parts.append(parts_as_html(section.parts))
     return html_page.frame(title, parts)
+
+
+def parts_as_html(parts: Iterable[Part]) -> str:
+    """Parts of a page as HTML."""
+    return "\n".join(text for part in parts if (text := _as_html(part)))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""What is printed for people never ends a command: whatever the terminal's encoding, and if nobody reads any more."""
+"""Keeps printing from ending a command: every encoding takes every text, and the reader of a pipe may go away."""
 
 import os
 import select

@@ -32,10 +32,18 @@ def cache(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def shown_log(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def shown_log():
     """What the library logs is on stdout, as in a command, but a message with the long path of a test is one line."""
-    monkeypatch.setattr(console, "WIDTH", 1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "WIDTH", 1000)
+        console.set_up()
+        yield
+
+
+@pytest.fixture(autouse=True)
+def shown_log_after_a_test_of_it(shown_log):
+    """A test that sets the log up otherwise leaves no trace."""
     console.set_up()
 
 

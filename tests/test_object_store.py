@@ -20,12 +20,11 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import built, corpus_writer, run_tokenizer, sources
+from realm_jax.data import corpus_writer, run_tokenizer, sources
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.knowledge_update import _only_claim
 from realm_jax.index.store import IndexStore
 from realm_jax.local_cache import cache_dir
-from realm_jax.model_folder import wordpiece
 from realm_jax.records import Record
 from realm_jax.training.metrics import MetricsWriter
 
@@ -156,7 +155,7 @@ def test_a_corpus_is_the_one_on_a_disk(store, here, tiny_run, corpus_file, tmp_p
     (on_disk(store, here) / "corpus" / "segment-00000").mkdir(parents=True)
     (on_disk(store, here) / "corpus" / "segment-00000" / "text.bin").write_text("of a build that was killed")
     arguments = {
-        "tokenizer": wordpiece.load(tiny_run.tokenizer_file),
+        "tokenizer": run_tokenizer.load(tiny_run.tokenizer_file),
         "tag": corpus_tagger(),
         "block_len_tokens": local.block_len_tokens,
         "description": local.manifest["description"],

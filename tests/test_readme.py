@@ -40,12 +40,12 @@ class Interval(NamedTuple):
 
 
 def test_what_has_not_run_is_said_not_to_have_run():
-    """README says of TPU and Colab what their own pages say."""
-    launch, notebooks, readme = (
-        (REPOSITORY / name).read_text() for name in ("docs/launch.md", "docs/notebooks.md", "README.md")
-    )
-    (row,) = re.findall(r"^\| `make pretrain TPU=v3-8` .*", readme, re.M)
-    assert ("on real hardware: nothing yet" in launch) == ("Not yet run on a TPU, GPU or cloud" in row)
+    """README and the page of commands say of TPU and Colab what their own pages say."""
+    names = ("docs/launch.md", "docs/notebooks.md", "README.md", "docs/commands.md")
+    launch, notebooks, readme, commands = ((REPOSITORY / name).read_text() for name in names)
+    for page in (readme, commands):
+        (line,) = re.findall(r"^[-|] .*`make pretrain TPU=v3-8` .*", page.replace("\n  ", " "), re.M)
+        assert ("on real hardware: nothing yet" in launch) == ("Not yet run on a TPU, GPU or cloud" in line)
     (colab,) = re.findall(r"^In the browser, .*", readme, re.M)
     assert ("not yet run on Colab" in notebooks.replace("\n", " ")) == ("not yet on Colab" in colab)
 

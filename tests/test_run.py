@@ -74,7 +74,7 @@ def test_memory_of_both_processes_was_seen(mini):
 def test_the_report_shows_three_sentences_and_the_next_command(mini):
     workdir, stdout, _ = mini
     report = (workdir / "report.md").read_text()
-    assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and "[MASK]" in report
+    assert report.count("(null block)") == 3 and report.count("answer: *") == 3 and r"\[MASK\]" in report
     assert "next: realm finetune" in stdout
 
 

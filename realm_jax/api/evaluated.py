@@ -1,11 +1,11 @@
-"""An evaluation on questions, as it is read and shown: scores by system, and the answers one by one."""
+"""An evaluation on questions, from the files of its report: scores by system, and the answers one by one."""
 
 import html
 from dataclasses import dataclass
 
 from etils import epath
 
-from realm_jax import html_page
+from realm_jax import report
 from realm_jax.config import ConfigError
 from realm_jax.eval import qa_tables
 from realm_jax.inference import fragments
@@ -23,7 +23,7 @@ class Predicted:
     prediction: str
     is_correct: bool
     probability: float | None
-    """Of the span among all spans of all blocks that were read; None where it is not known."""
+    """Probability of the span among all spans of all blocks that were read; None if it is not known."""
 
     def __repr__(self) -> str:
         return short(f"{self._judged}  {self.prediction}  |  {self.question}")
@@ -70,19 +70,16 @@ class Evaluation:
         return "\n".join([header, *lines, f"report: {self.folder / 'report.html'}"])
 
     def _repr_html_(self) -> str:
-        parts = []
-        for section in qa_tables.sections(self.results):
-            drawn = f"<div style='max-width:36rem'>{section.draw()}</div>" if section.draw else ""
-            table = html_page.table(section.header, section.rows, qa_tables.WORD_COLUMNS)
-            parts.append(f"<h4>{html.escape(section.title)}</h4><p>{html.escape(section.text)}</p>{drawn}{table}")
+        sections = qa_tables.sections(self.results)
+        parts = (f"<h4>{html.escape(section.title)}</h4>{report.parts_as_html(section.parts)}" for section in sections)
         return fragments.alone("".join(parts))
 
 
 def read(workdir: Workdir, name: str = "") -> Evaluation:
-    """An evaluation that was made before.
+    """Opens an evaluation that was made before.
 
     Args:
-        name: of its folder in `eval/`; the newest by default.
+        name: name of its folder in `eval/`; the newest by default.
 
     Raises:
         ConfigError: there is none.

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from realm_jax import parallel, paths
 from realm_jax.api import evaluated
 from realm_jax.api.evaluated import Evaluation
-from realm_jax.api.run_index import RunIndex
 from realm_jax.api.shown import Page
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError
@@ -19,14 +18,15 @@ from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import heldout_set
 from realm_jax.eval.run_plots import finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
+from realm_jax.index.store import IndexStore
 from realm_jax.inference import change
 from realm_jax.inference.answered import Answered
 from realm_jax.inference.filled import Filled
-from realm_jax.inference.results import Changed, Hit, Results
+from realm_jax.inference.results import Changed, Hit, IndexVersion, Results
 from realm_jax.inference.state import Loader, State, heldout_sentences, nothing_to_search
 from realm_jax.openqa.retriever import Retriever
 from realm_jax.records import Block, Question
-from realm_jax.report import Plot
+from realm_jax.report import Plot, parts_as_markdown
 from realm_jax.workdir import Workdir, newest, read_json, read_json_lines
 
 
@@ -43,7 +43,7 @@ def open_run(
 
     Args:
         workdir: folder of the run, also while it trains; the newest under `runs/` by default.
-        finetuning: name of the one that answers questions; the newest by default.
+        finetuning: name of the fine-tuning that answers questions; the newest by default.
         version: name of the index version to search, from `Run.index.versions()`; the newest by default.
         device: `cpu` leaves the accelerator to training. It holds for all of this process, and must be said before
             JAX has computed anything.
@@ -60,7 +60,7 @@ def open_run(
 
 
 class Run:
-    """An opened run, from `realm_jax.open`. As a context manager it gives up its index versions at the end.
+    """An opened run, from `realm_jax.open`. After a `with` block it gives up its index versions.
 
     The versions that it searches are pinned: the index builder deletes none of them while the run is open.
     """
@@ -85,12 +85,12 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Gives up the pins of its index versions. A closed run still answers while these are there."""
+        """Gives up the pins of its index versions. A closed run still answers until these are deleted."""
         self._state.unpin()
         self._loader.close()
 
     def refresh(self) -> bool:
-        """Takes newer parameters, index versions and fine-tunings, if there are any; says whether there were."""
+        """Takes newer parameters, index versions and fine-tunings. Returns whether there were any."""
         key = self._loader.key()
         if key == self._state.key:
             return False
@@ -193,7 +193,7 @@ class Run:
 
     def _changed(self, changed: Changed) -> Changed:
         self.refresh()
-        self._state.pin()  # which the update took away
+        self._state.pin()  # the update gave up this process's pins
         return changed
 
     def _retriever(self) -> Retriever:
@@ -207,7 +207,7 @@ class Run:
         return self.workdir.config
 
     @property
-    def index(self) -> RunIndex:
+    def index(self) -> "RunIndex":
         """The index versions on disk."""
         return RunIndex(self.workdir)
 
@@ -270,7 +270,7 @@ class Run:
         """The report of an evaluation on questions, as `realm_jax.evaluate` gives it; the newest by default.
 
         Args:
-            name: of its folder in `eval/`, which is the dataset's.
+            name: name of its folder in `eval/`, which begins with the dataset's name.
 
         Raises:
             ConfigError: there is none.
@@ -292,7 +292,33 @@ class Run:
             raise ConfigError(nothing_to_search(self.workdir))
         heldout = heldout_set(self.config, state.data)
         embeddings = state.version.load_embeddings()
-        return Page(describe(self.config, state.data, heldout, state.params, embeddings, count))
+        parts = describe(self.config, state.data, heldout, state.params, embeddings, count)
+        return Page(parts_as_markdown(parts))
+
+
+class RunIndex:
+    """The run's own index: versions, each made with the retriever's weights of one training step."""
+
+    def __init__(self, workdir: Workdir):
+        self._store = IndexStore(workdir.index_folder)
+
+    def versions(self) -> Results[IndexVersion]:
+        """The versions on disk, the newest last; none before the first."""
+        return Results(
+            IndexVersion(
+                name=version.name,
+                step=version.step,
+                blocks=version.manifest["num_blocks"],
+                built=version.manifest["finished"],
+                seconds=version.manifest["seconds"],
+                recall=version.manifest.get("probe", {}),
+            )
+            for version in self._store.versions()
+        )
+
+    def history(self) -> list[dict]:
+        """What happened: versions that were published, adopted by the trainer or pruned, the oldest event first."""
+        return self._store.history()
 
 
 def _hit(block: Block, score: float) -> Hit:

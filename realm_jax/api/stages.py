@@ -1,62 +1,55 @@
-"""The stages of a run from Python: what the commands do, as functions."""
+"""The stages of a run from Python: what the commands do, as functions.
 
+Like the commands they show their log and how far they are on stdout; a program that has given the logger `realm_jax` a
+handler of its own gets the log there instead.
+"""
+
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
-from realm_jax import experiments_file, parallel, paths
+from realm_jax import console, parallel, paths
 from realm_jax.api.evaluated import Evaluation
 from realm_jax.api.opened_run import Run
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import datasets, sources
+from realm_jax.data import datasets
 from realm_jax.eval import evaluation
 from realm_jax.eval.request import Request
-from realm_jax.records import Record
 from realm_jax.run import run
 from realm_jax.training import finetune as finetune_lib
 from realm_jax.training.finetuning import how_to_finetune
+from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
 
 
-def experiment(name: str) -> Config:
-    """The settings of an experiment, to be changed with `dataclasses.replace`.
-
-    Args:
-        name: of one that came with the package, such as `nano`, or an experiment file.
-
-    Raises:
-        ConfigError: there is no such experiment.
-    """
-    return experiments_file.load_experiment(name)
-
-
-def texts(source: str | os.PathLike, columns: str = "") -> Iterator[Record]:
-    """The texts of a source, as a run with `corpus.knowledge=source` takes them, before they are cut into blocks.
-
-    Args:
-        source: a folder of .txt and .md files, a file of records of any form in docs/formats.md, or `asset:NAME`.
-        columns: where a file names its fields otherwise, as `corpus.columns`.
-
-    Raises:
-        ConfigError: there is no such source, or it cannot be read.
-    """
-    return sources.read(os.fspath(source), columns).records()
+@contextlib.contextmanager
+def _shown() -> Iterator[None]:
+    """Prepares the process as a command does: compiled programs are kept on disk, the log and progress are shown."""
+    parallel.set_up_compilation_cache()
+    if not console.LOGGER.handlers:
+        console.set_up()
+    try:
+        yield
+    finally:
+        console.close()
 
 
+@_shown()
 def pretrain(config: Config, workdir: str | os.PathLike) -> Run:
-    """Makes a whole run: corpus, ICT, index, REALM beside the index builder, report. Takes as long as that takes.
+    """Makes a whole run: corpus, ICT, index, REALM beside the index builder, report. It returns when all is done.
 
-    The same call goes on where an interrupted one stopped, and does nothing where the run is finished.
+    The same call goes on where an interrupted one stopped, and does nothing if the run is finished.
 
     Raises:
         ConfigError: a bad setting or source, or the workdir was made with other settings.
     """
-    parallel.set_up_compilation_cache()
     made = Workdir.create(paths.expand(os.fspath(workdir)), config)
     run(made)
     return Run(made)
 
 
+@_shown()
 def finetune(
     workdir: str | os.PathLike,
     dataset: str | os.PathLike = "cloze",
@@ -73,11 +66,11 @@ def finetune(
     The same call goes on where an interrupted one stopped.
 
     Args:
-        workdir: of a run that is pre-trained.
+        workdir: folder of a pre-trained run.
         dataset: nq, wq, ct, trivia, squad_open, a file of questions, or cloze: blanks in the run's own sentences.
-        name: of this fine-tuning; by default the dataset's.
+        name: under which this fine-tuning is kept; by default the dataset's name.
         dev: a file of development questions; by default a tenth of the dataset.
-        columns: where files name their fields otherwise: `question=COLUMN,answers=COLUMN`.
+        columns: names of a file's fields where they are not the usual ones: `question=COLUMN,answers=COLUMN`.
         data_dir: folder with local copies of a named dataset.
         preset: published settings, `orqa` or `realmpp`.
         settings: fields of `FinetuneConfig`, such as `epochs=2`.
@@ -86,10 +79,11 @@ def finetune(
         the run, which answers with this fine-tuning.
 
     Raises:
-        ConfigError: the questions cannot be read, or this fine-tuning was begun with other settings.
+        ConfigError: a setting, preset or file cannot be used, or this fine-tuning was begun with other settings.
     """
-    parallel.set_up_compilation_cache()
     made, dataset = Workdir.open(paths.expand(os.fspath(workdir))), os.fspath(dataset)
+    if preset and preset not in PRESETS:
+        raise ConfigError(f"no preset {preset!r}: use {' or '.join(PRESETS)}, or none")
     first = finetune_lib.first_settings(made, dataset, name=name, preset=preset)
     unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(first)})
     if unknown:
@@ -99,6 +93,7 @@ def finetune(
     return Run(made, finetuning=name or datasets.folder_name(dataset))
 
 
+@_shown()
 def evaluate(
     workdir: str | os.PathLike,
     dataset: str | os.PathLike = "",
@@ -115,17 +110,16 @@ def evaluate(
 
     Args:
         dataset: as in `finetune`; by default what the run was fine-tuned on last.
-        baselines: of bm25, random, ict, pretrained, frequent, closed_book.
-        finetuning: name of the one that answers; by default the dataset's, else the newest.
+        baselines: any of bm25, random, ict, pretrained, frequent and closed_book.
+        finetuning: name of the fine-tuning that answers; by default the dataset's, else the newest.
         split: train, dev or test of a named dataset.
         columns, data_dir: as in `finetune`.
-        blocks: that the reader sees; 0 means `finetune.inference_blocks`.
-        questions: first ones that are asked; 0 means all.
+        blocks: how many the reader sees for each question; 0 means `finetune.inference_blocks`.
+        questions: how many are asked, from the first on; 0 means all.
 
     Raises:
         ConfigError: the run is not fine-tuned (the message has the command), or the questions cannot be read.
     """
-    parallel.set_up_compilation_cache()
     made = Workdir.open(paths.expand(os.fspath(workdir)))
     asked = {"dataset": os.fspath(dataset), "split": split, "columns": columns, "data_dir": data_dir}
     counts = {"blocks": blocks, "questions": questions}

@@ -12,7 +12,7 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 def bm25(corpus: Corpus, queries: list[str], k: int) -> Int[np.ndarray, "batch k"]:
-    """The k best blocks (title and text) of each query by BM25; -1 where fewer have a word in common."""
+    """The k best blocks (title and text) of each query by BM25; -1 where fewer blocks share a word with it."""
     blocks = (corpus.block(i) for i in range(corpus.num_blocks))
     tokens = bm25s.tokenize([f"{b.title} {b.text}" for b in blocks], stopwords="en", show_progress=False)
     index = bm25s.BM25()

@@ -1,8 +1,8 @@
 """Closed book: what the pre-trained masked language model answers by itself, reading no block.
 
 The question is followed by one to five masks and joined with the null block, as in pre-training; of the five guesses
-the one with the best mean log-probability of its wordpieces is the answer. A floor for what reading adds, and no
-system that anyone would use: the model was never trained to answer questions.
+the one with the best mean log-probability of its wordpieces is the answer. It shows how
+much reading adds; the model was never trained to answer questions by itself.
 """
 
 from collections.abc import Sequence

@@ -32,15 +32,15 @@ def check(request: Request) -> None:
 
 
 def baselines_of(request: Request) -> list[str]:
-    """Names of the baselines that are set beside the run."""
+    """Names of the baselines that the request asks for."""
     return list(BASELINES if request.baselines == ("all",) else request.baselines)
 
 
 def ask(request: Request, workdir: Workdir | None) -> Asked:
-    """The questions; only `cloze`, and a request without a dataset, need a run.
+    """Loads the questions. Only `cloze`, and a request that names no dataset, need a run.
 
     Raises:
-        ConfigError: they cannot be read, or no dataset is named and a file's training part would be its test.
+        ConfigError: they cannot be read, or no dataset is named for a run that was fine-tuned on a file.
     """
     dataset = request.dataset or _dataset_of(workdir)
     of_run = {"run": open_prepared(workdir), "config": workdir.config} if workdir else {}
@@ -49,7 +49,7 @@ def ask(request: Request, workdir: Workdir | None) -> Asked:
 
 
 def _dataset_of(workdir: Workdir) -> str:
-    """The dataset of the newest fine-tuning; `cloze` if there is none. A file's training part is no test."""
+    """The dataset of the newest fine-tuning; `cloze` if there is none."""
     known = finetunings(workdir)
     dataset = Finetuning.open(workdir, known[-1]).dataset if known else "cloze"
     if dataset not in datasets.NAMES:
@@ -89,7 +89,7 @@ def _written(folder: epath.Path, facts: dict, table: dict) -> Recall:
 
 
 def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answers:
-    """Answers of the fine-tuning `name`, and of baselines; writes the report, and the rankings that are asked for."""
+    """Answers with the fine-tuning `name` and with baselines; writes the report and the rankings that are asked for."""
     started, questions, baselines = time.monotonic(), asked.questions, baselines_of(request)
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = finetuning.train_questions(data, request.data_dir) if "frequent" in baselines else []

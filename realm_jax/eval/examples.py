@@ -1,12 +1,13 @@
-"""Masked sentences with their retrieved blocks, for people: what the report shows."""
+"""Held-out masked sentences with the blocks that are retrieved for them, as parts of a report."""
 
-import re
+from collections.abc import Iterable
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from tokenizers import Tokenizer
 
-from realm_jax import parallel
+from realm_jax import parallel, report
 from realm_jax.config import Config
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.prepare import RunData
@@ -18,16 +19,24 @@ from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
 from realm_jax.models import knowledge_encoder, realm
+from realm_jax.report import Marked, Part, Table
 
 CONSIDERED = 64
+"""First sentences of the held-out ones, from which the shown ones are chosen."""
+HEADER = ("p(z|x)", "r(z)", "prediction", "block")
 
 
 def describe(
-    config: Config, data: RunData, heldout: HeldoutSet, params: dict, embeddings: np.ndarray, count: int = 3
-) -> str:
-    """Markdown on `count` held-out sentences: masked text, answer, and per candidate p(z|x), r(z) and its prediction.
+    config: Config,
+    data: RunData,
+    heldout: HeldoutSet,
+    params: dict,
+    embeddings: Float[np.ndarray, "blocks dim"],
+    count: int = 3,
+) -> list[Part]:
+    """Shows `count` held-out sentences: the masked text, the answer, and p(z|x), r(z) and prediction of each candidate.
 
-    Of the first sentences, those come first whose answer stands in a retrieved block, where retrieval can matter.
+    Sentences whose answer stands in a retrieved block are preferred, since retrieval can matter there.
     """
     considered = min(CONSIDERED, len(heldout.answers))
     rows = np.arange(-(-considered // parallel.num_devices()) * parallel.num_devices()) % considered
@@ -48,35 +57,29 @@ def describe(
     judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
     prior, reward, predicted = (x.reshape(-1, *x.shape[2:]) for x in judged)
     shown = np.argsort(~holds[:considered], kind="stable")[:count]
-    return "\n".join(
-        _one(data, queries.query.ids[i], heldout.answers[i], candidates[i], prior[i], reward[i], predicted[i])
-        for i in shown
-    )
+    parts: list[Part] = []
+    for i in shown:
+        answer = heldout.answers[i]
+        sentence, wanted = (report.plain(_text(data.tokenizer, ids)) for ids in (queries.query.ids[i], answer))
+        rows = list(_rows(data, candidates[i], prior[i], reward[i], predicted[i][:, : len(answer)]))
+        parts += [Marked(f"**{sentence}**"), Marked(f"answer: *{wanted}*"), Table(HEADER, rows, words=HEADER[2:])]
+    return parts
 
 
-def _one(data: RunData, query_ids, answer, candidates, prior, reward, predicted) -> str:
-    tokenizer = data.tokenizer
-    lines = [f"**{_text(tokenizer, query_ids)}**", "", f"answer: *{_text(tokenizer, answer)}*", ""]
-    lines += ["| p(z\\|x) | r(z) | prediction | block |", "|---:|---:|:---|:---|"]
-    for z, block in enumerate([-1, *candidates]):
-        if z and block < 0:
+def _rows(data: RunData, candidates, prior, reward, predicted) -> Iterable[tuple[str, ...]]:
+    """A row for the null block, and one for each block that was found."""
+    for z, block in enumerate([None, *candidates.tolist()]):
+        if block is None:
+            text = "(null block)"
+        elif block >= 0:
+            found = data.knowledge.block(block)
+            text = f"{found.title}: {found.text}"
+        else:
             continue
-        text = "(null block)"
-        if z:
-            record = data.knowledge.block(int(block))
-            text = _plain(f"{record.title}: {record.text}")
-        words = _text(tokenizer, predicted[z][: len(answer)])
-        lines.append(f"| {np.exp(prior[z]):.3f} | {reward[z]:+.3f} | {words} | {text} |")
-    return "\n".join([*lines, ""])
+        yield f"{np.exp(prior[z]):.3f}", f"{reward[z]:+.3f}", _text(data.tokenizer, predicted[z]), text
 
 
-def _text(tokenizer: Tokenizer, ids) -> str:
-    pieces = [piece(tokenizer, int(i)) for i in ids]
-    kept = [p for p in pieces if p not in ("[PAD]", "[CLS]", "[SEP]")]
-    return _plain(" ".join(kept).replace(" ##", ""))
-
-
-def _plain(text: str) -> str:
-    """A corpus's text on one line, without meaning for Markdown: no emphasis, HTML, links or images."""
-    text = re.sub(r"([\\`*_<>|~&$])", r"\\\1", re.sub(r"\s+", " ", text))
-    return text.replace("](", "]\\(").replace("][", "]\\[")
+def _text(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+    """The wordpieces as words, without padding and separators."""
+    pieces = (piece(tokenizer, int(i)) for i in ids)
+    return " ".join(p for p in pieces if p not in ("[PAD]", "[CLS]", "[SEP]")).replace(" ##", "")

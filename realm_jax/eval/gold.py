@@ -1,4 +1,4 @@
-"""Which records of a corpus are a question set's gold passages: by their ids, or by their texts where it has no ids."""
+"""Finds a question set's gold passages among the records of a corpus: by ids, or by texts if the set has no ids."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ class Gold:
     """The gold passages of a set that the corpus has."""
 
     records: list[list[int]]
-    """Of each question: ordinals of live records, each once."""
+    """Ordinals of each question's gold passages among the live records, each once."""
     named: int
-    """Different passages that the set names."""
+    """How many different passages the set names."""
     missing: int
-    """Those of them that the corpus lacks."""
+    """How many of these the corpus lacks."""
 
     def __str__(self) -> str:
         return f"{self.missing:,} of the set's {self.named:,} gold passages are not in the corpus"
@@ -47,7 +47,7 @@ def _by_id(corpus: Corpus, ids: set[str]) -> dict[str, int]:
 
 
 def _by_text(corpus: Corpus, keys: set[int]) -> dict[int, list[int]]:
-    """Records that have such a text, or a block with it."""
+    """The records that consist of such a text, or have a block that does."""
     of_block, live = corpus.record_of_block, np.flatnonzero(corpus.live).tolist()
     found: dict[int, list[int]] = {}
     for record, blocks in itertools.groupby(live, key=lambda block: int(of_block[block])):
@@ -58,7 +58,7 @@ def _by_text(corpus: Corpus, keys: set[int]) -> dict[int, list[int]]:
 
 
 def _keys(texts: list[str]) -> Iterable[int]:
-    """Of a record's blocks, and of their whole."""
+    """Keys of a record's blocks, and of the whole record."""
     return map(_key, texts if len(texts) == 1 else [*texts, "".join(texts)])
 
 

@@ -1,7 +1,7 @@
-"""Held-out masked sentences: what retrieval finds for them, and what the encoder makes of it.
+"""Judges a state of the parameters on held-out masked sentences: what it retrieves for them, and what it predicts.
 
-Everything is measured per example, so that two states of a run can be compared pair by pair. The index is exact and
-made with the very weights that are judged: neither staleness nor approximation enters.
+Everything is measured for each example, so that two states of a run can be compared example by example. The index is
+exact and made with the weights that are judged, so that neither staleness nor approximation enters.
 """
 
 import dataclasses
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped, UInt16
 
 from realm_jax import parallel
-from realm_jax.batches import MaskedQueries, stack
+from realm_jax.batches import MaskedQueries, PretrainBatch, stack
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.corpus import Corpus
@@ -27,7 +28,8 @@ from realm_jax.models import realm
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
 
-LOSS_BATCH = 16  # queries a device and step
+LOSS_BATCH = 16  # queries that a device reads at once
+Answer = UInt16[np.ndarray, " _wordpieces"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ class HeldoutSet:
 
     queries: MaskedQueries
     """[batch, ...]: at most one masked span of each held-out sentence."""
-    answers: list[np.ndarray]
-    """Wordpieces of each span."""
-    random_blocks: np.ndarray
-    """int32 [batch, candidates - 1]: the same random blocks for every state."""
+    answers: list[Answer]
+    """The wordpieces of each span."""
+    random_blocks: Int32[np.ndarray, "batch found"]
+    """Ordinals of random blocks, the same for every state: one fewer than candidates, since the null block is one."""
     probe: Probe | None
-    """Held-out sentences of the knowledge corpus, for recall of the own block."""
+    """Held-out sentences of the knowledge corpus, to measure recall of the block that each was cut from."""
 
 
 def heldout_set(config: Config, data: RunData) -> HeldoutSet:
-    """The held-out examples of a run; a span with an unknown wordpiece is none, since any [UNK] would be its answer.
+    """The held-out examples of a run, without spans that have an [UNK]: any unknown word would be their answer.
 
     Raises:
         ConfigError: no held-out sentence can be masked.
@@ -69,14 +71,15 @@ def heldout_set(config: Config, data: RunData) -> HeldoutSet:
 
 def evaluate(
     config: Config, data: RunData, heldout: HeldoutSet, params: dict, name: str
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+) -> tuple[dict[str, Shaped[np.ndarray, " _examples"]], Float[np.ndarray, "blocks dim"]]:
     """Judges one state of the parameters.
 
     Returns:
-        one value per example for `answer_retrieved` and `answer_random` (answer in a candidate's body),
-        `plain_recall@k`, `hard_recall@k`, and for the first `pretrain.eval_examples`: `loss_*` (nats per wordpiece) and
-        `accuracy_*` with retrieved, random and null blocks, `utility` and `null_share`; and the block embeddings. Where
-        `pretrain.null_block` is off, an example without any candidate is read with the null block, for a utility of 0.
+        the values of each measure, one for each example, and the block embeddings. `answer_retrieved` and
+        `answer_random` say whether a candidate's body has the answer; `plain_recall@k` and `hard_recall@k` are the
+        probe's. For the first `pretrain.eval_examples` there are `loss_*` (nats per wordpiece) and `accuracy_*` with
+        retrieved, random and null blocks, `utility` and `null_share`. Where `pretrain.null_block` is off, an example
+        without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
     index = exact_index(config, knowledge, params["embedder"], name)
@@ -98,8 +101,10 @@ def evaluate(
     return values, index.embeddings
 
 
-def answer_among(corpus: Corpus, blocks: np.ndarray, answers: list[np.ndarray]) -> np.ndarray:
-    """bool [batch]: whether the answer's wordpieces stand in the body of one of the blocks [batch, candidates]."""
+def answer_among(
+    corpus: Corpus, blocks: Int[np.ndarray, "batch found"], answers: list[Answer]
+) -> Bool[np.ndarray, " batch"]:
+    """Whether the wordpieces of each answer stand, in a row, in the body of one of its blocks; block -1 has none."""
     return np.array(
         [
             any(contains(corpus.body(int(block)), answer) for block in row if block >= 0)
@@ -109,7 +114,7 @@ def answer_among(corpus: Corpus, blocks: np.ndarray, answers: list[np.ndarray]) 
 
 
 def _reading(config, knowledge, queries, params, retrieved, random_blocks, name) -> dict[str, np.ndarray]:
-    """Losses and accuracies of the first `eval_examples`, in padded batches of one shape."""
+    """Losses and accuracies of the first `eval_examples`, read in batches of one shape, the last one padded."""
     count = min(config.pretrain.eval_examples, len(retrieved))
     batch = LOSS_BATCH * parallel.num_devices()
     step = parallel.on_local_devices(lambda params, batch: _per_example(config, params, batch))
@@ -135,7 +140,7 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
     }
 
 
-def _per_example(config: Config, params: dict, batch) -> dict[str, jax.Array]:
+def _per_example(config: Config, params: dict, batch: PretrainBatch) -> dict[str, Float[Array, " batch"]]:
     read = realm.forward(config, params, batch, None)
     prior, logp = read.prior, read.logp
     weights = batch.mask_weights

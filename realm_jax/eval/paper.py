@@ -1,6 +1,6 @@
-"""Published exact match on the test sets, to be shown beside ours and never without saying how the two differ.
+"""Published exact match on the test sets, to be shown beside ours together with how the two differ.
 
-Each row names where its numbers were read; numbers that were only remembered are left out.
+Each row names the publication in which its numbers were read.
 """
 
 import pathlib
@@ -77,8 +77,8 @@ def caveat(dataset: str, split: str, corpus: str, num_blocks: int | None, num_qu
     """How our number differs from the published ones, in sentences for the reader of the table.
 
     Args:
-        split: "" for a file of questions.
-        num_blocks: of the corpus that was searched; None where it is not known.
+        split: part of a named dataset; empty for a file of questions.
+        num_blocks: size of the corpus that was searched; None if it is not known.
     """
     size = f" of {num_blocks:,} blocks" if num_blocks is not None else ""
     questions = f"{num_questions:,} questions" + (f" ({split})" if split else "")

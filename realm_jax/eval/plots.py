@@ -1,4 +1,4 @@
-"""Plots of the question-answering report as inline SVG (see `page.svg`)."""
+"""Plots of the question-answering report as inline SVG (see `drawing.svg`)."""
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator

@@ -1,4 +1,4 @@
-"""Predictions as JSON lines: a run's own, written with what they were read from; any system's, read and scored."""
+"""Predictions as JSON lines: writes a run's own, with the blocks that were read; scores those of any system."""
 
 import json
 import logging
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 def write_predictions(
     file: epath.Path, predictions: Sequence[Prediction], corpus: Corpus, *, with_texts: bool = False
 ) -> None:
-    """Writes one line a prediction, which `score_file` takes too; a probability that is not known is null.
+    """Writes a line for each prediction, in a form that `score_file` reads; an unknown probability is null.
 
     Args:
-        with_texts: keep the text of every block that was read; it can be long.
+        with_texts: also writes the text of every block that was read, which can be long.
     """
     lines = (json.dumps(_as_json(p, corpus, with_texts), ensure_ascii=False, allow_nan=False) for p in predictions)
     write_text(file, "".join(f"{line}\n" for line in lines))
@@ -57,10 +57,10 @@ def _block_as_json(corpus: Corpus, index: int, score: float, with_texts: bool) -
 
 
 def score_file(path: str | os.PathLike, questions: Sequence[Question]) -> list[Prediction]:
-    """Scores a file of JSON lines {question, prediction}: one prediction a question, in the questions' order.
+    """Scores a file of JSON lines {question, prediction}: one prediction for each question, in the questions' order.
 
-    Lines belong to questions by their text without outer blanks. Of several lines of one question the last counts. A
-    question without a line is wrong; an empty prediction too. Prints how many lines and questions did not meet.
+    A line belongs to the question with the same text, apart from blanks around it. Of several lines for one question
+    the last counts. A question without a line, or with an empty prediction, is wrong. Unmatched lines are logged.
 
     Raises:
         ConfigError: naming file and line of what cannot be used; or no line is about one of the questions.
@@ -84,14 +84,9 @@ def score_file(path: str | os.PathLike, questions: Sequence[Question]) -> list[P
     for what, count in counts.items():
         if count:
             log.info(f"{path}: {count} {what}")
-    _say(bad_patterns)
-    return scored
-
-
-def _say(bad_patterns: set[str]) -> None:
-    """Prints once which regular expressions of a set could not be tried."""
     if bad_patterns:
         log.info(f"{len(bad_patterns)} bad patterns count as wrong: {'; '.join(sorted(bad_patterns))}")
+    return scored
 
 
 def _answers(file: pathlib.Path) -> tuple[dict[str, str], int]:

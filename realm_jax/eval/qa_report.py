@@ -1,6 +1,6 @@
-"""What scored predictions of a question set become for people: numbers as plain JSON, a Markdown page, an HTML page.
+"""Reports on scored predictions of a question set: numbers as plain JSON values, a Markdown page, an HTML page.
 
-Every question counts in every mean, including the unanswered ones and those of which no answer is known.
+Every question counts in every mean, whether or not it was answered and has a known answer.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from realm_jax import report
 from realm_jax.data.corpus import Corpus
 from realm_jax.eval import paper, qa_tables
 from realm_jax.eval.qa_tables import percent
+from realm_jax.inference import fragments
 from realm_jax.records import Prediction
 from realm_jax.scores import recall
 from realm_jax.scores.bootstrap import Interval, interval, paired
@@ -32,10 +33,10 @@ def results(
     recall_tables: dict[str, dict[str, recall.Mean]],
     facts: dict,
 ) -> dict:
-    """All numbers as plain JSON values: shares lie in [0, 1], what is not known is None.
+    """All numbers as plain JSON values: shares lie in [0, 1], unknown values are None.
 
     Args:
-        systems: predictions by name, the main system first; all of the same questions in the same order.
+        systems: predictions by the system's name, the main one first; all on the same questions in the same order.
         recall_tables: recall@k by state of the retriever; may be empty.
         facts: what was measured, plain values: `dataset`, `split` ("" for a file), `corpus` (its name), `blocks` if its
             number is known, and whatever else the pages shall say.
@@ -70,8 +71,8 @@ def html(results: dict, predictions: Sequence[Prediction], corpus: Corpus | None
     """The page as one HTML file with plots and examples.
 
     Args:
-        predictions: of the main system, for the examples.
-        corpus: that the main system read; None shows no blocks.
+        predictions: those of the main system, of which examples are shown.
+        corpus: the one that the main system read; None shows no blocks.
     """
     examples = [report.Markup(_example(prediction, corpus)) for prediction in _chosen(predictions)]
     return report.html(_title(results), [*_sections(results), report.Section("Examples", examples)])
@@ -91,8 +92,8 @@ def calibration(probabilities: Float[np.ndarray, " questions"], correct: Bool[np
     """How far probabilities are from shares of right answers, in bins of equal width; None if no probability is known.
 
     Args:
-        probabilities: NaN where there is none, which leaves the question out.
-        correct: of each question.
+        probabilities: one for each question; a question with NaN is left out.
+        correct: whether each question was answered right.
 
     Returns:
         `expected_error` (mean distance between a bin's probability and its accuracy, weighted by questions), `n`, and
@@ -141,7 +142,7 @@ def _plain(value: Interval | recall.Mean) -> dict:
 
 
 def _chosen(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Drawn at random, the same every time: half right and half wrong as far as there are both, right ones first."""
+    """Draws the same examples every time: right ones first, as many as wrong ones if there are enough."""
     drawn = [predictions[i] for i in np.random.default_rng(0).permutation(len(predictions))]
     right, wrong = [p for p in drawn if p.is_correct], [p for p in drawn if not p.is_correct]
     num_right = min(len(right), max(NUM_EXAMPLES // 2, NUM_EXAMPLES - len(wrong)))
@@ -149,7 +150,7 @@ def _chosen(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 
 def _example(prediction: Prediction, corpus: Corpus | None) -> str:
-    """A prediction with the block it was read from, in HTML."""
+    """A prediction and the block that it was found in, as HTML."""
     escape, known = html_lib.escape, " / ".join(prediction.question.answers) or "none"
     answer = escape(prediction.answer.strip() or "(no answer)")
     if not math.isnan(prediction.probability):
@@ -159,8 +160,7 @@ def _example(prediction: Prediction, corpus: Corpus | None) -> str:
     if corpus is not None and prediction.block_rank >= 0:
         block, (start, limit) = corpus.block(prediction.blocks[prediction.block_rank]), prediction.span
         title = f"<b>{escape(block.title)}</b> (rank {prediction.block_rank})"
-        text = f"{escape(block.text[:start])}<mark>{escape(block.text[start:limit])}</mark>{escape(block.text[limit:])}"
-        parts.append(f"<blockquote>{title} {text}</blockquote>")
+        parts.append(f"<blockquote>{title} {fragments.marked(block.text, start, limit)}</blockquote>")
     return "\n".join([*parts, "</article>"])
 
 

@@ -1,6 +1,6 @@
-"""Tables of the report on a question set, with what has to be said about each, for every kind of page.
+"""Tables of the report on a question set, each with its explanation, for every kind of page.
 
-Made from the values of `qa_report.results` alone. Shares are shown in percent.
+They are made from the values of `qa_report.results` alone. Shares are shown in percent.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ WORD_COLUMNS = ("system", "state", "question word", "source")
 
 
 def sections(results: dict) -> list[Section]:
-    """All that the results have something to show for, the main thing first."""
+    """The sections of the report, the scores first; what was not measured has none."""
     main = results["systems"][results["main"]]
     found = [_scores(results)]
     if table := results["recall"]:
@@ -92,7 +92,7 @@ def _published(results: dict) -> Section:
 def _section(
     title: str, text: str, header: tuple[str, ...], rows: list[tuple[str, ...]], draw: Callable[[], str] | None = None
 ) -> Section:
-    """A remark, a plot if there is one, and a table."""
+    """An explanation, a plot if there is one, and a table."""
     return Section(title, [text, *([Figure(draw)] if draw else []), Table(header, rows, WORD_COLUMNS)])
 
 

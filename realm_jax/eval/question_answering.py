@@ -1,6 +1,6 @@
 """Answers a question set with a fine-tuned run, beside the floors and baselines that it has to beat.
 
-The baselines share the fine-tuned reader and differ in what it reads: blocks by BM25, random blocks, the blocks of a
+Most baselines share the fine-tuned reader and differ in what it reads: blocks by BM25, random blocks, or those of a
 retriever before fine-tuning. Two read nothing: the most frequent training answer, and the masked language model alone.
 """
 
@@ -15,7 +15,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.eval import closed_book
 from realm_jax.eval.baselines import bm25
-from realm_jax.eval.ranking import Ranking
+from realm_jax.eval.ranking_files import Ranking
 from realm_jax.index.loaded_index import exact_index
 from realm_jax.openqa.predict import Answerer
 from realm_jax.records import Prediction, Question
@@ -34,7 +34,7 @@ BASELINES = {
     "frequent": "most frequent training answer",
     "closed_book": "closed book: the masked language model, no block",
 }
-"""What `--baseline` takes, and what the report calls it."""
+"""Names that `--baseline` takes, and what the report calls them."""
 FINE_TUNED = "fine-tuned"
 ZERO_SHOT = "before fine-tuning"
 
@@ -47,14 +47,15 @@ def evaluate(
     num_blocks: int,
     train_questions: Sequence[Question] = (),
 ) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking]:
-    """Predictions of the fine-tuned model, then of each baseline, by the names of the report.
+    """Answers the questions with the fine-tuned model, then with each baseline.
 
     Args:
-        train_questions: only for `frequent`.
+        train_questions: needed by the baseline `frequent` alone.
 
     Returns:
-        predictions; and of every retriever that they used, and of the one before fine-tuning (zero-shot), the rank of
-        each question's first block with an answer, -1 where none has; and what the fine-tuned retriever found.
+        predictions by the system's name in the report; the rank of each question's first block with an answer (-1 if
+        none has one), by each of the retrievers in use and by the one before fine-tuning; and what the fine-tuned
+        retriever found.
     """
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
@@ -93,7 +94,7 @@ def evaluate(
 
 
 def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranking:
-    """What the fine-tuned retriever finds."""
+    """What the fine-tuned retriever finds for the questions, `depth` blocks for each."""
     query_emb = answerer.retriever.encode(questions)[1]
     blocks, _ = answerer.retriever.search(query_emb, depth)
     scores = np.where(blocks >= 0, answerer.retriever.scores(query_emb, blocks), -np.inf)
@@ -110,7 +111,7 @@ def most_frequent(questions: Sequence[Question], train_questions: Sequence[Quest
     """The same answer to every question: the one that is an answer to most training questions.
 
     Raises:
-        ConfigError: no training question has a plain answer (regular expressions cannot be said).
+        ConfigError: no training question has a plain answer (a regular expression is no answer to give).
     """
     counts: Counter = Counter()
     spelled: dict[str, str] = {}

@@ -1,28 +1,45 @@
-"""What was found for questions, written as others read it: a TREC run, DPR's results, KILT's predictions."""
+"""What a retriever found for questions, and the files for other systems: TREC runs, DPR results, KILT predictions."""
 
 import json
 import logging
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 
 from realm_jax import paths
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
-from realm_jax.eval.ranking import Ranking
 from realm_jax.openqa.labels import AnswerFinder
-from realm_jax.records import Prediction
+from realm_jax.records import Prediction, Question
 from realm_jax.workdir import write_text
 
 log = logging.getLogger(__name__)
 
 DEPTH = 100
 TAG = "realm_jax"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The blocks that were found for each question, the best first; -1 with a score of -inf where there are fewer."""
+
+    retriever: str
+    """Name of the retriever, for people."""
+    questions: Sequence[Question]
+    blocks: Int[np.ndarray, "questions depth"]
+    scores: Float[np.ndarray, "questions depth"]
+
+    def found(self, row: int) -> Iterator[tuple[int, float]]:
+        """Each block of a question with its score."""
+        pairs = zip(self.blocks[row].tolist(), self.scores[row].tolist(), strict=True)
+        return ((block, score) for block, score in pairs if block >= 0)
 
 
 def check(file: str, dataset: str) -> None:
@@ -40,11 +57,11 @@ def check(file: str, dataset: str) -> None:
 
 
 def write(ranking: Ranking, data: RunData, files: dict[str, str], predictions: Sequence[Prediction] = ()) -> None:
-    """Writes the files that are named, each whole or not at all, and says so.
+    """Writes the files that are named, each whole or not at all, and logs it.
 
     Args:
-        files: path by form, of `trec`, `dpr` and `kilt`; an empty one is not written.
-        predictions: of the same questions, for KILT's answers.
+        files: path of each form that is wanted: `trec`, `dpr` or `kilt`; an empty path counts as none.
+        predictions: those for the same questions, which become KILT's answers.
     """
     corpus = data.knowledge
     forms = {
@@ -96,7 +113,7 @@ def kilt_predictions(ranking: Ranking, corpus: Corpus, predictions: Sequence[Pre
     """KILT's lines of `{id, input, output: [{answer, provenance}]}`; provenance is the records, the best first.
 
     Args:
-        predictions: of the same questions; without them there is no `answer`.
+        predictions: those for the same questions; without them there is no `answer`.
     """
     lines = []
     for row, question in enumerate(ranking.questions):
@@ -109,7 +126,7 @@ def kilt_predictions(ranking: Ranking, corpus: Corpus, predictions: Sequence[Pre
 
 
 def _records(ranking: Ranking, row: int, corpus: Corpus) -> list[tuple[str, float]]:
-    """(id, score of its best block) of the first DEPTH records."""
+    """The first DEPTH records of a question, as pairs of id and score of the best block."""
     best: dict[str, float] = {}
     for block, score in ranking.found(row):
         if len(best) < DEPTH:
@@ -118,7 +135,7 @@ def _records(ranking: Ranking, row: int, corpus: Corpus) -> list[tuple[str, floa
 
 
 def _places(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """Of every block: its place within its record, and how many blocks that has."""
+    """Place of every block within its record, and how many blocks that record has."""
     of_block = corpus.record_of_block
     firsts = np.unique(of_block, return_index=True)[1]
     counts = np.bincount(of_block)
@@ -132,5 +149,5 @@ def _passage(corpus: Corpus, index: int, places: tuple[np.ndarray, np.ndarray]) 
 
 
 def _one_word(name: str) -> str:
-    """A run's fields are words; an id that is none keeps its meaning."""
+    """An id as one word, as the fields of a run must be."""
     return re.sub(r"\s", "%20", name)

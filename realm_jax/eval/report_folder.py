@@ -1,4 +1,4 @@
-"""Where the reports on a question set are kept: one folder for each content, known by its hash and not by its name.
+"""Chooses the folder for the reports on a question set, which is known by the hash of its content, not by its name.
 
 `W/eval/NAME[.FINETUNING]`, and `W/eval/NAME-HASH[.FINETUNING]` for other questions of the same name.
 """
@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 IDENTITY = "questions.json"
 HELDOUT = "heldout"
-"""Folder of the reports on held-out sentences, which are no question set."""
+"""Folder for the reports on held-out sentences, which are no question set."""
 HASH_LEN = 8  # hexadecimal digits
 
 
 def report_folder(
     root: epath.Path, dataset: str, split: str, asked: Sequence[Question], finetuning: str = ""
 ) -> epath.Path:
-    """The folder, made and marked with the hash of the whole set; a set that moved keeps its folder.
+    """Makes the folder and marks it with the hash of the whole set; a file that was moved keeps its folder.
 
     Args:
-        root: of all reports.
+        root: folder of all reports.
         asked: all questions of the set, however many of them are asked.
-        finetuning: whose answers are reported; named unless it has the set's name.
+        finetuning: the one whose answers are reported; it is part of the name unless it has the set's name.
     """
     content = questions.content_hash(asked)
     name = datasets.folder_name(dataset) + (f"-{split}" if split != "test" else "")
@@ -42,7 +42,7 @@ def report_folder(
 
 
 def _is_free(folder: epath.Path, dataset: str, content: str) -> bool:
-    """Whether a folder is about these questions, or about none. One of an older version is known by the set's name."""
+    """Whether a folder has no reports on other questions; those of older versions are known by their dataset's name."""
     if (folder / IDENTITY).exists():
         known = read_json(folder / IDENTITY)
         if dataset == "cloze":  # the run's own, whatever it became

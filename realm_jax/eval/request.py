@@ -1,4 +1,4 @@
-"""What an evaluation is asked, and what it gives back."""
+"""The request of an evaluation, and its results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from realm_jax.records import Question
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked."""
+    """The questions that a run is asked, and how it is to answer them."""
 
     dataset: str = ""
     """Name or file, as `datasets.load` takes it; by default what the run was fine-tuned on last, else `cloze`."""
     columns: str = ""
-    """Where a file names its fields otherwise, as `datasets.load` takes it."""
+    """Names of a file's fields where they are not the usual ones, as `datasets.load` takes them."""
     split: Literal["train", "dev", "test"] = "test"
     """Part of a named dataset; a file counts as a whole under `test`."""
     data_dir: str = ""
@@ -26,11 +26,11 @@ class Request:
     baselines: tuple[str, ...] = ()
     """Names of `question_answering.BASELINES` to set beside the run, or `all` as the only one."""
     blocks: int = 0
-    """Blocks that the reader sees; 0 means finetune.inference_blocks."""
+    """How many blocks the reader sees for each question; 0 means finetune.inference_blocks."""
     questions: int = 0
-    """First questions that are asked; 0 means all."""
+    """How many questions are asked, from the first on; 0 means all."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Where rankings are written, by form (`ranking_files`); empty where they are not."""
+    """The files that rankings are written to, by form (`ranking_files`)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Asked:
     """The questions of a request."""
 
     dataset: str
-    """Its name or file."""
+    """Name or file of the set."""
     whole: list[Question]
     """All questions of the set, by whose content its reports are known."""
     questions: list[Question]
@@ -47,10 +47,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Recall:
-    """What was found without an answer, and where that is written."""
+    """Recall of retrieval, and the file that it is written to."""
 
     over: str
-    """What the recall is over."""
+    """What counts as found, and for how many of the questions."""
     table: dict
     """Mean recall by state of the run and measure; empty where the questions name no passage."""
     file: epath.Path | None
@@ -59,7 +59,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered, and where that is written."""
+    """The report on the answers, and the folder that it is written to."""
 
     results: dict
     """As in results.json."""

@@ -18,7 +18,7 @@ PLAIN_AND_HARD = (
 
 
 def run_plots(workdir: Workdir, index: dict) -> list[Plot]:
-    """All that there is something to show of: ICT's loss, then pre-training and its index.
+    """Plots of everything that was measured: ICT's loss, then pre-training and its index.
 
     Args:
         index: `adopted`: [{"step", "trainer_step"}], and `recall_by_version`: recall of the probe's sentences,
@@ -89,12 +89,12 @@ def _curves(
     zero: bool = False,
     ends: tuple[float, float] | None = None,
 ) -> list[Plot]:
-    """One plot of several metrics by step; none where nothing was measured.
+    """One plot of several metrics by step; an empty list if none was measured.
 
     Args:
-        names: metric -> its label.
-        zero: the axis shows zero.
-        ends: of the axis.
+        names: label of each metric.
+        zero: whether a line marks zero.
+        ends: lower and upper end of the axis.
     """
     curves = {}
     for metric, label in names.items():
@@ -154,12 +154,12 @@ def _recall(by_version: Mapping[str, Mapping[str, float]]) -> Plot:
 
 
 def index_age(adopted: Sequence[dict], last_step: int) -> list[tuple[int, int]]:
-    """(trainer's step, age in steps) at every turn: the age grows by one a step, and falls where a version is adopted.
+    """Corners of the index's age by step, which grows by one a step and falls when a version is adopted: (step, age).
 
     Args:
         adopted: `step` of a version and the `trainer_step` that adopted it, as they came; adoptions that a restart
             undid are dropped.
-        last_step: of the trainer.
+        last_step: the trainer's.
     """
     kept: list[dict] = []
     for event in adopted:

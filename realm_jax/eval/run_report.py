@@ -1,11 +1,11 @@
-"""What a run's summary becomes for people: the sections of its report."""
+"""The report of a run: its summary as sections of text, tables and plots."""
 
 from collections.abc import Mapping, Sequence
 
 from realm_jax import report
 from realm_jax.eval.run_plots import PLAIN_AND_HARD
 from realm_jax.progress import clock
-from realm_jax.report import Marked, Part, Plot, Section, Table
+from realm_jax.report import Part, Plot, Section, Table
 
 EXAMPLES = "Three masked sentences"
 ROWS = {
@@ -30,22 +30,22 @@ ROWS = {
 }
 
 
-def markdown(title: str, summary: dict, examples: str, plots: Sequence[Plot]) -> str:
+def markdown(title: str, summary: dict, examples: Sequence[Part], plots: Sequence[Plot]) -> str:
     """The report as Markdown; its plots are files beside it.
 
     Args:
-        examples: masked sentences as Markdown.
+        examples: masked sentences, as `examples.describe` shows them.
     """
     return report.markdown(title, sections(summary, examples, plots))
 
 
-def html(title: str, summary: dict, examples: str, plots: Sequence[Plot]) -> str:
+def html(title: str, summary: dict, examples: Sequence[Part], plots: Sequence[Plot]) -> str:
     """The same page as one HTML file, with its plots inside."""
     return report.html(title, sections(summary, examples, plots))
 
 
-def sections(summary: dict, examples: str, plots: Sequence[Plot]) -> list[Section]:
-    """All that there is something to show for."""
+def sections(summary: dict, examples: Sequence[Part], plots: Sequence[Plot]) -> list[Section]:
+    """The sections of both pages; what was not measured has none."""
     found = []
     if summary["states"]:
         found.append(Section("Held-out sentences", _states(summary["states"])))
@@ -53,7 +53,7 @@ def sections(summary: dict, examples: str, plots: Sequence[Plot]) -> list[Sectio
     if plots:
         found.append(Section("Curves", plots))
     found += [Section("Index", _index(summary["index"])), Section("Cost", _cost(summary))]
-    return [*found, Section(EXAMPLES, [Marked(examples)])]
+    return [*found, Section(EXAMPLES, examples)]
 
 
 def _states(states: Mapping[str, dict]) -> list[Part]:
@@ -80,7 +80,7 @@ def _differences(differences: Mapping[str, dict]) -> list[Part]:
 
 
 def _index(index: dict) -> list[Part]:
-    """A row for each version: when it came, from when the trainer used it, and how well it searches."""
+    """A row for each version: how long it took to build, since when the trainer used it, and how well it searches."""
     adopted = {event["step"]: event["trainer_step"] for event in index["adopted"]}
     kinds = ("plain_recall@1", "plain_recall@5", "hard_recall@1", "hard_recall@5")
     header = ("version of step", "built in, s", "used from step", *(kind.replace("_recall", "") for kind in kinds))

@@ -5,6 +5,7 @@ Writes `summary.json`, `report.md` with its `plots/`, and `report.html` into the
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -17,6 +18,7 @@ from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import evaluate, heldout_set
 from realm_jax.eval.run_plots import run_plots
 from realm_jax.index.store import IndexStore
+from realm_jax.report import Part
 from realm_jax.scores import recall
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text
@@ -24,6 +26,7 @@ from realm_jax.workdir import Workdir, read_json_lines, write_json, write_text
 log = logging.getLogger(__name__)
 
 WAITED_FOR = ("retrieval", "index")
+NOT_MEASURED = "The corpus has no held-out sentence: raise corpus.heldout_fraction to have the run measured."
 STATES = ("before ICT", "after ICT", "after REALM")
 
 
@@ -31,14 +34,14 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     """Evaluates a finished run and writes its summary and report.
 
     Args:
-        resources: what only the running processes knew (`peak_memory_mib`, `phase_seconds`), kept as it is.
+        resources: what the training processes measured (`peak_memory_mib`, `phase_seconds`); it is added as it is.
 
     Returns:
-        the summary; its `heldout` is empty when the corpus has no held-out sentence.
+        the summary; its `states` are empty if the corpus has no held-out sentence.
     """
     data = open_prepared(workdir)
     summary = {"states": {}, "differences": {}, "index": index_facts(workdir), **resources}
-    examples = "The corpus has no held-out sentence: raise corpus.heldout_fraction to have the run measured.\n"
+    examples: Sequence[Part] = [NOT_MEASURED]
     try:
         heldout = heldout_set(workdir.config, data)
     except ConfigError as error:
@@ -59,11 +62,11 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
         examples = describe(workdir.config, data, heldout, last, embeddings[STATES[2]])
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
-    write_json(workdir.summary_file, summary)  # the last: with it the run is finished
+    write_json(workdir.summary_file, summary)  # comes last, since a run with a summary is finished
     return summary
 
 
-def write_report(workdir: Workdir, title: str, summary: dict, examples: str) -> None:
+def write_report(workdir: Workdir, title: str, summary: dict, examples: Sequence[Part]) -> None:
     """Writes the summary for people: `report.md` with `plots/*.svg`, and `report.html`."""
     plots = run_plots(workdir, summary["index"])
     for plot in plots:
@@ -73,7 +76,7 @@ def write_report(workdir: Workdir, title: str, summary: dict, examples: str) -> 
 
 
 def per_example_file(workdir: Workdir, state: str) -> epath.Path:
-    """Where one state's values per held-out sentence are kept, for paired comparisons between runs of one seed."""
+    """The file with one state's values for each held-out sentence, for paired comparisons between runs of one seed."""
     return workdir.path / "eval" / "heldout" / f"{state.replace(' ', '_')}.npz"
 
 
@@ -85,7 +88,7 @@ def _keep(workdir: Workdir, state: str, values: dict[str, np.ndarray]) -> None:
 
 
 def _means(values: dict[str, np.ndarray]) -> dict:
-    """Each measure's mean, 95% interval and n; utility also where the answer is, or is not, in a candidate."""
+    """Mean, 95% interval and n of each measure; utility also by whether a candidate has the answer."""
     means = {name: _interval(recall.mean(value)) for name, value in values.items()}
     if "utility" in values:
         holds = values["answer_retrieved"][: len(values["utility"])]
@@ -95,7 +98,7 @@ def _means(values: dict[str, np.ndarray]) -> dict:
 
 
 def _differences(values: dict[str, dict[str, np.ndarray]]) -> dict:
-    """Paired differences with their 95% intervals: the claims that a run can make."""
+    """Paired differences between states, and between what is read, with their 95% intervals."""
     before, after = values["after ICT"], values["after REALM"]
     paired = {f"{name}: after REALM - after ICT": after[name] - 1.0 * before[name] for name in after}
     paired["after REALM, loss: random - retrieved"] = after["loss_random"] - after["loss_retrieved"]
@@ -113,7 +116,7 @@ def _mean_cosine(first: np.ndarray, last: np.ndarray) -> float:
 
 
 def index_facts(workdir: Workdir) -> dict:
-    """What happened to the run's index so far: versions built and adopted, recall of each, seconds waited for."""
+    """What happened to the run's index so far: versions built and adopted, their recall, and waits of training."""
     store = IndexStore(workdir.index_folder)
     history = store.history()
     published = [event for event in history if event["event"] == "published"]

@@ -17,7 +17,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.gold import gold_records
-from realm_jax.eval.ranking import Ranking
+from realm_jax.eval.ranking_files import Ranking
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.loaded_index import exact_index
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
@@ -48,21 +48,22 @@ class QuestionRecall:
     """What retrieval finds for a set of questions."""
 
     table: dict[str, dict[str, recall.Mean]]
-    """recall@k of each state and of BM25; empty if nothing is wanted."""
+    """recall@k of each state and of BM25; empty if nothing is known to be right."""
     over: str
-    """What was wanted, and of which questions."""
+    """What counts as found, and for how many of the questions."""
     ranking: Ranking
-    """Of all questions, by the last state."""
+    """What the last state finds for all questions."""
 
 
 def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: bool = False) -> QuestionRecall:
-    """recall@k of each state and of BM25.
+    """Measures recall@k of each state and of BM25.
 
-    Where questions name a gold passage of this corpus, only they count and one of their passages is wanted; else a
-    block with an answer is.
+    If questions name gold passages of this corpus, only these questions count, and any of its passages is right for a
+    question; else every block with an answer is right.
 
     Args:
-        or_rank: questions of which nothing is known to be right are ranked all the same, as test sets of others are.
+        or_rank: accepts questions without gold passages and answers, as in the test sets of contests: they are ranked,
+            and no recall is measured.
 
     Raises:
         ConfigError: there is neither a gold passage of this corpus nor an answer.
@@ -115,10 +116,10 @@ def as_json(table: dict[str, dict[str, recall.Mean]]) -> dict:
 def judge_of(
     data: RunData, questions: list[Question], *, or_rank: bool = False
 ) -> "_PassageRecall | _AnswerRecall | _NoRecall":
-    """What judges blocks found for these questions: gold passages where the corpus has one, else answers.
+    """Chooses what counts as found for these questions: gold passages if the corpus has any, else answers.
 
     Args:
-        or_rank: where there is neither, none do.
+        or_rank: where there is neither, no question counts.
 
     Raises:
         ConfigError: there is neither.
@@ -138,7 +139,7 @@ def judge_of(
 
 
 class _NoRecall:
-    """Of questions without anything to find: none counts."""
+    """Judges nothing, since nothing is known to be right."""
 
     bad_patterns: frozenset[str] = frozenset()
     over = "no recall: no question has an answer, nor a gold passage of this corpus"

@@ -16,7 +16,7 @@ class SpanAnswer:
 
     answer: str
     probability: float
-    """Of the span among all spans of all blocks that were read."""
+    """Probability of the span among all spans of all blocks that were read."""
     block: int
     """Ordinal in the corpus."""
     source_id: str
@@ -47,7 +47,7 @@ class Answered:
 
     @property
     def answer(self) -> str:
-        """The best one; empty if no block was found to read."""
+        """The best answer; empty if no block was found to read."""
         return self.answers[0].answer if self.answers else ""
 
     def __repr__(self) -> str:

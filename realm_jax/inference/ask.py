@@ -9,10 +9,10 @@ from realm_jax.records import Question
 
 
 def ask(answerer: Answerer, text: str, source: Source | None = None) -> Answered:
-    """Reads the blocks of a question as the evaluation does, and keeps the best span of each, not of all alone.
+    """Reads the blocks of a question as the evaluation does, and keeps the best span of each block.
 
     Args:
-        source: of the answers, which names it.
+        source: where the answers come from, which they name.
 
     Raises:
         Refused: there is no question.

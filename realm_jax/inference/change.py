@@ -1,4 +1,4 @@
-"""Adds records to what a run knows and deletes others, given as values: `index.knowledge_update` without a file."""
+"""Adds records to a run's knowledge and deletes others: `index.knowledge_update` for values instead of a file."""
 
 import json
 import os

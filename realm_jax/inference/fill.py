@@ -1,6 +1,6 @@
 """Fills the blanks of a sentence: p(y|x) = sum_z p(y|z,x) p(z|x) over the blocks that are retrieved for it.
 
-Scores, prior and marginal are those of the training step (`training.pretrain_task`), without dropout. Every sentence is
+Scores and prior are those of training (`models.realm.forward`), without dropout. Every sentence is
 padded to the same shape, so that nothing compiles after the first. Unlike in training, a sentence that was taken from
 the corpus may find its own block.
 """
@@ -36,8 +36,8 @@ class MaskFiller:
 
     Args:
         params: `embedder` and `encoder`, on the host.
-        index: of the knowledge corpus of `data`.
-        source: of the answers, which name it.
+        index: index of the knowledge corpus of `data`.
+        source: where the predictions come from, which they name.
     """
 
     def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex, source: Source | None = None):
@@ -82,7 +82,7 @@ class MaskFiller:
     def _batch(self, queries: MaskedQueries, found: np.ndarray) -> PretrainBatch:
         devices = parallel.num_devices()
         batch = with_candidates(queries, np.repeat(found, devices, axis=0), self._data.knowledge, devices)
-        # Where training predicts; its size would change with the number of blanks, and we look at all places anyway.
+        # The slots list what training predicts. Their number would change the shape, and all places are read anyway.
         return dataclasses.replace(batch, mask_slots=np.zeros(devices, np.int32))
 
     def _guesses(self, ids: np.ndarray, probabilities: np.ndarray) -> tuple[Guess, ...]:

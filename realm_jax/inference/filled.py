@@ -34,7 +34,7 @@ class ReadBlock:
     probability: float
     """p(z|x) among the candidates, the null block being one."""
     guesses: tuple[Guess, ...]
-    """The best wordpiece of each [MASK] by p(y|z,x): what this block alone says."""
+    """The best wordpiece of each [MASK] by p(y|z,x): what the model predicts from this block alone."""
 
     @property
     def is_null(self) -> bool:
@@ -47,7 +47,7 @@ class ReadBlock:
         return short(f"  {percent(self.probability):>6}  alone: {alone}  {what}")
 
     def html(self) -> str:
-        """The block beside its share, with what it says alone."""
+        """The block beside its share, with what the model predicts from it alone."""
         says = f'<div class="muted">alone it predicts {_said(self.guesses)}</div>'
         what = "<b>null block</b> (no text)" if self.is_null else fragments.titled(self.title, html.escape(self.text))
         return fragments.row(self.probability, f"{what}{says}")
@@ -64,9 +64,9 @@ class Filled:
     null_share: float
     """p(null block | x)"""
     blocks: tuple[ReadBlock, ...]
-    """The candidates by p(z|x), the null block among them unless the run was trained without."""
+    """The candidates by p(z|x), with the null block unless the run was trained without it."""
     null_guesses: tuple[Guess, ...]
-    """What the encoder says without any text, one a blank."""
+    """What the encoder predicts without any text, a guess for each blank."""
     notes: tuple[str, ...]
     """What was cut or is unknown to the vocabulary."""
     source: Source | None = None
@@ -86,7 +86,7 @@ class Filled:
         return fragments.alone(self.html())
 
     def html(self) -> str:
-        """The sentence with its blanks filled, what each block says, and what the encoder says without any."""
+        """The sentence with its blanks filled, and the predictions from each block alone and without any."""
         marked = [f"<mark>{html.escape(blank[0].wordpiece)}</mark>" for blank in self.blanks]
         parts = [f'<p class="said" dir="auto">{in_place(list(map(html.escape, self.parts)), marked)}</p>']
         parts += fragments.notes(self.notes)
@@ -118,6 +118,6 @@ def in_place(parts: Sequence[str], wordpieces: Sequence[str]) -> str:
 
 
 def _said(guesses: Sequence[Guess]) -> str:
-    """One wordpiece a blank, with its probability."""
+    """A wordpiece for each blank, with its probability."""
     shares = ((html.escape(guess.wordpiece), html.escape(percent(guess.probability))) for guess in guesses)
     return ", ".join(f"<b>{wordpiece}</b> ({share})" for wordpiece, share in shares)

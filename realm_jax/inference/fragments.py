@@ -22,7 +22,7 @@ STYLE = """
 .realm .bar > i { flex: 1; height: .6em; border-radius: 3px; background: var(--border-color-primary); overflow: hidden }
 .realm .bar > i > b { display: block; height: 100%; background: var(--color-accent) }
 .realm .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem }
-.realm figure { margin: 0 } .realm figcaption { font-weight: 600; font-size: 14px }
+.realm figure { margin: 0; max-width: 36rem } .realm figcaption { font-weight: 600; font-size: 14px }
 .realm svg { width: 100%; height: auto } .realm .scroll { overflow-x: auto }
 .realm table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums }
 .realm table, .realm tr { border: 0 !important }
@@ -36,12 +36,12 @@ _COLOURS = "--color-accent: #2b83ba; --body-text-color: currentColor; --border-c
 
 
 def alone(part: str) -> str:
-    """A part with its style, for a page that is not the demo's: a notebook."""
+    """A part with its style, for a page that does not have it, such as a notebook."""
     return f'<style>{STYLE}.realm {{ {_COLOURS} }}</style><div class="realm">{part}</div>'
 
 
 def frame(parts: Iterable[str]) -> str:
-    """Parts of the page, which are HTML, as one."""
+    """Joins parts of the page, which are HTML."""
     return f'<div class="realm">{"".join(parts)}</div>'
 
 
@@ -51,7 +51,7 @@ def refused(message: str) -> str:
 
 
 def row(share: float, content: str) -> str:
-    """A share with its bar, beside HTML."""
+    """A share as number and bar, beside HTML."""
     bar = f'<i><b style="width:{100 * share:.2f}%"></b></i>'
     bar = f'<div class="bar"><span>{html.escape(percent(share))}</span>{bar}</div>'
     return f'<div class="row">{bar}<div dir="auto">{content}</div></div>'

@@ -1,4 +1,4 @@
-"""The newest pre-trained parameters of a run, during pre-training too; loaded again only when there are newer ones."""
+"""The newest pre-trained parameters of a run, also while it trains; they are loaded once."""
 
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED
@@ -10,7 +10,7 @@ PARTS = ("embedder", "encoder")
 
 
 class NewestParams:
-    """Parameters `embedder` and `encoder` of a workdir."""
+    """The parameters `embedder` and `encoder` of a workdir."""
 
     def __init__(self, workdir: Workdir):
         self._workdir = workdir

@@ -1,4 +1,4 @@
-"""What a run says, as values that print themselves: short in a terminal, as HTML in a notebook."""
+"""Results of a run, as values that print themselves: as short lines in a terminal, as HTML in a notebook."""
 
 import html
 import re
@@ -19,7 +19,7 @@ class Refused(ConfigError):
 
 
 class Results(list[T]):
-    """A list that prints one result a line, and as HTML in a notebook. It is a list in all other respects."""
+    """A list that prints each result on a line of its own, and as HTML in a notebook."""
 
     def __getitem__(self, at):
         found = super().__getitem__(at)
@@ -43,7 +43,7 @@ class Source:
     built: float
     """When it was finished, in seconds since 1970."""
     blocks: int
-    """How many can be found."""
+    """How many blocks can be found."""
     params: str
     """Phase and step of the parameters."""
     age_steps: int | None
@@ -94,7 +94,7 @@ class Changed:
     version: str
     """The newest index version, which has the change."""
     seconds: float
-    """What it took until the change can be found."""
+    """Seconds until the change could be found."""
 
     def __repr__(self) -> str:
         what = [f"{verb} {', '.join(ids)}" for verb, ids in (("added", self.added), ("deleted", self.deleted)) if ids]
@@ -118,7 +118,7 @@ class IndexVersion:
     built: float
     """When it was finished, in seconds since 1970."""
     seconds: float
-    """What it took to build."""
+    """Seconds that the build took."""
     recall: dict[str, float]
     """`plain_recall@k` and `hard_recall@k` of held-out sentences; empty if none are held out."""
 
@@ -127,7 +127,7 @@ class IndexVersion:
         return f"{self.name}  {self.blocks:,} blocks  built in {self.seconds:.1f} s{recall}"
 
     def html(self) -> str:
-        """A line."""
+        """The same line as HTML."""
         return f"<p><code>{html.escape(self.name)}</code>{html.escape(repr(self).removeprefix(self.name))}</p>"
 
 

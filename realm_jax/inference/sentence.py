@@ -13,12 +13,12 @@ BLANK = re.compile(r"\[mask\]", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Sentence:
-    """What of a text is read."""
+    """The part of a text that is read."""
 
     ids: list[int]
     """Wordpieces, each blank as [MASK]."""
     masked: list[int]
-    """Where the blanks are among them."""
+    """Positions of the blanks among the wordpieces."""
     parts: list[str]
     """The text around the blanks: one part more than blanks."""
     notes: list[str]
@@ -26,14 +26,14 @@ class Sentence:
 
 
 def literal_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy to which `[SEP]` in a text is five characters, as to any reader, and no special token."""
+    """A copy that takes `[SEP]` in a text for five characters, as a reader does, and not for a special token."""
     literal = Tokenizer.from_str(tokenizer.to_str())
     literal.encode_special_tokens = True
     return literal
 
 
 def read_sentence(text: str, literal: Tokenizer, special: SpecialIds, query_len_tokens: int) -> Sentence:
-    """Finds the blanks of a text and keeps what fits into a query: its beginning, or what is around the first blank.
+    """Finds the blanks of a text and keeps what fits into a query: the beginning, or the part around the first blank.
 
     Args:
         literal: from `literal_tokenizer`.

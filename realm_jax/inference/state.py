@@ -1,4 +1,4 @@
-"""What answers at one moment: parameters, index version and fine-tuning of a run, the newest or named ones."""
+"""A run at one moment: its parameters, index version and fine-tuning, the newest or named ones."""
 
 import functools
 from collections.abc import Callable
@@ -25,20 +25,20 @@ from realm_jax.workdir import Workdir
 
 
 class Key(NamedTuple):
-    """Names all that a state is made from."""
+    """Identifies everything that a state is made from."""
 
     step: int | None
     """Pre-training step of the parameters that fill blanks; None while there are none."""
     finetuning: str
-    """Name of the one that answers questions; empty if there is none."""
+    """Name of the fine-tuning that answers questions; empty if there is none."""
     best: int | None
-    """Step of its parameters; None for converted ones."""
+    """Step of the fine-tuning's best parameters; None for converted ones."""
     versions: tuple[str | None, ...]
-    """Index versions of the run and of the fine-tuning."""
+    """Names of the index versions: the run's, and the fine-tuning's own."""
 
 
 class State:
-    """Never changes; models are loaded when they are first needed, from what was newest at the beginning.
+    """The models of a run at one moment. It never changes; each model is loaded when it is first needed.
 
     Args:
         version: name of the run's index version to search; the newest by default.
@@ -53,7 +53,7 @@ class State:
         store = IndexStore(workdir.index_folder)
         self.version = _pin_named(store, version) if version else store.pin_latest()
         self.pinned: list[tuple[IndexStore, Version]] = [(store, self.version)] if self.version else []
-        """Index versions that it uses, pinned."""
+        """The index versions that it uses, which it has pinned, and their stores."""
         self._finetuning = Finetuning.open(workdir, key.finetuning) if key.finetuning else None
         own = IndexStore(self._finetuning.folder / "index") if self._finetuning else None
         self._own_version = own.pin_latest() if own else None
@@ -66,7 +66,7 @@ class State:
         return open_prepared(self._workdir)
 
     def fill(self, text: str) -> Filled:
-        """Fills every [MASK] of a text. Raises Refused if that cannot be."""
+        """Fills every [MASK] of a text. Raises Refused if the run cannot do so yet."""
         if self.filler is None:
             why = nothing_to_search(self._workdir)
             if self.version is not None and self._workdir.config.init == CONVERTED:
@@ -75,7 +75,7 @@ class State:
         return self.filler.fill(text)
 
     def ask(self, text: str) -> Answered:
-        """Answers a question. Raises Refused if that cannot be, above all before fine-tuning."""
+        """Answers a question. Raises Refused if the run is not fine-tuned yet."""
         if self.answerer is None:
             how = how_to_finetune(self._workdir, "cloze")
             raise Refused(f"This run is not fine-tuned yet, so it answers no questions: {how}")
@@ -104,14 +104,9 @@ class State:
         by = self.filler if self._wants_version else self.answerer or self.filler
         return by.retriever if by else None
 
-    @property
-    def retriever_source(self) -> Source | None:
-        """What the retriever is from."""
-        return self.filler_source if self._wants_version else self.answerer_source or self.filler_source
-
     @functools.cached_property
     def filler_source(self) -> Source | None:
-        """What fills blanks."""
+        """Where the filled blanks come from."""
         if self.version is None or self.key.step is None:
             return None
         age = self.key.step - self.version.step
@@ -119,7 +114,7 @@ class State:
 
     @functools.cached_property
     def answerer_source(self) -> Source | None:
-        """What answers questions."""
+        """Where the answers come from."""
         if self._answerer is None:
             return None
         best = f", step {self.key.best}" if self.key.best else ""
@@ -168,7 +163,7 @@ class State:
             store.pin(version)
 
     def unpin(self, but: "State | None" = None) -> None:
-        """Gives up the pins, but for those that another state has."""
+        """Gives up the pins, except for versions that another state uses."""
         kept = {version.folder for _, version in but.pinned} if but else set()
         for store, version in self.pinned:
             if version.folder not in kept:
@@ -179,7 +174,7 @@ class Loader:
     """Finds what is newest in a run, and keeps the parameters that were loaded last.
 
     Args:
-        finetuning: name of the one that answers questions; the newest by default.
+        finetuning: name of the fine-tuning that answers questions; the newest by default.
         version: name of the run's index version to search; the newest by default.
 
     Raises:
@@ -195,7 +190,7 @@ class Loader:
         self._tuned: tuple[Key | None, dict] = (None, {})
 
     def key(self) -> Key:
-        """Changes whenever there is something new to load."""
+        """The key of the newest state; it changes whenever there is something new to load."""
         known = finetunings(self._workdir)
         name = self._wanted or (known[-1] if known else "")
         best, folders = None, [self._workdir.index_folder]
@@ -224,7 +219,7 @@ class Loader:
 
 
 def nothing_to_search(workdir: Workdir) -> str:
-    """Why a new run neither searches nor answers, and what to do."""
+    """A message that a run neither searches nor answers yet, with the command that helps."""
     return f"{workdir.path} has no checkpoint with an index yet: run realm run --workdir={workdir.path}"
 
 

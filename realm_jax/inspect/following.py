@@ -1,4 +1,4 @@
-"""A run that is followed: trainer and index builder side by side."""
+"""The screen of `realm inspect --watch`: trainer and index builder side by side."""
 
 from collections.abc import Iterable
 
@@ -86,7 +86,7 @@ def _builder(indexes: list[dict], processes: list[dict]) -> RenderableType:
 
 
 def _signs(processes: list[dict], folder: str) -> list[Text]:
-    """A line on the process that works, or worked, in a folder."""
+    """A line for each process that works, or worked, in a folder."""
     return [
         Text.assemble(
             state_text(process["state"]),

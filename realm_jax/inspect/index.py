@@ -17,8 +17,8 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
     """The index that serves a phase.
 
     Args:
-        trainer_step: of that phase, to which ages in steps refer.
-        processes: that were found in the workdir, to give the holders of pins their names.
+        trainer_step: how far that phase is; ages in steps are counted up to it.
+        processes: those found in the workdir, which give the holders of pins their names.
     """
     file = folder / "history.jsonl"
     if is_remote(folder):
@@ -70,7 +70,7 @@ def _version(folder: epath.Path) -> dict:
 
 
 def _draft(folder: epath.Path) -> list[dict]:
-    """What someone is building, or has left when it died."""
+    """A version that is being built, or that a dead process left unfinished."""
     owner = read_json(folder / OWNER) if (folder / OWNER).exists() else {}
     state = "abandoned" if is_abandoned(folder) else "being built"
     step = int(folder.name.split("-")[1])

@@ -1,4 +1,4 @@
-"""What the screens of `realm_jax.inspect` have in common: their head and foot, tables, states and numbers."""
+"""Parts that the screens of `realm inspect` share: their head and foot, tables, states and numbers."""
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -12,7 +12,7 @@ COLOURS |= {"runs": "green", "ended": "cyan", "abandoned": "red", "being built":
 
 
 def head(found: dict) -> Panel:
-    """Which run this is: the sizes of its model, training and corpus."""
+    """The name and folder of a run, and the sizes of its model, training and corpus."""
     config, corpus = found["config"], found["corpus"]
     model, index = config.get("model", {}), config.get("index", {})
     lines = [f"[bold]{escape(str(config.get('name', 'no config')))}[/]  {escape(found['workdir'])}"]
@@ -60,14 +60,14 @@ def state_text(state: str) -> Text:
 
 
 def number(value: float | None) -> str:
-    """Four digits of a value; nothing for what is none."""
+    """A value with four digits; an empty text for anything but a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def size(count: int) -> str:
-    """Bytes in the unit that suits."""
+    """A number of bytes in a unit that keeps it short."""
     scaled, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while scaled >= 1000 and len(units) > 1:
         scaled, units = scaled / 1000, units[1:]

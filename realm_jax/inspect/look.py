@@ -1,6 +1,6 @@
-"""Looks at a workdir: plain values on everything in it, also while it is written, or if a part of it is damaged.
+"""Reads everything in a workdir as plain values, also while a run writes to it, or if a part of it is damaged.
 
-What cannot be read is named in `problems` and left out; nothing here writes, and nothing needs JAX.
+What cannot be read is named in `problems` and left out. Nothing here writes, and nothing needs JAX.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def look(path: epath.Path) -> dict:
 
 
 def _config(values: dict) -> dict:
-    """The config as it was written, as far as its sections are such."""
+    """The config as it was written. Raises TypeError if a section of it is no table of settings."""
     sections = [f.name for f in dataclasses.fields(config_lib.Config) if dataclasses.is_dataclass(f.type)]
     if not all(isinstance(values.get(section, {}), dict) for section in sections):
         raise TypeError("a section holds no settings")
@@ -94,7 +94,7 @@ def _processes(path: epath.Path, found: dict, problems: Problems) -> list[dict]:
 
 
 def _evaluations(path: epath.Path, problems: Problems) -> list[dict]:
-    """Scores of fine-tunings on question sets, and tables of zero-shot retrieval; the newest last."""
+    """Scores of fine-tunings on question sets, and tables of zero-shot retrieval, the newest last."""
     readers: dict[str, Callable[[epath.Path], dict]] = {"results.json": _answers, "recall.json": _recall}
     found = []
     for name, read in readers.items():

@@ -28,7 +28,7 @@ def finetuned(path: epath.Path) -> list[epath.Path]:
 
 
 def finetunings(path: epath.Path, problems: Problems) -> list[dict]:
-    """The same as phases, with their question set and the best exact match on its development questions."""
+    """The fine-tunings, as phases with their question set and the best exact match on its development questions."""
     found = []
     for folder in finetuned(path):
         phase = _phase(folder, f"finetune/{folder.name}", None, problems)
@@ -68,7 +68,7 @@ def _phase(folder: epath.Path, name: str, steps: int | None, problems: Problems)
 
 
 def _seconds_per_step(records: list[dict]) -> float | None:
-    """Median over the last lines of metrics, so that a pause between two of them does not count."""
+    """The median over the last lines of metrics, which a single pause does not change."""
     recent = records[-RATE_RECORDS:]
     pairs = zip(recent, recent[1:], strict=False)
     found = [(b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in pairs if b["step"] > a["step"]]

@@ -1,4 +1,4 @@
-"""What could not be read of a workdir, while the rest is shown."""
+"""Collects what cannot be read in a workdir, so that the rest can still be shown."""
 
 from collections.abc import Callable
 from typing import TypeVar

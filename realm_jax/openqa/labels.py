@@ -1,4 +1,4 @@
-"""Where a question's answers stand in blocks: the labels of fine-tuning, and of recall.
+"""Finds a question's answers in blocks: the labels of fine-tuning, and what counts for recall.
 
 Two rules say that a block has an answer. `substring`: its text has the answer byte by byte, upper and lower case being
 different (the released fine-tuning). `wordpieces`: its wordpieces have the answer's in a row, so that "art" is not in
@@ -8,6 +8,7 @@ expressions are whatever they match anywhere in a text.
 """
 
 import bisect
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,10 @@ from realm_jax.records import Question
 from realm_jax.scores.answers import REGEX_TIMEOUT_S
 
 Rule = Literal["substring", "wordpieces"]
-BETWEEN_BLOCKS = 0xFFFF  # no wordpiece of a vocabulary that fits the corpus store in practice
-NOT_UTF8 = b"\xff"  # between texts: in no answer
-ALL_TEXTS_TIMEOUT_S = 60.0  # of one expression over all texts of a question, beside the limit for each
-REMEMBERED_BLOCKS = 1 << 16  # whose unknown words are kept, so that a block that is found often is split once
+BETWEEN_BLOCKS = 0xFFFF  # stands between blocks; vocabularies are smaller, so it is no wordpiece
+NOT_UTF8 = b"\xff"  # stands between texts; it is in no answer
+ALL_TEXTS_TIMEOUT_S = 60.0  # for one expression and all texts of a question; each text has its own limit, too
+REMEMBERED_BLOCKS = 1 << 16  # blocks whose unknown words are kept, since some blocks are found often
 LONGEST_MATCH = 200  # characters; what matches more, as `.*` does, is no span of a few wordpieces
 
 
@@ -148,7 +149,7 @@ class AnswerFinder:
     def _matched(self, question: Question, texts: list[str]) -> list[int]:
         rows: list[int] = []
         for pattern in question.answers:
-            with _Guard(pattern, self.bad_patterns) as matches:
+            with _guarded(pattern, self.bad_patterns) as matches:
                 rows += [row for row, text in enumerate(texts) if any(matches(text))]
         return rows
 
@@ -156,47 +157,40 @@ class AnswerFinder:
         """All different strings that the question's expressions match in the texts."""
         found: set[str] = set()
         for pattern in question.answers:
-            with _Guard(pattern, self.bad_patterns) as matches:
+            with _guarded(pattern, self.bad_patterns) as matches:
                 found |= {match for text in texts for match in matches(text) if len(match) <= LONGEST_MATCH}
         return found
 
 
-class _Guard:
-    """An expression for a `with` block; whatever is wrong with it ends the block and is remembered.
+@contextlib.contextmanager
+def _guarded(pattern: str, bad: set[str]) -> Iterator[Callable[[str], Iterator[str]]]:
+    """Gives a `with` block a function from a text to all that an expression matches there; empty matches are skipped.
 
-    The block gets a function from a text to what the expression matches there, one match after the other; to match
-    nothing says nothing.
+    An expression that takes too long ends the block. It is added to `bad`, as a malformed one is, and matches nothing
+    from then on.
     """
+    ends = time.monotonic() + ALL_TEXTS_TIMEOUT_S
+    try:
+        expression = None if pattern in bad else compiled(pattern)
+    except MALFORMED:
+        bad.add(pattern)
+        expression = None
 
-    def __init__(self, pattern: str, bad: set[str]):
-        self._pattern, self._bad = pattern, bad
+    def matches(text: str) -> Iterator[str]:
+        if expression is None:
+            return
+        if time.monotonic() > ends:
+            raise TimeoutError(pattern)
+        yield from (m.group() for m in expression.finditer(text, timeout=REGEX_TIMEOUT_S) if m.group())
 
-    def __enter__(self) -> Callable[[str], Iterator[str]]:
-        ends = time.monotonic() + ALL_TEXTS_TIMEOUT_S
-        try:
-            expression = None if self._pattern in self._bad else compiled(self._pattern)
-        except MALFORMED:
-            self._bad.add(self._pattern)
-            expression = None
-
-        def matches(text: str) -> Iterator[str]:
-            if expression is None:
-                return
-            if time.monotonic() > ends:
-                raise TimeoutError(self._pattern)
-            yield from (m.group() for m in expression.finditer(text, timeout=REGEX_TIMEOUT_S) if m.group())
-
-        return matches
-
-    def __exit__(self, kind, error, trace) -> bool:
-        if isinstance(error, TimeoutError):
-            self._bad.add(self._pattern)
-            return True
-        return False
+    try:
+        yield matches
+    except TimeoutError:
+        bad.add(pattern)
 
 
 def _rows_with(find, ends: list[int]) -> Iterator[int]:
-    """Rows of a joined text in which `find(from)` finds something; one look a row, however often it is there."""
+    """Rows of a joined text in which `find(start)` finds something; each row once."""
     at = find(0)
     while at >= 0:
         row = bisect.bisect_right(ends, at)

@@ -45,11 +45,11 @@ class BestSpans(NamedTuple):
     """Log-sum of exp of the scores of all spans of the block."""
 
     def of(self, question: int) -> "BestSpans":
-        """One question's, [blocks]."""
+        """The spans of one question, [blocks]."""
         return BestSpans(*(part[question] for part in self))
 
     def probability(self, rank: int) -> float:
-        """Of one question: the block's best span among all spans of all blocks that were read."""
+        """Probability, for one question, of a block's best span among all spans of all blocks that were read."""
         total = np.logaddexp.reduce(self.mass[np.isfinite(self.mass)])
         return float(np.exp(self.score[rank] - total))
 
@@ -59,8 +59,8 @@ class Answerer:
 
     Args:
         params: `embedder` and `reader`, on the host.
-        pairs: read that many questions with their block at once, all padded to the greatest length, so that nothing
-            compiles after the first; 0 reads many of similar length.
+        pairs: how many pairs of question and block are read at once, all padded to the greatest length, so that
+            nothing is compiled after the first batch; 0 reads many pairs of similar length at once.
     """
 
     def __init__(self, config: Config, data: RunData, params: dict, index: LoadedIndex, *, pairs: int = 0):
@@ -93,7 +93,7 @@ class Answerer:
         Args:
             candidates: blocks to read instead of what the retriever finds.
             depth: how far down an answer is looked for when blocks are retrieved.
-            name: shown with the progress; empty for none.
+            name: shown with the progress; an empty name shows none.
         """
         tokens, query_emb = self.retriever.encode(questions)
         if candidates is None:
@@ -121,8 +121,8 @@ class Answerer:
         """Reads each question [questions, tokens] with each of its blocks; none where the block is -1.
 
         Args:
-            retrieval: scores of the blocks, which count for every span of theirs.
-            name: shown with the progress; empty for none.
+            retrieval: retrieval scores of the blocks, which are added to the score of every span.
+            name: shown with the progress; an empty name shows none.
         """
         corpus = self.data.knowledge
         question, column = np.nonzero(blocks >= 0)
@@ -199,7 +199,7 @@ def span_reader(model: ModelConfig, max_width: int) -> Callable:
 
 
 def _best_span(model: ModelConfig, max_width: int, params: dict, joint: Tokens, mask, retrieval) -> tuple:
-    """(score, first, last, log-sum) of one device's pairs, each [pairs, 1]; positions count in the joint sequence."""
+    """(score, first, last, log-sum) of one device's pairs, each [pairs, 1]; positions are in the joint sequence."""
     starts, ends = (jnp.asarray(x) for x in reader.spans(joint.ids.shape[-1], max_width))
     scores = reader.span_scores(model, params, joint, mask, max_width)
     scores = jnp.where(scores > MASKED_SCORE / 2, scores + retrieval[..., None], -jnp.inf)

@@ -17,13 +17,13 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class BadPattern(ValueError):
-    """A reference that is no regular expression, or that takes for ever to try."""
+    """A reference that is no regular expression, or that takes too long to try."""
 
 
 def is_correct(question: Question, prediction: str, bad_patterns: set[str] | None = None) -> bool:
     """Whether a prediction is right by the rule of the question's set.
 
-    Wrong without a try: an empty prediction, whatever the references would match, and a question without references.
+    An empty prediction is always wrong, and so is every answer to a question without references.
 
     Args:
         bad_patterns: gains `pattern: reason` when an expression cannot be tried and no other matches. The question then

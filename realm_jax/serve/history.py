@@ -1,15 +1,15 @@
-"""HTML on how a run came about: training curves, index versions, evaluation reports. Read from its files each time."""
+"""The history of a run as HTML, read from its files each time: training curves, index versions, evaluation reports."""
 
 import html
 import threading
 import time
 
-from markdown_it import MarkdownIt
-
 from realm_jax import html_page
 from realm_jax.eval.run_plots import PLAIN_AND_HARD, finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
 from realm_jax.index.store import IndexStore
+from realm_jax.inference import fragments
+from realm_jax.report import Marked, parts_as_html
 from realm_jax.workdir import Workdir
 
 NUM_EVENTS = 40
@@ -29,11 +29,11 @@ def training(workdir: Workdir) -> str:
         store = IndexStore(folder)
         if store.history():
             parts += _index(store, folder.relative_to(workdir.path).as_posix())
-    return f'<div class="realm">{"".join(parts) or "<p>Nothing was trained here yet.</p>"}</div>'
+    return fragments.frame(parts or ["<p>Nothing was trained here yet.</p>"])
 
 
 def reports(workdir: Workdir) -> dict[str, str]:
-    """Files of the reports that there are, relative to the workdir, by title: the newest evaluation first."""
+    """The reports that exist, the newest evaluation first: title -> file, relative to the workdir."""
     evaluated = sorted(workdir.path.glob("eval/*/report.html"), key=lambda file: -file.stat().mtime)
     found = {f"Questions: {file.parent.name}": file.relative_to(workdir.path).as_posix() for file in evaluated}
     own = next((name for name in ("report.html", "report.md") if (workdir.path / name).exists()), None)
@@ -44,17 +44,15 @@ def report(workdir: Workdir, name: str) -> str:
     """A report in a frame of its own, in which nothing runs.
 
     Args:
-        name: a file of `reports`; anything else says how to make one.
+        name: a file of `reports`; for any other name the page says how to make a report.
     """
     if name not in reports(workdir).values():
         how = f"realm eval --workdir={workdir.path}"
-        return f'<div class="realm"><p>No report here yet: run <code>{html.escape(how)}</code></p></div>'
+        return fragments.frame([f"<p>No report here yet: run <code>{html.escape(how)}</code></p>"])
     text = (workdir.path / name).read_text(encoding="utf-8")
     if name.endswith(".md"):
-        text = html_page.frame(name, [MarkdownIt("commonmark", {"html": False}).enable("table").render(text)])
-    return (
-        f'<div class="realm"><iframe sandbox title="{html.escape(name)}" srcdoc="{html.escape(text)}"></iframe></div>'
-    )
+        text = html_page.frame(name, [parts_as_html([Marked(text)])])
+    return fragments.frame([f'<iframe sandbox title="{html.escape(name)}" srcdoc="{html.escape(text)}"></iframe>'])
 
 
 def _index(store: IndexStore, name: str) -> list[str]:

@@ -1,14 +1,13 @@
-"""A run as it is now, for as many users as there are: followed while the page is open, and added to.
+"""A run as it is now, for all users of the page: it is followed while the page is open, and can be added to.
 
-A thread looks for newer files, makes the next `State` ready and only then puts it in place, so a request that began
-with one state ends with it. The workdir is only changed by `add_document`, which does what
-`realm update` does; a fine-tuning that has no index yet gets one, as before its evaluation.
+A thread looks for newer files, prepares the next `State` and only then puts it in place, so a request that began with
+one state ends with it. Only `add_document` changes the workdir, as `realm update` does; but a fine-tuning without an
+index gets one, as before its evaluation.
 """
 
 import json
+import logging
 import threading
-
-from absl import logging
 
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
@@ -21,8 +20,10 @@ from realm_jax.inference.state import Key, Loader, State, heldout_sentences
 from realm_jax.training.finetuning import how_to_finetune
 from realm_jax.workdir import Workdir
 
+log = logging.getLogger(__name__)
+
 POLL_S = 2.0
-MOST_CHARACTERS = 100_000  # of a document that is added
+MOST_CHARACTERS = 100_000  # in a document that is added
 NUM_EXAMPLES = 4
 KNOWN = "This very document is in the corpus already."
 
@@ -31,7 +32,7 @@ class LiveRun:
     """The run of a workdir.
 
     Args:
-        finetuning: name of the one that answers questions; the newest by default.
+        finetuning: name of the fine-tuning that answers questions; the newest by default.
 
     Raises:
         ConfigError: the run has nothing to answer with yet, or no such fine-tuning.
@@ -60,15 +61,15 @@ class LiveRun:
 
     @property
     def how_to_ask(self) -> str:
-        """The command that makes questions answerable; empty if they are."""
+        """The command that makes the run answer questions; empty if it does."""
         return "" if self.state.answerer else how_to_finetune(self.workdir, "cloze").removeprefix("run ")
 
     def fill(self, text: str) -> Filled:
-        """Fills every [MASK]. Raises Refused if that cannot be."""
+        """Fills every [MASK]. Raises Refused if the run cannot do so yet."""
         return self.state.fill(_clean(text))
 
     def ask(self, text: str) -> Answered:
-        """Answers a question. Raises Refused if that cannot be, above all before fine-tuning."""
+        """Answers a question. Raises Refused if the run is not fine-tuned yet."""
         return self.state.ask(_clean(text))
 
     def add_document(self, title: str, text: str) -> Changed:
@@ -99,7 +100,7 @@ class LiveRun:
         return changed
 
     def refresh(self) -> None:
-        """Puts what is newest in place, unless it is."""
+        """Puts the newest state in place, unless it is there already."""
         with self._loading:
             key = self._loader.key()
             if key != self.state.key:
@@ -110,11 +111,11 @@ class LiveRun:
         while not self._closed.wait(POLL_S):
             try:
                 self.refresh()
-                self.state.pin()  # a pin lasts a day, and `update_knowledge` takes this process's away
+                self.state.pin()  # a pin lasts a day, and `update_knowledge` gives up this process's pins
                 self.problem = ""
             except Exception as error:  # whatever it is, the page goes on with what it has, and says so
                 if str(error) != self.problem:
-                    logging.exception("cannot load what is newer")
+                    log.exception("cannot load what is newer")
                 self.problem = str(error) or repr(error)
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ POLICY = (
 FONT = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 STATUS_EVERY_S = 3.0
+PRIVATE = {"api_visibility": "private"}  # for the page's own events, which are no REST calls
 T = TypeVar("T")
 
 
@@ -43,15 +44,15 @@ def build(run: LiveRun) -> gr.Blocks:
         with gr.Tab("Evaluation") as evaluation:
             names = gr.Dropdown(label="Report", choices=[], interactive=True)
             report = gr.HTML()
-        training.select(lambda: history.training(run.workdir), outputs=curves, **_private())
-        evaluation.select(lambda: _reports(run), outputs=[names, report], **_private())
-        names.input(lambda chosen: history.report(run.workdir, chosen or ""), names, report, **_private())
+        training.select(lambda: history.training(run.workdir), outputs=curves, **PRIVATE)
+        evaluation.select(lambda: _reports(run), outputs=[names, report], **PRIVATE)
+        names.input(lambda chosen: history.report(run.workdir, chosen or ""), names, report, **PRIVATE)
         gr.on(
             [page.load, gr.Timer(STATUS_EVERY_S).tick],
             lambda: (_status(run), *_question_box(run)),
             outputs=[now, *question],
             show_progress="hidden",
-            **_private(),
+            **PRIVATE,
         )
         _rest(run)
     return page
@@ -90,15 +91,7 @@ def _fill_blanks(run: LiveRun) -> None:
     )
     if run.examples:
         gr.Examples(list(run.examples), box, label="Held-out sentences of this corpus", cache_examples=False)
-    button = gr.Button("Fill", variant="primary", elem_id="fill")
-    found = gr.HTML(elem_id="filled")
-    gr.on(
-        [box.submit, button.click],
-        _or_refused(lambda text: run.fill(text).html()),
-        box,
-        found,
-        **_private(),
-    )
+    _button("Fill", box, lambda text: run.fill(text).html(), "filled")
 
 
 def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
@@ -110,16 +103,15 @@ def _ask(run: LiveRun) -> tuple[gr.Textbox, gr.Button]:
         gr.Examples(
             list(run.examples), box, label="Held-out questions of the kind it was fine-tuned on", cache_examples=False
         )
-    button = gr.Button("Ask", variant="primary", elem_id="ask")
-    found = gr.HTML(elem_id="answered")
-    gr.on(
-        [box.submit, button.click],
-        _or_refused(lambda text: run.ask(text).html()),
-        box,
-        found,
-        **_private(),
-    )
-    return box, button
+    return box, _button("Ask", box, lambda text: run.ask(text).html(), "answered")
+
+
+def _button(label: str, box: gr.Textbox, answer: Callable[[str], str], shown_in: str) -> gr.Button:
+    """A button that shows, below it, the answer to the text in a box."""
+    button = gr.Button(label, variant="primary", elem_id=label.lower())
+    found = gr.HTML(elem_id=shown_in)
+    gr.on([box.submit, button.click], _or_refused(answer), box, found, **PRIVATE)
+    return button
 
 
 def _add_document(run: LiveRun) -> None:
@@ -137,11 +129,11 @@ def _add_document(run: LiveRun) -> None:
         text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")
         button = gr.Button("Add to the corpus", elem_id="add")
         found = gr.HTML(elem_id="added")
-        button.click(_or_refused(add), [title, text], found, **_private())
+        button.click(_or_refused(add), [title, text], found, **PRIVATE)
 
 
 def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
-    """The same, with what cannot be answered as a part of the page."""
+    """The same function, but with the reason as a part of the page if it refuses to answer."""
 
     def call(*texts: str) -> str:
         try:
@@ -153,7 +145,7 @@ def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
 
 
 def added_html(changed: Changed, workdir: str) -> str:
-    """What was added, and what can be done now."""
+    """What was added, and how to take it out again."""
     blocks, (record_id,) = "1 block" if changed.blocks == 1 else f"{changed.blocks} blocks", changed.added
     undo = f"realm update --workdir={workdir} --delete={record_id}"
     return fragments.frame(
@@ -170,7 +162,7 @@ def _status(run: LiveRun) -> str:
 
 
 def status_html(workdir: str, filler: Source | None, answerer: Source | None, problem: str) -> str:
-    """Where answers come from now."""
+    """The parameters and index versions that answers come from now."""
     parts = [f'<p class="muted">Workdir <code>{html.escape(workdir)}</code></p>']
     parts += [source.html(f"{what}: ") for what, source in (("Blanks", filler), ("Questions", answerer)) if source]
     if problem:
@@ -179,7 +171,7 @@ def status_html(workdir: str, filler: Source | None, answerer: Source | None, pr
 
 
 def _question_box(run: LiveRun) -> tuple[dict, dict]:
-    """Closed while the run is not fine-tuned, with the command that opens it."""
+    """Closes the box while the run is not fine-tuned, and shows the command that opens it."""
     how = run.how_to_ask
     info = f"This run is not fine-tuned yet. This opens the box, without a restart: {how}" if how else ""
     return gr.update(interactive=not how, info=info), gr.update(interactive=not how)
@@ -224,11 +216,6 @@ def _or_error(answer: Callable[[], T]) -> T:
         return answer()
     except Refused as error:
         raise gr.Error(str(error), print_exception=False) from error
-
-
-def _private() -> dict:
-    """Of the page's own events, which are no REST calls."""
-    return {"api_visibility": "private"}
 
 
 class _Policy:

@@ -107,6 +107,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "python -m realm_jax.eval --dataset=wq": Until(**NO_NETWORK),
     "realm eval --dataset=wq": Until(**NO_NETWORK),
     "realm --help": Run("corpus:"),
+    "python -m realm_jax COMMAND": Run("corpus:", {"COMMAND": "--help"}),
     "make tagger [TAGGER= ARGS=]": Run(
         "runs/tagger",
         {"[TAGGER= ARGS=]": f'ARGS="--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"'},
@@ -193,6 +194,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     # the demo
+    "make demo": Rendered("realm_jax serve", by="-n "),
     "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
     "realm serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
     "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),

@@ -11,10 +11,10 @@ import pytest
 
 from realm_jax import report
 from realm_jax.eval import run_report
-from realm_jax.eval.examples import _plain
+from realm_jax.eval.examples import HEADER
 from realm_jax.eval.run_plots import index_age, run_plots
 from realm_jax.eval.summary import write_report
-from realm_jax.report import Marked, Plot, Section
+from realm_jax.report import Marked, Plot, Section, Table
 from realm_jax.workdir import Workdir, write_text
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -127,7 +127,7 @@ class Page(HTMLParser):
 
 
 def test_files_of_the_report_belong_together(run):
-    write_report(run, "tiny: W", SUMMARY, "**[MASK]** was here")
+    write_report(run, "tiny: W", SUMMARY, [Marked("**[MASK]** was here")])
     markdown = (run.path / "report.md").read_text()
     images = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
     assert len(images) == 7
@@ -153,7 +153,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_of_a_corpus_stay_texts(run, text):
-    examples = f"**{_plain(text)}**\n\n| p | block |\n|---:|:---|\n| 0.5 | {_plain(text)} |\n"
+    examples = [Marked(f"**{report.plain(text)}**"), Table(HEADER, [("0.5", "+0.1", "word", text)], HEADER[2:])]
     write_report(run, f"name {text}", SUMMARY, examples)
     page = Page((run.path / "report.html").read_text())
     assert re.sub(r"\s+", " ", page.text).count(text) >= 3, page.text  # the title, the sentence and the block
@@ -169,7 +169,7 @@ def test_states_and_differences_are_shown(run):
     mean = {"mean": 0.25, "half_width": 0.05, "n": 64}
     states = {"after ICT": {"plain_recall@1": mean}, "after REALM": {"plain_recall@1": mean, "utility": mean}}
     differences = {"plain_recall@1: after REALM - after ICT": mean, "after REALM, loss: null - retrieved": mean}
-    text = run_report.markdown("t", {**SUMMARY, "states": states, "differences": differences}, "", [])
+    text = run_report.markdown("t", {**SUMMARY, "states": states, "differences": differences}, [], [])
     assert "| plain recall@1 | 0.250 ±0.050 | 0.250 ±0.050 | 64 |" in text
     assert "| retrieval utility |  | 0.250 ±0.050 | 64 |" in text
     assert "| plain recall@1 | +0.250 | +0.200 to +0.300 |" in text
@@ -180,7 +180,7 @@ def test_states_and_differences_are_shown(run):
 def test_the_same_run_gives_the_same_report(run):
     files = []
     for _ in range(2):
-        write_report(run, "t", SUMMARY, "")
+        write_report(run, "t", SUMMARY, [])
         files.append((run.path / "report.html").read_bytes())
     assert files[0] == files[1]
     assert dataclasses.asdict(run_plots(run, INDEX)[0]) == dataclasses.asdict(run_plots(run, INDEX)[0])
