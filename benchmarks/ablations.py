@@ -15,6 +15,7 @@ from report import write_result
 
 from realm_jax.ablations import ablate
 from realm_jax.ablations.ablation_table import figures, read_results, table
+from realm_jax.commands.ablate import EXPERIMENT
 
 QUESTIONS = "Cloze questions, test; the settings were chosen on seed 0's development questions."
 NOTE = (
@@ -33,7 +34,7 @@ def main() -> None:
     if not flags.collect:
         command = [sys.executable, "-m", "realm_jax", "ablate", f"--out={flags.out}", *others]
         subprocess.run(command, check=True)
-    arms, results = ablate.load_arms(ablate.EXPERIMENT), read_results(f"{flags.out}/{ablate.RESULTS}")
+    arms, results = ablate.load_arms(EXPERIMENT), read_results(f"{flags.out}/{ablate.RESULTS}")
     print(write_result(flags.name, figures(arms, results), f"{flags.note} {NOTE}".strip()))
     print(table(arms, results))
 

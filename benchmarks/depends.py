@@ -2,6 +2,9 @@
 
 `report` writes the paths into every result, as `depends_on`: the code whose change may change the figure, not all that
 runs. `realm_jax/config.py` is never among them: each new setting would make every result old.
+
+A commit that moves or rewrites code without changing its numbers would make results old, too. Once it is shown that the
+code gives the same bits as when a result was measured, the result's file may say up to which commit: `same_bits_at`.
 """
 
 import json
@@ -130,10 +133,13 @@ def check() -> None:
 
 
 def last_change(result: dict, root: Path) -> str:
-    """The last commit that changed a path of a result and that the result does not contain; "" if there is none."""
-    commit = result["commit"].partition("+")[0]
-    is_known = _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
-    since = [f"{commit}..HEAD"] if is_known else [f"--since={result['date']}", "HEAD"]
+    """The last commit that changed a path of a result and that the result does not contain; "" if there is none.
+
+    A result contains the changes up to its `same_bits_at`, if it has one, or else up to its own commit.
+    """
+    commits = [result.get("same_bits_at", ""), result["commit"].partition("+")[0]]
+    known = [c for c in commits if c and _git(root, "rev-parse", "--verify", "--quiet", f"{c}^{{commit}}")]
+    since = [f"{known[0]}..HEAD"] if known else [f"--since={result['date']}", "HEAD"]
     return _git(root, "log", "-1", "--format=%h (%cs): %s", *since, "--", *result["depends_on"])
 
 

@@ -17,7 +17,7 @@
 # pre-train a small pair, look at what it learned, and fill blanks in sentences, with the blocks of text that the
 # prediction came from.
 #
-# Needs Python 3.11 and JAX 0.10, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
+# Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # Bring a folder of texts or a file of JSON lines, pre-train on it, and see which of your passages the model reads when
 # it fills a blank. If you have none at hand, the notebook writes a folder of 427 short articles to show the form.
 #
-# Needs Python 3.11 and JAX 0.10, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
+# Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # A pre-trained run learns to answer questions by spans of the blocks that it retrieves, and is scored beside
 # baselines: exact match, recall, calibration, each with 95% intervals.
 #
-# Needs Python 3.11 and JAX 0.10, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
+# Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
 
 # %% [markdown]

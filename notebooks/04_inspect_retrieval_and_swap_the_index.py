@@ -16,7 +16,7 @@
 # The index is a folder beside the model, and is made again and again while the model trains. You look into its
 # versions, answer with an older one, and then change what the model knows by adding a document, without training.
 #
-# Needs Python 3.11 and JAX 0.10, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
+# Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
 
 # %% [markdown]

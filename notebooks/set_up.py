@@ -28,10 +28,10 @@ if sys.version_info < (3, 11):
         f"realm_jax needs Python 3.11 or newer, and this runtime has {sys.version.split()[0]}: choose a newer one."
     )
 found = {package.name: package.version for package in importlib.metadata.distributions()}
-is_old = [int(part) for part in found.get("jax", "0.10").split(".")[:2]] < [0, 10]
+is_old = [int(part) for part in found.get("jax", "0.7").split(".")[:2]] < [0, 7]
 extra = "[tpu]" if "libtpu" in found else "[cuda12]" if "jax-cuda12-plugin" in found else ""
 spec = importlib.util.find_spec("realm_jax")
-wanted = [f"jax{extra}>=0.10"] if is_old else []
+wanted = [f"jax{extra}>=0.7"] if is_old else []
 if spec is None or spec.origin is None:  # a folder of that name is no package
     wanted.append(PACKAGE)
 if wanted:

@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors
-    from realm_jax.api.inputs import experiment, texts
     from realm_jax.api.opened_run import Run
     from realm_jax.api.opened_run import open_run as open
+    from realm_jax.api.run_inputs import experiment, texts
     from realm_jax.api.stages import evaluate, finetune, pretrain
     from realm_jax.config import Config, ConfigError
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 _FILES = {
     **dict.fromkeys(("Config", "ConfigError"), "config"),
-    **dict.fromkeys(("experiment", "texts"), "api.inputs"),
+    **dict.fromkeys(("experiment", "texts"), "api.run_inputs"),
     **dict.fromkeys(("Run", "open"), "api.opened_run"),
     **dict.fromkeys(("evaluate", "finetune", "pretrain"), "api.stages"),
 }

@@ -1,4 +1,4 @@
-"""Experiment files: Python files of which a function returns a config, such as those in experiments/."""
+"""Loads experiment files: Python files with a function that returns a config, such as those in experiments/."""
 
 import importlib.util
 import logging
@@ -13,13 +13,13 @@ EXPERIMENTS = pathlib.Path("experiments")
 
 
 def load_experiment(path: str, function: str = "get_config", flag: str = "--config") -> Any:
-    """What a function of an experiment file returns.
+    """Calls a function of an experiment file and returns its result.
 
     Args:
-        path: of the file, or the bare name of one in experiments/. Where there is no such folder, it means the
-            experiments that came with the package.
-        function: that is called.
-        flag: that names the file, for the message.
+        path: the file, or the bare name of one in experiments/. Without that folder here, the experiments that came
+            with the package are meant.
+        function: name of the function.
+        flag: the flag that messages name.
 
     Raises:
         ConfigError: there is no such file, or no such function in it.
@@ -47,6 +47,6 @@ def _file(path: str) -> pathlib.Path:
 
 
 def _installed_experiments() -> pathlib.Path:
-    """Where the experiment files are that came with the package, for use outside of the repository."""
+    """The folder of the experiment files that came with the package, for use outside of the repository."""
     package = importlib.util.find_spec("realm_jax.experiments")
     return pathlib.Path(package.origin).parent if package else EXPERIMENTS

@@ -1,10 +1,11 @@
-"""The one direction of imports, without circles, at the top of files; what only one file may name; quick `--help`."""
+"""Imports go one way and stand at the top; files are small, named once; some names have one owner; quick `--help`."""
 
 import ast
 import os
 import pathlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -103,6 +104,7 @@ def module_of(file: pathlib.Path) -> str:
 
 
 MODULES = {module_of(file): file for file in FILES}
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 350, 60
 STARTUP_S = {"": 0.2, "COMMAND": 1.3}  # of `realm --help` and `realm COMMAND --help`, more than `python -c pass` takes
 
 
@@ -238,12 +240,25 @@ def test_jax_is_imported_on_top_only_where_arrays_are():
             assert module.startswith(HAS_JAX_ON_TOP), module
 
 
-def test_files_are_small_and_say_their_idea():
+def test_files_and_functions_are_small_and_files_say_their_idea():
     for file in FILES:
         tree = ast.parse(file.read_text())
         assert ast.get_docstring(tree) or not tree.body, f"{file}: no docstring"
-        assert len(file.read_text().splitlines()) <= 400, file
+        assert len(file.read_text().splitlines()) <= LINES_OF_A_FILE, file
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < LINES_OF_A_FUNCTION, f"{file}: {node.name}"
     assert not list(PACKAGE.rglob("utils.py"))
+
+
+def test_base_names_are_unique():
+    """So that a name says which file is meant; a command is named after what it does, an experiment after its model."""
+    stems = Counter(
+        file.stem
+        for file in FILES
+        if file.name not in ("__init__.py", "__main__.py") and file.parent.name not in ("commands", "experiments")
+    )
+    assert [stem for stem, count in stems.items() if count > 1] == []
 
 
 HELP = """

@@ -20,7 +20,7 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import built, corpus_writer
+from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.sources import sources
 from realm_jax.index.knowledge_update import _only_claim
@@ -156,7 +156,7 @@ def test_a_corpus_is_the_one_on_a_disk(store, here, tiny_run, corpus_file, tmp_p
     (on_disk(store, here) / "corpus" / "segment-00000").mkdir(parents=True)
     (on_disk(store, here) / "corpus" / "segment-00000" / "text.bin").write_text("of a build that was killed")
     arguments = {
-        "tokenizer": built.run_tokenizer.load(tiny_run.tokenizer_file),
+        "tokenizer": run_tokenizer.load(tiny_run.tokenizer_file),
         "tag": corpus_tagger(),
         "block_len_tokens": local.block_len_tokens,
         "description": local.manifest["description"],
@@ -343,7 +343,7 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(store, tmp_path):
     source = "--source=realm_jax/data/mini_corpus.jsonl"
     build = [source, "--format=jsonl", f"--out={folder}/corpus", "--block_len_tokens=48", "--shard_mb=1", "--workers=1"]
     vocabulary = tmp_path / "tokenizer.json"
-    built.run_tokenizer.train([r.text for r in sources.read("asset:mini").records()], 3000).save(str(vocabulary))
+    run_tokenizer.train([r.text for r in sources.read("asset:mini").records()], 3000).save(str(vocabulary))
     done("corpus", *build, f"--tokenizer={vocabulary}", cache=tmp_path / "a")
     run = ["--config=experiments/mini.py", f"--workdir={folder}/run", f"--corpus={folder}/corpus", *SHORT]
     killed = command("run", *run, cache=tmp_path / "a", stdout=subprocess.DEVNULL)

@@ -101,6 +101,25 @@ def test_old_results_are_named_and_young_ones_are_not(checkout):
     assert named(check(checkout)) == dependent
 
 
+def test_a_result_whose_bits_were_compared_is_as_young_as_the_comparison(checkout):
+    committed(checkout, BEFORE_ALL_RESULTS)
+    file = checkout / "benchmarks" / "results" / "tagger.json"
+    result = json.loads(file.read_text()) | {"commit": git(checkout, "rev-parse", "HEAD")}
+
+    def is_old(**more) -> bool:
+        file.write_text(json.dumps(result | more))
+        return "tagger" in named(check(checkout))
+
+    (checkout / CHANGED).write_text("# moved\n")
+    git(checkout, "commit", "--quiet", "--all", "--message=the same bits")
+    moved = git(checkout, "rev-parse", "HEAD")
+    assert is_old() and not is_old(same_bits_at=moved)
+    assert is_old(same_bits_at="0" * 40)  # a commit that is not known here counts for nothing
+    (checkout / CHANGED).write_text("# changed\n")
+    git(checkout, "commit", "--quiet", "--all", "--message=other bits")
+    assert is_old(same_bits_at=moved)
+
+
 def test_without_a_history_it_says_so_and_goes_on(checkout, tmp_path):
     done = check(checkout)
     assert named(done) == set() and "no git checkout" in done.stdout

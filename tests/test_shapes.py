@@ -8,18 +8,6 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "realm_jax"
 BARE = {"np.ndarray", "jax.Array", "Array", "ndarray"}
 WITHOUT_SHAPE = {"..."}  # "" is the shape of a scalar
-TO_DO = {
-    "convert/knowledge.py": 2,
-    "model_folder/checkpoint.py": 1,
-    "model_folder/tensor_bundle.py": 1,
-    "model_folder/torch_files.py": 1,
-    "model_folder/weights.py": 1,
-    "tagging/sentence_tagger.py": 1,
-    "tagging/tag_task.py": 3,
-    "tagging/tagger_folder.py": 2,
-    "tagging/tagger_model.py": 3,
-}
-"""Files whose arrays have no shapes yet, with how many there are; only ever fewer."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -59,10 +47,7 @@ def unshaped(tree: ast.Module) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_arrays_have_shapes(file):
-    found = unshaped(ast.parse(file.read_text()))
-    expected = TO_DO.get(str(file.relative_to(PACKAGE)), 0)
-    assert len(found) <= expected, found
-    assert len(found) == expected, f"TO_DO says {expected}, {len(found)} are left: write the smaller number"
+    assert unshaped(ast.parse(file.read_text())) == []
 
 
 @pytest.mark.parametrize(

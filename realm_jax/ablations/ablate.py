@@ -1,8 +1,8 @@
 """Runs the arms of an ablation, seed by seed.
 
-Every part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was; a
-finished one is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they agree on: corpus,
-ICT, and the whole pre-training where only the fine-tuning differs.
+Each part of an arm is one of our commands in a process of its own, so an arm that was stopped goes on where it was.
+A finished arm is a file OUT/results/ARM-SEED.json and is not run again. Arms of a seed share what they have in common:
+corpus, ICT, and the whole pre-training where only the fine-tuning differs.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ ZERO_SHOT = "before fine-tuning"  # as `realm eval` names it
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What all arms learn from and are asked, and where they are kept."""
+    """What all arms learn from, what they are asked, and where they are kept."""
 
     dataset: str = "cloze"
-    """Training questions, as `datasets.load` takes them."""
+    """Training questions, named as for `datasets.load`."""
     test: str = ""
-    """Questions that the table is about; by default the dataset's test split."""
+    """Questions that the table reports on; by default the dataset's test split."""
     data_dir: str = ""
     """Folder with local copies of a named dataset."""
     corpus: str = ""
@@ -45,7 +45,11 @@ class Data:
 
 
 def run_arm(arms: dict[str, Arm], name: str, seed: int, data: Data) -> None:
-    """Trains and evaluates one arm; does nothing if its result is there."""
+    """Trains and evaluates one arm; does nothing if it has a result already.
+
+    Raises:
+        RunError: a command of the arm failed.
+    """
     result_file = result_of(data.out, name, seed)
     if result_file.exists():
         return
@@ -88,13 +92,13 @@ def run_arm(arms: dict[str, Arm], name: str, seed: int, data: Data) -> None:
 
 
 def index_ages(history: list[dict], steps: int) -> list[int]:
-    """Age in steps of the index that each training step used, from an index's history of events."""
+    """The age, in steps, of the index that each training step used, from an index's history of events."""
     adopted = [(event["trainer_step"], event["step"]) for event in history if event["event"] == "adopted"]
     return [step - next(made for at, made in reversed(adopted) if at <= step) for step in range(1, steps + 1)]
 
 
 def _workdir(arms: dict[str, Arm], name: str, seed: int, data: Data) -> Workdir:
-    """The run of the first arm with the same pre-training; made with what earlier runs of the seed can lend."""
+    """The run of the first arm with the same pre-training; a new one begins with what other runs of the seed share."""
     first = next(other for other, arm in arms.items() if arm.config == arms[name].config)
     config = _config(arms[first].config, seed, data)
     folder = pathlib.Path(data.out) / f"seed-{seed}"
@@ -113,7 +117,7 @@ def _workdir(arms: dict[str, Arm], name: str, seed: int, data: Data) -> Workdir:
 
 
 def _lent(config: Config, lender: Workdir) -> list[str]:
-    """Folders of another run that this one would make exactly so."""
+    """Folders of another run that this run would make exactly alike."""
     theirs = lender.config
     same = [getattr(config, key) == getattr(theirs, key) for key in ("init", "model", "seed")]
     if not all(same) or config.corpus.knowledge != theirs.corpus.knowledge or not lender.is_done("ict"):

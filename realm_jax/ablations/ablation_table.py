@@ -1,4 +1,4 @@
-"""The table of an ablation: each arm's mean over seeds beside the paper's, and whether the effect goes the same way."""
+"""The table of an ablation: each arm's mean over seeds beside the paper's, and whether effects have one direction."""
 
 import json
 import math
@@ -16,7 +16,7 @@ MEASURES = {"exact_match": ("EM", 0), "recall@5": ("R@5", 1), "recall@1": ("R@1"
 
 
 def read_results(folder: str | pathlib.Path) -> dict[str, dict[int, dict]]:
-    """Results of finished arms, by arm and seed."""
+    """The results of finished arms, by arm and seed."""
     results: dict[str, dict[int, dict]] = {}
     for file in sorted(pathlib.Path(folder).glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ def read_results(folder: str | pathlib.Path) -> dict[str, dict[int, dict]]:
 
 
 def over_seeds(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95% interval by Student's t over seeds; NaN for a single one."""
+    """The mean, and half of its 95% interval by Student's t over seeds, which is NaN for a single seed."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan")
@@ -34,9 +34,9 @@ def over_seeds(values: list[float]) -> tuple[float, float]:
 
 
 def effect(result: dict[int, dict], reference: dict[int, dict], measure: str) -> tuple[float, float]:
-    """Arm minus REALM on the same questions, with half of its 95% interval.
+    """The difference between an arm and REALM on the same questions, and half of its 95% interval.
 
-    Over the seeds that both have; over the questions (normal approximation) where that is a single one.
+    The interval is over the seeds that both have, or over the questions (normal approximation) if that is a single one.
     """
     seeds = sorted(result.keys() & reference.keys())
     differences = [np.subtract(result[s]["values"][measure], reference[s]["values"][measure]) for s in seeds]
@@ -47,17 +47,18 @@ def effect(result: dict[int, dict], reference: dict[int, dict], measure: str) ->
 
 
 def verdict(difference: float, half_width: float, expected: float) -> str:
-    """Whether an effect has the paper's direction, and is larger than its own noise."""
+    """Whether an effect has the paper's direction and is larger than its noise."""
     if not abs(difference) > half_width:  # also where there is no interval
         return "within noise"
     return "held" if difference * expected > 0 else "not held"
 
 
 def figures(arms: dict[str, Arm], results: dict[str, dict[int, dict]]) -> dict[str, dict]:
-    """What the table says of each finished arm, in the order of `arms`, as JSON can hold it.
+    """The table's figures of each finished arm, in the order of `arms`, as JSON can hold them.
 
-    Of each measure the mean over seeds and `minus REALM's`, both with their values by seed and `half_width`, half of
-    the 95% interval; the mean has none where there is one seed. A `verdict` stands where the paper found an effect.
+    Each measure has its mean over seeds and its difference to REALM (`minus REALM's`), both with the values by seed and
+    `half_width`, half of the 95% interval; the mean of a single seed has none. Where the paper found an effect, the
+    difference has a `verdict`.
     """
     reference = results.get(REFERENCE, {})
     return {name: _of_arm(arms, name, results[name], reference) for name in arms if name in results}
@@ -88,7 +89,7 @@ def _rounded(mean: float, half_width: float, by_seed: dict[int, float]) -> dict:
 
 
 def markdown(rows: dict[str, dict]) -> str:
-    """`figures` as a table, in percent."""
+    """The figures that `figures` returned as a Markdown table, in percent."""
     headings = [heading for heading, _ in MEASURES.values()]
     header = ("", "paper EM", "paper R@5", *headings, *(f"{h} − REALM's" for h in headings), "index age", "seeds")
     lines = []

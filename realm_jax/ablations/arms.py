@@ -11,7 +11,7 @@ class Arm:
 
     label: str
     config: Config
-    """Of the pre-training; arms of a seed that agree on corpus, model and ICT share these too."""
+    """The run's config without the fine-tuning. Arms of a seed that agree on corpus, model and ICT share these, too."""
     finetune: FinetuneConfig
     paper: tuple[float, float] | None = None
     """Exact match and zero-shot recall@5 in percent, on the development set of Natural Questions (Table 2)."""

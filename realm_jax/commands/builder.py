@@ -1,9 +1,9 @@
 """The index builder: embeds the corpus from the trainer's newest checkpoint and publishes index versions.
 
     realm builder --workdir=W
-    realm builder --workdir=W --finetuning=NAME      (whose block tower learns)
+    realm builder --workdir=W --finetuning=NAME      (a fine-tuning whose block tower learns)
 
-A process of its own beside the trainer. It may be killed at any time and started again.
+It is a process of its own beside the trainer, and may be killed at any time and started again.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def yield_cores(config: Config) -> None:
 
 
 def choose_device(config: Config) -> None:
-    """Points JAX at what index.device says. Raises ConfigError if it is not there; never falls back silently."""
+    """Makes JAX use the device of index.device. Raises ConfigError if it is not there."""
     import jax
 
     if config.index.device == "inline":

@@ -1,6 +1,6 @@
-"""What all commands share: a config file first, typed overrides of single fields, one workdir, errors of one line.
+"""Shared by all commands: an experiment file, typed flags that override its fields, one workdir, errors of one line.
 
-`--help` lists every flag with its meaning and imports no JAX, so commands import the library when they have read their
+`--help` lists every flag with its meaning and imports no JAX: commands import the library after they have read their
 flags.
 """
 
@@ -28,7 +28,7 @@ REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOMEM, errno.EIO, errno.ESTALE),
 }
-"""What a file system refuses, and a user can mend."""
+"""Errors of a file system that a user can correct."""
 
 
 def _path(words: list[str], *, empty: bool) -> str:
@@ -48,9 +48,9 @@ def _path_type(*, empty: bool) -> tyro.constructors.PrimitiveConstructorSpec:
 
 
 PathFlag = Annotated[str, _path_type(empty=True)]
-"""Type of a flag that names a file or folder, or none if it is empty; see `paths.expand`."""
+"""The type of a flag that names a file or folder, or is empty; its value goes through `paths.expand`."""
 NeededPath = Annotated[str, _path_type(empty=False)]
-"""The same of one that must not be empty."""
+"""The same for a flag that must not be empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +93,19 @@ def new_workdir(description: str, argv: list[str] | None = None) -> Workdir:
 
 
 def early_flag(argv: list[str], flag: str) -> str:
-    """A flag's value, read ahead of all others because their defaults depend on it; empty if it is not given."""
+    """A flag's value, empty if it is not given, read before the others because their defaults depend on it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, dest="value", default="")
     return parser.parse_known_args(argv)[0].value
 
 
 def early_path(argv: list[str], flag: str) -> str:
-    """The same of a `PathFlag`."""
+    """The same for a `PathFlag`."""
     return paths.expand(early_flag(argv, flag))
 
 
 def existing(path: str) -> Workdir:
-    """The given run, or the newest under runs/, which is then named. Raises ConfigError if there is none."""
+    """Opens the given run, or the newest under runs/, whose name it prints. Raises ConfigError if there is none."""
     if not path:
         path = str(workdir_lib.newest())
         print(f"workdir: {path} (the newest; --workdir chooses another)", flush=True)
@@ -114,7 +114,7 @@ def existing(path: str) -> Workdir:
 
 
 def start_jax(*, cpu_only: bool = False) -> None:
-    """Makes JAX ready for a command: compiled programs are kept on disk; its devices are the CPU's alone if asked."""
+    """Prepares JAX for a command: compiled programs are kept on disk; with `cpu_only` it uses no accelerator."""
     import jax
 
     from realm_jax import parallel
@@ -133,7 +133,7 @@ def run(main: Callable[[], None]) -> None:
             main()
         finally:
             console.close()
-            sys.stdout.flush()  # else a reader that went away is noticed after us
+            sys.stdout.flush()  # here, so that a reader that went away is noticed before the end
     except ConfigError as error:
         sys.exit(_say(f"error: {error}", 2))
     except RunError as error:
@@ -155,7 +155,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def refusal(error: OSError) -> str:
-    """What a file system refused, in one line."""
+    """One line on what a file system refused, and what to do."""
     where = error.filename if error.filename is not None else "a file, or the output"
     return f"{where}: {error.strerror}: mend its permissions, free some space or pass another path"
 

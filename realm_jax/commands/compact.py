@@ -1,11 +1,11 @@
-"""Makes a run's corpus one of few segments again, after many changes: joins small ones, and drops deleted blocks.
+"""Joins the small segments of a run's corpus after many changes, and drops deleted blocks.
 
     realm compact --workdir=W
 
-Texts, blocks and what is found stay as they are; blocks behind a deleted one get lower ordinals, and with them the rows
-of the index. Corpus and index change together, in one moment: a command that is killed has changed nothing, or is
-finished by the next command that opens the run. Older index versions go, since they count the old blocks. Nothing else
-may work on the run meanwhile. Other runs that share segments by hard links keep theirs.
+Texts, blocks and search results stay the same; blocks behind a deleted one get lower ordinals, and so do their rows of
+the index. Corpus and index change in one moment: a command that is killed has changed nothing, or the next command that
+opens the run finishes it. Older index versions are deleted, since they count the old blocks. Nothing else may work on
+the run meanwhile. Other runs that share segments by hard links keep theirs.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class _Flags:
     workdir: cli.PathFlag = ""
     """Folder of the run (default: the newest under runs/)."""
     segment_mb: int = 64
-    """MiB of text up to which neighbours are joined."""
+    """Neighbouring segments are joined up to this many MiB of text."""
 
 
 def main(argv: list[str] | None = None) -> None:

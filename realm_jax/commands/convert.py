@@ -1,4 +1,4 @@
-"""Published checkpoints in and out.
+"""Converts published checkpoints to a workdir, and a workdir to other libraries' models.
 
     realm convert SOURCE... OUT                     a workdir from REALM or BERT checkpoints
     realm convert --to=hf WORKDIR OUT               safetensors for transformers' REALM classes
@@ -25,10 +25,10 @@ from realm_jax.workdir import Workdir
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     paths: tyro.conf.Positional[tuple[cli.NeededPath, ...]]
-    """SOURCE... OUT, or WORKDIR OUT with --to."""
+    """SOURCE... OUT, or with --to WORKDIR OUT."""
     settings: Annotated[Config, tyro.conf.arg(name="")]
     to: Literal["workdir", "hf", "sentence-transformers"] = "workdir"
-    """What OUT is to be."""
+    """What OUT becomes."""
     vocab: cli.PathFlag = ""
     """tokenizer.json, vocab.txt or a folder of one, where no SOURCE brings it."""
     config: cli.PathFlag = "experiments/base_wikipedia.py"

@@ -2,9 +2,9 @@
 
 realm corpus --source=enwiki-latest-pages-articles-multistream.xml.bz2 --out=corpora/enwiki
 
-Run again, it goes on where it was. The result is a corpus that `--corpus=OUT` of the other commands takes. With
-`--tagger=FOLDER` of a trained tagger it is built with the rules, as OUT-rules, and then tagged anew, as by
-`realm retag`: both share the texts by hard links.
+The same command goes on where it was stopped. `--corpus=OUT` of the other commands takes the result. With a trained
+tagger, `--tagger=FOLDER`, the corpus is first built with the rules, as OUT-rules, and then tagged anew as by
+`realm retag`; the two share their texts by hard links.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from realm_jax.buckets import check_reach, is_remote
 from realm_jax.commands import cli
 from realm_jax.config import ConfigError
 from realm_jax.data.build.runners import RunnerName
-from realm_jax.data.formats import FormatName
+from realm_jax.data.sources.formats import FormatName
 from realm_jax.paths import quoted
 
 MIB = 1 << 20
@@ -32,12 +32,12 @@ class _Flags:
     out: cli.NeededPath
     """Folder of the corpus."""
     format: FormatName = "auto"
-    """What the files are; by default their content says it, and is named first of all. docs/formats.md lists all."""
+    """Format of the files, as docs/formats.md lists them; by default it is recognised by their content, and printed."""
     columns: str = ""
-    """Fields of the records where they have other names: id=_id,text=passage,title=name (title may be left out). The
-    columns of a table without a header are 1, 2, …"""
+    """Names of the records' fields, if they are not id, text and title: id=_id,text=passage,title=name (title may be
+    left out). The columns of a table without a header are 1, 2, …"""
     blocks: Literal["auto", "cut", "as_given"] = "auto"
-    """Cut records into blocks, or take each as a block as it came; `auto` does what is usual for the format."""
+    """Cut records into blocks, or take each as one block; `auto` does what is usual for the format."""
     data_dir: cli.PathFlag = ""
     """Folder with tensorflow-datasets' prepared copies."""
     tokenizer: cli.NeededPath = "asset:bert-tiny"
@@ -47,9 +47,9 @@ class _Flags:
     tagger: cli.NeededPath = "rules"
     """Salient spans by `rules`, by spacy:PIPELINE, or by a trained tagger (folder of `realm tag`)."""
     shard_mb: int = 64
-    """MiB of plain text that make a shard, the unit of work."""
+    """MiB of plain text in a shard, the unit of work."""
     runner: RunnerName = "direct"
-    """Where Beam runs it."""
+    """Beam's runner."""
     workers: int = 0
     """Processes (direct), or most workers of a cluster; 0 is one for each core."""
     beam: str = ""

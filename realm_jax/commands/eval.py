@@ -1,4 +1,4 @@
-"""Scores a run on questions: zero-shot retrieval, and answers once fine-tuned; or the answers of another system.
+"""Scores a run on questions: its retrieval, and its answers once it is fine-tuned; or another system's answers.
 
 realm eval --dataset=wq                                    (the newest run)
 realm eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
@@ -28,7 +28,8 @@ class _Flags:
     """nq, wq, ct, trivia, squad_open, cloze (the run's own held-out sentences with a blank), or a file of questions, of
     any form in docs/formats.md; default: what the run was fine-tuned on last, else cloze."""
     columns: str = ""
-    """Where a file names its fields otherwise: question=COLUMN,answers=COLUMN, or answer_regex=, id=, gold_passage=."""
+    """Names of a file's fields, if they are others: question=COLUMN,answers=COLUMN, or answer_regex=, id=,
+    gold_passage=."""
     split: Literal["train", "dev", "test"] = "test"
     """Part of a named dataset; a file counts as a whole under `test`."""
     data_dir: cli.PathFlag = ""
@@ -38,11 +39,11 @@ class _Flags:
     finetuning: str = ""
     """Name of the fine-tuning (default: the dataset's, else the newest)."""
     baseline: str = ""
-    """Floors and baselines, with commas between, or `all`: bm25, random, ict, pretrained, frequent, closed_book."""
+    """Floors and baselines, separated by commas, or `all`: bm25, random, ict, pretrained, frequent, closed_book."""
     blocks: int = 0
-    """Blocks that the reader sees (default: finetune.inference_blocks)."""
+    """Number of blocks that the reader sees (default: finetune.inference_blocks)."""
     questions: int = 0
-    """First questions that are asked; 0 means all."""
+    """How many questions are asked, from the first on; 0 means all."""
     predictions: cli.PathFlag = ""
     """Answers of another system to be scored: JSON lines {question, prediction}."""
     run_file: cli.PathFlag = ""

@@ -25,13 +25,13 @@ class _Flags:
     """nq, wq, ct, trivia, squad_open, a file of questions (of any form in docs/formats.md), or cloze: sentences of the
     run's own corpus with a blank, which need no questions."""
     columns: str = ""
-    """Where files name their fields otherwise: question=COLUMN,answers=COLUMN (or answer_regex=, id=)."""
+    """Names of the files' fields, if they are others: question=COLUMN,answers=COLUMN (or answer_regex=, id=)."""
     dev: cli.PathFlag = ""
     """Development questions beside a file; default: a tenth of it, by a hash."""
     data_dir: cli.PathFlag = ""
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     name: str = ""
-    """Of this fine-tuning under W/finetune/; default: the dataset's."""
+    """Name of this fine-tuning under W/finetune/; default: the dataset's."""
     preset: Literal["", "orqa", "realmpp"] = ""
     """Published settings that the other flags override: orqa (Lee et al. 2019, as REALM does), realmpp (after
     Balachandran et al. 2021: batches, more blocks to the reader); docs/openqa.md names the source of each."""

@@ -1,10 +1,10 @@
-"""What is in a run's folder, and who is at work there.
+"""Shows what is in a run's folder, and which processes work there.
 
     realm inspect                    (the newest run)
     realm inspect W --watch          (follows trainer and builder until Ctrl-C)
     realm inspect W --json           (for scripts)
 
-Reads only, needs no JAX, and shows what it can of a run that is half done, being written or damaged.
+It only reads, needs no JAX, and shows what it can of a run that is unfinished, being written or damaged.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
     realm retag corpora/enwiki --tagger=runs/tagger --out=corpora/enwiki-bert
 
-Killed, the same command goes on with the segments that are missing. `--corpus=OUT` of the other commands takes the
-result.
+If it is killed, the same command goes on with the segments that are missing. `--corpus=OUT` of the other commands takes
+the result.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from realm_jax.paths import quoted
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     corpus: tyro.conf.Positional[cli.NeededPath]
-    """Folder of a corpus: of `realm corpus`, or `corpus` of a run."""
+    """Folder of a corpus: one that `realm corpus` made, or `corpus` in a run's folder."""
     tagger: cli.NeededPath
     """Folder of a trained tagger (`realm tag`), `rules` or spacy:PIPELINE."""
     out: cli.NeededPath

@@ -1,4 +1,4 @@
-"""Looks into a corpus. Blocks with their salient spans, what was counted and left out, and a page of all."""
+"""Shows blocks of a corpus with their salient spans, its numbers, and what was left out; writes a page of all that."""
 
 import dataclasses
 from typing import Annotated
@@ -12,13 +12,13 @@ from realm_jax.config import ConfigError
 @dataclasses.dataclass(frozen=True)
 class _Flags:
     folder: Annotated[tyro.conf.Positional[cli.NeededPath], tyro.conf.arg(metavar="FOLDER")]
-    """A corpus, or a run, of which the knowledge corpus is shown."""
+    """A corpus, or a run, whose knowledge corpus is shown."""
     block: int | None = None
     """Ordinal of the one block to show."""
     search: str = ""
     """Show the first blocks that have all these words in title or text, whatever their case."""
     count: int = 3
-    """How many blocks to show: found ones, or else random ones."""
+    """How many blocks to show: those that --search finds, or random ones."""
     html: cli.PathFlag = ""
     """File of the page (default: corpus.html in the corpus, but no page with --block or --search)."""
 

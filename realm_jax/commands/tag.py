@@ -21,7 +21,7 @@ from realm_jax.workdir import read_json
 class _Flags:
     settings: Annotated[TagConfig, tyro.conf.arg(name="")]
     out: cli.NeededPath = "runs/tagger"
-    """Folder of the tagger; made, or gone on with."""
+    """Folder of the tagger; one that was begun is continued."""
 
 
 def main(argv: list[str] | None = None) -> None:

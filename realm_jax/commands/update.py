@@ -3,10 +3,10 @@
     realm update --workdir=W --add=FILE_OR_FOLDER --delete=ID,ID
 
 The model stays as it is and answers from the new texts (Guu et al. 2020, Table 4). New blocks are embedded by the block
-tower that made the index: after fine-tuning, the embedder of a checkpoint is a query tower, and embeds no blocks. What
-is added is a further segment of the corpus, what is deleted a tombstone; both appear in it at once. A command that was
-killed is finished by the same command, or by the next one. A trainer may run beside it: it stops finding what is
-deleted with this version, and finds what is added when it is started again.
+tower that made the index: a fine-tuned embedder is a query tower, and embeds no blocks. New records become a segment of
+the corpus, deleted ones get tombstones; both changes appear at once. If the command is killed, the same command, or the
+next update, finishes it. A trainer may run beside it: with the new version it no longer finds what is deleted; it finds
+what is added after it was started again.
 """
 
 import dataclasses

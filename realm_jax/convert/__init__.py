@@ -1,1 +1,1 @@
-"""Published checkpoints in and out: Hugging Face's and TensorFlow's. A leaf: nothing else imports it."""
+"""Converts published checkpoints of Hugging Face and TensorFlow to workdirs, and back."""

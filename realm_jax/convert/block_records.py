@@ -1,8 +1,8 @@
-"""The texts in a `block_records.npy`: a pickled array of bytes, read as a stream and never unpickled.
+"""Reads the texts of a `block_records.npy`, a pickled array of bytes, as a stream and without unpickling it.
 
 The published file holds 13,353,718 block bodies; unpickling them takes 20 GB and would run whatever the file asks for.
-Here the pickle's opcodes are only looked at: those that push bytes give the records, those that name anything but an
-array of objects end the reading.
+Here the pickle's opcodes are only listed: those that push bytes give the records, and any that name something else than
+an array of objects end the reading.
 """
 
 import array
@@ -35,7 +35,7 @@ _NONE = 2**64 - 1
 
 
 def count_records(file: pathlib.Path) -> int:
-    """Number of records, from the header. Raises ConfigError if the file is no one-dimensional object array."""
+    """The number of records, from the header. Raises ConfigError if the file is no one-dimensional object array."""
     with _open(file) as stream:
         return _header(file, stream)
 
@@ -45,7 +45,7 @@ def read_records(file: pathlib.Path) -> Iterator[str]:
 
     Raises:
         ConfigError: the file is damaged, its pickle names something else than an array of bytes, or a record is not
-            UTF-8.
+            in UTF-8.
     """
     with _open(file) as stream:
         expected, found = _header(file, stream), 0
@@ -79,7 +79,7 @@ def _header(file: pathlib.Path, stream: io.BufferedIOBase) -> int:
 
 
 def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
-    """What the pickle pushes onto the array's list; the position of a memoised record serves to repeat it."""
+    """The bytes that the pickle puts into the array's list; a record that it repeats is read again at its position."""
     positions = array.array("Q")  # by number in the memo
     strings: dict[int, str] = {}
     pushed: list[str] = []  # the last two strings: what STACK_GLOBAL looks up
@@ -137,7 +137,7 @@ def _bytes_of_list(file: pathlib.Path, stream: io.BufferedIOBase) -> Iterator[by
 
 
 def _bytes_at(file: pathlib.Path, position: int) -> bytes:
-    """The record that an opcode at `position` pushes."""
+    """The record that the opcode at `position` pushes."""
     with open(file, "rb") as stream:
         stream.seek(position)
         _, argument, _ = next(iter(pickletools.genops(stream)))

@@ -1,4 +1,4 @@
-"""A workdir's models for other libraries: `transformers`' REALM classes and sentence-transformers."""
+"""Writes a workdir's models for other libraries: `transformers`' REALM classes and sentence-transformers."""
 
 import os
 import pathlib
@@ -13,15 +13,17 @@ from tokenizers import processors
 from realm_jax.config import CONVERTED, ConfigError, ModelConfig
 from realm_jax.convert.model_config import hugging_face_config
 from realm_jax.data import run_tokenizer
+from realm_jax.model_folder import Tensors
 from realm_jax.model_folder.wordpiece import effects
 from realm_jax.models.names import Part, flatten, from_torch, names
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, write_json
 
 _CLASSES = {"embedder": "RealmEmbedder", "encoder": "RealmKnowledgeAugEncoder", "reader": "RealmReader"}
-# sentence-transformers' LayerNorm has an epsilon of 1e-5, REALM's 1e-12. LayerNorm does not see the scale of its input,
-# so a larger projection makes the first as negligible as the second.
+# The LayerNorm of sentence-transformers has an epsilon of 1e-5, REALM's 1e-12. The scale of its input does not change
+# what LayerNorm gives, so a larger projection makes the one epsilon as negligible as the other.
 _PROJECTION_SCALE = 1024.0
+_POOLINGS = {"cls_token": "cls", "mean_tokens": "mean"}  # sentence-transformers' names -> ours
 
 
 def to_hugging_face(workdir: Workdir, out: pathlib.Path) -> list[str]:
@@ -64,7 +66,11 @@ def to_sentence_transformers(workdir: Workdir, out: pathlib.Path) -> list[str]:
 
     A block is encoded as the pair (title, body), a query as plain text; similarity is the inner product.
 
-    Returns, raises: as `to_hugging_face`, and ConfigError if there is no vocabulary.
+    Returns:
+        lines that say what was written, and how it is loaded.
+
+    Raises:
+        ConfigError: `out` is there already, or the workdir has no weights or no vocabulary.
     """
     if not workdir.tokenizer_file.exists():
         raise ConfigError(f"{workdir.path} has no vocabulary, which the model needs: convert again with --vocab=FILE")
@@ -92,13 +98,13 @@ def _last_params(workdir: Workdir, parts: tuple[str, ...]) -> dict[str, dict]:
     return params
 
 
-def _torch_tensors(part: Part, tree: dict, config: ModelConfig) -> dict[str, np.ndarray]:
+def _torch_tensors(part: Part, tree: dict, config: ModelConfig) -> Tensors:
     leaves = flatten(tree)
     wanted = names(part, config.num_layers, pooler=config.pooling == "cls")
     return {name.torch: np.ascontiguousarray(from_torch(name, leaves[name.ours])) for name in wanted}
 
 
-def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: dict, workdir: Workdir) -> None:
+def _write_model(folder: pathlib.Path, tensors: Tensors, config: dict, workdir: Workdir) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     write_json(folder / "config.json", config)
@@ -109,7 +115,7 @@ def _write_model(folder: pathlib.Path, tensors: dict[str, np.ndarray], config: d
 def _write_tokenizer(folder: pathlib.Path, workdir: Workdir) -> None:
     tokenizer = run_tokenizer.load(workdir.tokenizer_file)
     cls, sep = ((token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
-    tokenizer.post_processor = processors.BertProcessing(sep, cls)  # ours come from the corpus store, not from here
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)  # ours has none: see `data.assembly`
     tokenizer.save(str(folder / "tokenizer.json"))
     pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab(with_added_tokens=False).items()}
     lines = [pieces.get(token_id, "") for token_id in range(max(pieces) + 1)]  # a line's number is its wordpiece's id
@@ -130,27 +136,13 @@ def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Work
     _write_model(folder, bert, theirs, workdir)
     # BERT's pooler comes with its BertModel, but sentence-transformers takes hidden states: it is a layer of its own.
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    mode = "cls_token" if config.pooling == "cls" else "mean_tokens"
-    layers = {"1_Pooling": ({"word_embedding_dimension": config.hidden_size, f"pooling_mode_{mode}": True}, {})}
-    if mode == "mean_tokens":
-        layers["1_Pooling"][0]["pooling_mode_cls_token"] = False
-    else:
-        layers["1_Pooling"][0]["pooling_mode_mean_tokens"] = False
+    mode = {f"pooling_mode_{name}": pooling == config.pooling for name, pooling in _POOLINGS.items()}
+    layers = {"1_Pooling": ({"word_embedding_dimension": config.hidden_size, **mode}, {})}
+    if config.pooling == "cls":
         modules.append(("2_Dense", "Dense"))
-        pooler = {
-            "linear.weight": tensors["realm.pooler.dense.weight"],
-            "linear.bias": tensors["realm.pooler.dense.bias"],
-        }
-        layers["2_Dense"] = (_dense(config.hidden_size, config.hidden_size, "torch.nn.modules.activation.Tanh"), pooler)
-    projection = {
-        "linear.weight": tensors["cls.dense.weight"] * np.float32(_PROJECTION_SCALE),
-        "linear.bias": tensors["cls.dense.bias"] * np.float32(_PROJECTION_SCALE),
-    }
+        layers["2_Dense"] = _dense(tensors, "realm.pooler.dense", "activation.Tanh")
     norm = {"norm.weight": tensors["cls.LayerNorm.weight"], "norm.bias": tensors["cls.LayerNorm.bias"]}
-    layers["3_Dense"] = (
-        _dense(config.hidden_size, config.projection_dim, "torch.nn.modules.linear.Identity"),
-        projection,
-    )
+    layers["3_Dense"] = _dense(tensors, "cls.dense", "linear.Identity", scale=_PROJECTION_SCALE)
     layers["4_LayerNorm"] = ({"dimension": config.projection_dim}, norm)
     modules += [("3_Dense", "Dense"), ("4_LayerNorm", "LayerNorm")]
     for path, (settings, weights) in layers.items():
@@ -167,8 +159,12 @@ def _write_sentence_transformer(folder: pathlib.Path, tower: dict, workdir: Work
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
 
 
-def _dense(inputs: int, outputs: int, activation: str) -> dict:
-    return {"in_features": inputs, "out_features": outputs, "bias": True, "activation_function": activation}
+def _dense(tensors: Tensors, name: str, activation: str, scale: float = 1.0) -> tuple[dict, Tensors]:
+    """Settings and weights of sentence-transformers' Dense layer."""
+    weight, bias = (tensors[f"{name}.{kind}"] * np.float32(scale) for kind in ("weight", "bias"))
+    settings = {"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": True}
+    settings["activation_function"] = f"torch.nn.modules.{activation}"
+    return settings, {"linear.weight": weight, "linear.bias": bias}
 
 
 @contextmanager

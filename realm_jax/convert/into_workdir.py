@@ -1,4 +1,4 @@
-"""Published checkpoints as a workdir that pre-training, fine-tuning, evaluation and the index builder start from."""
+"""Makes a workdir from published checkpoints, for pre-training, fine-tuning, evaluation and the index builder."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from realm_jax.models.names import flatten
 from realm_jax.models.parts import BLOCK_EMB, Model, Row
 from realm_jax.workdir import Workdir, with_absolute_paths, write_json, write_text
 
-_PLAN = "plan.json"  # in the unfinished folder: what it is to become
+_PLAN = "plan.json"  # in the unfinished folder: the arguments that it is made with
 _NEEDED = {
     "embedder": "retrieval and pre-training need it",
     "encoder": "pre-training needs it",
@@ -45,20 +45,20 @@ class Conversion:
     rows: list[Row]
     notices: list[str]
     has: list[str]
-    """Parts of the workdir: embedder, encoder, reader, vocabulary, corpus, index."""
+    """Parts of the workdir that were made, of embedder, encoder, reader, vocabulary, corpus, index."""
     missing: list[str]
-    """Of these, in words that say what they are needed for."""
+    """The other parts, each with what it is needed for."""
 
 
 @dataclass
 class _Chosen:
-    """The model that each part comes from."""
+    """The models that the parts of the workdir come from."""
 
     towers: dict[str, Model]
     encoder: Model | None
     reader: Model | None
     same: list[tuple[Model, Model]]
-    """Models that only repeat another, and that other."""
+    """Models that only repeat another, with that other."""
 
 
 def convert(
@@ -73,11 +73,11 @@ def convert(
     """Writes `out`, which appears complete or not at all; the same call goes on where an earlier one stopped.
 
     Args:
-        specs: SOURCEs; see `sources.open_source`.
-        base: the config of the run; its model is replaced by the checkpoints'.
+        specs: SOURCEs; see `model_sources.open_source`.
+        base: the config of the run, whose model becomes that of the checkpoints.
         vocab: file, folder or Hugging Face id of the vocabulary; empty for the one that a SOURCE brings.
-        with_corpus: build the corpus that `base` names; without, the first command does.
-        given_lengths: of `base`, which stay; the others are made to fit the position table (see `lengths.fitting`).
+        with_corpus: whether to build the corpus that `base` names; otherwise the first command builds it.
+        given_lengths: names of lengths of `base` that stay; the others are made to fit (see `lengths.fitting`).
 
     Raises:
         ConfigError: see the functions of this folder; nothing is written.
@@ -126,7 +126,7 @@ def convert(
 def _knowledge(
     sources: list[Checkpoint], model: config_lib.ModelConfig, *, has_vocabulary: bool, with_corpus: bool
 ) -> tuple[Checkpoint | None, Checkpoint | None]:
-    """The source with block records, and the one with their embeddings, where there are such."""
+    """The source with block records and the source with their embeddings; None where there is none."""
     records = [source for source in sources if source.block_records]
     embeddings = [source for source in sources if BLOCK_EMB in source.tensors]
     for kind, found in (("block embeddings", embeddings), ("block records", records)):
@@ -145,7 +145,7 @@ def _knowledge(
 def _write_knowledge(
     workdir: Workdir, records: Checkpoint, embeddings: Checkpoint | None, tokenizer: Tokenizer, tower: dict | None
 ) -> list[str]:
-    """Writes the corpus, and the index if there are embeddings. Returns what was lost of the texts, in words."""
+    """Writes the corpus, and the index if there are embeddings. Returns lines on what was lost of the texts."""
     folder = pathlib.Path(workdir.knowledge_folder)
     corpus = knowledge.build_corpus(records.block_records, folder, tokenizer, workdir.config, records.spec)
     if embeddings:
@@ -193,7 +193,7 @@ def _choose(models: list[Model]) -> _Chosen:
 
 
 def _towers(found: list[Model]) -> tuple[dict[str, Model], list[tuple[Model, Model]]]:
-    """Which embedder embeds queries, and which blocks; and those that repeat another."""
+    """Decides which embedder embeds queries and which embeds blocks; also returns those that repeat another."""
     distinct: list[Model] = []
     same: list[tuple[Model, Model]] = []
     for model in sorted(found, key=lambda m: m.root == "query_embedder."):
@@ -218,7 +218,7 @@ def _towers(found: list[Model]) -> tuple[dict[str, Model], list[tuple[Model, Mod
 
 
 def _block_tower(chosen: _Chosen, trees: dict[str, dict]) -> dict | None:
-    """The tower that embeds further blocks like the published ones; None if only a fine-tuned one is there."""
+    """The tower that embeds new blocks as it did the published ones; None if there is only a fine-tuned one."""
     for side in ("block", "shared"):
         if side in chosen.towers and not chosen.towers[side].is_tuned:
             return trees["embedder"][side]
@@ -226,10 +226,10 @@ def _block_tower(chosen: _Chosen, trees: dict[str, dict]) -> dict | None:
 
 
 def _read(chosen: _Chosen, model: config_lib.ModelConfig, seed: int) -> tuple[dict[str, dict], list[Row]]:
-    """Parameters by part, and the table."""
+    """The parameters by part, and the rows of the table of tensors."""
     trees: dict[str, dict] = {}
     rows: list[Row] = []
-    leaves: dict[int, dict] = {}  # by model: what its parameters became
+    leaves: dict[int, dict] = {}  # the parameters that were read, by model
     plain = [m for m in (*chosen.towers.values(), chosen.encoder) if m is not None and m.kind == "bert"]
     for source in plain:  # before any memory is taken for what config.json promises
         parts.read(source, "encoder", model, "encoder")
@@ -277,7 +277,7 @@ def _overlay(start: dict, tree: dict, ours: str) -> tuple[dict, list[Row]]:
 
 
 def _config(base: Config, name: str, model: config_lib.ModelConfig, chosen: _Chosen, *, has_knowledge: bool) -> Config:
-    """The run's config, unchecked: no warm start for what comes from REALM."""
+    """The run's config, not yet checked; what comes from REALM gets no warm start by ICT."""
     corpus, ict = base.corpus, base.ict
     init = CONVERTED if chosen.towers or chosen.encoder or chosen.reader else base.init
     if has_knowledge:

@@ -1,7 +1,7 @@
-"""Published knowledge files as our corpus and index version: `block_records.npy` and the embeddings of its blocks.
+"""Makes a corpus and an index version of published knowledge: a `block_records.npy` and its blocks' embeddings.
 
-Both are streamed: 13,353,718 bodies of up to 285 wordpieces, and 7 GB of embeddings. The corpus grows by segments, so
-that a conversion that was stopped goes on with the next one.
+The published ones are 13,353,718 bodies of up to 285 wordpieces, and 7 GB of embeddings, so both are read as streams.
+The corpus grows by segments, and a conversion that was stopped goes on with the next one.
 """
 
 import itertools
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float, Shaped
+from tokenizers import Tokenizer
 
 from realm_jax.config import Config, ConfigError
 from realm_jax.convert.block_records import count_records, read_records
@@ -23,11 +25,11 @@ from realm_jax.records import Record
 SEGMENT_BLOCKS = 200_000
 
 
-def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Config, source: str) -> Corpus:
-    """The corpus whose block i is record i of a `block_records.npy`; goes on where an earlier call stopped.
+def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer: Tokenizer, config: Config, source: str) -> Corpus:
+    """Builds the corpus whose block i is record i of a `block_records.npy`; goes on where an earlier call stopped.
 
     Args:
-        source: what the corpus is said to come from.
+        source: the name of the file's origin, for the manifest.
 
     Raises:
         ConfigError: the file is damaged, or a record is empty.
@@ -60,8 +62,8 @@ def build_corpus(file: pathlib.Path, folder: pathlib.Path, tokenizer, config: Co
     return built
 
 
-def check_shapes(file: pathlib.Path, embeddings: np.ndarray, dim: int, source: str) -> None:
-    """Raises ConfigError if there is not one embedding [dim] for each record."""
+def check_shapes(file: pathlib.Path, embeddings: Shaped[np.ndarray, "*shape"], dim: int, source: str) -> None:
+    """Raises ConfigError if the embeddings are not [records, dim]."""
     expected = (count_records(file), dim)
     if embeddings.shape != expected:
         raise ConfigError(
@@ -71,13 +73,18 @@ def check_shapes(file: pathlib.Path, embeddings: np.ndarray, dim: int, source: s
 
 
 def publish_index(
-    embeddings: np.ndarray, blocks: Corpus, folder: epath.Path, config: Config, tower: dict | None, source: str
+    embeddings: Float[np.ndarray, "blocks dim"],
+    blocks: Corpus,
+    folder: epath.Path,
+    config: Config,
+    tower: dict | None,
+    source: str,
 ) -> None:
-    """Publishes embeddings [blocks, dim] as the index version of step 0.
+    """Publishes embeddings as the index version of step 0.
 
     Args:
         tower: the block tower that made them, if it was converted too.
-        source: where they come from.
+        source: the name of their origin, for the manifest.
     """
     store = IndexStore(folder)
     if store.latest() is not None:  # of an earlier start

@@ -1,4 +1,4 @@
-"""Lengths that fit a checkpoint's position table, which may be shorter than an experiment's lengths need."""
+"""Fits the lengths of a config to a checkpoint's position table, which may be shorter than they need."""
 
 import dataclasses
 from collections.abc import Collection
@@ -7,19 +7,19 @@ from realm_jax.config import Config
 
 BLOCK, ICT_QUERY = "corpus.block_len_tokens", "ict.query_len_tokens"
 WITH_BLOCK = ("pretrain.query_len_tokens", "finetune.question_len_tokens")
-"""What a BERT reads in one sequence with a block."""
+"""Lengths of what a BERT reads in one sequence with a block."""
 LENGTHS = (BLOCK, *WITH_BLOCK, ICT_QUERY)
 LEAST = {BLOCK: 16} | dict.fromkeys((*WITH_BLOCK, ICT_QUERY), 8)  # what `Config.check` asks for
 
 
 def fitting(config: Config, given: Collection[str] = ()) -> tuple[Config, list[str]]:
-    """The config with lengths that the position table holds, and a notice that names those that are shorter now.
+    """The config with lengths that fit the position table, and a notice that names those that were made shorter.
 
-    A block takes at most two thirds of the table, queries and questions what is left. What cannot be made to fit is for
-    `Config.check` to refuse.
+    A block takes at most two thirds of the table; queries and questions get the rest. What cannot be made to fit is
+    left for `Config.check` to refuse.
 
     Args:
-        given: names of the lengths that the user chose, as in `LENGTHS`; they stay.
+        given: names, as in `LENGTHS`, of the lengths that the user chose and that stay.
     """
     rows, old = config.model.max_positions, {name: _get(config, name) for name in LENGTHS}
     if max(config.joint_len_tokens, config.reader_len_tokens, old[ICT_QUERY]) <= rows:

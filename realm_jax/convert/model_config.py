@@ -1,4 +1,4 @@
-"""A checkpoint's config.json as our `ModelConfig`, and back."""
+"""Translates a checkpoint's config.json to our `ModelConfig`, and back."""
 
 import dataclasses
 
@@ -8,17 +8,17 @@ from realm_jax.model_folder.small_files import shown
 from realm_jax.models.parts import Model
 
 _DROPOUT = "hidden_dropout_prob"
-HEAD_SIZE = 64  # of every published BERT; a TensorFlow checkpoint does not say
+HEAD_SIZE = 64  # every published BERT has heads of this size, and a TensorFlow checkpoint does not name it
 
 
 def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, list[str]]:
-    """The shape that all models share, and notices about what was assumed or corrected.
+    """The shape that all models share, and notices on what was assumed or corrected.
 
     Args:
-        base: gives what no checkpoint says: compute type, pooling of a plain BERT, …
+        base: supplies what no checkpoint says: the compute type, the pooling of a plain BERT, …
 
     Raises:
-        ConfigError: a config.json lacks a key, asks for something that REALM's models do not have, or two disagree.
+        ConfigError: a config.json lacks a key or asks for something that REALM's models do not have, or two disagree.
     """
     values: dict = {}
     origin: dict[str, str] = {}
@@ -44,7 +44,7 @@ def model_config(models: list[Model], base: ModelConfig) -> tuple[ModelConfig, l
 
 
 def hugging_face_config(config: ModelConfig, architecture: str, max_span_width: int) -> dict:
-    """config.json of a REALM class of `transformers`."""
+    """The config.json of a REALM class of `transformers`."""
     theirs = {key: getattr(config, ours) for key, ours in {**SHAPE, _DROPOUT: "dropout", **HEADS}.items()}
     gelu = next(name for name, ours in GELUS.items() if ours == config.gelu)
     return {

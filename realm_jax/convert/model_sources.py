@@ -1,4 +1,4 @@
-"""A SOURCE by its name: a folder, a file of weights, a TensorFlow checkpoint's prefix, or a Hugging Face id."""
+"""Opens a SOURCE by its name: a folder, a file of weights, a TensorFlow checkpoint's prefix, or a Hugging Face id."""
 
 import pathlib
 
@@ -9,6 +9,6 @@ from realm_jax.paths import expand
 
 
 def open_source(spec: str) -> Checkpoint:
-    """Opens what `spec` names, fetching it if need be. Raises ConfigError if nothing can be read there."""
+    """Opens what `spec` names; downloads it if necessary. Raises ConfigError if nothing can be read there."""
     prefix = pathlib.Path(expand(spec).removesuffix(".index"))
     return open_checkpoint(prefix if is_bundle(prefix) else assets.fetch(spec, assets.CHECKPOINT_FILES), spec)

@@ -1,4 +1,4 @@
-"""The vocabulary of a conversion: that of --vocab, else the one that all SOURCEs with a tokenizer agree on."""
+"""Finds the vocabulary of a conversion: that of --vocab, else the one on which all SOURCEs with a tokenizer agree."""
 
 import os
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from realm_jax.models.parts import BLOCK_EMB
 
 
 def find_tokenizer(sources: Sequence[Checkpoint], vocab: str, vocab_size: int) -> Tokenizer | None:
-    """The vocabulary; None if no SOURCE brings one.
+    """The vocabulary; None if neither `vocab` nor a SOURCE has one.
 
     Args:
         vocab: file, folder or Hugging Face id; empty for that of the SOURCEs.
-        vocab_size: rows of the models' table of words.
+        vocab_size: rows of the models' table of wordpieces.
 
     Raises:
         ConfigError: it cannot be read, does not fit the models, or two SOURCEs bring different ones.

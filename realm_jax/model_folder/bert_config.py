@@ -1,4 +1,4 @@
-"""What config.json says of a BERT: every field is used, known to change nothing, or refused by name.
+"""Reads a BERT's config.json: every field is used, known to change nothing, or refused by name.
 
 Fields are those of `transformers`' BertConfig and RealmConfig, and of Google's bert_config.json.
 """
@@ -17,26 +17,26 @@ SHAPE = {
     "intermediate_size": "intermediate_size",
     "max_position_embeddings": "max_positions",
 }
-"""A BERT's shape: config.json -> `ModelConfig`."""
+"""Fields of config.json that give a BERT's shape -> fields of `ModelConfig`."""
 HEADS = {"retriever_proj_size": "projection_dim", "span_hidden_size": "span_hidden_size"}
-"""The same of REALM's heads, which only its own checkpoints have."""
+"""The same for the sizes of REALM's heads, which only its own checkpoints have."""
 GELUS: dict[str, Literal["tanh", "erf"]] = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "erf"}
 """`hidden_act` of config.json -> `ModelConfig.gelu`."""
 FIXED = {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "reader_layer_norm_eps": 1e-3}
-"""What REALM's models have, whatever the config."""
+"""Fields whose values are the same in all of REALM's models."""
 _ABSENT = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
 }
-"""Kinds of BERT that REALM's models are not: the values that mean the plain one."""
+"""Fields that ask for another kind of BERT, with the values that mean the plain one, as REALM's models are."""
 _MODELS = ("bert", "realm")
 _CLASSES = ("Bert", "TFBert", "FlaxBert", "Realm")
 _SAME_AS = {"embedding_size": "hidden_size", "emb_size": "hidden_size"}
-"""Names of older and distilled models for what BERT calls otherwise."""
+"""Names that older and distilled models use for fields of BERT."""
 
-# What changes no number that a BERT computes, by the reason.
+# Fields that change no number that a BERT computes, grouped by the reason.
 _OF_TRAINING = """hidden_dropout_prob attention_probs_dropout_prob classifier_dropout initializer_range
     initializer_factor gradient_checkpointing finetuning_task problem_type use_cache training pre_trained"""
 _OF_OTHER_HEADS = """id2label label2id num_labels pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
@@ -73,7 +73,7 @@ def read_config(folder: pathlib.Path, *, of_google: bool = False) -> tuple[pathl
 
 
 def check_kind(file: pathlib.Path, values: dict) -> None:
-    """Raises ConfigError, naming its type, if a config.json is of a model that is no BERT."""
+    """Raises ConfigError, naming the model's type, if a config.json describes no BERT."""
     kind = values.get("model_type")
     classes = values.get("architectures")
     if kind is None and isinstance(classes, list) and classes and not str(classes[0]).startswith(_CLASSES):
@@ -83,7 +83,7 @@ def check_kind(file: pathlib.Path, values: dict) -> None:
 
 
 def check_bert(file: pathlib.Path, values: dict) -> None:
-    """Raises ConfigError, naming the field, if this is no BERT as REALM has one."""
+    """Raises ConfigError, naming the field, if a config.json describes another model than the BERT of REALM."""
     check_kind(file, values)
     for name, value in values.items():
         if name in FIXED and (isinstance(value, bool) or value != FIXED[name]):

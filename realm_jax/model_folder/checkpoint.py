@@ -1,11 +1,10 @@
-"""A model that others made, opened: its tensors by name, its config.json, and where its tokenizer may lie."""
+"""Opens a model that others made: its tensors by name, its config.json, and the folder where its tokenizer may be."""
 
 import pathlib
 from dataclasses import dataclass
 
-import numpy as np
-
 from realm_jax.config import ConfigError
+from realm_jax.model_folder import Tensors
 from realm_jax.model_folder.bert_config import SHAPE, read_config
 from realm_jax.model_folder.small_files import read_object
 from realm_jax.model_folder.weights import find_weights, no_weights
@@ -19,13 +18,14 @@ class Checkpoint:
 
     spec: str
     """As the user gave it."""
-    tensors: dict[str, np.ndarray]
+    tensors: Tensors
     is_tf: bool
+    """Whether the tensors have TensorFlow's names and layout, not torch's."""
     config: dict | None
-    """config.json, checked; None where there is none."""
+    """The checked content of config.json; None if there is no such file."""
     config_file: pathlib.Path | None
     folder: pathlib.Path
-    """Where tokenizer files may lie."""
+    """The folder where tokenizer files may be."""
     block_records: pathlib.Path | None
     """Texts of the knowledge corpus, if the model brings them."""
 
@@ -60,7 +60,10 @@ def open_checkpoint(path: pathlib.Path, spec: str = "") -> Checkpoint:
 
 
 def check_folder(folder: pathlib.Path) -> None:
-    """Raises ConfigError if a folder says that it is a model and cannot be read as one: for who wants its tokenizer."""
+    """Raises ConfigError if a folder's config.json describes a model that cannot be read.
+
+    For commands that take only the tokenizer of the folder, before hours of work.
+    """
     file = folder / "config.json"
     if file.exists() and {"model_type", "architectures", *SHAPE} & read_object(file).keys():
         read_config(folder)
@@ -68,5 +71,5 @@ def check_folder(folder: pathlib.Path) -> None:
 
 
 def weights_sha256(path: pathlib.Path) -> str:
-    """What tells a model's weights from others under the same name. Errors as in `find_weights`."""
+    """A hash of a model's files of weights, to notice if they change. Errors as in `find_weights`."""
     return find_weights(path).sha256()

@@ -1,4 +1,4 @@
-"""Small files that came with a model: JSON and text, or one line that says what is wrong with the file."""
+"""Reads the small JSON and text files that come with a model, or says in one line what is wrong with them."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_is_there(file: pathlib.Path) -> None:
-    """Raises ConfigError if a file is missing, empty, no file, or only git-lfs' pointer to one."""
+    """Raises ConfigError if a file is missing, empty, a folder, or only git-lfs' pointer to the file."""
     try:
         with open(file, "rb") as stream:
             start = stream.read(len(_LFS_POINTER))
@@ -22,7 +22,7 @@ def check_is_there(file: pathlib.Path) -> None:
 
 
 def read_text(file: pathlib.Path) -> str:
-    """UTF-8 without its byte order mark, all line ends as one newline. Raises ConfigError if it is no such text."""
+    """The text of a UTF-8 file, with newlines as line ends. Raises ConfigError if it is none."""
     check_is_there(file)
     try:
         return file.read_text(encoding="utf-8-sig")
@@ -33,7 +33,7 @@ def read_text(file: pathlib.Path) -> str:
 
 
 def read_object(file: pathlib.Path) -> dict:
-    """A JSON object. Raises ConfigError if the file holds anything else."""
+    """The JSON object of a file. Raises ConfigError if the file holds anything else."""
     text = read_text(file)
     try:
         values = json.loads(text)
@@ -46,6 +46,6 @@ def read_object(file: pathlib.Path) -> dict:
 
 
 def shown(value: object) -> str:
-    """A value for a message: on one line, and not long."""
+    """A value as messages show it: on one line, and cut if it is long."""
     text = ascii(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,8 @@
 """Variables of a TensorFlow checkpoint (`PREFIX.index`, `PREFIX.data-00000-of-00001`), mapped into memory.
 
-No well-kept reader without TensorFlow exists, and TensorFlow's own reads a variable as a whole: block embeddings take
-7 GB. The index is a LevelDB table whose keys are variable names and whose values are small protocol buffers; the data
-files hold the arrays as they are.
+No maintained reader works without TensorFlow, and TensorFlow's own reads each variable into memory: block embeddings
+take 7 GB. The index is a LevelDB table from variable names to small protocol buffers; the data files hold the arrays
+themselves.
 """
 
 import functools
@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from realm_jax.config import ConfigError
+from realm_jax.model_folder import Tensors
 from realm_jax.model_folder.small_files import check_is_there
 
 _TABLE_MAGIC = 0xDB4775248B80FB57
@@ -31,12 +32,12 @@ def is_bundle(prefix: pathlib.Path) -> bool:
 
 
 def bundle_files(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The index and the data files that are there."""
+    """The index file and the data files that exist."""
     return _index(prefix), *sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*-of-*"))
 
 
-def read_bundle(prefix: pathlib.Path) -> dict[str, np.ndarray]:
-    """Variables by name, read only when they are looked at; those that hold no numbers are left out.
+def read_bundle(prefix: pathlib.Path) -> Tensors:
+    """Variables by name, which are read when they are used; those that hold no numbers are left out.
 
     Raises:
         ConfigError: a file is missing or damaged, or variables are stored in a way that REALM's checkpoints do not use.
@@ -104,7 +105,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Entries of one block; a key is given by what it shares with the key before it."""
+    """Entries of one block; a key is stored as the length that it shares with the key before it, and the rest."""
     block, trailer = _cut(data, offset, size), _cut(data, offset + size, _BLOCK_TRAILER_LEN)
     if trailer[0]:
         raise ValueError("the index is compressed")
@@ -127,7 +128,7 @@ def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
 
 
 def _fields(message: bytes) -> dict[int, list]:
-    """A protocol buffer's fields by number: integers, or bytes."""
+    """The values, integers or bytes, of a protocol buffer's fields by their numbers."""
     fields: dict[int, list] = {}
     at = 0
     while at < len(message):

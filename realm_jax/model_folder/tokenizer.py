@@ -1,4 +1,4 @@
-"""The tokenizer of a BERT's folder: WordPiece, from tokenizer.json or vocab.txt, as all files beside it describe it."""
+"""Reads a BERT's WordPiece tokenizer from tokenizer.json or vocab.txt, and the settings in the files beside it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from realm_jax.model_folder.wordpiece import SPECIALS, parse, size
 
 FILES = ("tokenizer.json", "vocab.txt")
 MOST = 1 << 16
-"""Wordpieces that a corpus, which stores uint16, can tell apart."""
+"""Most wordpieces of a vocabulary: a corpus stores them as uint16."""
 OTHER_KINDS = {
     "spiece.model": "SentencePiece",
     "sentencepiece.bpe.model": "SentencePiece",
@@ -22,9 +22,9 @@ OTHER_KINDS = {
     "spm.model": "SentencePiece",
     "merges.txt": "byte-pair",
 }
-"""Files of vocabularies that are no WordPiece."""
+"""Files of vocabularies of other kinds than WordPiece."""
 ALL_FILES = (*FILES, *OTHER_KINDS)
-"""Any of them says that a folder has a tokenizer."""
+"""Files any of which means that a folder has a tokenizer."""
 _KINDS = {"BPE": "byte-pair", "Unigram": "SentencePiece"}
 
 
@@ -32,7 +32,7 @@ def from_checkpoint(path: pathlib.Path, *, flag: str = "--init") -> Tokenizer:
     """The tokenizer of a BERT, by its folder, its weights, a tokenizer.json, or a vocab.txt beside its settings.
 
     Raises:
-        ConfigError: there is none, it is no WordPiece of BERT's kind, or two files disagree; names the flag.
+        ConfigError: there is none, it is no WordPiece of BERT's kind, or two files disagree. It names `flag`.
     """
     if (path.suffix in SUFFIXES or path.name.endswith(".index.json")) and path.is_file():
         path = path.parent

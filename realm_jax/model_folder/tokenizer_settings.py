@@ -1,7 +1,8 @@
-"""What the files beside a vocabulary say of it: how a vocab.txt is used, or whether a tokenizer.json does that.
+"""The settings of a tokenizer, in files beside its vocabulary.
 
-They are tokenizer_config.json, special_tokens_map.json, added_tokens.json, and the tokenizer that config.json names.
-What they leave open is BERT's default: lower case, accents stripped with it, Chinese split.
+They are in tokenizer_config.json, special_tokens_map.json and added_tokens.json, and config.json names a class. They
+decide how a vocab.txt is used; a tokenizer.json has to agree with them. What they leave open is as in BERT: text is
+lower-cased, accents are stripped then, and Chinese characters are split.
 """
 
 import os
@@ -26,9 +27,9 @@ _PLAIN = {
     "word_tokenizer_type": ("basic",),
     "subword_tokenizer_type": ("wordpiece",),
 }
-"""Settings that would cut a text otherwise: the values that do not."""
+"""Settings that could change how a text is split, with the values that do not."""
 _ANY_CLASS = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
-"""Names that say nothing: tokenizer.json does."""
+"""Names of classes that say nothing about splitting, which tokenizer.json then decides."""
 
 
 class Settings:
@@ -43,7 +44,7 @@ class Settings:
         self._config = self._values.get("tokenizer_config.json", {})
         for name, plain in _PLAIN.items():
             found = self._config.get(name)
-            if isinstance(found, list):  # what older libraries write: nobody splits those
+            if isinstance(found, list):  # older libraries write special tokens, which are never split anyway
                 found = [token for token in found if token not in SPECIALS]
             if found is not None and found not in plain:
                 raise ConfigError(
@@ -81,7 +82,7 @@ class Settings:
                     )
 
     def _added(self) -> Iterator[tuple[pathlib.Path, str, object]]:
-        """(file, token, id) of tokens that were added to the vocabulary."""
+        """Yields (file, token, id) of tokens that were added to the vocabulary."""
         for token, token_id in self._values.get("added_tokens.json", {}).items():
             yield self._files["added_tokens.json"], token, token_id
         for token_id, token in self._added_by_id.items():
@@ -89,7 +90,7 @@ class Settings:
             yield self._config_file, str(_content(token)), int(token_id) if is_number else token_id
 
     def check(self, tokenizer: Tokenizer, file: pathlib.Path) -> None:
-        """Raises ConfigError if tokenizer.json does otherwise."""
+        """Raises ConfigError if a tokenizer.json disagrees with the settings."""
         for name, does in effects(tokenizer).items():
             says = self._config.get(name)
             if name == "strip_accents" and name in self._config and says is None:  # then it goes with the lower case
@@ -106,7 +107,7 @@ class Settings:
                 )
 
     def of_vocabulary(self, file: pathlib.Path, vocabulary: dict[str, int]) -> Tokenizer:
-        """The tokenizer of a vocab.txt."""
+        """The tokenizer of a vocab.txt. Raises ConfigError if the settings leave open how it splits text."""
         lower = self._config.get("do_lower_case")
         capitals = next((p for p in vocabulary if p not in SPECIALS and p[0] != "[" and p.lower() != p), None)
         if lower is None and capitals is not None:

@@ -1,7 +1,8 @@
-"""Tensors of a torch `.bin` or `.pt` file, mapped into memory, without torch and without executing its pickle.
+"""Maps the tensors of a torch `.bin` or `.pt` file into memory, without torch and without executing its pickle.
 
-A torch file is a pickle that names functions to call. Only the few that rebuild a tensor are known here, and these are
-ours; any other name is refused. Reads the zip archives of torch >= 1.6 and the plain format before it.
+A torch file is a pickle that names functions to call. Only the few that rebuild a tensor are accepted, and functions of
+ours take their place; any other name is refused. Both the zip archives of torch >= 1.6 and the older plain format are
+read.
 """
 
 import collections
@@ -20,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from realm_jax.config import ConfigError
+from realm_jax.model_folder import Tensors
 
 _DTYPES = {
     "FloatStorage": np.float32,
@@ -38,8 +40,8 @@ _ZIP_SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, lengths of its name and of its extra field
 
 
-def read_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
-    """Tensors by name, read only when they are looked at.
+def read_torch(file: pathlib.Path) -> Tensors:
+    """Tensors by name, which are read when they are used.
 
     Raises:
         ConfigError: the file is damaged, is no state dict, or its pickle names anything but tensors.
@@ -68,7 +70,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class _Storage:
-    """The values that tensors are views of."""
+    """Values of which tensors are views."""
 
     values: np.ndarray
 
@@ -81,7 +83,7 @@ class _TensorUnpickler(pickle._Unpickler):  # the one in C takes all the memory 
         self._storage = storage
 
     def load_build(self) -> None:
-        """Leaves out attributes: no tensor needs them, and a storage with others could reach anywhere in memory."""
+        """Ignores attributes: tensors need none, and a storage with changed ones could reach anywhere in memory."""
         self.stack.pop()
 
     dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}
@@ -105,7 +107,7 @@ class _TensorUnpickler(pickle._Unpickler):  # the one in C takes all the memory 
 
 
 def _tensor(storage: _Storage, offset: SupportsIndex, shape: tuple, stride: tuple, *_) -> np.ndarray:
-    """A view of a storage; checks that it stays inside."""
+    """A view of a storage. Raises ValueError if it reaches beyond it."""
     values, offset = storage.values, operator.index(offset)  # NumPy's integers, which a pickle can make, overflow
     shape, stride = tuple(map(operator.index, shape)), tuple(map(operator.index, stride))
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
@@ -119,7 +121,7 @@ def _tensor(storage: _Storage, offset: SupportsIndex, shape: tuple, stride: tupl
 
 
 def _mapped(file: pathlib.Path) -> np.ndarray:
-    """A file's bytes, mapped once: a mapping of each tensor would take a file descriptor each."""
+    """A file's bytes, mapped once: a mapping for each tensor would take a file descriptor each."""
     return np.memmap(file, np.uint8, "r")
 
 
@@ -160,7 +162,11 @@ def _member_start(mapped: np.ndarray, member: zipfile.ZipInfo) -> int:
 
 
 def _read_plain(file: pathlib.Path) -> Any:
-    """Pickles of a magic number, a version, the sizes of C types, the tensors and the order of storages, then these."""
+    """Reads the plain format.
+
+    It is a row of pickles: a magic number, a version, the sizes of C types, the tensors, the order of the storages. The
+    storages follow.
+    """
     sizes: dict[str, tuple[np.dtype, int]] = {}
     storages: dict[str, _Storage] = {}
 
@@ -187,7 +193,7 @@ def _read_plain(file: pathlib.Path) -> Any:
 
 
 class _Skeleton(_TensorUnpickler):
-    """First pass over the plain format: its tensors come before their values."""
+    """The first pass over the plain format, in which tensors come before their values: notes what they need."""
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)

@@ -1,7 +1,8 @@
-"""Which files of a folder hold its weights, and their tensors by name, mapped into memory.
+"""Finds the files of a folder that hold its weights, and maps their tensors into memory.
 
-The standard file is taken: `model.safetensors`, else `pytorch_model.bin`, each in one piece or in the shards that its
-index names; else a TensorFlow checkpoint or a lone file of another name. What cannot be told apart is an error.
+The standard files are `model.safetensors`, or else `pytorch_model.bin`, each whole or in the shards that its index
+names. Without these, a TensorFlow checkpoint or the only file of weights is taken. If there are several, that is an
+error.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from realm_jax.config import ConfigError
+from realm_jax.model_folder import Tensors
 from realm_jax.model_folder.small_files import check_is_there, read_object, shown
 from realm_jax.model_folder.tensor_bundle import bundle_files, is_bundle, read_bundle
 from realm_jax.model_folder.torch_files import read_torch
@@ -26,7 +28,7 @@ STANDARD = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin|\.pt)")
 SUFFIXES = (".safetensors", ".bin", ".pt")
-# What trainers put beside the weights.
+# Files that trainers write beside the weights.
 _TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt)")
 _UNREAD = (".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".pth", ".ckpt")
 _DTYPES = {
@@ -52,22 +54,23 @@ class WeightFiles:
     """Prefix of the TensorFlow checkpoint that they are."""
 
     def sha256(self) -> str:
-        """Of names and contents, in hexadecimal."""
+        """SHA-256 of the files' names and contents, in hexadecimal."""
         digest = hashlib.sha256()
         for file in self.files:
             with open(file, "rb") as stream:
                 digest.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
         return digest.hexdigest()
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self) -> Tensors:
         """Tensors by name, which are read when they are used.
 
         Raises:
-            ConfigError: a file is damaged, lacks what the index says, or two files differ in what they call the same.
+            ConfigError: a file is damaged or lacks a tensor that the index names, or two files hold different tensors
+                of one name.
         """
         if self.bundle is not None:
             return read_bundle(self.bundle)
-        tensors: dict[str, np.ndarray] = {}
+        tensors: Tensors = {}
         owner: dict[str, pathlib.Path] = {}
         for file in self.files:
             for name, value in _read_file(file).items():
@@ -89,7 +92,7 @@ def find_weights(path: pathlib.Path) -> WeightFiles:
     """The weights at `path`: a folder, a file of weights, an index file, or a TensorFlow checkpoint's prefix.
 
     Raises:
-        ConfigError: a file is missing that an index or a shard's name speaks of, or there are several sets of weights.
+        ConfigError: a file is missing that an index or a shard's name implies, or there are several sets of weights.
     """
     prefix = pathlib.Path(str(path).removesuffix(".index"))
     if is_bundle(prefix):
@@ -118,7 +121,7 @@ def find_weights(path: pathlib.Path) -> WeightFiles:
 
 
 def _others(folder: pathlib.Path) -> WeightFiles:
-    """Weights under no standard name."""
+    """Weights whose files have other names than the standard ones."""
     names = sorted(file.name for file in folder.glob("*") if file.suffix in SUFFIXES)
     indices = sorted(folder.glob(f"*{_INDEX}"))
     sets = {index.name: _of_index(index).files for index in indices}
@@ -149,12 +152,12 @@ def _others(folder: pathlib.Path) -> WeightFiles:
 
 
 def _below(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
-    """Files of a name in the folders of a folder, and in those of these, as a cache or a trainer has them."""
+    """Files of a name one or two folders below, where caches and trainers put them."""
     return [*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]
 
 
 def no_weights(folder: pathlib.Path) -> str:
-    """What to say of a folder without weights."""
+    """The message about a folder without weights."""
     others = sorted(file.name for file in folder.glob("*") if file.suffix in _UNREAD)
     found = f"no weights that are read here ({', '.join(others)})" if others else "no weights"
     within = sorted({file.parent for name in STANDARD for file in _below(folder, name)})
@@ -167,7 +170,7 @@ def no_weights(folder: pathlib.Path) -> str:
 
 
 def _all_shards(files: Sequence[pathlib.Path]) -> tuple[pathlib.Path, ...]:
-    """Files whose names say how many there are, after a look for all of them."""
+    """All shards of a model, whose names say how many there are. Raises ConfigError if one is missing."""
     shard = _SHARD.fullmatch(files[0].name)
     if not shard:
         return tuple(files)
@@ -189,7 +192,7 @@ def _all_of(folder: pathlib.Path, names: Sequence[str], why: str) -> tuple[pathl
 
 
 def _weight_map(index: pathlib.Path) -> dict[str, str]:
-    """Tensors -> files."""
+    """The file of each tensor."""
     entries = read_object(index).get("weight_map")
     is_map = isinstance(entries, dict) and entries
     if not is_map or not all(isinstance(f, str) and f == pathlib.PurePath(f).name for f in entries.values()):
@@ -201,12 +204,12 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def _read_file(file: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_file(file: pathlib.Path) -> Tensors:
     check_is_there(file)
     return _read_safetensors(file) if file.suffix == ".safetensors" else read_torch(file)
 
 
-def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_safetensors(file: pathlib.Path) -> Tensors:
     try:
         with safe_open(file, "np"):  # checks the header against the file
             pass

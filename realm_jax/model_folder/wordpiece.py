@@ -1,4 +1,4 @@
-"""BERT's WordPiece tokenizer: made from a vocabulary or from a tokenizer.json, asked what it does, and compared."""
+"""BERT's WordPiece tokenizer: made from a vocabulary or a tokenizer.json, examined, and compared with another."""
 
 import os
 
@@ -14,7 +14,7 @@ def load(file: os.PathLike, *, flag: str = "--init") -> Tokenizer:
     """Reads a tokenizer.json, without its truncation and padding.
 
     Args:
-        flag: named in the error.
+        flag: the flag that the error names.
 
     Raises:
         ConfigError: it cannot be read.
@@ -30,10 +30,11 @@ def parse(text: str, file: os.PathLike, flag: str) -> Tokenizer:
     """The tokenizer of a tokenizer.json's text, without its truncation and padding.
 
     Args:
-        file: it is of, and the flag that named it, for the error.
+        file: the file that the text comes from.
+        flag: the flag that the error names.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text describes no tokenizer.
     """
     try:
         tokenizer = Tokenizer.from_str(text)
@@ -54,7 +55,7 @@ def bert(
 
     Args:
         lower: whether it lower-cases.
-        accents: whether it strips accents; by default if it lower-cases.
+        accents: whether it strips accents; by default it does if it lower-cases.
         chinese: whether it splits Chinese characters.
     """
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -68,23 +69,23 @@ def bert(
 
 
 def size(tokenizer: Tokenizer) -> int:
-    """Rows that a table of words needs at least: one more than the greatest id."""
+    """The fewest rows of a table of wordpieces: one more than the greatest id."""
     return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
 def fits(tokenizer: Tokenizer, rows: int) -> bool:
-    """Whether a table of words is as long as the vocabulary, or padded from there to a multiple of 8, 16, … or 128."""
+    """Whether a table of wordpieces is as long as the vocabulary, or padded from there to a multiple of 8, … or 128."""
     least = size(tokenizer)
     return any(rows == -(-least // multiple) * multiple for multiple in (1, 8, 16, 32, 64, 128))
 
 
 def piece(tokenizer: Tokenizer, token_id: int) -> str:
-    """The wordpiece of an id, for people; a row that only pads the table of words has none."""
+    """The wordpiece of an id, for people; rows that only pad the table of wordpieces have none."""
     return tokenizer.id_to_token(token_id) or f"[row {token_id}]"
 
 
 def effects(tokenizer: Tokenizer) -> dict[str, bool]:
-    """What it does to a text before it splits it, under the names of tokenizer_config.json."""
+    """What a tokenizer does to a text before it splits it, by the names of tokenizer_config.json."""
 
     def normal(text: str) -> str:
         return tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer is not None else text

@@ -1,7 +1,7 @@
 """Labels of words and the entities that they spell, by the rule of CoNLL's scorer (`conlleval`, Tjong Kim Sang 2003).
 
 `B-X` begins an entity of type X and `I-X` goes on with one; `O` is outside. An entity begins at each `B-`, and at an
-`I-` that follows `O` or another type: so that IOB1, IOB2 and any labels that a model gives have one reading.
+`I-` that follows `O` or another type, so that IOB1, IOB2 and whatever a model predicts are all read in the same way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,15 @@ from realm_jax.config import ConfigError
 
 OUTSIDE = "O"
 TRANSITION_WEIGHT, PRIOR_WEIGHT = 0.4, 0.2
-"""Of the labels' order against what a model sees; chosen on development sentences, see docs/taggers.md."""
+"""How much the order of labels counts beside a model's own probabilities; chosen on development sentences, see
+docs/taggers.md."""
 
 Chunk = tuple[int, int, str]
 """(first word, one past the last word, type)"""
 
 
 def split(label: str) -> tuple[str, str]:
-    """(`B`, `I` or `O`, type); the type of `O` is empty. Raises ValueError for anything else."""
+    """Splits a label into (`B`, `I` or `O`, type); the type of `O` is empty. Raises ValueError for anything else."""
     position, dash, kind = label.partition("-")
     if label != OUTSIDE and not (position in ("B", "I") and dash and kind):
         raise ValueError(f"label {label!r} is none of O, B-TYPE and I-TYPE")
@@ -52,7 +53,7 @@ def bio(length: int, entities: Iterable[Chunk]) -> list[str]:
 def iob1(length: int, entities: Iterable[Chunk]) -> list[str]:
     """IOB1 labels that spell the entities, as CoNLL-2003 itself: `B-` only where an entity follows one of its type.
 
-    Easier to learn than IOB2: nearly always a word's label then says its type, wherever its entity began.
+    They are easier to learn than IOB2: a word's label is nearly always I-TYPE, wherever its entity began.
     """
     labels = [OUTSIDE] * length
     for start, limit, kind in entities:
@@ -62,7 +63,7 @@ def iob1(length: int, entities: Iterable[Chunk]) -> list[str]:
 
 
 def label_set(types: Sequence[str]) -> list[str]:
-    """All labels over some types, by id: `O`, then `B-` and `I-` of each.
+    """All labels over some entity types, in the order of their ids: `O`, then `B-` and `I-` of each type.
 
     Raises:
         ConfigError: there is no type.
@@ -73,14 +74,15 @@ def label_set(types: Sequence[str]) -> list[str]:
 
 
 def transition_scores(
-    sequences: Iterable[Int[np.ndarray, " words"]], num_labels: int
+    sequences: Iterable[Int[np.ndarray, " _words"]], num_labels: int
 ) -> Float32[np.ndarray, "labels_before labels"]:
-    """What a label after another is worth, [labels + 1, labels]; the last row is for the first word.
+    """Scores [labels + 1, labels] of a label (column) after another (row); the last row is for a sentence's first word.
 
-    `sequences` are ids of the labels of sentences.
+    They are 0.4 log P(label | label before) - 0.2 log P(label), counted in labelled text with half a count added
+    everywhere. A model's p(label | sentence) contains P(label) already, so a part of it is taken out.
 
-    0.4 log P(label | label before) - 0.2 log P(label), from counts in labelled text, each with half a count more. A
-    model's p(label | sentence) has the second term in it already, so that some of it is taken out.
+    Args:
+        sequences: ids of the labels of each sentence.
     """
     pairs = np.full((num_labels + 1, num_labels), 0.5)
     for sequence in sequences:

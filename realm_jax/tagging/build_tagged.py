@@ -13,7 +13,7 @@ from realm_jax.tagging.retagged_corpus import check_unfinished
 def build_tagged(job: Job, work: Work, tagger: str) -> dict:
     """Builds the corpus of `job`, or goes on with it; returns its manifest.
 
-    The corpus with the rules' spans lies in OUT-rules; both share the texts by hard links.
+    The corpus with the rules' spans stays in OUT-rules; the two share their texts by hard links.
 
     Args:
         tagger: folder of the trained tagger that `job` names.

@@ -1,8 +1,8 @@
 """Sentences whose words carry entity labels: files in the format of CoNLL-2003, and the set itself.
 
-A line has a word, any columns, and the word's label, set apart by spaces or tabs; a blank line ends a sentence;
-`-DOCSTART-` lines begin documents and are skipped. IOB1 (the original `eng.train`) and IOB2 are read alike and become
-IOB2. The set is not free: it is read from a folder of its files, or through tensorflow-datasets.
+A line holds a word, any other columns, and the word's label, separated by spaces or tabs. A blank line ends a sentence;
+`-DOCSTART-` lines begin documents and are skipped. Labels in IOB1 (the original `eng.train`) and IOB2 are both accepted
+and become IOB2. The set is not free: it is read from a folder of its files, or through tensorflow-datasets.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def read_folder(folder: str | os.PathLike, split: Split) -> list[LabelledSentenc
 
 
 def folder_sha256(folder: pathlib.Path) -> str:
-    """Of the contents of a folder's files of sentences, in hexadecimal."""
+    """SHA-256 of the contents of a folder's files of sentences, in hexadecimal."""
     files = [folder / name for names in FILES.values() for name in names if (folder / name).is_file()]
     return hashlib.sha256("\n".join(hashlib.sha256(f.read_bytes()).hexdigest() for f in files).encode()).hexdigest()
 
@@ -118,7 +118,7 @@ def read_conll2003(split: Split, *, data_dir: str = "") -> list[LabelledSentence
 
 
 def types_of(sentences: Iterable[LabelledSentence]) -> tuple[str, ...]:
-    """Entity types that occur: CoNLL's first, in their usual order, then others by name."""
+    """Entity types that occur: CoNLL's in their usual order, then all others by name."""
     found = {label.partition("-")[2] for sentence in sentences for label in sentence.labels} - {""}
     return (*(kind for kind in TYPES if kind in found), *sorted(found - set(TYPES)))
 

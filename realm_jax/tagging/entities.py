@@ -1,7 +1,7 @@
 """Entity-level precision, recall and F1, as CoNLL's scorer counts them (Tjong Kim Sang and De Meulder 2003).
 
-A predicted entity is right if its first word, its last word and its type are those of a true one. Counts of sentences
-add up; how labels spell entities is the business of `data.bio`.
+A predicted entity is right if its first word, its last word and its type are those of a true one. Entities are counted
+over all sentences together; `bio` says which entities labels stand for.
 """
 
 from collections import Counter
@@ -48,7 +48,7 @@ class EntityScores:
     by_type: dict[str, Counts]
 
     def to_json(self) -> dict:
-        """One object of `Counts.to_json` for `overall` and for each type, by name."""
+        """`Counts.to_json` of all entities (`overall`) and of each type."""
         return {"overall": self.overall.to_json()} | {t: c.to_json() for t, c in sorted(self.by_type.items())}
 
 

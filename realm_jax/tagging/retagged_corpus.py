@@ -1,8 +1,8 @@
 """A corpus with other salient spans: the same blocks, another tagger.
 
-Segment by segment, a new corpus gets the text as it is, by hard links, and the new tagger's spans, under the rule of
-`blocks.place_spans`; a segment's hash is what building it with that tagger would have given. A segment appears when it
-is complete and is not made again after a kill; the manifest is written last.
+Each segment of the new corpus shares its text with the old one by hard links and gets the new tagger's spans, placed by
+`blocks.place_spans`; its hash is the one that building it with that tagger would have given. A segment appears when it
+is complete, so that a call that was killed goes on with the next one; the manifest is written last.
 """
 
 import os
@@ -10,10 +10,10 @@ import pathlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from etils import epath
+from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, place_spans
@@ -25,13 +25,13 @@ from realm_jax.records import Span
 from realm_jax.workdir import read_json, write_json, write_text
 
 CHUNK_SENTENCES = 8192
-"""Sentences that are tagged at once, about: whole documents, of one segment."""
+"""About how many sentences are tagged at once; a chunk consists of whole documents of one segment."""
 STATE = "retag.json"  # of a corpus that is not finished
 LOCK = "retag.lock"
 NEW = ("blocks", "spans")
-"""Columns that differ: where a block's spans lie, and the spans."""
+"""Columns that are written anew: blocks, which say where their spans lie, and the spans."""
 OF_SPANS = ("misaligned_spans", "spans_beyond_limit", "spans_across_cuts")
-"""Counts that start anew."""
+"""Counts of a segment that start again from 0."""
 
 Document = tuple[list[str], str]
 """(its sentences, its title)"""
@@ -43,7 +43,7 @@ def retag(
     corpus: Corpus,
     out: str | os.PathLike,
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     tag: DocumentsTagger,
     tagger: str,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -52,8 +52,8 @@ def retag(
 
     Args:
         tokenizer: the one that the corpus was cut with, without truncation and padding.
-        tagger: name of `tag` for the manifest: another name is another corpus.
-        progress: told (sentences done, sentences to do by this call).
+        tagger: name of `tag` for the manifest; with another name it is another corpus.
+        progress: is called with (sentences done, sentences that this call has to do).
 
     Raises:
         ConfigError: another tokenizer, or `out` is something else.
@@ -78,11 +78,14 @@ def _retag(
     out: pathlib.Path,
     identity: dict,
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     tag: DocumentsTagger,
     progress: Callable[[int, int | None], None],
 ) -> Corpus:
-    tagger, entries = identity["tagger"], _begin(out, identity)
+    tagger = identity["tagger"]
+    begun = check_unfinished(out, identity) or {**identity, "segments": []}
+    write_json(out / STATE, begun)
+    entries = begun["segments"]
     todo = corpus.segments[len(entries) :]
     total, done = sum(len(segment.sentences) for segment in todo), 0
     for segment, old in zip(todo, corpus.manifest["segments"][len(entries) :], strict=True):
@@ -100,10 +103,10 @@ def _retag(
 
 
 def check_unfinished(out: pathlib.Path, identity: dict) -> dict | None:
-    """What a call that was stopped left in `out`, None if it is empty.
+    """The state that a call that was stopped left in `out`; None if `out` is empty.
 
     Args:
-        identity: what must be the same: `from`, hash of the corpus, or `tagger`, or both.
+        identity: what must be the same there: `from` (hash of the old corpus), `tagger`, or both.
 
     Raises:
         ConfigError: `out` is something else.
@@ -118,15 +121,6 @@ def check_unfinished(out: pathlib.Path, identity: dict) -> dict | None:
     return None
 
 
-def _begin(out: pathlib.Path, identity: dict) -> list[dict]:
-    """Entries of the segments that an earlier call has finished."""
-    begun = check_unfinished(out, identity)
-    if begun is None:
-        write_json(out / STATE, {**identity, "segments": []})
-        return []
-    return begun["segments"]
-
-
 class _SegmentMaker:
     """One segment with new spans.
 
@@ -134,7 +128,7 @@ class _SegmentMaker:
         room: wordpieces of a block besides the special ones.
     """
 
-    def __init__(self, segment: Segment, entry: dict, tokenizer: Any, room: int):
+    def __init__(self, segment: Segment, entry: dict, tokenizer: Tokenizer, room: int):
         self._segment, self._entry = segment, entry
         self._tokenizer, self._room = tokenizer, room
         self._counts = Counter(entry["counts"] | dict.fromkeys(OF_SPANS, 0))
@@ -210,5 +204,5 @@ class _SegmentMaker:
 
 
 def _ends(first: int, limit: int) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Where the first and the last block of documents [first, limit) stand."""
+    """Column and row of `sources` that hold the first block of documents [first, limit), and the end of the last."""
     return ("block_start", first), ("block_limit", limit - 1)

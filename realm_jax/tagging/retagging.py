@@ -1,4 +1,4 @@
-"""A corpus and a tagger by their names: opens both and gives the corpus that tagger's spans (`retagged_corpus`)."""
+"""Opens a corpus and a tagger by their names, and makes the corpus with that tagger's spans (`retagged_corpus`)."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def documents_tagger(name: str) -> tuple[DocumentsTagger, str]:
-    """(function, name for the manifest) of a tagger; that of a trained one has a hash of its weights.
+    """Returns (function, name for the manifest) of a tagger; a trained one's name has a hash of its weights.
 
     Raises:
         ConfigError: there is no such tagger.
@@ -35,7 +35,7 @@ def retag_folder(folder: str | os.PathLike, out: str, tagger: str, *, tokenizer:
     Args:
         folder: of the corpus.
         tagger: folder of a trained one, `rules` or spacy:PIPELINE.
-        tokenizer: file of the vocabulary that the corpus was cut with; by default in its folder or in the run's.
+        tokenizer: file of the vocabulary that the corpus was cut with; by default the one in its folder or its run's.
 
     Raises:
         ConfigError: there is no such corpus, tagger or vocabulary, or `out` is something else.

@@ -1,7 +1,7 @@
 """Applies a trained tagger to text, on all devices, many sentences at a time.
 
-Sentences are sorted by length, so that little padding is computed; while the devices work on a batch the host makes
-the next. What is salient is an entity of the tagger or a date of our grammar, as with spaCy's taggers.
+Sentences are sorted by length, so that little padding is computed; while the devices work on a batch, the host prepares
+the next. Salient spans are the tagger's entities and the dates of our grammar, as with spaCy's taggers.
 """
 
 import functools
@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float32
+from tokenizers import Tokenizer
 
 from realm_jax import parallel
 from realm_jax.config import ConfigError, ModelConfig
@@ -31,17 +33,22 @@ LENGTH_STEP = 8
 
 
 class WordLabeller:
-    """Labels of the words of sentences, with given parameters.
+    """Labels the words of sentences with given parameters.
 
     Args:
         types: entity types, in the order of the labels' ids.
-        params: on the host.
+        params: the tagger's, on the host.
         tokenizer: without truncation and padding.
-        transitions: of `data.bio.transition_scores`.
+        transitions: what `bio.transition_scores` returns.
     """
 
     def __init__(
-        self, model: ModelConfig, types: tuple[str, ...], params: dict, tokenizer: Any, transitions: np.ndarray
+        self,
+        model: ModelConfig,
+        types: tuple[str, ...],
+        params: dict,
+        tokenizer: Tokenizer,
+        transitions: Float32[np.ndarray, "labels_before labels"],
     ):
         self._labels, self._max_len = label_set(types), model.max_positions
         self._tokenizer, self._special = tokenizer, SpecialIds.from_tokenizer(tokenizer)
@@ -49,7 +56,7 @@ class WordLabeller:
         self._run = _compiled(model, len(self._labels))
 
     def __call__(self, sentences: Sequence[str]) -> list[tuple[Words, list[str]]]:
-        """The words of each sentence and their labels; what is beyond the model's positions is outside."""
+        """The words of each sentence with their labels; words beyond the model's positions are outside of entities."""
         words = split_words(sentences, self._tokenizer)
         labels: list[list[str]] = [[] for _ in words]
         waiting: list[tuple[np.ndarray, jax.Array]] = []
@@ -62,8 +69,8 @@ class WordLabeller:
         return list(zip(words, labels, strict=True))
 
     def _batches(self, words: list[Words]) -> Iterator[tuple[np.ndarray, jax.Array]]:
-        """Yields (sentences of a batch, best label ids [devices, rows, tokens], under way on the devices)."""
-        lengths = np.array([len(w.ids) + 2 for w in words])
+        """Yields (sentences of a batch, best label ids [devices, rows, tokens], which the devices still compute)."""
+        lengths = np.array([len(w.ids) + 2 for w in words], np.int64)  # also of no sentence
         plan = {"batch_tokens": BATCH_TOKENS, "step": LENGTH_STEP, "most": self._max_len}
         for chosen, rows, length in length_batches(lengths, **plan, devices=parallel.num_devices()):
             batch = pad([words[i] for i in chosen], rows, length, self._special)
@@ -86,10 +93,10 @@ def _compiled(model: ModelConfig, num_labels: int) -> Callable:
 
 
 class SentenceTagger:
-    """A trained tagger as a function from sentences to salient spans; a `data.salient.Tagger` too.
+    """A trained tagger as a function from sentences to salient spans: a `data.salient.Tagger`.
 
     Args:
-        name: with a hash of the weights, for a corpus's manifest.
+        name: what a corpus's manifest calls it; it contains a hash of the weights.
     """
 
     def __init__(self, labeller: WordLabeller, name: str):

@@ -1,7 +1,7 @@
-"""Silver labels: a corpus labelled by another tagger, for who has no CoNLL-2003.
+"""Silver labels: a corpus labelled by another tagger, for those who have no CoNLL-2003.
 
-A classifier trained on them learns what that tagger does, on the text that it will be used on; scores against them say
-how well it imitates, not how right it is. Articles go to training, development or test by a hash of their id.
+A classifier trained on them learns to imitate that tagger on the text that it will be used on; its scores say how well
+it imitates, not how right it is. A hash of an article's id decides whether it is for training, development or test.
 """
 
 import heapq
@@ -33,7 +33,7 @@ TYPE_OF = {theirs: ours for ours, all_of_them in ONTONOTES.items() for theirs in
 
 
 def split_of(record: Record) -> Split:
-    """Which split an article belongs to: a function of its id alone."""
+    """The split that an article belongs to, a function of its id alone."""
     share = hash64(f"tagger {record.id}") / 2.0**64
     return "test" if share < TEST_SHARE else "dev" if share < TEST_SHARE + DEV_SHARE else "train"
 
@@ -48,8 +48,8 @@ def write_folder(
     """Labels a sample of a source's sentences into files that `conll.read_folder` reads; the folder appears complete.
 
     Args:
-        wanted: how many sentences of each split.
-        tag: spans of the types in `ONTONOTES`; all others, such as dates, are left out.
+        tag: its spans of the types in `ONTONOTES` are kept; all others, such as dates, are left out.
+        wanted: number of sentences of each split.
 
     Raises:
         ConfigError: the source has fewer sentences.
@@ -78,7 +78,7 @@ def write_folder(
 
 
 def choose(source: Source, wanted: dict[Split, int]) -> dict[Split, list[str]]:
-    """Sentences of each split, all over the source and in its order: those with the lowest hashes."""
+    """Sentences of each split from all over the source, in its order: those with the lowest hashes."""
     heaps: dict[Split, list[tuple[int, int, str]]] = {split: [] for split in wanted}
     order = 0
     for record in source.records():
@@ -99,7 +99,7 @@ def choose(source: Source, wanted: dict[Split, int]) -> dict[Split, list[str]]:
 def label(
     sentences: list[str], title: str, tag: Callable[[list[str], str], list[list[Span]]]
 ) -> Iterator[LabelledSentence]:
-    """The sentences of one document as words with labels; one without words is left out."""
+    """The sentences of one document as words with labels; sentences without words are left out."""
     for sentence, spans in zip(sentences, tag(sentences, title), strict=True):
         words = [(match.start(), match.end()) for match in WORD.finditer(sentence)]
         entities = []

@@ -34,7 +34,7 @@ def train(folder: TaggerFolder) -> None:
     """Trains, or goes on from the last checkpoint, and writes the scores; does nothing once it is done.
 
     Raises:
-        ConfigError: `init` or the sentences are not usable, or not those that the tagger was begun with.
+        ConfigError: `init` or the sentences cannot be used, or differ from those that the tagger was begun with.
     """
     content = _content(folder)
     folder.check_content(content)
@@ -64,7 +64,7 @@ def train(folder: TaggerFolder) -> None:
 
 
 def _content(folder: TaggerFolder) -> dict[str, str]:
-    """Hashes of what the settings name, as far as it lies on this machine: weights and sentences."""
+    """Hashes of the weights and sentences that the settings name, where they are files on this machine."""
     config = folder.config
     init, data = (pathlib.Path(paths.expand(name)) for name in (config.init, config.data))
     found = {"init": weights_sha256(init)} if init.exists() else {}
@@ -74,7 +74,7 @@ def _content(folder: TaggerFolder) -> dict[str, str]:
 
 
 def _open(init: pathlib.Path, dropout: float) -> tuple[Tokenizer, ModelConfig, dict]:
-    """(vocabulary, shape, parameters) of a BERT. Raises ConfigError if it is none, or they do not belong together."""
+    """Returns (vocabulary, shape, parameters) of a BERT. Raises ConfigError if they do not belong together."""
     tokenizer = from_checkpoint(init)
     model, bert = pretrained.load_bert(init, dropout)
     if not fits(tokenizer, model.vocab_size):
@@ -84,7 +84,7 @@ def _open(init: pathlib.Path, dropout: float) -> tuple[Tokenizer, ModelConfig, d
 
 
 def first_params(config: TagConfig, model: ModelConfig, bert: dict, types: tuple[str, ...]) -> dict:
-    """A tagger's parameters on the host: those of a BERT, the rest at random."""
+    """A tagger's parameters on the host: a BERT's, and random ones for what a BERT lacks."""
     params = tagger_model.init(model, len(label_set(types)), jax.random.key(config.seed))
     return jax.tree.map(np.array, jax.device_get(params)) | {"bert": bert}
 
@@ -102,7 +102,7 @@ def read(folder: TaggerFolder, split: Split) -> list[LabelledSentence]:
 
 
 def train_seconds(folder: TaggerFolder) -> float:
-    """Seconds in training steps over all starts, from the metrics; evaluations are left out."""
+    """Seconds spent in training steps over all starts, from the metrics; evaluations do not count."""
     total, before = 0.0, 0
     for line in (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+from tokenizers import Tokenizer
 
 from realm_jax import parallel, processes
 from realm_jax.batches import TaggerBatch
@@ -36,7 +38,8 @@ class TagTask(Task):
 
     Args:
         types: entity types, in the order of the labels' ids.
-        first_params: on the host.
+        tokenizer: without truncation and padding.
+        first_params: the parameters that training starts from, on the host.
         best: keeps the parameters with the best F1 on `dev`, which is computed once an epoch.
     """
 
@@ -47,7 +50,7 @@ class TagTask(Task):
         config: TagConfig,
         model: ModelConfig,
         types: tuple[str, ...],
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         train: Sequence[LabelledSentence],
         dev: Sequence[LabelledSentence],
         first_params: dict,
@@ -81,8 +84,10 @@ class TagTask(Task):
         rate = schedule(self._config.learning_rate, self.steps)
         return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
-    def loss(self, params: Any, batch: TaggerBatch, rng: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
-        """Cross-entropy of the words' labels, and how many are right."""
+    def loss(
+        self, params: Any, batch: TaggerBatch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
+        """Cross-entropy of the words' labels, summed; the number of words; and how many labels are right."""
         dropout_rng = rng if self._model.dropout else None
         logits = tagger_model.label_logits(self._model, len(self._labels), params["tagger"], batch.input, dropout_rng)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
@@ -93,7 +98,7 @@ class TagTask(Task):
         return (losses * weights).sum(), count, {"accuracy": (right, count), "tokens": (tokens, 1.0)}
 
     def stream(self, state: dict) -> Batches:
-        """Sentences in a shuffled order, padded to a batch's longest."""
+        """Sentences in a shuffled order, padded to the longest of their batch."""
         examples = Examples(len(self._words), self._example, self.seed)
         size, process = self._config.batch_size, processes.this()
         share = slice(process.index * size // process.count, (process.index + 1) * size // process.count)
@@ -120,7 +125,7 @@ class TagTask(Task):
         return TaggerBatch(pad(sentences, len(chosen), length, self._special), labels)
 
     def _hide(self, words: Words, seed: int) -> Words:
-        """A sentence with some of its words behind [MASK]; how they are written stays visible."""
+        """A sentence with some of its words replaced by [MASK]; their casings stay."""
         hidden = np.random.default_rng(seed).random(len(words.firsts)) < self._config.word_dropout
         of_piece = np.repeat(hidden, np.diff([*words.firsts, len(words.ids)]))
         return dataclasses.replace(words, ids=np.where(of_piece, self._special.mask, words.ids).tolist())
@@ -130,7 +135,7 @@ class TagTask(Task):
         return step % self._steps_an_epoch == 0
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
-        """F1 on the development sentences; keeps the parameters if none before were as good."""
+        """F1 on the development sentences after each epoch; keeps the parameters with the best."""
         if step % self._steps_an_epoch:
             return {}
         host = jax.device_get(parallel.unreplicate(params))
@@ -144,7 +149,10 @@ class TagTask(Task):
 
 
 def score(labeller: WordLabeller, sentences: Sequence[LabelledSentence]) -> EntityScores:
-    """Entity scores on a labelled set's own words: a word has the label of the first of ours that lies in it."""
+    """Entity scores on the words of a labelled set.
+
+    The set may split words otherwise: each of its words gets the label of our word that begins where it begins.
+    """
     predicted = []
     for sentence, (words, labels) in zip(sentences, labeller([s.text for s in sentences]), strict=True):
         by_start = dict(zip(words.starts, labels, strict=True))
@@ -153,7 +161,7 @@ def score(labeller: WordLabeller, sentences: Sequence[LabelledSentence]) -> Enti
 
 
 def _label_ids(sentence: LabelledSentence, words: Words, labels: list[str]) -> np.ndarray:
-    """int32 [words]: labels of our words; where the set's word is several of ours, the entity covers them all."""
+    """int32 [words]: labels of our words; where a word of the set is several of ours, its entity covers them all."""
     owner = np.searchsorted([start for start, _ in sentence.places], words.starts, side="right") - 1
     spans = [
         (*(int(np.searchsorted(owner, i)) for i in (start, limit)), kind)

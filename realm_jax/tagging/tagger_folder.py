@@ -1,10 +1,13 @@
 """A tagger's folder: the settings that it was made with, its vocabulary, its best weights, and its scores.
 
-    settings.json   `TagConfig`       tokenizer.json              silver/  labelled sentences, where we made them
-    tagger.json     shape and types   best-STEP/, checkpoints/    scores.json   written last
+    settings.json   `TagConfig`
     content.json    hashes of the first weights and of the sentences
+    tagger.json     the model's shape, entity types, transition scores
+    tokenizer.json, best-STEP/, checkpoints/
+    silver/         labelled sentences, if another tagger labelled them
+    scores.json     is written last
 
-The names are not those of a run's workdir, since commands look for runs beside it.
+The names differ from those of a run's workdir, because commands take a folder with config.json for a run.
 """
 
 import dataclasses
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float32
 
 from realm_jax import paths
 from realm_jax.config import ConfigError, ModelConfig
@@ -42,10 +46,10 @@ class TagConfig:
     dev_sentences: int = 500
     """For silver: sentences of other articles that choose the best checkpoint."""
     test_sentences: int = 1000
-    """For silver: sentences of again other articles for the scores at the end."""
+    """For silver: sentences of yet other articles, for the scores at the end."""
     init: str = "asset:bert-tiny"
-    """First weights and vocabulary, of any BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder.
-    A table of casings beside the wordpieces keeps what an uncased vocabulary drops."""
+    """First weights and vocabulary, of any BERT: asset:bert-tiny, asset:minilm, a Hugging Face id or a folder. The BERT
+    may be uncased: the tagger sees how words are written beside their wordpieces."""
     epochs: int = 6
     """Passes over the training sentences."""
     batch_size: int = 32
@@ -55,10 +59,10 @@ class TagConfig:
     dropout: float = 0.1
     """Dropout rate."""
     word_dropout: float = 0.1
-    """Share of a training sentence's words that [MASK] hides, so that the tagger learns from casing and context what
-    it cannot know by heart: most names are rare."""
+    """Share of a training sentence's words that [MASK] hides, so that the tagger learns to use casing and context: most
+    names are rare and cannot be learned by heart."""
     max_len_tokens: int = 128
-    """Longest training sentence; the rest of a longer one is cut off."""
+    """Most wordpieces of a training sentence; longer ones are cut."""
     log_every: int = 50
     """Steps between lines of metrics."""
     seed: int = 0
@@ -116,7 +120,11 @@ class TaggerFolder:
         return cls(folder, TagConfig(**read_json(folder / "settings.json")))
 
     def check_content(self, content: dict[str, str]) -> None:
-        """Raises ConfigError if the tagger was begun from something else under the same names; hashes by setting."""
+        """Raises ConfigError if a setting's files have changed since the tagger was begun.
+
+        Args:
+            content: hash of the files, by setting.
+        """
         file = self.path / _CONTENT
         begun = read_json(file) if file.exists() else {}
         for name, value in content.items():
@@ -142,11 +150,13 @@ class TaggerFolder:
 
     @property
     def name(self) -> str:
-        """What the manifest of a corpus calls a trained tagger: it has a hash of the weights."""
+        """What the manifest of a corpus calls a trained tagger; it contains a hash of the weights."""
         return read_json(self.scores_file)["tagger"]
 
-    def write_model(self, model: ModelConfig, types: tuple[str, ...], transitions: np.ndarray) -> None:
-        """Says what the weights are of, and keeps what comes of counting."""
+    def write_model(
+        self, model: ModelConfig, types: tuple[str, ...], transitions: Float32[np.ndarray, "labels_before labels"]
+    ) -> None:
+        """Writes the model's shape, its entity types, and the transition scores."""
         values = {"model": dataclasses.asdict(model), "types": list(types)}
         write_json(self.path / "tagger.json", values | {"transitions": transitions.tolist()})
 
@@ -156,13 +166,13 @@ class TaggerFolder:
         return ModelConfig(**values["model"]), tuple(values["types"])
 
     @property
-    def transitions(self) -> np.ndarray:
-        """float32 [labels + 1, labels]: see `data.bio.transition_scores`."""
+    def transitions(self) -> Float32[np.ndarray, "labels_before labels"]:
+        """What `bio.transition_scores` returned in training."""
         return np.array(read_json(self.path / "tagger.json")["transitions"], np.float32)
 
 
 def _with_absolute_paths(config: TagConfig) -> TagConfig:
-    """The settings with paths that mean the same in every folder."""
+    """The settings with absolute paths, which mean the same in whatever folder a command runs."""
     kept = {name: paths.absolute(getattr(config, name)) for name in ("data_dir", "corpus", "data", "init")}
     for name in ("data", "init"):  # which may be names
         if not os.path.exists(kept[name]):

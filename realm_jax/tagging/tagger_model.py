@@ -2,8 +2,8 @@
 
     logits = Dense(dropout(BERT(word + position + segment + casing)))
 
-The paper's salient spans come from such a tagger (Guu et al. 2020, §3.4). A small table of casings, zero at
-first, is added to the embeddings: lower-cased wordpieces hide what tells names from other words.
+The paper's salient spans come from such a tagger (Guu et al. 2020, §3.4). An embedding of each word's casing, zero at
+first, is added, since capitals tell names from other words and an uncased vocabulary drops them.
 The labels of a sentence are the best sequence, so that the words of an entity agree on its type:
 
     argmax over y of  sum over words of  log p(y_i | sentence) + transition(y_(i-1), y_i)
@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, UInt8
 
 from realm_jax.batches import TaggerInput, Tokens
 from realm_jax.config import ModelConfig
@@ -26,7 +26,7 @@ from realm_jax.tagging.words import CASINGS, Words
 
 
 class TokenClassifier(nn.Module):
-    """BERT with a label's logits at each wordpiece."""
+    """BERT with logits of the labels at each wordpiece."""
 
     config: ModelConfig
     num_labels: int
@@ -43,25 +43,25 @@ class TokenClassifier(nn.Module):
         self.label = nn.Dense(self.num_labels, dtype=config.dtype, kernel_init=normal)
 
     def __call__(self, sentences: TaggerInput, deterministic: bool = True) -> Float[Array, "batch tokens labels"]:
-        """Args: arrays of shape [batch, tokens]."""
+        """Logits of the labels at each wordpiece of `sentences`, whose arrays have the shape [batch, tokens]."""
         hidden = self.bert(sentences.tokens, deterministic, self.casing(sentences.casings))
         return self.label(self.dropout(hidden, deterministic)).astype(jnp.float32)
 
 
-def init(config: ModelConfig, num_labels: int, rng: jax.Array) -> dict:
-    """Random parameters; no casing makes a difference yet."""
+def init(config: ModelConfig, num_labels: int, rng: PRNGKeyArray) -> dict:
+    """Random parameters, but for the casings' embeddings, which are zero."""
     tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
     sentences = TaggerInput(tokens, jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool))
     return TokenClassifier(config, num_labels).init(rng, sentences)["params"]
 
 
 def label_logits(
-    config: ModelConfig, num_labels: int, params: dict, sentences: TaggerInput, rng: jax.Array | None = None
+    config: ModelConfig, num_labels: int, params: dict, sentences: TaggerInput, rng: PRNGKeyArray | None = None
 ) -> Float[Array, "batch tokens labels"]:
     """Logits at every wordpiece.
 
     Args:
-        rng: of the dropout; none without it.
+        rng: for dropout, which is off without it.
     """
     rngs = None if rng is None else {"dropout": rng}
     model = TokenClassifier(config, num_labels)
@@ -73,11 +73,11 @@ def best_labels(
     is_first: Bool[Array, "batch tokens"],
     transitions: Float[Array, "labels_and_start labels"],
 ) -> UInt8[Array, "batch tokens"]:
-    """Viterbi's best sequence of labels over the words; a word's label stands at all of its wordpieces.
+    """The best sequence of labels over the words, by Viterbi's algorithm; each wordpiece has the label of its word.
 
     Args:
         is_first: true at each word's first wordpiece.
-        transitions: as `data.bio.transition_scores` gives them.
+        transitions: as `bio.transition_scores` returns them.
     """
     num_labels = logits.shape[-1]
     logp = jax.nn.log_softmax(logits).swapaxes(0, 1)
@@ -100,16 +100,16 @@ def best_labels(
     return labels.swapaxes(0, 1).astype(jnp.uint8)
 
 
-def word_labels(words: Words, label_ids: np.ndarray, labels: Sequence[str]) -> list[str]:
-    """The label of each word of a sentence; words that were cut off are outside.
+def word_labels(words: Words, label_ids: Integer[np.ndarray, " tokens"], labels: Sequence[str]) -> list[str]:
+    """The label of each word of a sentence; words that were cut off have the label of no entity.
 
     Args:
-        label_ids: int [tokens], the best label at each position of `[CLS] sentence [SEP]`.
+        label_ids: the best label at each position of `[CLS] sentence [SEP]`.
     """
     seen = len(label_ids) - 2
     return [labels[label_ids[first + 1]] if first < seen else labels[0] for first in words.firsts]
 
 
 def entities(words: Words, labels: Sequence[str]) -> list[Span]:
-    """The entities that the words' labels spell, in characters of the sentence."""
+    """The entities that the words' labels stand for, in characters of the sentence."""
     return [Span(words.starts[start], words.limits[limit - 1], kind) for start, limit, kind in chunks(labels)]

@@ -1,51 +1,51 @@
 """Sentences as a token classifier reads them: wordpieces, how their words are written, where each word begins.
 
-A word is what BERT's own splitter gives: no white space, and each punctuation mark apart; so training data and running
-text are cut alike. Most vocabularies are lower-cased, and capitals say most about names: the way in which a word is
-written is kept beside its wordpieces, as one of `CASINGS`.
+Words are what BERT's own splitter makes, in training data as in running text: it cuts at white space and around each
+punctuation mark. Most vocabularies are lower-cased, but capitals say most about names: how a word is written is kept
+beside its wordpieces, as one of `CASINGS`.
 """
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from tokenizers import Encoding, Tokenizer
 
 from realm_jax.batches import TaggerInput, Tokens, stack
 from realm_jax.data.assembly import SpecialIds, concatenate
 
 CASINGS = ("none", "lower", "Capitalised", "C", "CAPITALS", "miXed", "123", "a1", "?!")
-"""How a word is written: special tokens and padding, five ways of letters, digits, both, and neither."""
+"""How a word is written: `none` is for special tokens and padding, five are for letters, then digits, both, neither."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """A sentence's words; one entry each, but for the first two fields, which are of wordpieces."""
+    """A sentence's words. The first two fields have an entry for each wordpiece, the others one for each word."""
 
     ids: list[int]
     """Wordpieces of the sentence."""
     casings: list[int]
-    """Of each wordpiece: its word's place in `CASINGS`."""
+    """How the word of each wordpiece is written, as a place in `CASINGS`."""
     firsts: list[int]
     """First wordpiece of each word."""
     starts: list[int]
-    """First character."""
+    """First character of each word."""
     limits: list[int]
-    """One past the last character."""
+    """One past the last character of each word."""
 
 
-def split_words(sentences: Sequence[str], tokenizer: Any) -> list[Words]:
+def split_words(sentences: Sequence[str], tokenizer: Tokenizer) -> list[Words]:
     """The words of some sentences.
 
     Args:
-        tokenizer: a tokenizers.Tokenizer of a BERT, without truncation and padding.
+        tokenizer: a BERT's, without truncation and padding.
     """
     encodings = tokenizer.encode_batch(list(sentences), add_special_tokens=False)
     return [_words(sentence, encoding) for sentence, encoding in zip(sentences, encodings, strict=True)]
 
 
-def _words(sentence: str, encoding: Any) -> Words:
+def _words(sentence: str, encoding: Encoding) -> Words:
     firsts, starts, limits = [], [], []
     last = -1
     for at, (word, (start, limit)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):

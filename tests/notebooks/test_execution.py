@@ -136,7 +136,7 @@ def test_a_failing_command_ends_it(folder, cache):
 
 @pytest.mark.slow
 def test_an_old_jax_ends_it_with_a_request_for_a_restart(folder, cache):
-    pretend = "import importlib.metadata, subprocess, types\nold = types.SimpleNamespace(name='jax', version='0.7.2')\n"
+    pretend = "import importlib.metadata, subprocess, types\nold = types.SimpleNamespace(name='jax', version='0.6.2')\n"
     pretend += "importlib.metadata.distributions = lambda: [old]\n"
     pretend += "subprocess.run = lambda *_, **__: types.SimpleNamespace(returncode=0)"  # pip
     code = [pretend, cells(SOURCES[0], "code")[0], "print('not reached')"]

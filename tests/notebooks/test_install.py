@@ -89,10 +89,10 @@ def test_a_failed_installation_says_why(monkeypatch):
         run()
 
 
-@pytest.mark.parametrize("version", ["0.7.2", "0.9.0", "0.4.33"])
+@pytest.mark.parametrize("version", ["0.6.2", "0.5.3", "0.4.33"])
 @pytest.mark.parametrize(
     ("other", "wanted"),
-    [("numpy", "jax>=0.10"), ("libtpu", "jax[tpu]>=0.10"), ("jax-cuda12-plugin", "jax[cuda12]>=0.10")],
+    [("numpy", "jax>=0.7"), ("libtpu", "jax[tpu]>=0.7"), ("jax-cuda12-plugin", "jax[cuda12]>=0.7")],
 )
 def test_an_old_jax_is_upgraded_and_one_restart_is_asked_for(version, other, wanted, monkeypatch):
     pip = Pip(monkeypatch)
@@ -106,12 +106,12 @@ def test_an_old_jax_is_upgraded_and_one_restart_is_asked_for(version, other, wan
 
 def test_a_failed_upgrade_asks_for_no_restart(monkeypatch):
     Pip(monkeypatch, returncode=1)
-    with_packages(monkeypatch, ("jax", "0.7.2"))
-    with pytest.raises(SystemExit, match="pip could not install jax>=0.10"):
+    with_packages(monkeypatch, ("jax", "0.6.2"))
+    with pytest.raises(SystemExit, match="pip could not install jax>=0.7"):
         run()
 
 
-@pytest.mark.parametrize("version", ["0.10.0", "0.12.1", "1.0.0", "0.10.2.dev20260101"])
+@pytest.mark.parametrize("version", ["0.7.0", "0.7.2", "0.12.1", "1.0.0", "0.10.2.dev20260101"])
 def test_a_newer_jax_is_not(version, monkeypatch):
     pip = Pip(monkeypatch)
     with_packages(monkeypatch, ("jax", version))
