@@ -65,7 +65,3 @@ def test_arrays_have_shapes(file):
 )
 def test_what_counts_as_a_shape(annotation, number):
     assert bare_arrays(ast.parse(annotation, mode="eval").body) == number
-
-
-def test_the_list_names_files_that_are_there():
-    assert set(TO_DO) <= {str(file.relative_to(PACKAGE)) for file in FILES}
