@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors
-    from realm_jax.api.run_inputs import experiment, texts
     from realm_jax.api.opened_run import Run
     from realm_jax.api.opened_run import open_run as open
+    from realm_jax.api.run_inputs import experiment, texts
     from realm_jax.api.stages import evaluate, finetune, pretrain
     from realm_jax.config import Config, ConfigError
 
