@@ -20,7 +20,9 @@ def _under(folder: str, names: str) -> tuple[str, ...]:
 
 
 TEXTS = _under(
-    "data", "assets blocks corpus corpus_writer markdown pieces run_tokenizer salient segment sentences sources"
+    "data",
+    "assets blocks corpus corpus_writer sources/markdown pieces run_tokenizer salient segment sentences "
+    "sources/sources",
 )
 ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
 SEARCH = _under("index", "exact scann search top_k")
@@ -57,8 +59,8 @@ NANO = (
     "experiments/nano.py",
 )
 PATHS = {
-    "ablations": (*ANSWERS, *_under("data", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
-    "answers": (*ANSWERS, *_under("data", "questions"), *_under("eval", "baselines closed_book")),
+    "ablations": (*ANSWERS, *_under("data/questions", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
+    "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
     "convert_published": (
@@ -93,7 +95,7 @@ PATHS = {
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (
         *ANSWERS,
-        *_under("data", "cloze"),
+        *_under("data/questions", "cloze"),
         *_under("index", "index_builder knowledge_update publish"),
     ),
     "nano": NANO,

@@ -41,7 +41,7 @@ from gpu_tasks import Clock, Finetune, Ict, Realm, Stops
 
 from realm_jax import console, parallel
 from realm_jax.config import Config
-from realm_jax.data import questions as question_sets
+from realm_jax.data.questions import questions as question_sets
 from realm_jax.eval import heldout
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.index_builder import IndexBuilder

@@ -20,9 +20,9 @@ import numpy as np
 from gpu_experiment import TESTS
 from report import write_result
 
-from realm_jax.data import questions as question_sets
 from realm_jax.data import run_tokenizer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.questions import questions as question_sets
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.gold import gold_records
 from realm_jax.openqa.labels import AnswerFinder

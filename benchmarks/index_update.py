@@ -20,7 +20,7 @@ import time
 
 from report import write_result
 
-from realm_jax.data import sources
+from realm_jax.data.sources import sources
 from realm_jax.workdir import Workdir
 
 LINKED_BYTES = 1 << 20  # smaller files may be appended to

@@ -19,10 +19,11 @@ from etils import epath
 from report import write_result
 
 from realm_jax import parallel
-from realm_jax.data import run_tokenizer, sources
+from realm_jax.data import run_tokenizer
 from realm_jax.data.blocks import split_sentences
 from realm_jax.data.length_batches import length_batches
 from realm_jax.data.salient import find_dates
+from realm_jax.data.sources import sources
 from realm_jax.tagging.sentence_tagger import BATCH_TOKENS, LENGTH_STEP, SentenceTagger
 from realm_jax.tagging.tagger_folder import TaggerFolder
 from realm_jax.tagging.words import split_words

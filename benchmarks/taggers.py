@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import tyro
 from report import RESULTS, write_result
 
-from realm_jax.data import sources
 from realm_jax.data.blocks import hash64, split_sentences
+from realm_jax.data.sources import sources
 from realm_jax.records import Span
 from realm_jax.tagging import silver
 from realm_jax.tagging.entities import score_spans

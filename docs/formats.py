@@ -13,8 +13,8 @@ from typing import Any
 
 PAGE = pathlib.Path(__file__).with_name("formats.md")
 TABLES = {
-    "corpus formats": ("realm_jax.data.formats", "FORMS"),
-    "question formats": ("realm_jax.data.question_formats", "FORMATS"),
+    "corpus formats": ("realm_jax.data.sources.formats", "FORMS"),
+    "question formats": ("realm_jax.data.questions.question_formats", "FORMATS"),
 }
 HEAD = "| name | what it is | one, for example | what it becomes |\n|---|---|---|---|\n"
 

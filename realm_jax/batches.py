@@ -1,7 +1,7 @@
 """Batches that pass to the devices, with the shapes of their arrays.
 
-Axis names: batch, candidates (k), tokens, masks. All arrays of a batch are NumPy on the host and gain a leading device
-axis in `parallel.shard`.
+Axis names: batch, candidates (k), tokens, masks. The arrays of a batch are NumPy arrays on the host; `parallel.shard`
+gives them a leading device axis.
 """
 
 import dataclasses
@@ -10,13 +10,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 
-Array = Any  # a NumPy array on the host, a JAX array on the devices
+Array = Any
+"""A NumPy array on the host, a JAX array on the devices."""
 
 
 def batch(cls: type) -> type:
     """Makes a class a frozen dataclass and a JAX pytree of its fields."""
     cls = dataclass(frozen=True)(cls)
+    cls.__no_type_check__ = True  # JAX also puts other things into its fields: shapes, shardings, arrays of one row
     return jax.tree_util.register_dataclass(cls, [field.name for field in dataclasses.fields(cls)], [])
 
 
@@ -24,12 +27,11 @@ def batch(cls: type) -> type:
 class Tokens:
     """A padded batch of token sequences: the input of a BERT."""
 
-    ids: Array
-    """int32 [..., tokens]"""
-    mask: Array
-    """bool [..., tokens]: true where not padding."""
-    types: Array
-    """int32 [..., tokens]: segment ids, 0 for the query or title and 1 for a block's body."""
+    ids: Int32[Array, "*batch tokens"]
+    mask: Bool[Array, "*batch tokens"]
+    """True where not padding."""
+    types: Int32[Array, "*batch tokens"]
+    """Segment ids, 0 for the query or title and 1 for a block's body."""
 
 
 @batch
@@ -40,8 +42,8 @@ class IctBatch:
     """[batch, tokens]"""
     block: Tokens
     """[batch, tokens]"""
-    weight: Array
-    """float32 [batch]: 0 for a padding row."""
+    weight: Float32[Array, " batch"]
+    """0 for a padding row."""
 
 
 @batch
@@ -50,16 +52,16 @@ class MaskedQueries:
 
     query: Tokens
     """[batch, tokens]: `[CLS] masked sentence [SEP]`"""
-    mask_positions: Array
-    """int32 [batch, masks]: positions of predicted wordpieces in the query, 0 where unused."""
-    mask_targets: Array
-    """int32 [batch, masks]: the wordpieces that were there."""
-    mask_weights: Array
-    """float32 [batch, masks]: 1 for a predicted wordpiece, 0 where unused."""
-    source_hash: Array
-    """uint64 [batch]: content hash of the block that the query was cut from, which retrieval must not return."""
-    source_block: Array
-    """int64 [batch]: that block's ordinal in the pre-training text."""
+    mask_positions: Int32[Array, "batch masks"]
+    """Positions of predicted wordpieces in the query, 0 where unused."""
+    mask_targets: Int32[Array, "batch masks"]
+    """The wordpieces that were there."""
+    mask_weights: Float32[Array, "batch masks"]
+    """1 for a predicted wordpiece, 0 where unused."""
+    source_hash: UInt64[Array, " batch"]
+    """Content hash of the block that the query was cut from, which retrieval must not return."""
+    source_block: Int64[Array, " batch"]
+    """That block's ordinal in the pre-training text."""
 
 
 @batch
@@ -74,17 +76,14 @@ class PretrainBatch:
     """[batch, candidates - 1, tokens]: `[CLS] query [SEP] body [SEP]`, the encoder's input"""
     null_joint: Tokens
     """[batch, tokens]: `[CLS] query [SEP] [SEP]`"""
-    candidate_mask: Array
-    """bool [batch, candidates]: false where the search found no block."""
-    mask_positions: Array
-    """int32 [batch, masks]"""
-    mask_targets: Array
-    """int32 [batch, masks]"""
-    mask_weights: Array
-    """float32 [batch, masks]"""
-    mask_slots: Array
-    """int32 [devices * used]: for each device's share of the batch, the flat places b * masks + j of its real
-    predictions, then batch * masks up to a common number; the MLM head runs on these alone."""
+    candidate_mask: Bool[Array, "batch candidates"]
+    """False where the search found no block."""
+    mask_positions: Int32[Array, "batch masks"]
+    mask_targets: Int32[Array, "batch masks"]
+    mask_weights: Float32[Array, "batch masks"]
+    mask_slots: Int32[Array, " slots"]
+    """As many for each device: flat places b * masks + j of the real predictions in its share, then batch * masks up to
+    a common number; the MLM head runs on these alone."""
 
 
 @batch
@@ -93,22 +92,22 @@ class FinetuneBatch:
 
     query: Tokens
     """[batch, tokens]"""
-    beam_emb: Array
-    """float32 [batch, beam, dim]: the index's embeddings of the beam."""
-    beam_mask: Array
-    """bool [batch, beam]: false where the search found no block."""
-    beam_correct: Array
-    """bool [batch, beam]: the block has an answer."""
+    beam_emb: Float32[Array, "batch beam dim"]
+    """The index's embeddings of the beam."""
+    beam_mask: Bool[Array, "batch beam"]
+    """False where the search found no block."""
+    beam_correct: Bool[Array, "batch beam"]
+    """The block has an answer."""
     blocks: Tokens | None
     """[batch, blocks, tokens]: the embedder's input for the blocks that are read, where the block tower is trained."""
     joint: Tokens
     """[batch, blocks, tokens]: `[CLS] question [SEP] body [SEP]`"""
-    body_mask: Array
-    """bool [batch, blocks, tokens]: true at the wordpieces of the body."""
-    correct_spans: Array
-    """bool [batch, blocks, spans]: the span is an answer; spans in the order of `models.reader.spans`."""
-    weight: Array
-    """float32 [batch]: 0 for a padding row."""
+    body_mask: Bool[Array, "batch blocks tokens"]
+    """True at the wordpieces of the body."""
+    correct_spans: Bool[Array, "batch blocks spans"]
+    """The span is an answer; spans in the order of `models.reader.spans`."""
+    weight: Float32[Array, " batch"]
+    """0 for a padding row."""
 
 
 @batch
@@ -117,10 +116,10 @@ class TaggerInput:
 
     tokens: Tokens
     """[batch, tokens]: `[CLS] sentence [SEP]`"""
-    casings: Array
-    """int32 [batch, tokens]: how the word of each wordpiece is written (`data.words.CASINGS`)."""
-    is_first: Array
-    """bool [batch, tokens]: true at the first wordpiece of each word, where its label stands."""
+    casings: Int32[Array, "batch tokens"]
+    """How the word of each wordpiece is written (`data.words.CASINGS`)."""
+    is_first: Bool[Array, "batch tokens"]
+    """True at the first wordpiece of each word, where its label stands."""
 
 
 @batch
@@ -128,8 +127,8 @@ class TaggerBatch:
     """Sentences with their labels."""
 
     input: TaggerInput
-    labels: Array
-    """int32 [batch, tokens]: ids of the words' labels at their first wordpieces, 0 elsewhere."""
+    labels: Int32[Array, "batch tokens"]
+    """Ids of the words' labels at their first wordpieces, 0 elsewhere."""
 
 
 def stack(rows: list) -> Any:

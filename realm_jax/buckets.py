@@ -28,7 +28,7 @@ def is_remote(path: os.PathLike | str) -> bool:
 
 
 def check_reach(path: os.PathLike | str) -> None:
-    """Raises ConfigError if a path is in a bucket that this process cannot reach, with what to do about it."""
+    """Raises ConfigError if a path is in a bucket that this process cannot reach; the message says what to do."""
     if not is_remote(path):
         return
     bucket = epath.Path(*epath.Path(path).parts[:3])  # /, gs, NAME

@@ -5,6 +5,7 @@ the embedder alone; `optimizer` (step and optimizer state) and `data` (a few JSO
 asynchronous and appear whole. A reader pins what it reads, so that pruning leaves it.
 """
 
+import logging
 import os
 import socket
 import time
@@ -13,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -26,7 +26,7 @@ PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most thi
 
 
 # Orbax warns of every folder that is opened read-only, which the builder and all evaluations mean to do.
-logging.get_absl_logger().addFilter(lambda record: "directory is read only" not in str(record.msg))
+logging.getLogger("absl").addFilter(lambda record: "directory is read only" not in str(record.msg))
 
 
 class Checkpoints:
@@ -56,7 +56,7 @@ class Checkpoints:
 
         Args:
             optimizer: step and optimizer state; None for parameters that were not trained here.
-            data: the data position, as JSON values; None likewise.
+            data: the data position, as JSON values; None if there is none.
 
         Raises:
             ConfigError: the disk is full, or the folder cannot be written.
@@ -85,14 +85,21 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, step: int, params: dict, optimizer: Any) -> tuple[dict, Any, dict]:
-        """Everything, in the shapes of the given trees. Raises ConfigError on another structure or shape."""
+        """Reads parameters, optimizer and data position.
+
+        Args:
+            params, optimizer: trees of the shapes that are expected.
+
+        Raises:
+            ConfigError: the checkpoint has another structure or other shapes, or is damaged.
+        """
         restored = self._restore(step, {**params, "optimizer": optimizer}, with_data=True)
         data = restored.pop("data")
         optimizer = restored.pop("optimizer")
         return restored, optimizer, data
 
     def restore_params(self, step: int, params: dict) -> dict:
-        """Parts of the parameters only, while the checkpoint is pinned. Raises ConfigError on another shape."""
+        """Reads parts of the parameters, while the checkpoint is pinned. Raises ConfigError on another shape."""
         pin = self._pins / f"{step}.{socket.gethostname()}.{os.getpid()}"
         pin.parent.mkdir(parents=True, exist_ok=True)
         pin.touch()
@@ -138,7 +145,7 @@ class _Pinned:
         self._pins = pins
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """One answer per checkpoint."""
+        """Whether to keep each of the checkpoints."""
         del context
         pinned = set()
         for pin in self._pins.glob("*") if self._pins.exists() else ():

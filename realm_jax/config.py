@@ -67,7 +67,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Texts: the knowledge corpus Z that is retrieved from and the pre-training text X that is masked."""
+    """The texts: the knowledge corpus Z that is retrieved from, and the pre-training text X that is masked."""
 
     knowledge: str = ""
     """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a folder of .txt and .md
@@ -101,7 +101,7 @@ class IctConfig:
     steps: int = 100_000
     """Training steps; 0 skips the phase."""
     batch_size: int = 4096
-    """Sentences a step over all devices; every other block of the batch is a negative."""
+    """Sentences in a step, over all devices; every other block of the batch is a negative."""
     query_len_tokens: int = 64
     """Longest query."""
     learning_rate: float = 1e-4
@@ -130,7 +130,7 @@ class PretrainConfig:
     steps: int = 200_000
     """Training steps."""
     batch_size: int = 512
-    """Masked sentences a step over all devices."""
+    """Masked sentences in a step, over all devices."""
     num_candidates: int = 8
     """Blocks that the loss sums over, the null block among them (k)."""
     query_len_tokens: int = 96
@@ -146,7 +146,7 @@ class PretrainConfig:
     masking: Literal["salient", "uniform", "span"] = "salient"
     """What is masked: a salient span, uniformly drawn wordpieces, or a random span (Table 2)."""
     sampling: Literal["block", "sentence", "span"] = "block"
-    """What an epoch has once: each block, of whose spans one is drawn (released code), each sentence, or each span."""
+    """What an epoch visits once: each block, for one of its spans (released code), each sentence, or each span."""
     null_block: bool = True
     """False leaves the null block out of the loss (it is still measured); a query without any block has weight 0."""
     ban_source_block: bool = True
@@ -158,9 +158,9 @@ class PretrainConfig:
     train_retriever: bool = True
     """False keeps the embedder as ICT left it: the control run."""
     retriever_update_every: int = 1
-    """1 updates the retriever each step; n sums its gradients and applies their mean every n steps."""
+    """1 updates the retriever in each step; n applies the mean of n steps' gradients every n steps."""
     retriever_warmup_steps: int = 0
-    """First steps in which the retriever's gradient is off; a multiple of retriever_update_every."""
+    """Steps at the start in which the retriever does not learn; a multiple of retriever_update_every."""
     checkpoint_every: int = 500
     """Steps between full checkpoints."""
     log_every: int = 20
@@ -195,9 +195,9 @@ class IndexConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Stored type of block embeddings."""
     embed_batch_tokens: int = 16384
-    """Wordpieces a batch when blocks are embedded, sorted by length."""
+    """Wordpieces in a batch of blocks that are embedded; blocks are sorted by length."""
     keep_versions: int = 3
-    """Newest versions kept on disk, besides any in use."""
+    """How many of the newest versions stay on disk, besides any in use."""
     max_age_steps: int = 0
     """Trainer steps after which an index version counts as too old; 0 sets no limit."""
     max_age_policy: Literal["warn", "pause", "stop"] = "warn"
@@ -213,7 +213,7 @@ class IndexConfig:
     lsh_tables: int = 16
     """Hash tables of the `lsh` search."""
     lsh_bits: int = 8
-    """Signs per hash of the `lsh` search; 0 scores every block."""
+    """Bits of each hash of the `lsh` search; 0 scores every block."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -231,15 +231,15 @@ class FinetuneConfig:
     """Fine-tuning on questions with answers (Lee et al. 2019, §4; Guu et al. 2020, §4.3)."""
 
     epochs: int = 0
-    """Passes over the training questions; 0 is as published for the dataset: 20 for wq and ct, 2 for any other."""
+    """Passes over the training questions; 0 is the published number for the dataset: 20 for wq and ct, 2 for others."""
     batch_size: int = 16
-    """Questions a step over all devices, with padding where they do not divide over them (released code: 1)."""
+    """Questions in a step, over all devices, padded where they do not divide over them (released code: 1)."""
     learning_rate: float = 1e-5
     """Peak rate of BERT's AdamW for the reader."""
     retriever_learning_rate: float | None = None
     """Peak rate for the retriever; by default the reader's."""
     train_retriever: Literal["none", "query", "both"] = "query"
-    """Frozen; the query tower (paper: the index is frozen); or the block tower too, with the index kept fresh."""
+    """Which towers learn: none, that of queries (paper: the index is frozen), or both, with the index kept fresh."""
     retriever_from: Literal["pretrain", "ict", "init"] = "pretrain"
     """Phase that the embedder's first weights come from (Table 2 exchanges retrievers)."""
     encoder_from: Literal["pretrain", "init"] = "pretrain"
@@ -258,9 +258,9 @@ class FinetuneConfig:
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
-    """First training questions that are used; 0 means all, and 4,000 of `cloze`, which can make more."""
+    """How many training questions are used, from the first; 0 means all, and 4,000 of `cloze`, which can make more."""
     dev_questions: int = 0
-    """First development questions that choose the best checkpoint; 0 means all."""
+    """How many development questions choose the best checkpoint, from the first; 0 means all."""
     eval_every: int = 0
     """Steps between exact matches on the development questions; 0 means ten times in all."""
     patience: int = 0

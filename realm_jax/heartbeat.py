@@ -4,8 +4,8 @@
     W/<phase>/heartbeat.json      the trainer of a phase, with its number of steps
     W/index/heartbeat.json        the index builder
 
-On its own host a process is asked for by its id and start, so that neither a dead one nor another one under its id
-looks alive. From any other host only the age of the last beat speaks; beats come every `BEAT_S`.
+On its own host, a process counts as alive if one with its id and start time runs: neither a dead process nor a later
+one under its id looks alive. On another host only the age of the last beat tells; a beat comes every `BEAT_S`.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ SILENCE_S = 8 * BEAT_S
 """Without a beat for so long, a process on another host counts as lost."""
 
 SAME_START_S = 2.0
-"""The start of one process may be told so differently: the host's own start is known to a second."""
+"""How far two readings of one process's start may lie apart: the host's own start is known to a second."""
 
 State = Literal["runs", "ended", "died", "silent"]
 
@@ -53,7 +53,7 @@ class Heartbeat:
         self._beat()
 
     def close(self) -> None:
-        """Says that this process ended its work in order."""
+        """Records that this process ended its work in order."""
         self._closed.set()
         self._thread.join()
         self.tell(ended=time.time())
@@ -82,7 +82,7 @@ def process_start(pid: int) -> float:
     """When a process of this host started, in seconds since the host did: setting the clock does not change it.
 
     Raises:
-        psutil.Error: there is no such process, or nobody may ask for it.
+        psutil.Error: there is no such process, or this user may not ask for it.
     """
     return round(psutil.Process(pid).create_time() - psutil.boot_time(), 2)
 

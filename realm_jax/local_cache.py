@@ -1,7 +1,7 @@
 """The cache on this machine's disk: downloads, compiled programs, and copies of what lies in a bucket.
 
-A copy is a folder that nobody changes, whole or not there at all, and shared by the processes of the machine. One that
-is `Held` stays while some process holds it, and goes when a newer one comes; others are for the user to delete.
+A copy is a folder that is whole or not there at all, is never changed, and is shared by the machine's processes. One
+that is `Held` stays while some process holds it and is deleted when a newer one comes; the user may delete the others.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ def _own_cache() -> pathlib.Path:
             return folder
     folder = pathlib.Path(tempfile.gettempdir()) / f"realm_jax-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():  # who else made it might put programs there
+    if folder.stat().st_uid != os.getuid():  # its owner could put programs of their own there
         raise ConfigError(f"{folder}: belongs to another user, and there is no home folder: set REALM_JAX_CACHE=FOLDER")
     log.info(f"notice: no home folder to keep downloads in: {folder} (REALM_JAX_CACHE chooses)")
     return folder
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:
-    """A new folder on the cache's disk, which has room where /tmp may not; removes those that killed processes left."""
+    """A new folder on the cache's disk, which has more room than /tmp; removes those that killed processes left."""
     parent = cache_dir() / UNFINISHED
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():

@@ -1,7 +1,7 @@
-"""One process at a time: a lock that goes with its process, however that ends.
+"""A lock that one process holds at a time, and that is released when the process ends, however it ends.
 
-It is one of the file system on a file that stays, which says who holds it. A bucket has no locks, and some network
-disks have none: there nobody is kept out.
+The file system locks a file (flock), which stays and says who holds it. Buckets and some network disks have no locks:
+there no process is kept out.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def only_one(file: os.PathLike, busy: str) -> Iterator[None]:
     with _opened(file, os.O_RDWR | os.O_CREAT) as descriptor:
         deadline = time.monotonic() + PATIENCE_S
         while not (is_ours := _lock(descriptor)) and time.monotonic() < deadline:
-            time.sleep(PATIENCE_S / 10)  # `is_held` of another process takes it for a moment
+            time.sleep(PATIENCE_S / 10)  # another process's `is_held` takes it for a moment
         if not is_ours:
             raise ConfigError(f"{busy} by another process{_holder(file)}")
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})

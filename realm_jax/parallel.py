@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import jax_utils
+from jaxtyping import Array, Int32, PRNGKeyArray, Shaped
 
 from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
@@ -28,8 +29,8 @@ AXIS = "batch"
 class TrainState:
     """What a training step reads and writes."""
 
-    step: jax.Array
-    """int32: steps taken."""
+    step: Int32[Array, "*devices"]
+    """Steps taken."""
     params: Any
     opt_state: Any
 
@@ -41,7 +42,7 @@ def set_up_compilation_cache() -> None:
 
 
 def num_devices() -> int:
-    """Devices of this process."""
+    """How many devices this process has."""
     return jax.local_device_count()
 
 
@@ -54,7 +55,7 @@ def check_batch_size(size: int, flag: str) -> None:
 
 
 def padded(size: int) -> int:
-    """Rows of a global batch of `size` with as much padding as makes it divide over the devices of all processes."""
+    """The smallest number of rows >= `size` that divides over the devices of all processes."""
     return -(-size // jax.device_count()) * jax.device_count()
 
 
@@ -78,7 +79,7 @@ def replicate(tree: Any) -> Any:
 
 
 def _stacked(leaf: Any, copies: int) -> Any:
-    """Stays where it is: on a device, or on the host."""
+    """Copies along a new first axis, on the device or on the host as the leaf was."""
     return (jnp if isinstance(leaf, jax.Array) else np).stack([leaf] * copies)
 
 
@@ -100,8 +101,8 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(split, batch)
 
 
-def shard_rows(array: np.ndarray) -> jax.Array:
-    """Rows split over the devices in order: [rows, dim] -> [devices, ceil(rows / devices), dim], padded with zeros."""
+def shard_rows(array: Shaped[np.ndarray, "rows ..."]) -> Shaped[Array, "devices device_rows ..."]:
+    """Splits rows over the local devices in order, ceil(rows / devices) each; the last are padded with zeros."""
     devices = num_devices()
     per_device = -(-array.shape[0] // devices)
     shards = []
@@ -118,12 +119,12 @@ def _over_devices() -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
-def all_gather(x: jax.Array) -> jax.Array:
+def all_gather(x: Shaped[Array, "batch ..."]) -> Shaped[Array, "all_batch ..."]:
     """Concatenates the first axis of all devices' arrays, in device order. For use inside a mapped function."""
     return jax.lax.all_gather(x, AXIS, tiled=True)
 
 
-def device_index() -> jax.Array:
+def device_index() -> Int32[Array, ""]:
     """This device's place on the axis. For use inside a mapped function."""
     return jax.lax.axis_index(AXIS)
 
@@ -140,7 +141,7 @@ def train_step(
 
     Args:
         loss: `(params, batch, rng) -> (sum, count, metrics)` over this device's share of the batch; `metrics` maps a
-            name to another pair (sum, count). `rng` is None-safe only if the task uses no dropout.
+            name to another pair (sum, count).
         optimizer: applied to the gradient of the loss over all devices.
         seed: of the dropout; folded with the step and the device.
         state: the same on all devices.
@@ -156,7 +157,7 @@ def train_step(
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[Any, dict]:
+def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray) -> tuple[Any, dict]:
     """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside a mapped function."""
 
     def objective(params):
@@ -168,6 +169,6 @@ def gradients(loss: Callable, params: Any, batch: Any, rng: jax.Array) -> tuple[
 
 
 def means(metrics: dict) -> dict[str, float]:
-    """Replicated pairs (sum, count) as one float each; NaN where the count is zero."""
+    """The mean of each replicated pair (sum, count); NaN where the count is zero."""
     pairs = jax.device_get(unreplicate(metrics))
     return {name: float(total / count) if count else float("nan") for name, (total, count) in pairs.items()}

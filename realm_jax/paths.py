@@ -12,16 +12,16 @@ import urllib.parse
 from realm_jax.config import ConfigError
 
 NAMES = ("asset:", "tfds:", "hf:", "spacy:")
-"""How words begin that name a source, and no path."""
+"""How a word begins that names a source instead of a path."""
 
 
 def expand(path: str) -> str:
-    """A path with `~` and `~user` as a shell has them, and without slashes at the end.
+    """The path with `~` and `~user` expanded, as by a shell, and without slashes at the end.
 
     `file://…` becomes a path, other addresses stay, as do words that name a source.
 
     Raises:
-        ConfigError: nobody has such a home folder.
+        ConfigError: there is no such home folder.
     """
     if not path or path.startswith(NAMES):
         return path
@@ -36,7 +36,7 @@ def expand(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """The same from the root, so that it means the same in every folder; addresses and names stay."""
+    """The expanded path from the root, which means the same in every folder; addresses and names of sources stay."""
     path = expand(path)
     return path if not path or path.startswith(NAMES) or "://" in path else os.path.abspath(path)
 
@@ -47,7 +47,7 @@ def are_same(one: str, other: str) -> bool:
 
 
 def quoted(path: str | os.PathLike) -> str:
-    """A path as a word of a command that is printed to be run."""
+    """A path as a word of a shell command that is printed for people to run."""
     return shlex.quote(os.fspath(path))
 
 
@@ -55,5 +55,5 @@ def printable(path: str | os.PathLike) -> str:
     r"""A path as a text that can be written anywhere, the same in every locale: bytes that are no UTF-8 as `\xe9`."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # the locale has no such letter, or nobody has
+    except UnicodeEncodeError:  # the path has a letter that the locale lacks
         return os.fspath(path).encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,7 @@
 
 Each process runs the same command with `REALM_JAX_DISTRIBUTED` set, makes its own share of every batch and searches the
 index on its own devices; only the training step is one program over all of them. The first process alone writes to the
-workdir and says what all do: the checkpoint to start from, the index version, the step at which a signal stops all.
+workdir and decides for all: the checkpoint to start from, the index version, the step at which a signal stops all.
 A process that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
 """
 
@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Array, Int32, Shaped
 
 from realm_jax import lock, parallel
 from realm_jax.config import ConfigError
@@ -56,7 +57,7 @@ def is_first() -> bool:
 
 
 def are_many() -> bool:
-    """Whether there are others."""
+    """Whether several processes train together."""
     return jax.process_count() > 1
 
 
@@ -82,7 +83,7 @@ def on_first(work: Callable[[], object]) -> None:
 
 
 def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:
-    """`first` on the first process, then `others` on the others, which find what it left."""
+    """Runs `first` on the first process, then `others` on the others, which can use what it made."""
     result = first() if is_first() else None
     wait_for_all("the first process is ready")
     return result if is_first() else others()
@@ -93,20 +94,20 @@ def from_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
 
 
-def share(array: np.ndarray) -> np.ndarray:
-    """This process's rows of an array [batch, ...] that all have."""
+def share(array: Shaped[np.ndarray, "batch ..."]) -> Shaped[np.ndarray, "own ..."]:
+    """This process's rows of an array that all processes have."""
     process = this()
     rows = len(array) // process.count
     return array[process.index * rows : (process.index + 1) * rows]
 
 
-def join_shares(array: np.ndarray) -> np.ndarray:
-    """The reverse: the rows of all processes, in order."""
+def join_shares(array: Shaped[np.ndarray, "own ..."]) -> Shaped[np.ndarray, "batch ..."]:
+    """The reverse of `share`: the rows of all processes, in order."""
     return multihost_utils.process_allgather(array, tiled=True) if are_many() else array
 
 
 class Reduced(NamedTuple):
-    """What the values of all processes come to."""
+    """The values that all processes passed, reduced."""
 
     first: int
     """The first process's value."""
@@ -138,6 +139,6 @@ class AllReduce:
         return Reduced(int(first), int(least), int(greatest))
 
 
-def _least_and_greatest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Least and greatest over all devices of what each process passed [2]."""
+def _least_and_greatest(values: Int32[Array, "2"]) -> tuple[Int32[Array, "2"], Int32[Array, "2"]]:
+    """Least and greatest over all devices of what each process passed."""
     return jax.lax.pmin(values, parallel.AXIS), jax.lax.pmax(values, parallel.AXIS)

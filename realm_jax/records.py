@@ -62,9 +62,9 @@ class Question:
     """Strings, or regular expressions; empty where none is known."""
     is_regex: bool = False
     gold_passages: tuple[str, ...] = ()
-    """Source ids of records in the knowledge corpus of which each answers it, where the set names them."""
+    """Source ids of the records in the knowledge corpus that answer it, where the set names them."""
     gold_texts: tuple[str, ...] = ()
-    """Texts of such passages, where the set has them without an id."""
+    """Texts of such passages, where the set gives them without an id."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Prediction:
     answer: str
     """Empty where there was nothing to answer from."""
     is_correct: bool
-    """By the rule of the question's set: exact match of normal forms, or its regular expressions."""
+    """Whether it equals an answer in normal form, or matches a regular expression, as the question's set has it."""
     probability: float = float("nan")
-    """Of the answer's span among all spans of all blocks that were read."""
+    """Probability of the answer's span among all spans of all blocks that were read."""
     oracle: bool = False
     """Whether a right answer was among those spans."""
     block_rank: int = -1
@@ -87,6 +87,6 @@ class Prediction:
     blocks: tuple[int, ...] = ()
     """Ordinals of the blocks that were read, by rank."""
     retrieval_scores: tuple[float, ...] = ()
-    """Of those blocks."""
+    """Their retrieval scores f(x, z)."""
     answer_rank: int = -1
     """Rank of the first retrieved block (read or not) that has a right answer."""

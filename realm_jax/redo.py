@@ -17,11 +17,11 @@ JOURNAL = "redo.json"
 
 
 def commit(folder: epath.Path, *, replace: list[tuple[str, str]], remove: list[str]) -> None:
-    """Does the change.
+    """Writes the change down, then makes it.
 
     Args:
-        replace: (file, the name that it takes), by their paths in the folder, in this order.
-        remove: folders that go then, unless they are gone.
+        replace: (file, the name that it takes) pairs, as paths within the folder, in the order in which they are moved.
+        remove: folders to delete afterwards, if they still exist.
     """
     write_json(folder / JOURNAL, {"replace": replace, "remove": remove})
     finish(folder)

@@ -31,8 +31,8 @@ class Workdir:
     def create(cls, path: str | os.PathLike, config: Config) -> "Workdir":
         """Opens the folder, writing its config if the run has made nothing yet.
 
-        A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always be
-        another: it changes nothing that is made.
+        A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always
+        change, since no result depends on it.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -146,7 +146,7 @@ def _may_be_repository(init: str) -> bool:
 
 
 def _with_spelling_of(own: Config, config: Config) -> Config:
-    """The config with the paths of another where they name the same, however they are written."""
+    """The config, with the spelling that `own` has for each path that names the same place."""
     corpus, theirs = config.corpus, own.corpus
     for field in ("knowledge", "pretrain_text"):
         if paths.are_same(getattr(corpus, field), getattr(theirs, field)):

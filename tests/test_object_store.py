@@ -20,8 +20,9 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus_writer, run_tokenizer, sources
+from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.sources import sources
 from realm_jax.index.knowledge_update import _only_claim
 from realm_jax.index.store import IndexStore
 from realm_jax.local_cache import cache_dir

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from realm_jax import experiments_file
 from realm_jax.config import Config
-from realm_jax.data import sources
+from realm_jax.data.sources import sources
 from realm_jax.records import Record
 
 

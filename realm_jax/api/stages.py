@@ -13,7 +13,7 @@ from realm_jax import console, parallel, paths
 from realm_jax.api.evaluated import Evaluation
 from realm_jax.api.opened_run import Run
 from realm_jax.config import Config, ConfigError
-from realm_jax.data import datasets
+from realm_jax.data.questions import datasets
 from realm_jax.eval import evaluation
 from realm_jax.eval.request import Request
 from realm_jax.run import run

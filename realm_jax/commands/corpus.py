@@ -18,8 +18,8 @@ from realm_jax import paths
 from realm_jax.buckets import check_reach, is_remote
 from realm_jax.commands import cli
 from realm_jax.config import ConfigError
-from realm_jax.data.build.beam_pipeline import RunnerName
-from realm_jax.data.build.source import FormatName
+from realm_jax.data.build.runners import RunnerName
+from realm_jax.data.sources.formats import FormatName
 from realm_jax.paths import quoted
 
 MIB = 1 << 20
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError("--shard_mb must be at least 1, --block_len_tokens in [16, 512], --workers not negative")
     from realm_jax.data import assets, run_tokenizer, salient
     from realm_jax.data.build import build_corpus, estimate, plan, shards, source
-    from realm_jax.data.recognise import said_blocks, takes_as_given
+    from realm_jax.data.sources.recognise import said_blocks, takes_as_given
     from realm_jax.model_folder.checkpoint import check_folder
 
     by_bert = salient.is_folder(flags.tagger)

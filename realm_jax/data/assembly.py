@@ -43,7 +43,7 @@ class SpecialIds:
 
 
 def concatenate(parts: Sequence[ArrayLike], special: SpecialIds, length: int) -> Tokens:
-    """`[CLS] part [SEP] part [SEP]` of one sequence, cut and padded to `length`.
+    """Assembles `[CLS] part [SEP] part [SEP]`, one sequence, cut and padded to `length`.
 
     Args:
         parts: int [tokens] each, one or two; the second has segment id 1. The first is cut last.
@@ -98,7 +98,7 @@ def masked_query(
 
 
 def joint_tokens(query: Tokens, blocks: Tokens, length: int) -> Tokens:
-    """`[CLS] query [SEP] body [SEP]` of each query with each of its blocks; the title is left out.
+    """Assembles `[CLS] query [SEP] body [SEP]` of each query with each of its blocks; the title is left out.
 
     Args:
         query: [batch, tokens].
@@ -120,13 +120,13 @@ def joint_tokens(query: Tokens, blocks: Tokens, length: int) -> Tokens:
 
 
 def body_mask(joint: Tokens) -> Bool[np.ndarray, "*batch tokens"]:
-    """True at the wordpieces of the body: the second segment without its [SEP]."""
+    """Marks the wordpieces of the body: the second segment without its [SEP]."""
     limit = joint.mask.sum(-1, keepdims=True) - 1
     return (joint.types == 1) & (np.arange(joint.ids.shape[-1]) < limit)
 
 
 def with_masks(query: Tokens, masks: int, special: SpecialIds) -> tuple[Tokens, Int32[np.ndarray, "batch masks"]]:
-    """`[CLS] query [MASK]… [SEP] [SEP]`: as many masks after each query, joined with the null block.
+    """Assembles `[CLS] query [MASK]… [SEP] [SEP]`: `masks` masks after each query, joined with the null block.
 
     Args:
         query: [batch, tokens].
@@ -158,8 +158,8 @@ def with_candidates(
 
     Args:
         candidates: block ordinals; -1 where there is none.
-        devices: over how many the batch will be split.
-        every_slot: see `mask_slots`.
+        devices: over how many devices the batch will be split.
+        every_slot: as in `mask_slots`.
     """
     blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
     null = knowledge.embedder_tokens(np.full((len(candidates), 1), -1), 3)
@@ -181,10 +181,10 @@ def with_candidates(
 def mask_slots(
     mask_weights: Float32[np.ndarray, "batch masks"], devices: int, *, every_slot: bool = False
 ) -> Int32[np.ndarray, " slots"]:
-    """[devices * used]: see `PretrainBatch.mask_slots`.
+    """Lists the mask slots in use, [devices * used], as `PretrainBatch.mask_slots` says.
 
-    `used` takes few values, since each is compiled; with `every_slot` only one, for hosts that must compile the same
-    without knowing each other's masks.
+    `used` takes few values, since each is compiled; with `every_slot` it takes only one, for processes that must
+    compile the same program without knowing each other's masks.
     """
     shares = mask_weights.reshape(devices, -1) > 0
     grid, masks = shares.shape[1], mask_weights.shape[1]

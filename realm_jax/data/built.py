@@ -1,7 +1,7 @@
-"""Corpora that `realm corpus` (or `realm retag`) made, as the corpus of a run.
+"""How a run takes a corpus that `realm corpus` (or `realm retag`) has built.
 
-A run gets a manifest of its own beside hard links to the segments, which nobody changes: so the corpus of a run can
-grow, and many runs share one disk's copy. A run in a bucket gets copies.
+The run gets a manifest of its own beside hard links to the segments, which nobody changes: so the run's corpus can
+grow, and many runs share one copy on a disk. A run in a bucket gets copies.
 """
 
 from etils import epath
@@ -20,7 +20,7 @@ UNFINISHED = "work"
 
 
 def is_built(spec: str) -> bool:
-    """Whether a spec names such a corpus. Raises ConfigError if it is one that is not finished."""
+    """Whether a spec names a built corpus. Raises ConfigError if the build is not finished."""
     folder = epath.Path(expand(spec))
     if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_file():
         return True
@@ -30,12 +30,12 @@ def is_built(spec: str) -> bool:
 
 
 def tokenizer_of(spec: str) -> Tokenizer:
-    """The vocabulary that it was cut with."""
+    """Loads the vocabulary that a built corpus was cut with."""
     return run_tokenizer.load(epath.Path(expand(spec)) / TOKENIZER, flag="--corpus")
 
 
 def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
-    """Opens the run's copy of a built corpus, made if it is not there.
+    """Opens the run's copy of a built corpus, and makes it first if it is not there.
 
     Raises:
         ConfigError: its blocks have another length, or `target` is the copy of another corpus.

@@ -1,4 +1,4 @@
-"""A corpus of fewer segments: small neighbours joined, deleted blocks dropped, everything else in its order.
+"""Compaction: a corpus gets fewer segments. Small neighbours are joined, deleted blocks dropped, the order stays.
 
 Without deleted blocks every ordinal stays what it was. With them the blocks behind move up, so that whatever counts
 blocks by ordinals (embeddings, indexes) has to follow; `realm compact` sees to that. Segments that stay as they are
@@ -21,7 +21,7 @@ COMPACTED = "compacted"
 
 
 def groups(corpus: Corpus, segment_bytes: int) -> list[list[int]]:
-    """Which segments become one: neighbours that hold at most `segment_bytes` of text together."""
+    """Groups the segments that become one: neighbours that hold at most `segment_bytes` of text together."""
     found: list[list[int]] = []
     room = 0
     for number, entry in enumerate(corpus.manifest["segments"]):
@@ -39,7 +39,7 @@ def compact(corpus: Corpus, segment_bytes: int) -> dict | None:
     """Writes the joined segments beside the old ones, which stay; nobody knows of them before the manifest is changed.
 
     Returns:
-        The manifest of the compacted corpus; None if there is nothing to do.
+        The manifest of the compacted corpus, or None if there is nothing to do.
 
     Raises:
         ConfigError: every block is deleted, or the disk is full.
@@ -68,14 +68,14 @@ def compact(corpus: Corpus, segment_bytes: int) -> dict | None:
 
 
 def hashes_as_built(manifest: dict) -> list[str]:
-    """Hashes of the segments that a corpus would have, had it never been compacted."""
+    """Lists the hashes of the segments that a corpus would have if it had never been compacted."""
     compacted = manifest.get(COMPACTED, {"from": [], "segments": 0})
     return [*compacted["from"], *(entry["hash"] for entry in manifest["segments"][compacted["segments"] :])]
 
 
 def _join(corpus: Corpus, name: str, segments: list[Segment], alive: list[np.ndarray], counted: list[dict]) -> dict:
-    """Writes a segment; returns its entry of the manifest, but for the name."""
-    shutil.rmtree(corpus.folder / name, ignore_errors=True)  # of a call that was killed
+    """Writes a segment; returns its entry of the manifest, without the name."""
+    shutil.rmtree(corpus.folder / name, ignore_errors=True)  # left by a call that was killed
     with new_folder(corpus.folder / name) as partial:
         writer = SegmentWriter(partial)
         for counts in counted:
@@ -87,7 +87,7 @@ def _join(corpus: Corpus, name: str, segments: list[Segment], alive: list[np.nda
 
 
 def _kept(segment: Segment, live: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of the segment's live blocks, some records at a time, with offsets from 0."""
+    """Yields the columns of the segment's live blocks, some records at a time, with offsets from 0."""
     for start in range(0, len(segment.sources), CHUNK_SOURCES):
         sources = segment.sources[start : start + CHUNK_SOURCES]
         first, limit = int(sources["block_start"][0]), int(sources["block_limit"][-1])
@@ -111,7 +111,7 @@ def _kept(segment: Segment, live: np.ndarray) -> Iterator[dict[str, np.ndarray]]
 
 
 def _gather(column: np.ndarray, table: np.ndarray, place: str) -> np.ndarray:
-    """A copy of the pieces of a column that the rows of a table point to; the rows then point into the copy."""
+    """Copies the pieces of a column that the rows of a table point to; the rows then point into the copy."""
     starts, limits = table[f"{place}_start"].astype(np.int64), table[f"{place}_limit"].astype(np.int64)
     ends = np.cumsum(limits - starts)
     table[f"{place}_start"], table[f"{place}_limit"] = ends - (limits - starts), ends

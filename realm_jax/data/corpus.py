@@ -36,11 +36,11 @@ class Corpus:
         self.segment_hashes: list[str] = [entry["hash"] for entry in manifest["segments"]]
         self.hash: str = sha256(json.dumps([self.segment_hashes, manifest["tombstones"]]))
         self.latest_change: str = manifest.get("latest_change", "")
-        """As `corpus_writer.append` or `delete` was told."""
+        """The `change` that `corpus_writer.append` or `delete` was given."""
         self.num_blocks: int = sum(entry["num_blocks"] for entry in manifest["segments"])
         self._first_blocks = np.array([segment.first_block for segment in segments])
         self.tombstones = np.array(manifest["tombstones"], np.int64)
-        """Ordinals of deleted blocks, ascending."""
+        """The ordinals of deleted blocks, ascending."""
         self._lengths: np.ndarray | None = None
 
     @classmethod
@@ -51,7 +51,7 @@ class Corpus:
 
     @classmethod
     def of(cls, folder: epath.Path, manifest: dict) -> "Corpus":
-        """The same with a manifest that is not in its place yet."""
+        """Opens a corpus by a manifest that is not in its place yet; raises ConfigError as `open` does."""
         segments: list[Segment] = []
         first_block = 0
         for entry in manifest["segments"]:
@@ -80,7 +80,7 @@ class Corpus:
 
     @property
     def lengths(self) -> Int32[np.ndarray, " blocks"]:
-        """Wordpieces of `[CLS] title [SEP] body [SEP]`."""
+        """How many wordpieces `[CLS] title [SEP] body [SEP]` of each block has."""
         if self._lengths is None:
             self._lengths = np.empty(self.num_blocks, np.int32)
             for segment in self.segments:
@@ -97,7 +97,7 @@ class Corpus:
         return np.concatenate([s.blocks["source"] + first for s, first in zip(self.segments, firsts, strict=True)])
 
     def record_ids(self) -> list[str]:
-        """Ids of the records, by ordinal."""
+        """Lists the ids of all records, by ordinal."""
         return [
             segment.ids[int(source["id_start"]) : int(source["id_limit"])].tobytes().decode()
             for segment in self.segments
@@ -105,7 +105,7 @@ class Corpus:
         ]
 
     def block_hashes(self, indices: Integer[np.ndarray, "*indices"]) -> UInt64[np.ndarray, "*indices"]:
-        """Content hashes of blocks."""
+        """Looks up the content hashes of blocks."""
         indices = np.asarray(indices)
         hashes = np.zeros(indices.size, np.uint64)
         for segment, rows, local in self._by_segment(indices.ravel()):
@@ -114,17 +114,17 @@ class Corpus:
 
     @property
     def live(self) -> Bool[np.ndarray, " blocks"]:
-        """False for a tombstone; the caller's own."""
+        """False for a deleted block; a new array each time, which the caller may change."""
         live = np.ones(self.num_blocks, bool)
         live[self.tombstones] = False
         return live
 
     def is_live(self, indices: Integer[np.ndarray, "*indices"]) -> Bool[np.ndarray, "*indices"]:
-        """False for a tombstone."""
+        """Whether each block is there: false for a deleted one."""
         return ~np.isin(indices, self.tombstones)
 
     def blocks_of(self, record_ids: Iterable[str]) -> dict[str, range]:
-        """Block ordinals of the live records with these ids; an id that no live record has is left out."""
+        """Maps record ids to the ordinals of their blocks; an id that no live record has is left out."""
         wanted = {hash64(record_id): record_id for record_id in record_ids}
         keys, found = np.array(list(wanted), np.uint64), {}
         for segment in self.segments:
@@ -136,7 +136,7 @@ class Corpus:
         return found
 
     def heldout(self, fraction: float) -> Bool[np.ndarray, " blocks"]:
-        """True for the blocks of a share of the records, chosen by the hash of their id."""
+        """Marks the blocks of a share of the records, which are chosen by the hash of their ids."""
         limit = np.uint64(fraction * 2.0**64)
         return np.concatenate([(s.sources["hash"] < limit)[s.blocks["source"]] for s in self.segments])
 
@@ -176,7 +176,7 @@ class Corpus:
         return segment.tokens[int(block["token_start"]) : int(block["token_limit"])]
 
     def title(self, index: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
-        """uint16 [tokens]: wordpieces of a block's title."""
+        """Wordpieces of a block's title."""
         segment, block = self._row(index)
         source = segment.sources[block["source"]]
         return segment.title_tokens[int(source["title_token_start"]) : int(source["title_token_limit"])]
@@ -214,7 +214,7 @@ class Corpus:
 
 
 def plain_tokenizer(tokenizer: Any) -> Any:
-    """A copy of a tokenizer without truncation and padding; checks that its ids fit the store."""
+    """Copies a tokenizer, without truncation and padding. Raises ConfigError if its ids do not fit the store."""
     size = tokenizer.get_vocab_size()
     if size > 1 << 16:
         raise ConfigError(f"the tokenizer has {size} wordpieces, the corpus stores uint16: use one of at most 65536")

@@ -14,17 +14,17 @@ from etils import epath
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import Tagger, cut, hash64
-from realm_jax.data.checked import has_letters
 from realm_jax.data.corpus import Corpus, plain_tokenizer
 from realm_jax.data.manifest import AS_GIVEN, first_manifest, write_manifest
 from realm_jax.data.new_folder import is_used, new_folder
 from realm_jax.data.segment import SegmentWriter
+from realm_jax.data.sources.checked import has_letters
 from realm_jax.records import Record
 
 BATCH_RECORDS = 512  # records tokenised together
 
 Progress = Callable[[int, int | None], None]
-"""(records done, records in all or None)"""
+"""Is told (records done, records in all or None)."""
 
 
 def build(
@@ -59,7 +59,7 @@ def build(
 
 
 def create(folder: str | os.PathLike, *, tokenizer: Any, block_len_tokens: int, description: dict) -> Corpus:
-    """A corpus without segments, to `append` to; arguments as in `build`."""
+    """Makes a corpus without segments, for `append`; the arguments are those of `build`."""
     folder = epath.Path(folder)
     manifest = first_manifest(description, plain_tokenizer(tokenizer), block_len_tokens)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,14 +79,14 @@ def append(
     deleted: Iterable[int] = (),
     change: str = "",
 ) -> Corpus:
-    """Adds a segment of further records to a corpus; arguments as in `build`, and it raises ConfigError like it.
+    """Adds a segment of further records to a corpus; arguments and ConfigErrors are those of `build`.
 
     Args:
-        whole_records: each record is a block already: it is not cut, and one without text is an error. So it is, too,
-            in a corpus whose manifest says so; there, one without text is counted.
-        deleted: ordinals of blocks to delete, see `delete`: both happen at once or not at all, so a record can be
-            replaced under its id.
-        change: see `delete`.
+        whole_records: each record is a block already: it is not cut, and a record without text is an error. A corpus
+            whose manifest says so takes records as blocks in any case; there, one without text is only counted.
+        deleted: ordinals of blocks to delete, as `delete` does. Both happen at once or not at all, so that a record
+            can be replaced under its id.
+        change: as in `delete`.
     """
     corpus = Corpus.open(folder)
     tokenizer = plain_tokenizer(tokenizer)
@@ -94,7 +94,7 @@ def append(
     live = _without(corpus, deleted)
     known = _record_hashes(corpus, live)
     name = next_segment(corpus.manifest)
-    (corpus.folder / name).rmtree(missing_ok=True)  # of an append that was killed before its manifest
+    (corpus.folder / name).rmtree(missing_ok=True)  # left by an append that was killed before it wrote the manifest
     done = 0
     with new_folder(corpus.folder / name) as partial:
         writer = SegmentWriter(partial)
@@ -118,7 +118,7 @@ def append(
 
 
 def next_segment(manifest: dict) -> str:
-    """A name that no segment has."""
+    """Finds a name that no segment has."""
     return f"segment-{1 + max((int(entry['name'].split('-')[1]) for entry in manifest['segments']), default=-1):05}"
 
 
@@ -126,7 +126,7 @@ def delete(indices: Iterable[int], folder: str | os.PathLike, *, change: str = "
     """Makes blocks tombstones: they keep their ordinals, `is_live` turns false, and their record's id is free again.
 
     Args:
-        change: kept as `latest_change`, for a caller who has to know later whether this was done.
+        change: becomes `latest_change`, for a caller who has to know later whether this was done.
     """
     corpus = Corpus.open(folder)
     tombstones = np.flatnonzero(~_without(corpus, indices)).tolist()
@@ -157,7 +157,7 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _unique(records: Iterable[Record], known: np.ndarray) -> Iterator[Record]:
-    """The records, once it is sure that none has the id of another or one whose hash is in `known`, which is sorted."""
+    """Yields the records. Raises ConfigError at an id that came before, or whose hash is in `known` (sorted)."""
     seen = set()
     for record in records:
         key = hash64(record.id)

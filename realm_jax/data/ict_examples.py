@@ -12,7 +12,7 @@ from realm_jax.data.corpus import Corpus
 
 
 class IctExamples:
-    """Blocks of two sentences or more that are neither held out nor deleted.
+    """The examples of a corpus: one for each block of two sentences or more that is neither held out nor deleted.
 
     Raises:
         ConfigError: there are none.
@@ -28,7 +28,7 @@ class IctExamples:
         )
         heldout, live = corpus.heldout(heldout_fraction), corpus.live
         self.blocks = np.flatnonzero(several & ~heldout & live)
-        """int64 [examples]: block ordinals."""
+        """int64 [examples]: the ordinals of these blocks."""
         reasons = {"held out": heldout & live, "one sentence": ~several & ~heldout & live, "deleted": ~live}
         self.skipped = Counter({reason: int(blocks.sum()) for reason, blocks in reasons.items()})
         if not len(self.blocks):
@@ -38,7 +38,7 @@ class IctExamples:
         return len(self.blocks)
 
     def example(self, number: SupportsIndex, rng: np.random.Generator) -> IctBatch:
-        """One sentence, drawn uniformly, and its block with the sentence removed at `removal_rate`."""
+        """Draws a sentence of a block uniformly; the block loses it with the probability `removal_rate`."""
         corpus, index = self._corpus, int(self.blocks[number])
         sentences = corpus.sentences(index)
         sentence = sentences[rng.integers(len(sentences))]

@@ -9,12 +9,13 @@ from jaxtyping import Int
 def length_batches(
     lengths: Int[np.ndarray, " sequences"], *, batch_tokens: int, step: int, most: int, devices: int
 ) -> Iterator[tuple[Int[np.ndarray, " batch"], int, int]]:
-    """(sequences, rows, length) of each batch, shortest sequences first; every sequence is in one of them.
+    """Yields (sequences, rows, length) of each batch, shortest sequences first; every sequence is in one batch.
 
     Args:
-        batch_tokens: about how many positions a batch has, its padding included.
-        step: padded lengths are multiples of it, at most `most`; longer sequences are for the caller to cut.
-        devices: the rows divide over them; the batch may have fewer sequences than rows.
+        batch_tokens: about how many positions a batch has, including its padding.
+        step: padded lengths are multiples of it.
+        most: the longest padded length; the caller cuts longer sequences.
+        devices: how many devices share the rows equally; a batch may have fewer sequences than rows.
     """
     order = np.argsort(lengths, kind="stable")
     done = 0
@@ -27,7 +28,7 @@ def length_batches(
 def _shape(
     lengths: np.ndarray, order: np.ndarray, done: int, batch_tokens: int, step: int, most: int, devices: int
 ) -> tuple[int, int]:
-    """(rows, length) of the next batch: the length alone decides the rows, but for the last batch."""
+    """Finds (rows, length) of the next batch: the length alone decides the rows, except in the last batch."""
 
     def padded(i: int) -> int:
         return min(most, -(-int(lengths[order[i]]) // step) * step)

@@ -16,11 +16,11 @@ FORMAT_VERSION = 1
 SPECIALS = ("[CLS]", "[SEP]", "[PAD]")
 MANIFEST = "manifest.json"
 CUT, AS_GIVEN = "cut", "as_given"
-"""As `blocks` of a manifest: records are cut into blocks, or are blocks as they came."""
+"""What `blocks` of a manifest says: records are cut into blocks, or each of them is a block as it came."""
 
 
 def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
-    """The manifest of a corpus without segments. Raises ConfigError if the tokenizer lacks a special token."""
+    """Makes the manifest of a corpus without segments. Raises ConfigError if the tokenizer lacks a special token."""
     manifest = {"format_version": FORMAT_VERSION, **identity(description, tokenizer, block_len_tokens)}
     special_ids = [tokenizer.token_to_id(token) for token in SPECIALS]
     if None in special_ids:
@@ -29,7 +29,7 @@ def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> 
 
 
 def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
-    """What decides whether a corpus can be reused; the names appear in error messages."""
+    """Collects what decides whether a corpus can be used again; error messages show the names."""
     return {
         "fingerprint": description["fingerprint"],
         "tagger": description["tagger"],
@@ -40,7 +40,7 @@ def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
 
 
 def read_manifest(folder: epath.PathLike) -> dict:
-    """Raises ConfigError if there is none, or one that cannot be read."""
+    """Reads a corpus's manifest. Raises ConfigError if there is none, or if it cannot be read."""
     path = epath.Path(folder) / MANIFEST
     if not path.is_file():
         raise ConfigError(f"{path}: no corpus here: build one with realm corpus")
@@ -54,10 +54,10 @@ def read_manifest(folder: epath.PathLike) -> dict:
 
 
 def write_manifest(folder: epath.PathLike, manifest: dict) -> None:
-    """Replaces the manifest at once. Raises ConfigError when the disk is full."""
+    """Replaces the manifest in one step. Raises ConfigError when the disk is full."""
     write_json(epath.Path(folder) / MANIFEST, manifest)
 
 
 def sha256(text: str) -> str:
-    """Hexadecimal digest of a text."""
+    """Computes the SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,6 +11,7 @@ import os
 import weakref
 
 import numpy as np
+from jaxtyping import Shaped
 
 FAILED = ctypes.c_void_p(-1).value  # MAP_FAILED
 
@@ -20,11 +21,11 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
-def map_file(file: str | os.PathLike, dtype: np.dtype, size: int) -> np.ndarray:
-    """The file as `dtype` [rows], read-only; it is unmapped with the last array that looks into it.
+def map_file(file: str | os.PathLike, dtype: np.dtype, size: int) -> Shaped[np.ndarray, " rows"]:
+    """Maps a file as a read-only array of `dtype`; it is unmapped with the last array that looks into it.
 
     Args:
-        size: bytes that the file must have.
+        size: how many bytes the file must have.
 
     Raises:
         OSError: it cannot be opened or mapped.

@@ -21,7 +21,7 @@ from realm_jax.local_cache import temporary_folder
 
 @contextlib.contextmanager
 def new_folder(folder: epath.Path) -> Iterator[pathlib.Path]:
-    """A local folder that becomes `folder` at the end, or is deleted on any error.
+    """Makes a local folder that becomes `folder` at the end, or is deleted on any error.
 
     Raises:
         ConfigError: the disk is full.
@@ -45,7 +45,7 @@ def new_folder(folder: epath.Path) -> Iterator[pathlib.Path]:
 
 
 def is_used(folder: epath.Path) -> bool:
-    """Whether there is something that a build would spoil; in a bucket, what a killed one left is not."""
+    """Whether a build would spoil something that is there. What a killed build left in a bucket does not count."""
     if is_remote(folder):
         return (folder / MANIFEST).exists()
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

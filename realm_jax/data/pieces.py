@@ -16,14 +16,14 @@ class Piece(NamedTuple):
     limit: int
     """One past the last."""
     encoding: Any
-    """Of that text alone, without special tokens: a tokenizers.Encoding."""
+    """The encoding of that text alone, without special tokens: a tokenizers.Encoding."""
 
 
 def split(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
-    """A sentence of a record's text in pieces of at most `room` wordpieces; itself if it is no longer.
+    """Splits a sentence of a record's text into pieces of at most `room` wordpieces; a shorter one stays whole.
 
-    Nothing but white space at the cuts is left out. Wordpieces stay the same, but where a single word is longer than
-    `room`: what comes behind a cut within a word is tokenised as a word.
+    Nothing but white space at the cuts is left out. The wordpieces stay the same, except where a single word is longer
+    than `room`: what comes behind a cut within a word is tokenised as a word.
 
     Args:
         room: at least as many wordpieces as a character can have; 8 are enough.
@@ -43,7 +43,7 @@ def split(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
 
 
 def head(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
-    """The first piece of a longer sentence, of at most `room` wordpieces, if there is any."""
+    """Finds the first piece of a longer sentence, of at most `room` wordpieces; an empty list if not even one fits."""
     layout = _Layout(text[sentence.start : sentence.limit], sentence.encoding)
     token = layout.cut(0, room) if room else 0
     if not token:
@@ -61,7 +61,7 @@ class _Layout:
         self.words: list[int | None] = encoding.word_ids
 
     def cut(self, first: int, room: int) -> int:
-        """The wordpiece before which the piece that begins at `first` ends; `first` itself if there is none."""
+        """Finds the wordpiece before which the piece from `first` on ends; `first` itself if there is none."""
         last = first + room
         near = range(last, last - max(1, room // NEAR), -1)
         between = range(last, first, -1)
@@ -81,6 +81,6 @@ class _Layout:
 
 
 def stripped(text: str, start: int, limit: int) -> tuple[int, int]:
-    """Characters [start, limit) of a text without the white space at both ends; empty if there is nothing else."""
+    """Narrows characters [start, limit) to those without white space at both ends; empty if there is nothing else."""
     piece = text[start:limit]
     return start + len(piece) - len(piece.lstrip()), limit - (len(piece) - len(piece.rstrip()))

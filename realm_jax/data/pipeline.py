@@ -59,7 +59,7 @@ class MaskedSentences:
     ):
         self.corpus, self.config = corpus, config
         self.skipped: Counter = Counter()
-        """Spans (or sentences) that cannot be masked, by reason."""
+        """How many spans (or sentences) cannot be masked, by reason."""
         self._special = special
         self._column = "spans" if config.masking == "salient" else "sentences"
         self._example = self._column[:-1] if config.sampling == "span" else config.sampling
@@ -130,11 +130,11 @@ class MaskedSentences:
         )
 
     def rows_of(self, number: SupportsIndex) -> range:
-        """The places in `rows` of which an example draws one."""
+        """Lists the places in `rows` of which an example draws one."""
         return range(self._limits[number], self._limits[number + 1])
 
     def locate(self, place: SupportsIndex) -> tuple[Segment, np.void, np.void, np.void | None]:
-        """(segment, block row, sentence row, span row) of a place in `rows`."""
+        """Finds (segment, block row, sentence row, span row) of a place in `rows`; no span row for a sentence."""
         ordinal = self.rows[place]
         at = int(np.searchsorted(self._starts, ordinal, side="right")) - 1
         segment = self.corpus.segments[at]
@@ -145,13 +145,13 @@ class MaskedSentences:
         return segment, block, segment.sentences[int(block["sentence_start"]) + int(row["sentence"])], row
 
     def answer(self, place: SupportsIndex) -> UInt16[np.ndarray, " tokens"]:
-        """The wordpieces of the salient span at a place in `rows`."""
+        """Reads the wordpieces of the salient span at a place in `rows`."""
         segment, block, _, span = self.locate(place)
         start = int(block["token_start"])
         return segment.tokens[start + int(span["token_start"]) : start + int(span["token_limit"])]
 
     def example(self, number: SupportsIndex, rng: np.random.Generator) -> MaskedQueries:
-        """One masked sentence: one of the example's rows, drawn uniformly by `rng`, as are random masks."""
+        """Makes one masked sentence: `rng` draws one of the example's rows uniformly, and random masks."""
         config = self.config
         rows = self.rows_of(number)
         segment, block, sentence, span = self.locate(rng.integers(rows.start, rows.stop))  # one row takes no draw
@@ -172,7 +172,7 @@ class MaskedSentences:
         return MaskedQueries(query, positions, targets, weights, np.uint64(block["hash"]), np.int64(source_block))
 
     def one_per_sentence(self, count: int, seed: int) -> Int[np.ndarray, " places"]:
-        """Up to `count` places in `rows` in a shuffled order, at most one of each sentence."""
+        """Chooses up to `count` places in `rows`, in a shuffled order, at most one of each sentence."""
         order = np.random.default_rng(seed).permutation(len(self.rows))
         if self._column == "sentences":
             return order[:count]
@@ -206,7 +206,7 @@ def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:
 
 
 def contains(tokens: UInt16[np.ndarray, " tokens"], wanted: UInt16[np.ndarray, " wanted"]) -> bool:
-    """Whether `wanted` stands in `tokens`, one after the other."""
+    """Whether `wanted` stands in `tokens` as a run of neighbours."""
     starts = np.flatnonzero(tokens[: max(0, len(tokens) - len(wanted) + 1)] == wanted[0])
     return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
 
@@ -216,8 +216,8 @@ class Examples:
 
     Args:
         size: number of examples; each run of `size` positions of the sequence is an epoch and has each of them once.
-        example: (number, random draws of its position) -> arrays.
-        process: whose share of each batch is made.
+        example: makes the arrays of an example from its number and the random generator of its position.
+        process: the process whose share of each batch is made.
     """
 
     def __init__(
@@ -227,12 +227,12 @@ class Examples:
         self._sequence = grain.MapDataset.range(size).seed(seed).shuffle().repeat().random_map(example)
 
     def batch(self, number: SupportsIndex, batch_size: int, rows: int = 0) -> Any:
-        """This process's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
+        """Makes this process's share of the examples [number * batch_size, (number + 1) * batch_size), stacked.
 
-        The processes' shares, by process, are the global batch in its order.
+        The shares of all processes, one after the other, are the global batch in its order.
 
         Args:
-            rows: of the global batch with its padding, which repeats the last example; without it there is none.
+            rows: how many rows the global batch has once it is padded with its last example; 0 for no padding.
 
         Raises:
             ValueError: the batch does not divide over the processes (`parallel.check_batch_size` says so to users).
@@ -254,7 +254,7 @@ class Batches:
         self._next: Future = self._thread.submit(make, self._taken)
 
     def take(self, params: Any) -> Any:
-        """The next batch; the parameters do not matter."""
+        """Returns the next batch; the parameters do not matter."""
         del params
         batch = self._next.result()
         self._taken += 1
@@ -262,7 +262,7 @@ class Batches:
         return batch
 
     def state(self) -> dict:
-        """The number of batches taken."""
+        """Returns how many batches were taken, from which a new stream goes on."""
         return {"position": self._taken}
 
     def metrics(self) -> dict[str, float]:

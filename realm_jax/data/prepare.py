@@ -1,4 +1,4 @@
-"""What every phase of a run reads: its vocabulary, its knowledge corpus Z and its pre-training text X."""
+"""How a run gets what every phase reads: a vocabulary, the knowledge corpus Z and the pre-training text X."""
 
 import logging
 import os
@@ -12,12 +12,13 @@ from tokenizers import Tokenizer
 from realm_jax import paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.console import tally
-from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient, sources
+from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient
 from realm_jax.data.assembly import SpecialIds
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import AS_GIVEN, CUT, MANIFEST
-from realm_jax.data.recognise import said_blocks, takes_as_given
 from realm_jax.data.show import census
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.recognise import said_blocks, takes_as_given
 from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.wordpiece import fits, same, size
 from realm_jax.progress import Progress
@@ -40,7 +41,7 @@ class RunData:
 
 
 def first_weights(workdir: Workdir) -> pathlib.Path | None:
-    """Folder of the checkpoint that `init` names, fetched if need be; None for random weights.
+    """Finds the folder of the checkpoint that `init` names, and fetches it if need be; None for random weights.
 
     Raises:
         ConfigError: a download failed, the run was converted without a vocabulary, or the folder holds other weights
@@ -110,7 +111,7 @@ def open_prepared(workdir: Workdir) -> RunData:
 
 
 def _first_tokenizer(workdir: Workdir, folder: pathlib.Path | None) -> Tokenizer:
-    """That of the first weights; for random ones that of a built corpus, or one trained on the knowledge corpus."""
+    """Takes the vocabulary of the first weights; without these that of a built corpus, or trains one on the corpus."""
     spec = workdir.config.corpus.knowledge
     if folder is not None:
         return run_tokenizer.from_checkpoint(folder)
@@ -172,7 +173,7 @@ def _make(workdir: Workdir, tokenizer: Tokenizer, spec: str, folder: epath.Path)
 
 
 def _read(spec: str, columns: str, folder: epath.Path) -> sources.Source | None:
-    """The source that `spec` names; None, which is said, if it is gone and the corpus of it lies in `folder`."""
+    """Opens the source that `spec` names; None, with a log line, if it is gone and its corpus lies in `folder`."""
     try:
         return sources.read(spec, columns)
     except ConfigError:

@@ -1,7 +1,7 @@
 """Published data sets through tensorflow-datasets, prepared and read without TensorFlow (as array_record files).
 
 A folder of the user's may hold the prepared files, or the raw ones under their published names; else they are
-downloaded. What a data set means is the business of the callers.
+downloaded. The callers know what a data set means.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ REACH_TIMEOUT_S = 10
 
 
 def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> Sequence[dict]:
-    """The examples of a split, in a fixed order; texts are UTF-8 bytes.
+    """Reads the examples of a split, in a fixed order; texts are UTF-8 bytes.
 
     Args:
         data_dir: folder with the prepared files, or with the raw ones; empty for downloads, or for raw files that were
@@ -67,7 +67,7 @@ def read(data_set: DataSet, split: str, *, data_dir: str = "", or_else: str) -> 
 
 
 def parse_example(data: bytes) -> dict[str, list]:
-    """Values by name of a serialised `tf.train.Example`: bytes, integers or floats."""
+    """Parses a serialised `tf.train.Example` into its values by name: bytes, integers or floats."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(data).features.feature
@@ -83,7 +83,7 @@ def _builder(data_set: DataSet, data_dir: pathlib.Path) -> Any:
 
     arguments = {"data_dir": data_dir, "file_format": FORMAT}
     if data_set == CURATED_TREC:
-        from realm_jax.data.curated_trec import CuratedTrec
+        from realm_jax.data.questions.curated_trec import CuratedTrec
 
         return CuratedTrec(**arguments)
     if data_set == TRIVIA_QA:
@@ -96,7 +96,7 @@ def _builder(data_set: DataSet, data_dir: pathlib.Path) -> Any:
 
 
 def _trivia_qa() -> type:
-    """Builder of TriviaQA that unpacks its archive and lists its files without TensorFlow."""
+    """Makes a builder of TriviaQA that unpacks its archive and lists its files without TensorFlow."""
     import tensorflow_datasets as tfds
 
     base = tfds.builder_cls("trivia_qa")
@@ -121,7 +121,7 @@ def _trivia_qa() -> type:
 
 
 def _conll_2003() -> type:
-    """Builder of CoNLL-2003 that finds its archive in the user's folder: theirs names no file for its URL."""
+    """Makes a builder of CoNLL-2003 that finds its archive in the user's folder, which the original does not."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.text import conll2003
 
@@ -154,7 +154,7 @@ def _is_prepared(builder: Any) -> bool:
 
 
 def _home(data_set: DataSet, folder: pathlib.Path) -> pathlib.Path:
-    """Where to prepare: in the cache, since a user's folder may be read-only; other raw files give another place."""
+    """Chooses where to prepare, by the raw files: in the cache, since a user's folder may be read-only."""
     raw = [folder / name for name in (*data_set.files, *data_set.copies.values()) if (folder / name).is_file()]
     stamp = "".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in raw)
     place = f"tfds-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}" if raw else "tfds"
@@ -169,7 +169,7 @@ def _check_reach(data_set: DataSet, folder: pathlib.Path) -> None:
         try:
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=REACH_TIMEOUT_S).close()
-        except urllib.error.HTTPError:  # the host answers: let the download itself say what is wrong
+        except urllib.error.HTTPError:  # the server answers: the download itself will say what is wrong
             pass
 
 

@@ -15,7 +15,7 @@ class DataSet:
     files: dict[str, str]
     """Published name of each raw file -> URL."""
     copies: dict[str, str] = field(default_factory=dict)
-    """Raw file -> a name under which others publish it too."""
+    """Name of a raw file -> another name under which it is published, too."""
 
 
 _SQUAD_SITE = "https://rajpurkar.github.io/SQuAD-explorer/dataset"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
+from jaxtyping import Shaped, UInt8, UInt16
 
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
@@ -26,13 +27,13 @@ SOURCE = np.dtype(
     [("title_start", "<u8"), ("title_limit", "<u8"), ("title_token_start", "<u8"), ("title_token_limit", "<u8")]
     + [("id_start", "<u8"), ("id_limit", "<u8"), ("block_start", "<u4"), ("block_limit", "<u4"), ("hash", "<u8")]
 )
-"""A record; `hash` is of its id and decides whether it is held out."""
+"""A record; `hash` is that of its id and decides whether it is held out."""
 BLOCK = np.dtype(
     [("source", "<u4"), ("text_start", "<u8"), ("text_limit", "<u8"), ("token_start", "<u8"), ("token_limit", "<u8")]
     + [("sentence_start", "<u8"), ("sentence_limit", "<u8"), ("span_start", "<u8"), ("span_limit", "<u8")]
     + [("hash", "<u8")]
 )
-"""A block; `hash` is of its title and body, the identity by which trivial retrieval is banned."""
+"""A block; `hash` is that of its title and body: by it, the block that a query was taken from is banned."""
 SENTENCE = np.dtype(
     [("block", "<u4"), ("byte_start", "<u4"), ("byte_limit", "<u4"), ("token_start", "<u4"), ("token_limit", "<u4")]
 )
@@ -56,7 +57,7 @@ COLUMNS = {
 
 PLACES_OF_SOURCE = {"title": "titles", "title_token": "title_tokens", "id": "ids", "block": "blocks"}
 PLACES_OF_BLOCK = {"text": "text", "token": "tokens", "sentence": "sentences", "span": "spans"}
-"""Columns that `…_start` and `…_limit` of a row count in."""
+"""Place -> the column that `PLACE_start` and `PLACE_limit` of a row point into."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,19 @@ class Segment:
     """Memory maps of one segment's columns, named as in `COLUMNS`."""
 
     folder: pathlib.Path
-    """Local folder of the files that are mapped."""
+    """The local folder of the files that are mapped."""
     first_block: int
-    """Ordinal over all segments of its block 0."""
+    """The ordinal of its block 0 over all segments."""
     span_types: list[str]
-    tokens: np.ndarray
-    text: np.ndarray
-    title_tokens: np.ndarray
-    titles: np.ndarray
-    ids: np.ndarray
-    sources: np.ndarray
-    blocks: np.ndarray
-    sentences: np.ndarray
-    spans: np.ndarray
+    tokens: UInt16[np.ndarray, " wordpieces"]
+    text: UInt8[np.ndarray, " bytes"]
+    title_tokens: UInt16[np.ndarray, " title_wordpieces"]
+    titles: UInt8[np.ndarray, " title_bytes"]
+    ids: UInt8[np.ndarray, " id_bytes"]
+    sources: Shaped[np.ndarray, " sources"]
+    blocks: Shaped[np.ndarray, " blocks"]
+    sentences: Shaped[np.ndarray, " sentences"]
+    spans: Shaped[np.ndarray, " spans"]
 
     @classmethod
     def open(cls, folder: epath.Path, entry: dict, first_block: int) -> "Segment":
@@ -93,7 +94,7 @@ class Segment:
 
 
 def link(source: os.PathLike, target: os.PathLike) -> None:
-    """Shares a file that nobody changes, by a hard link, or by a copy on another disk."""
+    """Gives a file that nobody changes a second place: by a hard link, or on another disk by a copy."""
     try:
         os.link(source, target)
     except OSError:
@@ -101,19 +102,19 @@ def link(source: os.PathLike, target: os.PathLike) -> None:
 
 
 def file_sha256(file: pathlib.Path | epath.Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """Computes the SHA-256 of a file's content, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:
-    """A segment's identity, from the SHA-256 of each column's file."""
+    """Computes the hash that identifies a segment, from the SHA-256 of each column's file."""
     lines = [f"{name} {digests[name]}" for name in COLUMNS]
     return hashlib.sha256("\n".join([*lines, *span_types]).encode()).hexdigest()
 
 
 def _local(folder: epath.Path, entry: dict) -> pathlib.Path:
-    """The folder itself, or the copy of one in a bucket. Raises ConfigError if that is damaged."""
+    """Returns the folder itself, or a local copy of one in a bucket. Raises ConfigError if the copy is damaged."""
 
     def download(empty: pathlib.Path) -> None:
         files = [f"{name}.bin" for name in COLUMNS]
@@ -152,12 +153,12 @@ class SegmentWriter:
             self._append(name, data)
         self.sizes = ends
 
-    def extend(self, rows: dict[str, np.ndarray], span_types: list[str]) -> None:
+    def extend(self, rows: dict[str, Shaped[np.ndarray, " _"]], span_types: list[str]) -> None:
         """Appends rows of another segment, whose offsets count from 0; they are changed to count from here.
 
         Args:
-            rows: every column of some records, whole.
-            span_types: that the other segment's `type` indexes.
+            rows: all columns of some whole records.
+            span_types: the names that `type` of the other segment's spans indexes.
         """
         ends, sources, blocks, spans = Counter(self.sizes), rows["sources"], rows["blocks"], rows["spans"]
         for table, places in ((sources, PLACES_OF_SOURCE), (blocks, PLACES_OF_BLOCK)):
@@ -182,7 +183,7 @@ class SegmentWriter:
         self._digests[name].update(data)
 
     def close(self) -> dict:
-        """The segment's entry of the manifest, but for its name."""
+        """Returns the segment's entry of the manifest, which lacks only the name."""
         digests = {name: digest.hexdigest() for name, digest in self._digests.items()}
         return {
             "hash": segment_hash(digests, list(self._span_types)),

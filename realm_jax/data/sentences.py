@@ -1,4 +1,4 @@
-"""The sentences of a text, by sentencex."""
+"""How a text is split into sentences, by the library sentencex."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ WINDOW_LEN = 20_000  # characters of a line that are looked at together
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Character offsets [start, limit) of the sentences of a text; a line break always ends a sentence."""
+    """Finds the sentences of a text, as characters [start, limit); a line break always ends a sentence."""
     sentences = []
     for line in re.finditer(r"[^\r\n]+", text):
         for start, limit in _sentences_of(line.group()):
@@ -23,7 +23,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _sentences_of(line: str) -> Iterator[tuple[int, int]]:
-    """Sentences of a line, a window at a time: sentencex takes quadratic time for some texts."""
+    """Finds the sentences of a line, a window at a time: sentencex takes quadratic time for some texts."""
     start = 0
     while start < len(line):
         limit = start + WINDOW_LEN

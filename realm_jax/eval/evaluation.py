@@ -5,8 +5,8 @@ import time
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import datasets
 from realm_jax.eval import qa_report, question_answering, ranking_files, zero_shot
 from realm_jax.eval.predictions import score_file, write_predictions
 from realm_jax.eval.question_answering import BASELINES, FINE_TUNED

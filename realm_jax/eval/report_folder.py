@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from realm_jax.data import datasets, questions
+from realm_jax.data.questions import datasets, questions
 from realm_jax.records import Question
 from realm_jax.workdir import read_json, write_json
 

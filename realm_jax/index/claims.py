@@ -1,6 +1,6 @@
 """Claims: small files that say which process uses a folder, for drafts (their owner) and versions (pins).
 
-On its own host a claim holds while its process lives, a day at most; on any other host, as long as its time is young.
+On its own host a claim holds while its process lives, a day at most; on any other host, while its time is recent.
 """
 
 import os
@@ -11,6 +11,9 @@ from etils import epath
 
 from realm_jax.heartbeat import is_running, this_process
 from realm_jax.workdir import read_json, write_json
+
+MANIFEST = "manifest.json"
+"""A folder that has this file is a version, one without is a draft."""
 
 DAY_S = 86400.0
 OWNER = "owner.json"
@@ -57,7 +60,7 @@ def _held(file: epath.Path, limit_s: float) -> dict | None:
         return None
     age_s = time.time() - found["time"]
     if found["host"] == socket.gethostname():
-        # A live process may be too busy for a sign (ScaNN's training); the day bounds what nobody can tell.
+        # A live process may be too busy to renew it (ScaNN's training), and may never give it up: hence a day.
         holds = age_s < DAY_S and is_running(found["pid"], found.get("started"))
     else:
         holds = age_s < limit_s

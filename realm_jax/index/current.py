@@ -1,14 +1,13 @@
-"""The index version that training searches: the newest, taken as builders publish it, or one from first step to last.
+"""The index version that training searches: the newest that builders have published, or one for the whole training.
 
 Several processes search the same version: the first one loads the newest, says which, and all switch to it at the
 step at which they learn that every process has it.
 """
 
+import logging
 import threading
 import time
 import zlib
-
-from absl import logging
 
 from realm_jax import processes
 from realm_jax.config import Config, ConfigError, RunError
@@ -17,7 +16,10 @@ from realm_jax.index.loaded_index import LoadedIndex, load, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.5  # between looks for a newer index version
+WARN_EVERY = 100  # steps with an index past its age limit
 
 
 class CurrentIndex:
@@ -54,6 +56,7 @@ class CurrentIndex:
         self._process, self._all_reduce = processes.this(), processes.AllReduce()
         self._first_mark = 0
         """Mark of the version that the first process has loaded."""
+        self._late_steps = 0
         self.waited_s = 0.0
         """Seconds that `adopt` waited for a version."""
         self._own_every = own_every
@@ -85,7 +88,9 @@ class CurrentIndex:
         message = f"the index is {age} steps old at step {trainer_step} (limit {config.max_age_steps})"
         if config.max_age_policy == "stop":
             raise RunError(f"{message}: start the builder and rerun this command")
-        logging.log_every_n(logging.WARNING, "%s: is the builder running?", 100, message)
+        if self._late_steps % WARN_EVERY == 0:
+            log.warning(f"{message}: is the builder running?")
+        self._late_steps += 1
         return switched
 
     def _newest_for(self, trainer_step: int) -> int | None:
@@ -93,7 +98,7 @@ class CurrentIndex:
         return max(0, trainer_step - 1) // self._own_every * self._own_every if self._own_every else None
 
     def _wait_for(self, oldest: int, trainer_step: int) -> None:
-        """Until a version of step `oldest` or later is in use."""
+        """Waits until a version of step `oldest` or later is in use."""
         started, timeout_s = time.monotonic(), self._config.index.wait_timeout_s
         while self.loaded.version.step < oldest:
             self._look.set()
@@ -126,7 +131,7 @@ class CurrentIndex:
             self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
 
     def _load(self, version: Version) -> LoadedIndex:
-        """A version that is pinned."""
+        """Loads a version, which must be pinned."""
         return load(version, self._corpus, self._config.index, self._kind)
 
     def _follow(self) -> None:
@@ -217,7 +222,7 @@ class FixedIndex:
         return False
 
     def metrics(self, trainer_step: int) -> dict[str, float]:
-        """Nothing changes."""
+        """There are none: the version never changes."""
         del trainer_step
         return {}
 

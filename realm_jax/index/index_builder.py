@@ -11,7 +11,7 @@ from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
 from realm_jax.index.probe import make_probe, probe_recall
 from realm_jax.index.publish import copy_rows, copy_search_files, publish
 from realm_jax.index.search import Search, files_serve
-from realm_jax.index.store import IndexStore
+from realm_jax.index.store import Draft, IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder
 from realm_jax.progress import Progress
@@ -40,19 +40,13 @@ class IndexBuilder:
 
         Args:
             embedder_params: on the host.
-            embedded_by: phase and step of another checkpoint that they are from, such as that of ICT.
+            embedded_by: phase and step of the checkpoint that they come from, where that is another phase's.
         """
         config, store, corpus = self.config, self.store, Corpus.open(self.data.knowledge.folder)
         with store.begin(step) as draft:
             embeddings = draft.embeddings(corpus.num_blocks, config.model.projection_dim, config.index.dtype)
-            progress = Progress(f"index of step {step}")
-
-            def between_batches(done: int, total: int) -> None:
-                progress(done, total)
-                draft.touch()
-                self.check_in()
-
-            embed_corpus(config, embedder_params, corpus, embeddings, between_batches=between_batches)
+            between = _between_batches(draft, f"index of step {step}", self.check_in)
+            embed_corpus(config, embedder_params, corpus, embeddings, between_batches=between)
             version = publish(
                 draft,
                 store,
@@ -73,6 +67,20 @@ class IndexBuilder:
             return {}
         embed = TowerEmbedder(self.config, embedder_params, "query")
         return {"probe": {k: round(v.mean, 4) for k, v in probe_recall(probe, embed, search).items()}}
+
+
+def _between_batches(
+    draft: Draft, label: str, check_in: Callable[[], None] = lambda: None
+) -> Callable[[int, int], None]:
+    """Shows progress, keeps the draft claimed and checks in; called with (blocks done, blocks to do)."""
+    progress = Progress(label)
+
+    def between(done: int, total: int) -> None:
+        progress(done, total)
+        draft.touch()
+        check_in()
+
+    return between
 
 
 def searched_exactly(config: Config) -> Config:
@@ -102,14 +110,8 @@ def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: V
         embeddings = draft.embeddings(corpus.num_blocks, old.shape[1], index.dtype)
         copy_rows(old, embeddings, draft)
         if is_longer:
-            progress = Progress("index, new blocks")
-
-            def between_batches(done: int, total: int) -> None:
-                progress(done, total)
-                draft.touch()
-
-            params = {"block": tower}
-            embed_corpus(config, params, corpus, embeddings, first=len(old), between_batches=between_batches)
+            between = _between_batches(draft, "index, new blocks")
+            embed_corpus(config, {"block": tower}, corpus, embeddings, first=len(old), between_batches=between)
         info = None
         if files_serve(index.search, manifest["search_info"].get("blocks", len(old)), corpus.num_blocks, index):
             info = copy_search_files(version, draft)

@@ -19,11 +19,11 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.segment import link
+from realm_jax.index.claims import MANIFEST as VERSION_MANIFEST
 from realm_jax.index.claims import holders
 from realm_jax.index.index_builder import extend_version
 from realm_jax.index.publish import COPY_ROWS
 from realm_jax.index.search import build_search_files
-from realm_jax.index.store import MANIFEST as VERSION_MANIFEST
 from realm_jax.index.store import NEXT, Draft, IndexStore
 from realm_jax.index.version import TOWER, Version
 from realm_jax.lock import only_one
@@ -96,7 +96,7 @@ def _current(config: Config, store: IndexStore, corpus: Corpus) -> Version:
 
 
 def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manifest: dict) -> Version:
-    """The version with the rows of the live blocks alone; ready, but not published."""
+    """The version with the rows of the live blocks alone, written but not yet published."""
     old, folder, found = version.load_embeddings(), version.local_folder(), version.manifest
     rows = np.flatnonzero(before.live)
     if len(rows) == len(old):
@@ -122,7 +122,7 @@ def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manif
 def _put_in_place(
     workdir: Workdir, before: Corpus, manifest: dict, stores: list[IndexStore], made: list[Version]
 ) -> None:
-    """Corpus and versions of the new blocks, and away with the old, at once."""
+    """Puts the new corpus and versions in place and removes the old ones, all at once."""
     root, corpus = workdir.path, before.folder
     kept = {entry["name"] for entry in manifest["segments"]}
     gone = [corpus / entry["name"] for entry in before.manifest["segments"] if entry["name"] not in kept]

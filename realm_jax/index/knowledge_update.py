@@ -1,6 +1,6 @@
-"""Other knowledge for the same model: adds and deletes records, then publishes index versions that have the change.
+"""New knowledge for the same model: adds and deletes records, then publishes index versions that have the change.
 
-The work of `realm update`, which says what it means, and of the demo page.
+`realm update` and the demo page call this.
 """
 
 import contextlib
@@ -14,11 +14,12 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.console import tally
-from realm_jax.data import corpus_writer, lost, salient, sources
+from realm_jax.data import corpus_writer, lost, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
 from realm_jax.data.prepare import RunData, open_prepared
-from realm_jax.data.sources import Source
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.sources import Source
 from realm_jax.index.claims import claim, holders, is_pinned, own_pin
 from realm_jax.index.index_builder import extend_version
 from realm_jax.index.store import IndexStore
@@ -118,7 +119,7 @@ def _tagger(own: str, of_config: str) -> salient.Tagger:
 
 
 def _alone(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
-    """Keeps others like us out: two at once would write the same segment."""
+    """Keeps other updates out: two at once would write the same segment."""
     busy = f"{workdir.path} is being updated"
     if is_remote(workdir.path):
         return _only_claim(workdir.path / "update", f"{busy} by another process: wait and run this again")
@@ -127,7 +128,7 @@ def _alone(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _only_claim(folder: epath.Path, busy: str) -> Iterator[None]:
-    """The same where nothing can be locked. Of two that claim at once, both give way."""
+    """The same in a bucket, which has no locks. If two processes claim at once, both give up."""
     busy += f"; or, if its host was lost, delete {folder}"
     if is_pinned(folder):
         raise ConfigError(busy)

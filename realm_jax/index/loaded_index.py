@@ -1,4 +1,4 @@
-"""An index in memory: a version with its search, or embeddings made a moment ago for whoever judges the weights."""
+"""An index in memory: a stored version with its search, or embeddings computed afresh to evaluate weights."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class LoadedIndex:
     search: Search
     embeddings: Float[np.ndarray, "blocks dim"]
     version: Version | None = None
-    """Where they are stored; None if they are not."""
+    """The version that holds the embeddings; None if they are not stored."""
 
 
 def load(version: Version, corpus: Corpus, config: IndexConfig, kind: str) -> LoadedIndex:
@@ -55,10 +55,10 @@ def open_exact(version: Version, corpus: Corpus) -> LoadedIndex:
 
 
 def exact_index(config: Config, corpus: Corpus, embedder_params: dict, name: str) -> LoadedIndex:
-    """Embeds the corpus with the very weights that are judged, so that no staleness enters; in float32.
+    """Embeds the corpus, in float32, with the very weights that are evaluated, so that the index is not stale.
 
     Args:
-        name: of the parameters, for the progress line.
+        name: what the progress line calls the parameters.
     """
     embeddings = np.empty((corpus.num_blocks, config.model.projection_dim), np.float32)
     embed_corpus(config, embedder_params, corpus, embeddings, between_batches=Progress(f"{name}: embedding blocks"))

@@ -30,9 +30,9 @@ class Probe:
     plain: Tokens
     """[batch, tokens]: the sentences as they are."""
     hard: Tokens
-    """[batch, tokens]: with a salient span masked and the title's wordpieces taken out."""
+    """[batch, tokens]: the sentences with a salient span masked and the title's wordpieces taken out."""
     own_block: Int64[np.ndarray, " batch"]
-    """Ordinals."""
+    """The blocks' ordinals."""
 
 
 def make_probe(corpus: Corpus, special: SpecialIds, config: Config, count: int) -> Probe | None:

@@ -1,4 +1,4 @@
-"""From embeddings to a version: the search's files, the manifest, and older versions out of the way."""
+"""Turns embeddings into a version: writes the search's files and the manifest, and prunes older versions."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from realm_jax.index.version import EMBEDDINGS, TOWER, Version
 log = logging.getLogger(__name__)
 
 COPY_ROWS = 65_536
-TOLD = ("plain_recall@5", "hard_recall@5")  # of the probe's measures
+TOLD = ("plain_recall@5", "hard_recall@5")  # the measures of the probe that the log line gives
 
 
 def publish(
@@ -37,7 +37,7 @@ def publish(
         embeddings: those of the draft.
         tower: the block tower that made them; None if unavailable.
         embedded_by: the checkpoint of the tower, or what published embeddings came from.
-        search_info: of the search's files, where the draft has them already.
+        search_info: facts about the search's files, where the draft has them already.
         measure: search over the live blocks -> further fields of the manifest.
     """
     if search_info is None:

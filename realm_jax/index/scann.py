@@ -187,9 +187,10 @@ def _import_scann():
 
 @functools.cache
 def _quiet(library: str) -> None:
-    """Keeps ScaNN's C++ from telling of each build on stderr; its warnings and errors still come.
+    """Keeps ScaNN's C++ from writing of each build to stderr; its warnings and errors still come.
 
-    No environment variable does. Its library exports the setter of its log's level, whose name holds a version.
+    No environment variable does this. The library exports the function that sets the level of its log; its name holds
+    a version.
     """
     with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = re.search(rb"_ZN4absl\w*14SetMinLogLevelENS\w+", content)

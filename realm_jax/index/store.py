@@ -5,11 +5,10 @@
     index/history/                the same in a bucket, where no file can grow: one file for each event
 
 No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
-In a bucket, drafts and versions in use have a local copy. What the files mean is known to `search.py`.
+In a bucket, drafts and versions in use have a local copy. `search.py` knows what the search's files mean.
 """
 
 import errno
-import json
 import math
 import os
 import secrets
@@ -27,22 +26,21 @@ from safetensors.numpy import save_file
 from realm_jax import __version__
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
-from realm_jax.index.claims import OWNER, claim, is_abandoned, is_pinned, own_pin
+from realm_jax.index.claims import MANIFEST, OWNER, claim, is_abandoned, is_pinned, own_pin
+from realm_jax.index.history import History
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
-from realm_jax.workdir import read_json, write_json, write_text
+from realm_jax.workdir import read_json, write_json
 
-MANIFEST = "manifest.json"
 NEXT = "manifest.next"
 RETIRED = "manifest.pruned"
-HISTORY = "history"
 TOUCH_EVERY_S = 30.0
 
 
 @final
 class Draft:
-    """A version before it is published. As a context manager it leaves nothing behind if it was not."""
+    """A version before it is published. As a context manager it removes what was not published."""
 
     def __init__(self, store: "IndexStore", step: int):
         self._store, self._step, self._started = store, step, time.time()
@@ -66,7 +64,7 @@ class Draft:
             raise ConfigError(f"no space left for index version {self._target}: free some and run again") from error
 
     def touch(self) -> None:
-        """Says that the owner lives; due every ten minutes where several hosts share the store. Cheap to call."""
+        """Renews the owner's claim, which other hosts believe for ten minutes. Cheap to call."""
         if time.monotonic() - self._touched > TOUCH_EVERY_S:
             claim(self._target / OWNER)
             self._touched = time.monotonic()
@@ -115,7 +113,7 @@ class Draft:
         return version
 
     def hand_over(self, manifest_fields: dict) -> Version:
-        """All of `publish` but its last step, which is the caller's: to rename NEXT to MANIFEST. Not in a bucket."""
+        """Does all of `publish` but the last step: the caller then renames NEXT to MANIFEST. Not in a bucket."""
         self._is_kept = True
         return self._write(NEXT, manifest_fields)
 
@@ -141,11 +139,8 @@ class Draft:
             self._target.rmtree(missing_ok=True)
 
 
-class IndexStore:
+class IndexStore(History):
     """All versions in one folder, shared by builders and trainers."""
-
-    def __init__(self, folder: epath.PathLike):
-        self.folder = epath.Path(folder)
 
     def begin(self, step: int) -> Draft:
         """Starts a version from the weights of trainer step `step`; two drafts of one step never meet."""
@@ -204,29 +199,10 @@ class IndexStore:
             self.record("pruned", version=name)
         return removed
 
-    def record(self, event: str, **fields) -> None:
-        """Appends an event to the history: published, adopted (with version and trainer_step) or pruned."""
-        now = time.time()
-        line = json.dumps({"event": event, "time": now, **fields}) + "\n"
-        if is_remote(self.folder):
-            write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
-            return
-        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line)
-
     def record_published(self, version: Version) -> None:
-        """Says when a version appeared, how long it took and what it finds."""
+        """Records when a version appeared, how long it took and how well its embeddings find blocks."""
         told = {name: version.manifest[name] for name in ("seconds", "probe") if name in version.manifest}
         self.record("published", version=version.name, step=version.step, **told)
-
-    def history(self) -> list[dict]:
-        """All events, oldest first, without a last line that is still being written."""
-        file = self.folder / f"{HISTORY}.jsonl"
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
-        # Both, since a workdir may be copied to a bucket and back.
-        events = [json.loads(line) for line in lines]
-        events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
-        return sorted(events, key=lambda event: event["time"])
 
     def _folders(self) -> list[epath.Path]:
         return sorted(self.folder.glob("step-*")) if self.folder.exists() else []

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from realm_jax.config import CONVERTED, Config, ConfigError
-from realm_jax.data import cloze
 from realm_jax.data.prepare import RunData, open_prepared
+from realm_jax.data.questions import cloze
 from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version

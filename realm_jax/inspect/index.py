@@ -5,8 +5,8 @@ import time
 from etils import epath
 
 from realm_jax.buckets import is_remote
-from realm_jax.index.claims import OWNER, holders, is_abandoned
-from realm_jax.index.store import MANIFEST, IndexStore
+from realm_jax.index.claims import MANIFEST, OWNER, holders, is_abandoned
+from realm_jax.index.history import History
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json, read_json_lines
 
@@ -22,7 +22,7 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
     """
     file = folder / "history.jsonl"
     if is_remote(folder):
-        events, damaged = problems.part(folder / "history", IndexStore(folder).history, []), 0
+        events, damaged = problems.part(folder / "history", History(folder).history, []), 0
     else:
         events, damaged = problems.part(file, lambda: read_json_lines(file), ([], 0))
     if damaged:

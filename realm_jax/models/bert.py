@@ -58,7 +58,11 @@ class Embeddings(nn.Module):
     def __call__(
         self, tokens: Tokens, deterministic: bool, added: Float[Array, "batch tokens hidden"] | None = None
     ) -> Float[Array, "batch tokens hidden"]:
-        """`added` joins the sum before its LayerNorm; all hidden states, padding too."""
+        """The normalised sum at all positions, padding too.
+
+        Args:
+            added: one more term of the sum, besides the three embeddings.
+        """
         positions = jnp.arange(tokens.ids.shape[-1])
         # A choice, not a gather, whose gradient would have all tokens wait for the same two rows.
         segments = jnp.where(tokens.types[..., None] == 0, *self.type.embedding)

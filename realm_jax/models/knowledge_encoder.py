@@ -60,7 +60,7 @@ def candidate_states(
 
     Args:
         joint: [batch, candidates, tokens].
-        rng: of the dropout; none without it.
+        rng: for dropout; without it there is none.
     """
     batch, candidates, length = joint.ids.shape
     flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
@@ -82,8 +82,8 @@ def token_logp(
 ) -> tuple[Float[Array, "batch candidates masks"], Bool[Array, "batch candidates masks"]]:
     """log p(y_j | z, x) of every predicted wordpiece.
 
-    The head is the dearest matmul of a small encoder and most of the [batch, masks] grid is empty, so it runs only
-    where `slots` says that there is a prediction.
+    The head is the most expensive matmul of a small encoder and most of the [batch, masks] grid is empty, so it runs
+    only where `slots` says that there is a prediction.
 
     Args:
         slots: flat places b * masks + j of real predictions; batch * masks where unused.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Shaped
 
 Part = Literal["embedder", "encoder", "reader"]
 Kind = Literal["dense", "norm", "embedding", "bias"]
@@ -104,9 +105,9 @@ def unflatten(leaves: Mapping[str, Any]) -> dict:
 
 
 def usual(name: str) -> str:
-    """A Hugging Face BERT's tensor name as its REALM classes would have it.
+    """The name that a tensor of a Hugging Face BERT would have in the REALM classes.
 
-    `bert.` or nothing is `realm.`; old LayerNorms are gamma and beta.
+    The prefix `bert.`, or none, becomes `realm.`; an old LayerNorm's gamma and beta become weight and bias.
     """
     stem, dot, leaf = name.rpartition(".")
     name = f"{stem}{dot}{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }"
@@ -115,6 +116,6 @@ def usual(name: str) -> str:
     return f"realm.{name.removeprefix('bert.')}"
 
 
-def from_torch(name: Name, array: np.ndarray) -> np.ndarray:
-    """Torch's array in our layout, or ours in torch's; of any shape, kernels turned from [out, in] to [in, out]."""
+def from_torch(name: Name, array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*turned"]:
+    """Torch's array in our layout, or ours in torch's: kernels are turned from [out, in] to [in, out]."""
     return array.T if name.is_kernel else array

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Shaped
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.model_folder.checkpoint import Checkpoint
@@ -51,7 +52,7 @@ class Model:
     """embedder, encoder or reader; `bert` for a BERT that is not REALM's."""
     root: str
     """What its tensors' names begin with: `query_embedder.`, `reader.` or nothing."""
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, Shaped[np.ndarray, "*_shape"]]
     """By the names of `models.names`."""
     full_names: dict[str, str]
     """Those names -> the checkpoint's."""
@@ -65,7 +66,7 @@ class Model:
         return 1 + max((int(m[1]) for m in (re.fullmatch(pattern, name) for name in self.tensors) if m), default=-1)
 
     def name_of(self, name: Name) -> str:
-        """What the model's tensors call a parameter."""
+        """What the checkpoint calls a parameter."""
         return name.tf if self.source.is_tf else name.torch
 
     @property
@@ -85,7 +86,7 @@ class Model:
 
 
 def find_models(source: Checkpoint) -> list[Model]:
-    """The models in a checkpoint. Raises ConfigError if it holds tensors that belong to none, or whole numbers."""
+    """The models in a checkpoint. Raises ConfigError if a tensor belongs to none, or holds integers."""
     rest = {
         n: x
         for n, x in source.tensors.items()
@@ -203,7 +204,7 @@ def read(model: Model, part: Part, config: ModelConfig, ours: str) -> tuple[dict
     return unflatten(leaves), rows
 
 
-def unused(model: Model, leaves: Mapping[str, np.ndarray]) -> list[Row]:
+def unused(model: Model, leaves: Mapping[str, Shaped[np.ndarray, "*_shape"]]) -> list[Row]:
     """Rows of the tensors that nothing used. Raises ConfigError if one of them should have been.
 
     Args:
@@ -241,7 +242,7 @@ def repeated(model: Model, other: Model) -> list[Row]:
 
 
 def _head(name: Name) -> str:
-    """Of the modules of a part, those that are there together or not at all."""
+    """The module that a parameter belongs to: a checkpoint has all of a module's parameters or none."""
     return name.ours.split(".")[0].removesuffix("_norm")
 
 

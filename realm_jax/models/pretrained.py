@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float32
 
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.model_folder.bert_config import check_shape, shape_of
@@ -48,7 +49,7 @@ def lacks(missing: list[str]) -> str:
     return f"has no {', no '.join(heads)}: {'it starts' if len(heads) == 1 else 'they start'} at random"
 
 
-def read_parts(config: ModelConfig, folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
+def read_parts(config: ModelConfig, folder: pathlib.Path) -> dict[str, dict[str, Float32[np.ndarray, "*_shape"]]]:
     """What a BERT's folder has of an embedder's tower and of an encoder: parameters by our dotted names.
 
     Nothing is computed, and little is read: it may be called to see that a folder will do.

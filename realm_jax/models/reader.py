@@ -72,12 +72,12 @@ def span_scores(
     max_width: int,
     rng: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch blocks spans"]:
-    """Scores of all spans (in the order of `spans`); those that leave the block's text are out of the running.
+    """Scores of all spans (in the order of `spans`); a span that leaves the block's text gets `MASKED_SCORE`.
 
     Args:
         joint: [batch, blocks, tokens], `[CLS] question [SEP] body [SEP]`.
         block_mask: true at the body's wordpieces.
-        rng: of the dropout; none without it.
+        rng: for dropout; without it there is none.
     """
     batch, blocks, length = joint.ids.shape
     starts, ends = (jnp.asarray(x) for x in spans(length, max_width))

@@ -58,7 +58,7 @@ def candidate_scores(
     """f(x, z) of the null block and of the blocks that were found.
 
     Args:
-        rngs: of the dropout, for queries, blocks and the null block.
+        rngs: for the dropout of queries, blocks and the null block.
     """
     model = config.model
     if not config.pretrain.train_retriever:

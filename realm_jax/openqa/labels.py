@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.data.questions.patterns import MALFORMED, compiled
 from realm_jax.records import Question
 from realm_jax.scores.answers import REGEX_TIMEOUT_S
 

@@ -8,7 +8,7 @@ import string
 import unicodedata
 from collections.abc import Sequence
 
-from realm_jax.data.patterns import MALFORMED, compiled
+from realm_jax.data.questions.patterns import MALFORMED, compiled
 from realm_jax.records import Question
 
 REGEX_TIMEOUT_S = 1.0

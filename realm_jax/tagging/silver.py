@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import hash64
 from realm_jax.data.sentences import split_sentences
-from realm_jax.data.sources import Source
+from realm_jax.data.sources.sources import Source
 from realm_jax.records import Record, Span
 from realm_jax.tagging.bio import bio
 from realm_jax.tagging.conll import FILES, LabelledSentence, Split, write_file

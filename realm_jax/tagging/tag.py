@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from realm_jax import paths
 from realm_jax.config import ConfigError, ModelConfig
-from realm_jax.data import assets, salient, sources
+from realm_jax.data import assets, salient
+from realm_jax.data.sources import sources
 from realm_jax.model_folder.checkpoint import weights_sha256
 from realm_jax.model_folder.tokenizer import from_checkpoint
 from realm_jax.model_folder.wordpiece import fits, size

@@ -11,11 +11,11 @@ EVALUATIONS = "evaluations.json"
 
 
 class BestParams:
-    """Keeps parameters while none are better.
+    """Keeps the parameters of the best evaluation.
 
     Args:
-        folder: of the training.
-        metric: name of what is to be as high as possible.
+        folder: the training's.
+        metric: name of the score, of which more is better.
     """
 
     def __init__(self, folder: epath.Path, metric: str):

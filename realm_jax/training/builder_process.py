@@ -18,9 +18,9 @@ RELAY_TIMEOUT_S = 5.0
 
 
 class BuilderProcess:
-    """`realm builder` beside us; looked after between phases and at the end.
+    """A `realm builder` beside this process, which starts it again if it died before its work was done.
 
-    What it prints comes out as ours, marked as the builder's: two processes cannot both overwrite a terminal's lines.
+    This process shows what it prints, marked as the builder's: two processes cannot both overwrite a terminal's lines.
 
     Args:
         options: further flags.
@@ -70,6 +70,6 @@ class BuilderProcess:
         self._wait_for_relays()
 
     def _wait_for_relays(self) -> None:
-        """Until its last lines are shown."""
+        """Waits until its last lines are shown."""
         for relay in self._relays:
             relay.join(timeout=RELAY_TIMEOUT_S)

@@ -6,9 +6,9 @@ import re
 
 from realm_jax import processes
 from realm_jax.config import CONVERTED, ConfigError, FinetuneConfig
-from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
-from realm_jax.data.questions import content_hash
+from realm_jax.data.questions import datasets
+from realm_jax.data.questions.questions import content_hash
 from realm_jax.openqa.predict import Answerer
 from realm_jax.paths import quoted
 from realm_jax.records import Question
@@ -60,7 +60,7 @@ def finetune(
 
 
 def first_settings(workdir: Workdir, dataset: str, *, name: str = "", preset: str = "") -> FinetuneConfig:
-    """What single settings override: those that this fine-tuning was begun with, else the run's, under a preset.
+    """The settings that flags override: those that this fine-tuning was begun with, else the run's, under a preset.
 
     So a preset that this fine-tuning was not begun with is a difference like any other, which `create` refuses.
     """

@@ -34,9 +34,8 @@ from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question
 from realm_jax.training.best_params import BestParams
-from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.retrieval import RetrievalStream
+from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class AskedQuestions:
     """0 for a padding row, which repeats a question so that a batch divides over the devices."""
 
 
-class FinetuneTask(Task):
+class FinetuneTask(RetrievalTask):
     """Fine-tuning as a task of the loop.
 
     Args:
@@ -82,7 +81,7 @@ class FinetuneTask(Task):
         first_params: `embedder` as two towers, and `reader`.
         exact_match: host parameters -> exact match on the development questions.
         folder: of this fine-tuning; evaluations and the best checkpoint are kept there.
-        builder: as in `PretrainTask`, for `train_retriever=both`.
+        builder: as in `RetrievalTask`, for `train_retriever=both`.
     """
 
     name = "finetune"
@@ -98,9 +97,9 @@ class FinetuneTask(Task):
         folder: epath.Path,
         builder: IndexBuilder | None = None,
     ):
-        self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._exact_match, self._folder, self._builder = exact_match, folder, builder
         settings = config.finetune
+        super().__init__(store, settings.index_refresh_every if settings.train_retriever == "both" else 0, builder)
+        self._config, self._data, self._first, self._exact_match = config, data, first_params, exact_match
         self.questions = trainable(questions, settings)
         self.steps = steps_in_all(settings, len(self.questions))
         self.seed, self.log_every = config.seed, settings.log_every
@@ -121,7 +120,7 @@ class FinetuneTask(Task):
         )
 
     def init(self) -> dict:
-        """The first weights that it was given."""
+        """The first weights: embedder and reader."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -155,8 +154,7 @@ class FinetuneTask(Task):
         corpus, first = self._data.knowledge, state.get("position", 0)
         index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
         if self._config.finetune.train_retriever == "both":
-            own_every = self._config.finetune.index_refresh_every if self._builder else 0
-            index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=own_every)
+            index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=self._own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
@@ -213,7 +211,7 @@ class FinetuneTask(Task):
 
     def saves_at(self, step: int) -> bool:
         """At evaluations, and where the index is due."""
-        return step % self._eval_every == 0 or self._refreshes_at(step)
+        return step % self._eval_every == 0 or self.refreshes_index_at(step)
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
         """Exact match on the development questions; keeps the parameters if none before were as good."""
@@ -224,21 +222,8 @@ class FinetuneTask(Task):
         self._best.add(step, host, exact_match)
         return {"dev_exact_match": exact_match}
 
-    def builds_index_at(self, step: int) -> bool:
-        """Where the index is due and this process is its own builder."""
-        return self._builder is not None and self._refreshes_at(step)
-
-    def build_index(self, step: int, params: Any) -> None:
-        """Embeds the knowledge corpus with the block tower of `params`."""
-        if self._store.latest(step).step != step:
-            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
-
-    def _refreshes_at(self, step: int) -> bool:
-        settings = self._config.finetune
-        return settings.train_retriever == "both" and step > 0 and step % settings.index_refresh_every == 0
-
     def is_over(self, step: int) -> bool:
-        """Whether the last `patience` evaluations brought nothing."""
+        """Whether the last `patience` evaluations brought no better score."""
         patience = self._config.finetune.patience
         past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience

@@ -14,9 +14,9 @@ from etils import epath
 
 from realm_jax import processes
 from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
-from realm_jax.data import datasets
 from realm_jax.data.prepare import RunData
-from realm_jax.data.questions import content_hash
+from realm_jax.data.questions import datasets
+from realm_jax.data.questions.questions import content_hash
 from realm_jax.index.index_builder import IndexBuilder, searched_exactly
 from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
 from realm_jax.index.store import IndexStore
@@ -62,13 +62,13 @@ class Finetuning:
 
     @staticmethod
     def exists(workdir: Workdir, name: str) -> bool:
-        """Whether it was begun: something was made with its settings."""
+        """Whether a fine-tuning was begun: something was made with its settings."""
         folder = workdir.phase(f"{FOLDER}/{name}")
         return any((folder / made).exists() for made in ("checkpoints", "index"))
 
     @classmethod
     def open(cls, workdir: Workdir, name: str) -> "Finetuning":
-        """An existing one. Raises ConfigError if there is none."""
+        """Opens a fine-tuning that was begun. Raises ConfigError if there is none."""
         if name == CONVERTED:
             return cls(workdir, name, CONVERTED, workdir.config.finetune)
         if not cls.exists(workdir, name):
@@ -83,7 +83,7 @@ class Finetuning:
 
     @classmethod
     def create(cls, workdir: Workdir, name: str, dataset: str, settings: FinetuneConfig, **files: Any) -> "Finetuning":
-        """Begins one, or goes on with the same settings and questions; fixes the number of epochs.
+        """Begins a fine-tuning, or goes on with the same settings and questions; fixes the number of epochs.
 
         Args:
             files: `dev`, `columns` and `content` as above.
@@ -107,7 +107,7 @@ class Finetuning:
         return finetuning
 
     def _differences(self, begun: "Finetuning") -> list[str]:
-        """What differs from what was begun. Questions are known by their content, or else by where they are."""
+        """Settings and questions that differ from those it was begun with; questions without a hash, by their path."""
         ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
         if self.content and begun.content:
             asked = {"train": "training questions", "dev": "development questions"}
@@ -125,7 +125,7 @@ class Finetuning:
         ] + changed
 
     def train_questions(self, data: RunData, data_dir: str) -> list[Question]:
-        """What it was trained on, read again. Raises ConfigError if that has changed."""
+        """The questions that it was trained on, read again. Raises ConfigError if they have changed."""
         files = {"data_dir": data_dir, "dev": self.dev, "columns": self.columns}
         found = datasets.load(self.dataset, "train", **files, run=data, config=self.config)
         if self.content and content_hash(found) != self.content["train"]:
@@ -141,7 +141,7 @@ class Finetuning:
 
     @property
     def source(self) -> dict:
-        """What embedded the blocks of an index that fits, as an index version's manifest names it."""
+        """Phase and step of the checkpoint that it starts from, as the manifest of an index version names them."""
         phase = self.config.finetune.retriever_from
         if phase == "pretrain" and self.workdir.is_done("init") and not self.workdir.is_done("pretrain"):
             phase = "init"  # converted: there is nothing else
@@ -197,17 +197,17 @@ class Finetuning:
         return own
 
     def _embedded(self, version: Version) -> bool:
-        """Whether the retriever that we start from made the version."""
+        """Whether the embedder that it starts from made the version."""
         if self.source["phase"] == "init" and not self.workdir.is_done("ict"):
             return version.step == 0  # converted: published embeddings, or made from the converted weights
         return version.manifest.get("embedded_by") == self.source
 
     def index_builder(self, store: IndexStore, data: RunData) -> IndexBuilder:
-        """What builds the versions of a store of our own."""
+        """The builder of the fine-tuning's own index versions."""
         return IndexBuilder(searched_exactly(self.config), data, store, self.phase)
 
     def exact_index(self, data: RunData, params: dict, store: IndexStore) -> LoadedIndex:
-        """What to search when `params` answer: the store's newest version, or fresh embeddings if the tower moves."""
+        """The index to search with `params`: the newest version, or fresh embeddings if the block tower learns."""
         if self.config.finetune.train_retriever == "both":
             return exact_index(self.config, data.knowledge, params["embedder"], self.name)
         return open_exact(store.latest(), data.knowledge)
@@ -249,5 +249,5 @@ def finetunings(workdir: Workdir) -> list[str]:
 
 
 def how_to_finetune(workdir: Workdir, dataset: str) -> str:
-    """The command to run."""
+    """Says which command fine-tunes the run."""
     return f"run realm finetune --workdir={workdir.path} --dataset={dataset}"

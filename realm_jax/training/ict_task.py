@@ -61,7 +61,7 @@ class IctTask(Task):
         return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
 
     def saves_at(self, step: int) -> bool:
-        """At checkpoints."""
+        """Every `ict.checkpoint_every` steps."""
         return step % self._config.ict.checkpoint_every == 0
 
 

@@ -1,6 +1,6 @@
 """Metrics of a phase: a JSONL file with all of them, a tracker with web pages, and a line with the few to watch.
 
-While a phase has its writer, it beats as a live trainer (see `realm_jax.heartbeat`).
+While its writer is open, a phase has the heartbeat of a live trainer (`realm_jax.heartbeat`).
 """
 
 import json

@@ -13,7 +13,7 @@ from realm_jax.workdir import Workdir, with_absolute_paths
 
 
 def opening(workdir: Workdir) -> str:
-    """A line each on the run, its parts, its time and its folder. The corpus's own line follows once it is read."""
+    """One line each for the run, its parts, its time and its folder; the corpus has its own line once it is read."""
     config = workdir.config
     model, parts = config.model, ", ".join(_parts(workdir))
     start = "random weights" if config.init == RANDOM else config.init

@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def prepare_run(workdir: Workdir) -> RunData:
-    """Joins the other processes, if any; makes what the run lacks on the first one, then opens it on all.
+    """Joins the other processes, if any; the first one makes what the run lacks, then all open it.
 
     Raises:
         ConfigError: see `data.prepare.prepare`, and `models.pretrained.read_parts` for the weights of `init`, which are
-            looked at before a corpus is built.
+            checked before a corpus is built.
     """
     processes.join()
     return processes.first_then(lambda: _make(workdir), lambda: open_prepared(workdir))

@@ -7,7 +7,6 @@ the query = p(y|z,x), marginal loss, update. Candidates come from the stream (`r
 import logging
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -26,20 +25,18 @@ from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import realm
-from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import joint, retriever_optimizer
-from realm_jax.training.retrieval import RetrievalStream
+from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
 
 log = logging.getLogger(__name__)
 
 
-class PretrainTask(Task):
+class PretrainTask(RetrievalTask):
     """Pre-training as a task of the loop.
 
     Args:
-        store: index versions to retrieve from.
+        store, builder: as in `RetrievalTask`.
         first_params: embedder and encoder, on the host.
-        builder: builds index versions inside the trainer; None where a builder process does it, or nobody.
     """
 
     name = "pretrain"
@@ -53,14 +50,14 @@ class PretrainTask(Task):
         builder: IndexBuilder | None = None,
     ):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
-        self._config, self._data, self._store, self._first = config, data, store, first_params
-        self._builder = builder
+        super().__init__(store, config.pretrain.index_refresh_every, builder)
+        self._config, self._data, self._first = config, data, first_params
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
         log.info(f"pretrain: {self._sentences.summary()}")
 
     def init(self) -> dict:
-        """The first weights that it was given: embedder and encoder."""
+        """The first weights: embedder and encoder."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -85,9 +82,8 @@ class PretrainTask(Task):
         """Masked sentences with what the newest index version finds for them."""
         examples = Examples(len(self._sentences), self._sentences.example, self.seed, processes.this())
         size = self._config.pretrain.batch_size
-        own_every = self._config.pretrain.index_refresh_every if self._builder else 0
         first = state.get("position", 0)
-        index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=own_every)
+        index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=self._own_every)
         return RetrievalStream(
             lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
         )
@@ -107,20 +103,7 @@ class PretrainTask(Task):
 
     def saves_at(self, step: int) -> bool:
         """At checkpoints, and where the index is due."""
-        return step % self._config.pretrain.checkpoint_every == 0 or self._refreshes_at(step)
-
-    def builds_index_at(self, step: int) -> bool:
-        """Where the index is due and this process is its own builder."""
-        return self._builder is not None and self._refreshes_at(step)
-
-    def build_index(self, step: int, params: Any) -> None:
-        """Embeds the knowledge corpus with the embedder of `params`."""
-        if self._store.latest(step).step != step:
-            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
-
-    def _refreshes_at(self, step: int) -> bool:
-        refresh = self._config.pretrain.index_refresh_every
-        return bool(step and refresh) and step % refresh == 0
+        return step % self._config.pretrain.checkpoint_every == 0 or self.refreshes_index_at(step)
 
 
 def realm_loss(

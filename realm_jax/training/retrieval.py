@@ -20,10 +20,41 @@ from realm_jax import parallel, processes
 from realm_jax.batches import Tokens
 from realm_jax.config import Config, RunError
 from realm_jax.index.current import CurrentIndex, FixedIndex
+from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
+from realm_jax.training.loop import Task
 
 TICK_S = 0.002  # resolution of the time waited for retrieval
+
+
+class RetrievalTask(Task):
+    """A task whose stream retrieves from an index, of which it may build the versions itself.
+
+    Args:
+        store: index versions to retrieve from.
+        refresh_every: steps between index versions; 0 where the index stays as it is.
+        builder: builds them inside the trainer; None where a builder process does, or nobody.
+    """
+
+    def __init__(self, store: IndexStore, refresh_every: int, builder: IndexBuilder | None):
+        self._store, self._refresh_every, self._builder = store, refresh_every, builder
+        self._own_every = refresh_every if builder else 0
+        """Steps between versions that this task builds; see `CurrentIndex`."""
+
+    def refreshes_index_at(self, step: int) -> bool:
+        """Whether an index version of the weights after `step` steps is due."""
+        return bool(step and self._refresh_every) and step % self._refresh_every == 0
+
+    def builds_index_at(self, step: int) -> bool:
+        """Where the index is due and this process is its own builder."""
+        return self._builder is not None and self.refreshes_index_at(step)
+
+    def build_index(self, step: int, params: Any) -> None:
+        """Embeds the knowledge corpus with the block tower of `params`."""
+        if self._store.latest(step).step != step:
+            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ FLUSH_S = 30.0
 
 
 def open_tracker(folder: epath.Path, phase: str, first_step: int, last_step: int) -> "TensorBoard | WandbRun":
-    """What the config of the run asks for; TensorBoard for what belongs to no run, as a tagger.
+    """What the config of the run asks for; TensorBoard for what belongs to no run, such as a tagger.
 
     Args:
         folder: of the phase: W/pretrain, W/finetune/NAME.
@@ -76,14 +76,14 @@ class TensorBoard:
 
 
 class WandbRun:
-    """A Weights & Biases run that goes on with what the workdir's id stands for.
+    """A Weights & Biases run, which later phases and restarts go on with by the id in the workdir.
 
     Raises:
         ConfigError: the service cannot be reached, or wants a login.
     """
 
     def __init__(self, workdir: epath.Path, config: dict, phase: str, last_step: int):
-        import wandb  # is there, or Config.check had said so
+        import wandb  # `Config.check` has seen that it is there
 
         self._phase = phase
         id_file = workdir / "wandb.json"

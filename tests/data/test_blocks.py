@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import ConfigError
-from realm_jax.data import blocks, pieces, salient, sources
+from realm_jax.data import blocks, pieces, salient
 from realm_jax.data import sentences as sentences_lib
+from realm_jax.data.sources import sources
 from realm_jax.records import Record, Span
 
 

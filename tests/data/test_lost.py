@@ -6,8 +6,8 @@ import pytest
 
 from realm_jax.commands import show
 from realm_jax.data import corpus_writer, lost
-from realm_jax.data.checked import counted
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.sources.checked import counted
 from realm_jax.records import Record
 from tests.data.test_corpus import tokenizer
 

@@ -4,7 +4,7 @@ import runpy
 
 from documented import REPOSITORY
 
-from realm_jax.data.formats import FORMS
+from realm_jax.data.sources.formats import FORMS
 
 PAGE = REPOSITORY / "docs" / "formats.md"
 

@@ -21,10 +21,10 @@ from etils import epath
 from realm_jax.commands import cli
 from realm_jax.commands import eval as evaluate
 from realm_jax.config import ConfigError
-from realm_jax.data import questions
-from realm_jax.data.beir import read_qrels
 from realm_jax.data.prepare import open_prepared
-from realm_jax.data.question_formats import FORMATS
+from realm_jax.data.questions import questions
+from realm_jax.data.questions.beir import read_qrels
+from realm_jax.data.questions.question_formats import FORMATS
 from realm_jax.eval import zero_shot
 from realm_jax.eval.baselines import bm25
 from realm_jax.eval.report_folder import report_folder

@@ -8,8 +8,8 @@ import pytest
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
-from realm_jax.data import questions
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import questions
 from realm_jax.eval import zero_shot
 from realm_jax.eval.baselines import bm25
 from realm_jax.models import embedder

@@ -176,7 +176,7 @@ def test_pin_set_while_pruning_wins(store, monkeypatch):
     version = publish(store, 0)
     publish(store, 1)
     answers = iter([False, True])
-    monkeypatch.setattr(store, "is_pinned", lambda folder: next(answers))
+    monkeypatch.setattr("realm_jax.index.store.is_pinned", lambda folder: next(answers))
     assert store.prune(1) == []
     assert len(store.versions()) == 2 and version.load_embeddings().shape == (4, 3)
 
@@ -199,7 +199,7 @@ def test_touch_renews_the_claim(store, monkeypatch):
     write_claim(draft.folder / "owner.json", host="elsewhere", age_s=700)
     draft.touch()  # too soon after the last: no write
     assert is_abandoned(draft.folder)
-    monkeypatch.setattr(store, "TOUCH_EVERY_S", -1.0)
+    monkeypatch.setattr("realm_jax.index.store.TOUCH_EVERY_S", -1.0)
     draft.touch()
     assert not is_abandoned(draft.folder)
 
@@ -226,7 +226,7 @@ def test_history_only_grows(store):
 
 
 def test_object_store_has_local_copies(store, monkeypatch):
-    for module in ("store", "version"):
+    for module in ("history", "store", "version"):
         monkeypatch.setattr(f"realm_jax.index.{module}.is_remote", lambda path: True)
     with store.begin(2) as draft:
         assert draft.folder.parent != store.folder

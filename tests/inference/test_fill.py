@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from realm_jax.batches import stack
-from realm_jax.data import cloze
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import cloze
 from realm_jax.index.loaded_index import LoadedIndex, open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.inference.fill import MaskFiller

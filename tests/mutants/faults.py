@@ -473,11 +473,11 @@ DATA = [
     ),
     Fault(
         "another tenth of the questions is for development",
-        "data/datasets.py",
+        "data/questions/datasets.py",
         "is_dev",
         "% 100_000 % 10 == 0",
         "% 100_000 % 10 == 1",
-        "data/test_datasets.py::test_the_hash_rule_is_farmhash",
+        "data/questions/test_datasets.py::test_the_hash_rule_is_farmhash",
     ),
 ]
 

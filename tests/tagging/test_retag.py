@@ -9,7 +9,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data import corpus_writer, run_tokenizer, salient
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.segment import COLUMNS
-from realm_jax.data.sources import read
+from realm_jax.data.sources.sources import read
 from realm_jax.records import Span
 from realm_jax.tagging import retagged_corpus as retag_lib
 from realm_jax.tagging.retagged_corpus import retag

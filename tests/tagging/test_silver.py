@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data.sources import Source
+from realm_jax.data.sources.sources import Source
 from realm_jax.records import Record, Span
 from realm_jax.tagging import conll, silver
 

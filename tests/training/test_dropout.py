@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from realm_jax import parallel
-from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import datasets
 from realm_jax.eval.heldout import evaluate, heldout_set
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.store import IndexStore

@@ -16,8 +16,8 @@ from etils import epath
 from realm_jax import parallel
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError, FinetuneConfig
-from realm_jax.data import datasets
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import datasets
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.records import Question
@@ -27,6 +27,7 @@ from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import METRIC, FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.training.retrieval import RetrievalStream
+from tests.batch_shapes import misshapen
 
 SETTINGS = FinetuneConfig(
     epochs=1,
@@ -147,6 +148,7 @@ def batches(begin, questions):
 def test_a_batch_has_what_the_index_and_the_texts_say(batches, trained):
     config, params, shares, task = batches[trained]
     batch, data = joined(shares), task._data
+    assert misshapen(batch) == []
     embeddings = IndexStore(task._store.folder).latest().load_embeddings().astype(np.float64)
     by_tokens = {tuple(task._tokens.ids[i].tolist()): q for i, q in enumerate(task.questions)}
     query_emb = np.asarray(embed(config.model, "query", params, batch.query), np.float64)

@@ -10,9 +10,9 @@ import pytest
 from test_finetune import SETTINGS, joined, loss_of, noisy, slow_loss
 
 from realm_jax import parallel, processes
-from realm_jax.data import datasets
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import open_prepared
+from realm_jax.data.questions import datasets
 from realm_jax.records import Process
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import FinetuneTask, finetune_loss

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from realm_jax.config import ConfigError, FinetuneConfig
-from realm_jax.data import datasets
+from realm_jax.data.questions import datasets
 from realm_jax.experiments_file import load_experiment
 from realm_jax.training.finetune import first_settings
 from realm_jax.training.finetune_task import steps_in_all

@@ -156,10 +156,12 @@ def _wait(condition, seconds=30.0):
     raise AssertionError("did not happen in time")
 
 
-def test_an_old_index_is_only_warned_of(exact_run):
+def test_an_old_index_is_only_warned_of(exact_run, capsys):
     index = exact_run(max_age_steps=5, max_age_policy="warn").index()
     assert index.adopt(5) is False and index.adopt(50) is False
     index.close()
+    warning = "the index is 50 steps old at step 50 (limit 5): is the builder running?"
+    assert capsys.readouterr().out.count(warning) == 1
 
 
 def test_policy_stop_ends_the_run(exact_run):

@@ -1,10 +1,11 @@
 """REALM's own annotated corpus, `salient_span_wikipedia`, whose sentences and salient spans are used as they are.
 
-Three forms: its source (gzip TFRecord files with byte offsets of sentences and spans), and copies prepared by
-tensorflow-datasets, `documents` or `sentences`, as TFRecord or array_record. Also `wikipedia`, prepared so.
+It comes in three forms: its source (gzip TFRecord files with byte offsets of sentences and spans), and copies that
+tensorflow-datasets prepared, `documents` or `sentences`, as TFRecord or array_record. Its `wikipedia` is read, too.
 """
 
 import io
+import itertools
 import pathlib
 import struct
 from collections import Counter
@@ -17,11 +18,12 @@ from realm_jax.config import ConfigError
 from realm_jax.data import published
 from realm_jax.data.build import source_parts
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.checked import checked_record, counted
+from realm_jax.data.sources.checked import checked_record, counted
+from realm_jax.data.sources.unpacked import DAMAGED, open_plain
 from realm_jax.records import Record, Span
 
-LONGEST_EXAMPLE = 1 << 30  # bytes: more is a damaged length
-NAMES = {  # ours -> the source's, and that of a prepared copy
+LONGEST_EXAMPLE = 1 << 30  # bytes: a larger length is damaged
+NAMES = {  # our name -> that of the source, and that of a prepared copy
     "span_start": ("span_byte_start", "spans/start"),
     "span_limit": ("span_byte_limit", "spans/limit"),
     "span_type": ("span_type", "spans/type"),
@@ -31,7 +33,7 @@ NAMES = {  # ours -> the source's, and that of a prepared copy
 
 
 class TfExamples:
-    """Format `tfds`: each file is a part of its own, or is joined with its neighbours."""
+    """The format `tfds`: each file is a part of its own, or is joined with its neighbours."""
 
     def __init__(self, files: list[epath.Path]):
         self.files = files
@@ -39,13 +41,13 @@ class TfExamples:
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """Parts of about `part_bytes`."""
+        """Divides the files into parts of about `part_bytes`."""
         del folder, progress
         planned = [Part([(str(file), 0, file.stat().length)], file.stat().length) for file in self.files]
         return source_parts.grouped(planned, part_bytes)[:most]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Documents (or single sentences) of a part, with the source's own sentences and spans if it has any."""
+        """Yields the documents (or single sentences) of a part, with the source's own sentences and spans, if any."""
         for file, _, _ in part.pieces:
             name = pathlib.PurePath(file).name
             examples = enumerate(examples_of(epath.Path(file)))
@@ -56,23 +58,23 @@ class TfExamples:
 
 
 def examples_of(file: epath.Path) -> Iterator[bytes]:
-    """Serialised examples of a .tfrecord (or .gz) or .array_record file, in order. Raises ConfigError if damaged."""
+    """Yields the serialised examples of a .tfrecord (or .gz) or .array_record file. Raises ConfigError if damaged."""
     if "array_record" in file.name:
         reader = array_record_module.ArrayRecordReader(str(file))
         for _ in range(reader.num_records()):
             yield reader.read()
         reader.close()
         return
-    with source_parts.open_plain(file) as opened:
+    with open_plain(file) as opened:
         try:
             while (data := _next(opened)) is not None:
                 yield data
-        except source_parts.DAMAGED as error:
+        except DAMAGED as error:
             raise ConfigError(f"{file}: is truncated or damaged ({error}): download it again") from error
 
 
 def _next(opened: io.BufferedIOBase) -> bytes | None:
-    """Length, its checksum, the data, its checksum. gzip has checksums of its own; these are not looked at."""
+    """Reads a length, its checksum, the data, its checksum. gzip has checksums of its own; these are not checked."""
     head = opened.read(12)
     if not head:
         return None
@@ -116,21 +118,18 @@ def _record(values: dict[str, list], where: str, counts: Counter) -> tuple[Recor
 
 
 class _Places:
-    """Characters of a text by byte offset."""
+    """Finds characters of a text by their byte offsets."""
 
     def __init__(self, text: str):
         self._of = None
         data = text.encode()
         self._num_bytes = len(data)
         if len(data) != len(text):
-            self._of, at = {}, 0
-            for i, character in enumerate(text):
-                self._of[at] = i
-                at += len(character.encode())
-            self._of[at] = len(text)
+            starts = itertools.accumulate((len(character.encode()) for character in text), initial=0)
+            self._of = {at: i for i, at in enumerate(starts)}
 
     def ranges(self, starts: list[int], limits: list[int]) -> list[tuple[int, int] | None]:
-        """(start, limit) in characters; None for one that cuts a character or lies outside the text."""
+        """Gives each (start, limit) in characters; None for a range that cuts a character or leaves the text."""
         return [self._range(int(a), int(b)) for a, b in zip(starts, limits, strict=True)]
 
     def _range(self, start: int, limit: int) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The Beam pipeline: parts of the plan in, finished shards out, on this machine or on a cluster.
+"""The Beam pipeline, which makes shards from the parts of the plan, on this machine or on a cluster.
 
 There is nothing to shuffle: a shard is one part's work from end to end. Flink and Spark are reached through their Beam
 job servers, which start the workers themselves.
@@ -6,44 +6,17 @@ job servers, which start the workers themselves.
 
 import logging
 import os
-import shlex
 import threading
-from typing import Literal
 
 from realm_jax.config import ConfigError
 from realm_jax.data.build.shards import Job, build_shard
 from realm_jax.data.build.source_parts import Part, Progress
 
-RunnerName = Literal["direct", "dataflow", "flink", "spark", "portable"]
 POLL_S = 2.0
 
 
-def options(runner: str, workers: int, beam: str = "") -> list[str]:
-    """Beam's options for a runner.
-
-    Args:
-        workers: processes of the direct runner, or most workers of a cluster.
-        beam: the user's further options, which win.
-    """
-    by_runner = {
-        "direct": [
-            "--runner=DirectRunner",
-            f"--direct_num_workers={workers}",
-            f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}",
-        ],
-        "dataflow": ["--runner=DataflowRunner", f"--num_workers={workers}", "--autoscaling_algorithm=NONE"],
-        "flink": ["--runner=FlinkRunner", f"--parallelism={workers}", "--environment_type=DOCKER"],
-        "spark": ["--runner=SparkRunner", "--environment_type=DOCKER"],
-        "portable": ["--runner=PortableRunner", "--environment_type=LOOPBACK"],
-    }
-    chosen = shlex.split(beam)
-    given = {option.split("=")[0] for option in chosen}
-    by_runner["direct"].append("--default_sdk_harness_log_level=ERROR")
-    return [option for option in by_runner[runner] if option.split("=")[0] not in given] + chosen
-
-
 def pipeline(job: Job, numbered: list[tuple[int, Part]], beam_options: list[str]):
-    """The pipeline, not yet run. Raises ConfigError if the runner lacks an option."""
+    """Makes the pipeline, not yet run. Raises ConfigError if the runner lacks an option."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 

@@ -1,8 +1,8 @@
-"""`wikitext.prose` with a limit: in a child process that is killed, and started again, where a page takes too long.
+"""`wikitext.prose` with a time limit: in a child process that is killed, and started again, if a page takes too long.
 
 The parser's C code cannot be interrupted by a signal handler, so the kernel kills the child at its limit of CPU seconds
-(not of the clock's: what a page costs does not depend on what else the machine does). One child serves a process until
-its end; it ends by itself when the process is gone, since its input does.
+(not of the clock, so that other work on the machine does not matter). One child serves a process until its end, and
+ends by itself when the process is gone, since its input ends then.
 """
 
 import atexit
@@ -37,7 +37,7 @@ class BoundedProse:
         self._owner = 0
 
     def __call__(self, text: str, hidden: list[str]) -> tuple[str, str, dict[str, int]]:
-        """As `wikitext.prose`; reasons are TOO_LONG and CRASHED, too. Raises RuntimeError if no child starts."""
+        """Calls `wikitext.prose`; further reasons are TOO_LONG and CRASHED. Raises RuntimeError if no child starts."""
         with self._lock:
             is_own = self._child is not None and self._owner == os.getpid()  # not that of a process that forked
             if is_own and self._child.poll() is not None:
@@ -68,7 +68,7 @@ class BoundedProse:
             raise RuntimeError(f"the process that parses pages did not start (status {self._end()})")
 
     def _end(self) -> int:
-        """Its status."""
+        """Ends the child and returns its exit status."""
         child, self._child = self._child, None
         try:
             child.stdin.close()
@@ -79,8 +79,8 @@ class BoundedProse:
 
 
 def serve(limit_s: int) -> None:
-    """The child: answers each (text, hidden) on its input until that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
+    """Runs in the child: answers each (text, hidden) on its input until that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent reacts to Ctrl-C
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not disturb the answers
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

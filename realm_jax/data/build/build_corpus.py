@@ -8,8 +8,7 @@ from realm_jax import lock
 from realm_jax.config import RunError
 from realm_jax.data import lost
 from realm_jax.data.blocks import SPLIT
-from realm_jax.data.build import beam_pipeline, plan, shards
-from realm_jax.data.build.beam_pipeline import RunnerName
+from realm_jax.data.build import beam_pipeline, plan, runners, shards
 from realm_jax.data.build.shards import Job
 from realm_jax.data.show import census
 from realm_jax.progress import Progress, clock
@@ -22,12 +21,12 @@ class Work:
     """Who builds a corpus, and in what pieces."""
 
     source: str
-    """The source's name, for the reader."""
+    """The source's name, for people."""
     shard_bytes: int
-    """Plain text of a shard, the unit of work."""
+    """How much plain text of the source makes a shard, the unit of work."""
     workers: int
-    """Processes, or most workers of a cluster."""
-    runner: RunnerName = "direct"
+    """How many processes, or at most how many workers of a cluster."""
+    runner: runners.RunnerName = "direct"
     """The runner that Beam is given."""
     beam: str = ""
     """Further options of Beam's runner."""
@@ -50,7 +49,7 @@ def _build_alone(job: Job, work: Work) -> dict:
     planned = plan.make_or_read(job, work.shard_bytes)
     todo = sum(not job.is_done(number) for number in range(len(planned.parts)))
     log.info(f"{work.source}: {len(planned.parts)} shards, {todo} to make, {work.workers} workers")
-    beam_options = beam_pipeline.options(work.runner, work.workers, work.beam)
+    beam_options = runners.options(work.runner, work.workers, work.beam)
     beam_pipeline.run(job, planned.parts, beam_options, Progress("source, KB"))
     problems = shards.errors(job, len(planned.parts))
     if problems:
@@ -59,7 +58,7 @@ def _build_alone(job: Job, work: Work) -> dict:
 
 
 def summary(manifest: dict, out: str) -> str:
-    """What was made, and what was dropped and why, in lines."""
+    """Says in lines what was made, and what was dropped and why."""
     totals = {
         key: sum(s[f"num_{key}"] for s in manifest["segments"]) for key in ("sources", "blocks", "sentences", "spans")
     }

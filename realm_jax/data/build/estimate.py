@@ -8,19 +8,19 @@ from collections import Counter
 from etils import epath
 
 from realm_jax.data.build.shards import Job, build_records
-from realm_jax.data.build.source_parts import is_compressed
 from realm_jax.data.segment import SegmentWriter
 from realm_jax.data.show.census import NOT_LEFT_OUT
+from realm_jax.data.sources.unpacked import is_compressed
 from realm_jax.progress import clock
 
 SAMPLE_PARTS = 4
-SAMPLE_BYTES = 4 << 20  # of plain text in each
+SAMPLE_BYTES = 4 << 20  # plain text of each sampled part
 EMBEDDING_BYTES = 128 * 2  # bfloat16
-SPILL_SHARE = 0.7  # of the unpacked, gzipped source to the corpus
+SPILL_SHARE = 0.7  # size of the unpacked, gzipped source, as a share of the corpus
 
 
 def estimate(job: Job, part_bytes: int, workers: int) -> str:
-    """Text for people. The sample is the start of the source where it must be unpacked, else spread over it."""
+    """Estimates a build, in lines of text. The sample is spread over the source, unless that must be unpacked."""
     total = sum(epath.Path(file).stat().length for file in job.source.files)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)

@@ -1,4 +1,4 @@
-"""Files of records of a data set on Hugging Face: which of them, by their names, before anything is downloaded."""
+"""Sources on Hugging Face: their files of records are chosen by name before anything is downloaded."""
 
 import logging
 import pathlib
@@ -9,7 +9,7 @@ import huggingface_hub.constants
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data.recognise import RECORDS, one_split
+from realm_jax.data.sources.recognise import RECORDS, one_split
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ SPEC = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<withi
 
 
 def files(spec: str) -> list[epath.Path]:
-    """The files of `hf:OWNER/NAME[@REVISION][/CONFIG][/SPLIT]`, downloaded once; prints the revision.
+    """Downloads the files of `hf:OWNER/NAME[@REVISION][/CONFIG][/SPLIT]` once; logs the revision.
 
     Raises:
         ConfigError: there is no such data set, it cannot be downloaded, or its files are of several splits.
@@ -39,7 +39,7 @@ def files(spec: str) -> list[epath.Path]:
 
 
 def choose(spec: str, names: list[str], within: str) -> list[str]:
-    """The files of records in a folder, or of one split in it. Raises ConfigError where there are none or several."""
+    """Chooses the files of a folder, or of one split in it. Raises ConfigError if there are none or several splits."""
     begins = re.compile(rf"{re.escape(within)}([-./]|$)" if within else "")
     records = sorted(name for name in names if RECORDS.search(name))
     chosen = [name for name in records if begins.match(name)]
@@ -51,7 +51,7 @@ def choose(spec: str, names: list[str], within: str) -> list[str]:
 
 
 def _download(spec: str, repo: str, revision: str | None, within: str) -> tuple[pathlib.Path, list[str]]:
-    """(folder of the revision, names of the files chosen in it); without network, of what was downloaded before."""
+    """Finds (folder of the revision, names of the files chosen in it); offline, among what was downloaded before."""
     fetch = {"repo_id": repo, "repo_type": "dataset", "revision": revision}
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         folder = pathlib.Path(huggingface_hub.snapshot_download(**fetch))

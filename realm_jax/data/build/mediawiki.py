@@ -1,7 +1,7 @@
-"""MediaWiki XML dumps: pages in order, those that are no articles dropped by rule, the others as plain text.
+"""MediaWiki XML dumps: their articles, in order, as plain text; pages that are no articles are dropped by rule.
 
-A multistream dump with its index beside it is entered at any of its streams; any other .bz2 or .gz is spilled, a plain
-.xml cut by offsets. A page is parsed by itself, so that one that is broken costs only itself.
+A multistream dump with its index beside it is entered at any of its streams; any other .bz2 or .gz is unpacked into
+pieces, and a plain .xml is cut by offsets. Each page is parsed by itself, so that a broken one costs only itself.
 """
 
 import bz2
@@ -20,6 +20,7 @@ from realm_jax.config import ConfigError
 from realm_jax.data.build import bounded, source_parts
 from realm_jax.data.build.source_parts import Part, Progress
 from realm_jax.data.lost import BYTES_READ, lose
+from realm_jax.data.sources.unpacked import DAMAGED, open_plain
 from realm_jax.records import Record
 
 PAGE_START, PAGE_END = b"<page>", b"</page>"
@@ -38,7 +39,7 @@ HEADER_BYTES, HEADER_STEP = 1 << 16, 1 << 10
 
 
 class MediaWiki:
-    """Format `mediawiki`."""
+    """The format `mediawiki`."""
 
     def __init__(self, files: list[epath.Path]):
         self.files = files
@@ -46,7 +47,7 @@ class MediaWiki:
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """Parts of about `part_bytes` of XML; raises ConfigError for a file that is no dump or is damaged."""
+        """Divides it into parts of about `part_bytes` of XML; raises ConfigError for no dump, or a damaged one."""
         planned: list[Part] = []
         for file in self.files:
             header(file)
@@ -61,7 +62,7 @@ class MediaWiki:
         return planned[:most]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Articles of a part by page id; counts the pages that are dropped, by reason."""
+        """Yields the articles of a part by page id; counts the pages that are dropped, by reason."""
         hidden = _prefixes(tuple(self.files))
         articles = []
         for page in pages(part, counts):
@@ -78,7 +79,7 @@ def _prefixes(files: tuple[epath.Path, ...]) -> list[str]:
 
 
 def index_of(file: epath.Path) -> epath.Path | None:
-    """The index beside a multistream dump, if it is there."""
+    """Finds the index beside a multistream dump; None if there is none."""
     name = re.sub(r"-multistream(\d*)\.xml(.*)\.bz2$", r"-multistream-index\1.txt\2.bz2", file.name)
     if name == file.name:
         return None
@@ -89,13 +90,13 @@ def index_of(file: epath.Path) -> epath.Path | None:
 
 
 def header(file: epath.Path) -> str:
-    """What stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
+    """Reads what stands before the first page. Raises ConfigError if the file is no MediaWiki dump."""
     start = b""
     try:
-        with source_parts.open_plain(file) as opened:
+        with open_plain(file) as opened:
             while PAGE_START not in start and len(start) < HEADER_BYTES and (block := opened.read(HEADER_STEP)):
                 start += block
-    except source_parts.DAMAGED as error:
+    except DAMAGED as error:
         raise ConfigError(f"{file}: cannot be read or is truncated ({error}): download it again") from error
     text = start.split(PAGE_START)[0].decode("utf-8", "replace")
     if "<mediawiki" not in text:
@@ -107,13 +108,13 @@ def header(file: epath.Path) -> str:
 
 
 def hidden_prefixes(text: str) -> list[str]:
-    """The wiki's own names of the namespaces of files and categories, lower-cased, from a dump's header."""
+    """Finds the wiki's own names for the namespaces of files and categories, lower-cased, in a dump's header."""
     found = re.findall(r'<namespace key="(-?\d{1,9})"[^<>]*>([^<]*)</namespace>', text)
     return [html.unescape(name).lower() for key, name in found if int(key) in (FILE_NAMESPACE, CATEGORY_NAMESPACE)]
 
 
 def pages(part: Part, counts: Counter) -> Iterator[str]:
-    """XML of each page of a part, `<page>` to `</page>`; longer ones than MediaWiki saves are counted."""
+    """Yields the XML of each page of a part, `<page>` to `</page>`; counts pages longer than MediaWiki saves."""
     for file, start, limit in part.pieces:
         text = _unpack(file, start, limit) if file.endswith(".bz2") else source_parts.read_piece(file, start, limit)
         counts[BYTES_READ] += len(text)
@@ -137,7 +138,7 @@ def pages(part: Part, counts: Counter) -> Iterator[str]:
 
 
 def article(page: str, hidden: list[str], counts: Counter) -> Record | None:
-    """The record of a page's XML, or None if it is none; counts why."""
+    """Makes the record of a page; None if it is no article, and counts why."""
     try:
         parsed = next(mwxml.Dump.from_page_xml(page).pages)
         revision = next(iter(parsed))
@@ -180,10 +181,10 @@ def _says_disambiguation(text: str) -> bool:
 
 
 def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]:
-    """Byte ranges of whole streams that hold about `part_bytes` of XML."""
+    """Finds byte ranges of whole streams that hold about `part_bytes` of XML."""
     size = file.stat().length
     offsets = [0]
-    with source_parts.open_plain(index) as lines:
+    with open_plain(index) as lines:
         for line in lines:
             offset = line.split(b":", 1)[0]
             if not offset.isdigit():
@@ -192,7 +193,7 @@ def _streams(file: epath.Path, index: epath.Path, part_bytes: int) -> list[Part]
                 offsets.append(int(offset))
     if offsets[-1] >= size:
         raise ConfigError(f"{file}: has {size:,} bytes, its index goes to {offsets[-1]:,}: download it again")
-    ratio = 4  # of XML to bz2
+    ratio = 4  # size of XML by size of bz2
     cuts = [offsets[1] if len(offsets) > 1 else 0]  # before it: the header
     for offset in offsets[1:]:
         if offset - cuts[-1] >= part_bytes // ratio:

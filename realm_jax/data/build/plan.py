@@ -1,7 +1,6 @@
 """The plan of a build: its parts, made once and kept until the corpus is finished.
 
-Cutting the source is the one thing that is done by one process: a compressed file that cannot be entered in the middle
-is unpacked here.
+One process cuts the source, and unpacks here any compressed file that cannot be entered in the middle.
 """
 
 import pathlib
@@ -20,23 +19,23 @@ from realm_jax.workdir import read_json, write_json
 
 PLAN = "plan.json"
 ALWAYS_HASHED = 256 << 20
-"""Bytes of a source up to which its content is looked at every time; a larger one is, where the name, size or time of a
-file is another than before."""
+"""Bytes of a source up to which its content is hashed every time; a larger source is hashed again only if the name,
+size or time of a file has changed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Parts in order, and what they are parts of."""
+    """The parts of a source, in order, and what they were made from."""
 
     identity: dict
-    """What decides whether a build can go on, besides the content: the settings; and the files, by name, size, time."""
+    """What decides, besides the content, whether a build can go on: settings, and name, size and time of files."""
     fingerprint: str
-    """Of the source's content."""
+    """The hash of the source's content."""
     parts: list[Part]
 
 
 def identity(job: Job, part_bytes: int) -> dict:
-    """Of a build, cheap to make; `files` says whether the content has to be looked at again, and may differ."""
+    """Makes `Plan.identity`, which is cheap; where `files` differs, the content must be hashed again."""
     return {
         "format": job.source.format,
         "columns": job.source.columns,
@@ -50,7 +49,7 @@ def identity(job: Job, part_bytes: int) -> dict:
 
 
 def check_finished(job: Job, part_bytes: int) -> dict | None:
-    """The manifest if the corpus is finished. Raises ConfigError if it was built from something else."""
+    """Reads the manifest of a finished corpus, else None. Raises ConfigError if it was built from something else."""
     file = epath.Path(job.out) / MANIFEST
     if not file.exists():
         return None
@@ -61,7 +60,7 @@ def check_finished(job: Job, part_bytes: int) -> dict | None:
 
 
 def make_or_read(job: Job, part_bytes: int) -> Plan:
-    """The plan in `work/`, made if there is none; the source may have moved since.
+    """Reads the plan in `work/`, or makes it; the source may lie elsewhere than when it was made.
 
     Raises:
         ConfigError: the source is damaged, or the folder belongs to another build or to something else.
@@ -113,7 +112,7 @@ def _check(found: dict, fingerprint: str | None, job: Job, part_bytes: int) -> N
 
 
 def _known_by(file: epath.Path) -> list:
-    """Name, size and time of a file, the time in nanoseconds where it is on a disk."""
+    """Lists name, size and time of a file; on a disk, the time is in nanoseconds."""
     if is_remote(file):
         stat = file.stat()
         return [file.name, stat.length, int(stat.mtime)]
@@ -122,7 +121,7 @@ def _known_by(file: epath.Path) -> list:
 
 
 def _moved(part: Part, files: dict[str, str], old_work: str, new_work: str) -> Part:
-    """The part with the paths that its files have now."""
+    """Gives a part the paths that its files have now."""
 
     def path(file: str) -> str:
         return new_work + file.removeprefix(old_work) if file.startswith(old_work) else files.get(file, file)

@@ -1,6 +1,6 @@
 """Files of records in parts: lines, tables and `<doc>` elements by bytes, parquet by row groups, JSON by number.
 
-What they are is known to `recognise`; a bad record is counted, by reason.
+`recognise` knows what the files are; a bad record is counted, by reason.
 """
 
 import functools
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from realm_jax.config import ConfigError
-from realm_jax.data import rows, tables
 from realm_jax.data.build import source_parts
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.checked import counted
-from realm_jax.data.formats import record_of
-from realm_jax.data.recognise import Taken
-from realm_jax.data.tables import Found
+from realm_jax.data.sources import rows, tables
+from realm_jax.data.sources.checked import counted
+from realm_jax.data.sources.formats import record_of
+from realm_jax.data.sources.recognise import Taken
+from realm_jax.data.sources.tables import Found
 from realm_jax.records import Record
 
 PART_RECORDS = 20_000  # of a file that is one JSON text
@@ -25,7 +25,7 @@ ENDS = {"lines": b"\n", "documents": b"\n</doc>"}
 
 
 class RecordFiles:
-    """Every format of `formats`."""
+    """A source of files of records, in any format of `formats`."""
 
     def __init__(self, taken: Taken):
         self.files = [epath.Path(file) for file in taken.files]
@@ -34,7 +34,7 @@ class RecordFiles:
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """Parts of about `part_bytes`; raises ConfigError for a damaged file."""
+        """Divides the files into parts of about `part_bytes`; raises ConfigError for a damaged file."""
         planned: list[Part] = []
         for number, file in enumerate(self.files):
             room = None if most is None else most - len(planned)
@@ -58,7 +58,7 @@ class RecordFiles:
         return source_parts.cut(file, folder, part_bytes, delimiter=end, most=most, progress=progress)
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Records of a part, in order; bad ones and those without text are counted, by reason."""
+        """Yields the records of a part, in order; counts bad ones and those without text, by reason."""
         form = self._taken.the_form()
 
         def found() -> Iterator[tuple[Record | None, str]]:
@@ -68,7 +68,7 @@ class RecordFiles:
         yield from counted(found(), counts)
 
     def _rows(self, part: Part) -> Iterator[tuple[str, dict | None, str]]:
-        """(file, fields, reason) of the rows of a part."""
+        """Yields (file, fields, reason) of the rows of a part."""
         container = self._taken.container
         if container.kind == "parquet":
             for file, start, limit in part.pieces:
@@ -89,7 +89,7 @@ def _of_piece(piece: tuple[str, int, int], taken: Taken) -> Iterator[Found]:
 
 
 def _lines(data: bytes) -> Iterable[bytes]:
-    """As a file gives them: the end of a line is a line feed."""
+    """Splits data into lines as a file does: only a line feed ends one."""
     *lines, last = data.split(b"\n")
     yield from (line + b"\n" for line in lines)
     if last:
@@ -97,7 +97,7 @@ def _lines(data: bytes) -> Iterable[bytes]:
 
 
 def _row_groups(file: epath.Path) -> list[Part]:
-    """A row group is never cut."""
+    """Makes a part of each row group, which is never cut."""
     with rows.open_parquet(file) as table:
         metadata = table.metadata
     sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]

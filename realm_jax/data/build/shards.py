@@ -1,7 +1,7 @@
-"""One shard: a part of the source as a finished segment of the corpus; and the corpus of all of them.
+"""Shards: each is a part of the source as a finished segment of the corpus. `finish` makes the corpus of all.
 
-A shard is written under another name and renamed, with `entry.json` in it, so it is there whole or not at all, and is
-not made twice. Its bytes depend on the source and the settings alone; times go into the manifest.
+A shard is written under another name, with `entry.json`, and renamed: it is there whole or not at all, and is not made
+twice. Its bytes depend on the source and the settings alone; times go into the manifest.
 """
 
 import contextlib
@@ -28,8 +28,9 @@ from realm_jax.data import manifest as manifest_lib
 from realm_jax.data import salient
 from realm_jax.data.blocks import Tagger, cut
 from realm_jax.data.build.source import Source
-from realm_jax.data.build.source_parts import DAMAGED, Part
+from realm_jax.data.build.source_parts import Part
 from realm_jax.data.segment import SOURCE, SegmentWriter
+from realm_jax.data.sources.unpacked import DAMAGED
 from realm_jax.workdir import read_json, write_json, write_text
 
 ENTRY = "entry.json"
@@ -39,12 +40,12 @@ TWICE = "id there twice"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs besides a part."""
+    """What a worker must know besides its part."""
 
     source: Source
     out: str
     tokenizer: str
-    """A tokenizer.json's content."""
+    """The content of a tokenizer.json."""
     block_len_tokens: int
     tagger: str
     as_given: bool = False
@@ -52,11 +53,11 @@ class Job:
 
     @property
     def work(self) -> epath.Path:
-        """Folder of the plan, of what it unpacked, and of reports; deleted at the end."""
+        """The folder of the plan, of unpacked files and of reports; deleted at the end."""
         return epath.Path(self.out) / "work"
 
     def shard(self, number: int) -> epath.Path:
-        """Folder of a shard."""
+        """The folder of a shard."""
         return epath.Path(self.out) / f"segment-{number:05}"
 
     def is_done(self, number: int) -> bool:
@@ -86,7 +87,7 @@ def build_shard(numbered: tuple[int, Part], job: Job) -> int:
 
 
 def errors(job: Job, num_shards: int) -> list[str]:
-    """What went wrong in each shard that is missing."""
+    """Lists what went wrong in each shard that is missing."""
     files = [job.work / "errors" / f"{number:05}" for number in range(num_shards) if not job.is_done(number)]
     return [
         file.read_text(encoding="utf-8") if file.exists() else f"{job.out}: no reason was left; is the disk full?"
@@ -204,7 +205,7 @@ def _publish(folder: pathlib.Path, shard: epath.Path, is_local: bool) -> None:
 
 
 def _twice(job: Job, segments: list[dict]) -> tuple[list[int], int]:
-    """(ordinals of the blocks of records whose id stood before, how many records these are)."""
+    """Finds (ordinals of the blocks of records whose id came before, how many records these are)."""
     hashes, blocks, first = [], [], 0
     for segment in segments:
         folder = epath.Path(job.out) / segment["name"]

@@ -1,7 +1,7 @@
-"""What `--source` names: its files, their format, their fingerprint and how they are read.
+"""The source that `--source` names: its files, their format, their fingerprint and their reader.
 
 A path (file or folder), `hf:OWNER/NAME/CONFIG` (files of records from Hugging Face), `tfds:NAME` (a copy prepared by
-tensorflow-datasets under --data_dir, or REALM's annotated files), or what `data.sources` reads by itself (`asset:…`, a
+tensorflow-datasets under --data_dir, or REALM's annotated files), or what `sources` reads by itself (`asset:…`, a
 folder of texts).
 """
 
@@ -11,29 +11,27 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from etils import epath
 
 from realm_jax.buckets import check_reach
 from realm_jax.config import ConfigError
-from realm_jax.data import sources
 from realm_jax.data.build import hub, source_parts
 from realm_jax.data.build.annotated import TfExamples
 from realm_jax.data.build.record_files import RecordFiles
 from realm_jax.data.build.source_parts import Part, Progress
-from realm_jax.data.formats import FORMS
-from realm_jax.data.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
+from realm_jax.data.sources import sources
+from realm_jax.data.sources.recognise import RECORDS, Taken, files_under, first_recognised, recognise, said_left_out
 from realm_jax.paths import expand
 from realm_jax.records import Record
 
-FormatName = Literal["auto", "mediawiki", "tfds", *(form.name for form in FORMS)]
 BY_NAME = {
     "mediawiki": r"\.xml(-[^/.]+)?(\.bz2|\.gz|\.xz)?$",
     "tfds": r"\.(tfrecord|array_record)\b",
 }
 WITH_A_DUMP = r"-index\d*\.txt"  # where its streams begin
-PART_RECORDS = 20_000  # of a source that `data.sources` reads
+PART_RECORDS = 20_000  # of a source that `sources` reads
 
 
 @runtime_checkable
@@ -45,14 +43,14 @@ class Format(Protocol):
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """The parts of the source, in order; `folder` takes what must be unpacked, `most` is for a sample."""
+        """Plans the parts, in order; `folder` takes what must be unpacked, and a sample needs `most` parts."""
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Records of a part; what is dropped is counted by reason."""
+        """Yields the records of a part; counts what is dropped, by reason."""
 
 
 class Known:
-    """Format `known`: a source that `data.sources` reads."""
+    """The format `known`: a source that `sources` reads."""
 
     def __init__(self, spec: str):
         self.files: list[epath.Path] = []
@@ -61,7 +59,7 @@ class Known:
     def plan(
         self, folder: epath.Path, part_bytes: int, *, most: int | None = None, progress: Progress | None = None
     ) -> list[Part]:
-        """Parts of PART_RECORDS records."""
+        """Divides the source into parts of PART_RECORDS records."""
         del folder, part_bytes, progress
         total = sources.read(self._spec).num_records
         starts = range(0, total, PART_RECORDS)
@@ -70,7 +68,7 @@ class Known:
         ]
 
     def records(self, part: Part, counts: Counter) -> Iterator[Record]:
-        """Records of a part; raises ConfigError at a bad one."""
+        """Yields the records of a part; raises ConfigError at a bad one."""
         for spec, start, limit in part.pieces:
             for record in itertools.islice(sources.read(spec).records(), start, limit):
                 counts["records"] += 1
@@ -79,18 +77,18 @@ class Known:
 
 @dataclass(frozen=True)
 class Source:
-    """A source as a build was told of it; can be sent to workers."""
+    """A source of a build; can be sent to workers."""
 
     spec: str
     format: str
     files: tuple[str, ...]
     taken: Taken | None = None
-    """What files of records were taken for."""
+    """What its files of records were taken for; None if it has none."""
     says: str = ""
     """What the source was taken for, for people."""
 
     def open(self) -> Format:
-        """Its reader."""
+        """Makes its reader."""
         files = [epath.Path(file) for file in self.files]
         if self.taken is not None:
             return RecordFiles(self.taken)
@@ -107,15 +105,15 @@ class Source:
 
     @property
     def columns(self) -> str:
-        """As the user named them."""
+        """The columns that the user named, or an empty text."""
         return self.taken.columns if self.taken else ""
 
     def num_bytes(self) -> int:
-        """Of its files."""
+        """How many bytes its files have."""
         return sum(epath.Path(file).stat().length for file in self.files)
 
     def fingerprint(self, progress: Progress | None = None) -> str:
-        """SHA-256 over names and contents of the files."""
+        """Computes the SHA-256 of names and contents of the files."""
         if self.format == "known":
             return sources.read(self.spec).fingerprint
         digest, done = hashlib.sha256(), 0
@@ -133,12 +131,12 @@ class Source:
 
 
 def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -> Source:
-    """The source that a spec names.
+    """Finds the source that a spec names.
 
     Args:
-        form: its format's name, or `auto`.
-        data_dir: folder of tensorflow-datasets' copies.
-        columns: names of its records' fields, as `formats.of_columns` takes them.
+        form: the name of its format, or `auto`.
+        data_dir: the folder of copies that tensorflow-datasets prepared.
+        columns: the names of its records' fields, as `formats.of_columns` takes them.
 
     Raises:
         ConfigError: there is none, or none of a known format, or of several.
@@ -162,7 +160,7 @@ def find(spec: str, form: str = "auto", data_dir: str = "", columns: str = "") -
 
 
 def _by_name(spec: str, files: list[epath.Path], form: str) -> Source | None:
-    """The dump, or tensorflow-datasets' files, among these; None if there is none. ConfigError where there are both."""
+    """Finds the dump, or files of tensorflow-datasets, among these, or None. Raises ConfigError if there are both."""
     names = [form] if form != "auto" else list(BY_NAME)
     found = {name: [file for file in files if name in BY_NAME and _matches(name, file)] for name in names}
     found = {name: of for name, of in found.items() if of}

@@ -1,37 +1,28 @@
 """The parts of a source: contiguous pieces of its files, each of which becomes one segment of the corpus.
 
-A file that can be entered anywhere is only cut by offsets. A compressed one cannot: it is read once and spilled, as
-gzip files of whole records, into the folder of the plan.
+A plain file is only cut by offsets. A compressed one cannot be entered in the middle: it is spilled, which means read
+once and written again, as gzip files of whole records, into the folder of the plan.
 """
 
-import bz2
-import contextlib
 import dataclasses
 import gzip
 import io
 import itertools
-import lzma
 import pathlib
-import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from etils import epath
 
 from realm_jax.config import ConfigError
+from realm_jax.data.sources.unpacked import DAMAGED, is_compressed, open_plain, unpacker
 
 READ_BYTES = 1 << 20
-SPILL_LEVEL = 1  # of gzip: the spill is read once, and soon
-UNPACK = {rb"\x1f\x8b": gzip.open, rb"BZh\d(1AY&SY|\x17rE8P\x90)": bz2.open, rb"\xfd7zXZ\x00": lzma.open}
-"""How files begin that are unpacked. Their names mislead: some are unpacked when downloaded, some lose their ending."""
-HEAD_BYTES = 10  # as many as tell
-DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
-
+SPILL_LEVEL = 1  # the level of gzip: a spilled file is read once, and soon
 Progress = Callable[[int, int | None], None]
-"""(bytes of the source read, bytes in all or None)"""
+"""Is told (bytes of the source read, bytes in all or None)."""
 Pieces = Callable[[Iterable[bytes]], Iterator[bytes]]
-"""From the lines of a file its pieces, each of whole lines, that must not be cut."""
+"""Joins the lines of a file to the pieces that must not be cut."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +30,14 @@ class Part:
     """One contiguous piece of a source."""
 
     pieces: list[tuple[str, int, int]]
-    """(file, start, limit), in order; what is counted is the business of the format."""
+    """(file, start, limit), in order, in bytes, records or row groups, as the format has it."""
     input_bytes: int
-    """Share of the source's bytes, for progress and estimates."""
+    """Its share of the source's bytes, for progress and estimates."""
 
     @classmethod
     def from_json(cls, values: dict) -> "Part":
-        """Of `dataclasses.asdict`."""
+        """Makes a part from what `as_json` wrote."""
         return cls([tuple(piece) for piece in values["pieces"]], values["input_bytes"])
-
-
-@contextlib.contextmanager
-def open_plain(file: epath.PathLike) -> Iterator[io.BufferedIOBase]:
-    """The plain bytes of a file that may be compressed (gzip, bzip2, xz), for a `with` block."""
-    with epath.Path(file).open("rb") as raw, _unpacker(raw)(raw) as plain:
-        yield plain
-
-
-def is_compressed(file: epath.PathLike) -> bool:
-    """Whether `open_plain` unpacks it."""
-    with epath.Path(file).open("rb") as raw:
-        return _unpacker(raw) is not contextlib.nullcontext
 
 
 def by_bytes(file: epath.Path, part_bytes: int, delimiter: bytes = b"\n") -> list[Part]:
@@ -93,14 +71,14 @@ def cut(
     most: int | None = None,
     progress: Progress | None = None,
 ) -> list[Part]:
-    """The parts of a file, by its offsets or else spilled; arguments and errors as of `spill`."""
+    """Cuts a file by offsets, or spills a compressed one; arguments and errors are those of `spill`."""
     if is_compressed(file):
         return spill(file, folder, part_bytes, delimiter=delimiter, pieces=pieces, most=most, progress=progress)
     return by_bytes(file, part_bytes, delimiter) if pieces is None else by_pieces(file, part_bytes, pieces)
 
 
 def by_pieces(file: epath.Path, part_bytes: int, pieces: Pieces) -> list[Part]:
-    """Cuts a plain file where the piece ends with which a part has `part_bytes`; reads it once."""
+    """Cuts a plain file behind the piece with which a part reaches `part_bytes`; reads it once."""
     with file.open("rb") as opened:
         ends = itertools.accumulate((len(chunk) for chunk in _joined(pieces(opened), part_bytes)), initial=0)
         return [Part([(str(file), a, b)], b - a) for a, b in itertools.pairwise(ends)]
@@ -120,8 +98,8 @@ def spill(
 
     Args:
         pieces: the pieces of the lines of the file, where no delimiter shows where it may be cut.
-        most: stop after this many.
-        progress: told of compressed bytes.
+        most: stop after this many parts.
+        progress: is told of compressed bytes.
 
     Raises:
         ConfigError: the file is truncated or damaged; names the last good byte.
@@ -150,7 +128,7 @@ def spill(
 
 
 def read_piece(file: str, start: int, limit: int) -> bytes:
-    """Plain bytes [start, limit) of a file as `by_bytes` or `spill` cut it."""
+    """Reads plain bytes [start, limit) of a file as `by_bytes` or `spill` cut it."""
     if is_compressed(file):
         with open_plain(file) as opened:
             return opened.read()[start:limit]
@@ -170,25 +148,18 @@ def grouped(parts: Iterable[Part], part_bytes: int) -> list[Part]:
 
 
 def _plain_bytes(part: Part) -> int:
-    """Of an unpacked piece these are what its offsets say; other units are never larger than their bytes."""
+    """Estimates a part's plain bytes: its offsets say them, or count units that are no smaller than a byte."""
     return max(part.input_bytes, sum(limit - start for _, start, limit in part.pieces))
 
 
 def as_json(parts: list[Part]) -> list[dict]:
-    """For the plan's file."""
+    """Turns parts into JSON, for the plan's file."""
     return [dataclasses.asdict(part) for part in parts]
-
-
-def _unpacker(raw: io.BufferedIOBase) -> Callable:
-    """What opens a file that stands at its start, by its first bytes; it stands there again."""
-    head = raw.read(HEAD_BYTES)
-    raw.seek(0)
-    return next((unpack for begins, unpack in UNPACK.items() if re.match(begins, head)), contextlib.nullcontext)
 
 
 def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
     good = 0
-    with _unpacker(raw)(raw) as opened:
+    with unpacker(raw)(raw) as opened:
         while True:
             try:
                 block = opened.read(READ_BYTES)
@@ -203,7 +174,7 @@ def _unpacked(raw: io.BufferedIOBase, file: epath.Path) -> Iterator[bytes]:
 
 
 def _chunks(blocks: Iterable[bytes], chunk_bytes: int, delimiter: bytes) -> Iterator[bytes]:
-    """Joins blocks to chunks that end behind a delimiter (the last one where the file ends)."""
+    """Joins blocks to chunks that end behind a delimiter; the last one ends with the file."""
     buffer, searched = bytearray(), 0
     for block in blocks:
         buffer += block

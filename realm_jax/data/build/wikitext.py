@@ -1,4 +1,4 @@
-"""The prose of a page of wikitext: templates, tables, references, files and all other markup are taken away.
+"""The prose of a page of wikitext, without templates, tables, references, files and all other markup.
 
 The text of every section stays, in order, but for sections that hold no prose (`DROPPED_SECTIONS`); headings
 themselves go, as do list items that are no sentences. A line break ends a paragraph, a list item or a section.
@@ -24,21 +24,14 @@ DROPPED_TAGS = frozenset(
     """ref references table math chem ce gallery timeline score graph mapframe maplink imagemap inputbox hiero
     syntaxhighlight source pre code templatedata templatestyles indicator categorytree section""".split()
 )
-INLINE_TEMPLATES = {  # those that stand for words of a sentence -> which of their values these are
+INLINE_TEMPLATES = {  # templates that stand for words of a sentence -> which of their values these words are
     "lang": -1, "transl": -1, "transliteration": -1, "nowrap": 0, "nobr": 0, "small": 0, "abbr": 0, "as of": 0,
     "convert": slice(0, 2), "cvt": slice(0, 2), "nihongo": 0, "circa": 0, "c.": 0, "script": -1, "vr": 0, "ill": 0,
     "interlanguage link": 0, "sic": 0, "sup": 0, "sub": 0, "linktext": 0, "ship": slice(0, 2),
 }  # fmt: skip
 BEFORE = {"circa": "c. ", "c.": "c. ", "as of": "As of "}
-DASHES = {
-    "snd": " – ",
-    "spnd": " – ",
-    "spaced ndash": " – ",
-    "ndash": "–",
-    "en dash": "–",
-    "mdash": "—",
-    "em dash": "—",
-}
+DASHES = {"ndash": "–", "en dash": "–", "mdash": "—", "em dash": "—"}
+DASHES |= dict.fromkeys(("snd", "spnd", "spaced ndash"), " – ")
 RANGES = frozenset(("-", "–", "and", "to", "or", "by", "x", "×"))  # `{{convert|5|to|7|km}}`
 PAIRS = (("{{", "}}"), ("[", "]"), ("{|", "|}"), ("<!--", "-->"))
 INTERWIKI = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
@@ -75,7 +68,7 @@ class NeverClosedError(ValueError):
 
 
 def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None = None) -> str:
-    """Prose of a page, one paragraph a line. `prose` says what goes wrong instead of raising it.
+    """Extracts the prose of a page, one paragraph a line. `prose` returns the reason instead of raising errors.
 
     Args:
         hidden: lower-cased prefixes of links that show nothing or no prose: files and categories, in the wiki's words.
@@ -106,7 +99,7 @@ def plain_text(wikitext: str, hidden: Iterable[str] = (), counts: Counter | None
 
 
 def prose(wikitext: str, hidden: Iterable[str] = ()) -> tuple[str, str, dict[str, int]]:
-    """(`plain_text`, or empty; why there is none, or empty; what was counted)."""
+    """Returns (`plain_text`, or empty; why there is none, or empty; what was counted)."""
     counts: Counter = Counter()
     try:
         plain = plain_text(wikitext, hidden, counts)
@@ -118,13 +111,13 @@ def prose(wikitext: str, hidden: Iterable[str] = ()) -> tuple[str, str, dict[str
 
 
 def _without_comments(text: str) -> str:
-    """Behind the last `-->` none ends: looking for it there would take quadratic time."""
+    """Drops comments. None ends behind the last `-->`: looking for its end there would take quadratic time."""
     end = text.rfind("-->") + len("-->")
     return _COMMENTS.sub("", text[:end]) + text[end:] if end >= len("-->") else text
 
 
 def _unclosed(text: str) -> int:
-    """How many templates, tables, links and elements are opened and not closed, about."""
+    """Estimates how many templates, tables, links and elements are opened and never closed."""
     elements = len(_OPEN_TAG.findall(text)) - text.count("</") - text.count("/>")
     return max(0, elements) + sum(max(0, text.count(start) - text.count(end)) for start, end in PAIRS)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Int64
 
 from realm_jax.data import lost
 from realm_jax.data.blocks import LOST, NUM_SPECIALS, SPLIT
@@ -25,17 +26,17 @@ TYPE_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: types of the same text get keys
 
 @dataclass(frozen=True)
 class FrequentSpan:
-    """A text that is often a span; spans of the same text, whatever its case, and type are one."""
+    """A text that is often a span. Spans of one type whose texts differ in case alone are the same."""
 
     text: str
-    """As it stands at its first place."""
+    """The text as it stands where it occurs first."""
     type: str
     count: int
 
 
 @dataclass
 class Census:
-    """Counts of a corpus. A histogram is int64 [longest + 1]: how many have each length."""
+    """What was counted in a corpus. A histogram, of longest + 1 numbers, says how many have each length."""
 
     articles: int = 0
     blocks: int = 0
@@ -44,15 +45,15 @@ class Census:
     deleted_blocks: int = 0
     """Tombstones; they count in everything else, too."""
     spans_by_type: Counter = field(default_factory=Counter)
-    wordpieces_of_block: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Of `[CLS] title [SEP] body [SEP]`."""
-    sentences_of_block: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    blocks_of_article: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    spans_of_sentence: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    wordpieces_of_block: Int64[np.ndarray, " wordpieces"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """A block's wordpieces are those of `[CLS] title [SEP] body [SEP]`."""
+    sentences_of_block: Int64[np.ndarray, " sentences"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    blocks_of_article: Int64[np.ndarray, " blocks"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    spans_of_sentence: Int64[np.ndarray, " spans"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def take(corpus: Corpus) -> Census:
-    """Counts a corpus."""
+    """Counts what a corpus holds."""
     census = Census(deleted_blocks=len(corpus.tombstones))
     for segment in corpus.segments:
         census.articles += len(segment.sources)
@@ -102,20 +103,20 @@ def frequent_spans(corpus: Corpus, count: int) -> list[FrequentSpan]:
 
 
 def was_read(manifest: dict) -> list[tuple[str, int]]:
-    """(what, how many) of what a manifest says the source had, whatever became of it."""
+    """Lists (what, how many) for the pages or records that the source had, whatever became of them."""
     counts = manifest.get("build", {}).get("counts", {})
     return [(what, counts[what]) for what in READ if what in counts]
 
 
 def dropped(manifest: dict) -> list[tuple[str, str, int]]:
-    """(when, reason, how many) of what a manifest says was left out: on reading the source and on cutting."""
+    """Lists (when, reason, how many) for what was left out, on reading the source and on cutting it."""
     stages = {"reading": manifest.get("build", {}).get("counts", {}), "cutting": cutting_counts(manifest)}
     rows = [(when, reason, number) for when, counts in stages.items() for reason, number in counts.items()]
     return [(when, reason.replace("_", " "), number) for when, reason, number in rows if reason not in NOT_LEFT_OUT]
 
 
 def cutting_counts(manifest: dict) -> Counter:
-    """`blocks.DROPS` of all segments."""
+    """Adds up the counts of `blocks.DROPS` over all segments."""
     counts = Counter()
     for entry in manifest["segments"]:
         counts.update(entry["counts"])
@@ -123,31 +124,31 @@ def cutting_counts(manifest: dict) -> Counter:
 
 
 def exceeding(manifest: dict) -> list[str]:
-    """A line on the blocks that came longer than a block, of a corpus of blocks as they came; else none."""
+    """Says how many blocks came too long, where the source gave the blocks; an empty list for other corpora."""
     if manifest.get("blocks") != AS_GIVEN:
         return []
     blocks = sum(entry["num_blocks"] for entry in manifest["segments"])
-    number = sum(entry["counts"].get("truncated_blocks", 0) for entry in manifest["segments"])
+    number = cutting_counts(manifest)["truncated_blocks"]
     length = manifest["block_len_tokens"]
     return [f"blocks as they came: {number:,} of {blocks:,} ({number / max(1, blocks):.1%}) exceed {length} wordpieces"]
 
 
 def _parts(segment: Segment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(BLOCK rows, SPAN rows of these blocks), a part of the segment at a time."""
+    """Yields (BLOCK rows, SPAN rows of these blocks), a part of the segment at a time."""
     for start in range(0, len(segment.blocks), PART_BLOCKS):
         blocks = segment.blocks[start : start + PART_BLOCKS]
         yield blocks, segment.spans[int(blocks["span_start"][0]) : int(blocks["span_limit"][-1])]
 
 
 def _add(histogram: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The histogram with more lengths counted, longer if need be."""
+    """Counts more lengths into a histogram, which becomes longer if need be."""
     counts = np.bincount(lengths.astype(np.int64))
     size = max(len(histogram), len(counts))
     return np.pad(histogram, (0, size - len(histogram))) + np.pad(counts, (0, size - len(counts)))
 
 
 def _keys(spans: np.ndarray, segment: Segment, types: list[str]) -> np.ndarray:
-    """uint64 [spans]: of text and type; `types` of the whole corpus, since each segment numbers its own."""
+    """uint64 [spans]: a key of text and type. `types` are those of the corpus, since each segment numbers its own."""
     mix = np.array([types.index(name) for name in segment.span_types], np.uint64) * TYPE_MIX
     return spans["text_hash"] ^ mix[spans["type"]]
 

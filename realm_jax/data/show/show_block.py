@@ -13,8 +13,8 @@ from rich.text import Text
 from realm_jax.data.blocks import NUM_SPECIALS
 from realm_jax.data.corpus import Corpus
 
-GOLDEN = 0.618034  # steps round the colour circle by which any number of hues lie apart
-HUES = ("cyan", "yellow", "green", "magenta", "red", "blue")  # that every terminal has
+GOLDEN = 0.618034  # a step round the colour circle that keeps any number of hues apart
+HUES = ("cyan", "yellow", "green", "magenta", "red", "blue")  # every terminal has these
 STYLES = [f"{form} {hue}" for form in ("bold", "bold underline", "bold reverse") for hue in HUES]
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -25,7 +25,7 @@ class Piece:
 
     text: str
     type: str = ""
-    """Of the span; empty between spans."""
+    """The type of the span; empty between spans."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class ShownBlock:
     """A block as it is shown."""
 
     index: int
-    """Ordinal over all segments."""
+    """The block's ordinal over all segments."""
     source_id: str
     title: str
     wordpieces: int
-    """Of `[CLS] title [SEP] body [SEP]`."""
+    """How many `[CLS] title [SEP] body [SEP]` has."""
     is_deleted: bool
     sentences: list[list[Piece]]
 
 
 def span_types(corpus: Corpus) -> list[str]:
-    """The types of a corpus's spans, in the order that gives them their colours."""
+    """Lists the types of a corpus's spans, in the order that gives them their colours."""
     return sorted({name for segment in corpus.segments for name in segment.span_types})
 
 
@@ -71,7 +71,7 @@ def read(corpus: Corpus, index: int) -> ShownBlock:
 
 
 def facts(block: ShownBlock) -> str:
-    """A line about a block."""
+    """Describes a block in a line."""
     deleted = ", deleted" if block.is_deleted else ""
     return (
         f"block {block.index} of record {block.source_id}: {block.wordpieces} wordpieces, "
@@ -80,7 +80,7 @@ def facts(block: ShownBlock) -> str:
 
 
 def terminal(block: ShownBlock, types: list[str]) -> Text:
-    """The block as styled lines."""
+    """Shows a block as styled lines."""
     text = Text.assemble((block.title, "bold"), "\n", (facts(block), "dim"))
     for number, sentence in enumerate(block.sentences, 1):
         text.append(f"\n{number:3} ", "dim")
@@ -90,7 +90,7 @@ def terminal(block: ShownBlock, types: list[str]) -> Text:
 
 
 def terminal_legend(types: list[str]) -> Text:
-    """Each type in its colour."""
+    """Shows each type in its colour, for a terminal."""
     legend = Text("spans: ")
     for name in types:
         legend.append(name, _style(types, name)).append(" ")
@@ -98,14 +98,14 @@ def terminal_legend(types: list[str]) -> Text:
 
 
 def as_html(block: ShownBlock, types: list[str]) -> str:
-    """The block as an `<article>`."""
+    """Shows a block as an `<article>`."""
     items = (f"<li>{''.join(_mark(piece, types) for piece in sentence)}</li>" for sentence in block.sentences)
     head = f"<h3>{html.escape(block.title)}</h3>\n<p>{html.escape(facts(block))}</p>"
     return "\n".join([f"<article>{head}", "<ol>", *items, "</ol></article>"])
 
 
 def html_legend(types: list[str]) -> str:
-    """Each type in its colour."""
+    """Shows each type in its colour, as HTML."""
     return f"<p>{' '.join(_mark(Piece(name, name), types) for name in types)}</p>"
 
 

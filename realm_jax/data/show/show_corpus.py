@@ -1,4 +1,4 @@
-"""Looks into a corpus: blocks with their salient spans, what was counted and left out, and a page of all."""
+"""`realm show`: prints blocks with their salient spans, what was counted and left out, and writes a page of all."""
 
 import itertools
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ def show(
     """Prints blocks and numbers, and writes the page.
 
     Args:
-        folder: of a corpus, or of a run, of which the knowledge corpus is shown.
-        block: ordinal of the one block to show.
+        folder: the folder of a corpus, or of a run, whose knowledge corpus is shown.
+        block: the ordinal of the one block to show.
         search: show the first blocks that have all these words.
         count: how many blocks to show, found ones or else random ones.
-        html: file of the page; by default in the corpus, but no page with `block` or `search`.
+        html: the file of the page; by default it lies in the corpus, and `block` or `search` make none.
 
     Raises:
         ConfigError: there is no corpus, it is empty, it has no such block, or the page cannot be written.
@@ -73,7 +73,7 @@ def _corpus_folder(folder: str) -> epath.Path:
 
 
 def _chosen(corpus: Corpus, block: int | None, search: str, count: int) -> list[int]:
-    """Ordinals of the blocks to show."""
+    """Chooses the ordinals of the blocks to show."""
     if block is not None:
         if not 0 <= block < corpus.num_blocks:
             raise ConfigError(f"--block={block}: the corpus has blocks 0 to {corpus.num_blocks - 1}: pass one")
@@ -86,7 +86,7 @@ def _chosen(corpus: Corpus, block: int | None, search: str, count: int) -> list[
 
 
 def _found(corpus: Corpus, words: str) -> Iterator[int]:
-    """Ordinals of the blocks with all the words, in order; deleted ones, too."""
+    """Finds the ordinals of the blocks with all the words, in order; deleted ones, too."""
     wanted = words.lower().split()
     for index in range(corpus.num_blocks):
         block = corpus.block(index)
@@ -96,7 +96,7 @@ def _found(corpus: Corpus, words: str) -> Iterator[int]:
 
 
 def _facts(corpus: Corpus, counted: census.Census) -> list[tuple[str, str]]:
-    """(what, value): what the corpus was made from, and how much there is of what."""
+    """Lists (what, value): what the corpus was made from, and how much it has of everything."""
     description, build = corpus.manifest["description"], corpus.manifest.get("build", {})
     facts = [(key, str(value)) for key, value in description.items() if key != "fingerprint"]
     facts.append(("limit of a block", f"{corpus.block_len_tokens} wordpieces"))

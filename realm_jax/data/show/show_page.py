@@ -13,7 +13,7 @@ from realm_jax.report import Figure, Markup, Section, Table
 
 NOTHING = "Nothing."
 DROPPED = ("when", "reason", "how many")
-OF_SPANS = "By text, whatever its case, and type."
+OF_SPANS = "Spans of one type whose texts differ in case alone are counted together."
 MAX_BARS = 60
 TAIL = 0.995  # share of the whole that a histogram draws bar by bar; the rest is in its last bar
 LENGTHS = {
@@ -33,7 +33,7 @@ def corpus_page(
     blocks: list[ShownBlock],
     types: list[str],
 ) -> str:
-    """The whole page; all arguments are plain texts and numbers.
+    """Makes the whole page; all arguments are plain texts and numbers.
 
     Args:
         facts: (what, value) about the corpus.
@@ -58,7 +58,7 @@ def _figure(title: str, histogram: np.ndarray) -> Figure:
 
 
 def _histogram(title: str, histogram: np.ndarray) -> str:
-    """Bars by length; SVG."""
+    """Draws a bar for each length, as SVG."""
     starts, heights, width = bars(histogram)
 
     def draw(axes: Axes) -> None:
@@ -75,7 +75,7 @@ def _histogram(title: str, histogram: np.ndarray) -> str:
 def bars(
     histogram: Int[np.ndarray, " lengths"],
 ) -> tuple[Int[np.ndarray, " bars"], Int[np.ndarray, " bars"], int]:
-    """(first length of each bar, its height, lengths a bar): at most MAX_BARS bars, the last with the whole tail.
+    """Finds (first length of each bar, its height, lengths a bar): at most MAX_BARS bars, the last with the whole tail.
 
     Args:
         histogram: int64 [longest + 1], not empty and not all zero.

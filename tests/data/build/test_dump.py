@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from realm_jax.data import segment
-from realm_jax.data.build import beam_pipeline, plan, shards, source
+from realm_jax.data.build import beam_pipeline, plan, runners, shards, source
 from realm_jax.data.build.wikitext import plain_text
 from realm_jax.data.corpus import Corpus
 from tests.data.build import dump
@@ -123,7 +123,7 @@ def test_beam_with_one_worker_and_with_two_makes_the_same_bytes(workers, many, t
     planned = plan.make_or_read(other, 400)
     seen = []
     beam_pipeline.run(
-        other, planned.parts, beam_pipeline.options("direct", workers), lambda done, total: seen.append((done, total))
+        other, planned.parts, runners.options("direct", workers), lambda done, total: seen.append((done, total))
     )
     assert not shards.errors(other, len(planned.parts))
     shards.finish(other, planned.identity, planned.fingerprint, len(planned.parts), 3.0)

@@ -103,7 +103,7 @@ def test_parquet(part_bytes, tmp_path):
 def test_known_sources_are_read_too(tmp_path):
     found = source.find("asset:mini")
     records, _, planned = read(found, tmp_path, 1)
-    from realm_jax.data import sources
+    from realm_jax.data.sources import sources
 
     assert texts(records) == texts(sources.read("asset:mini").records()) and len(planned) == 1
 

@@ -147,7 +147,7 @@ def test_passages_stay_cut_and_those_that_exceed_a_block_are_counted(vocabulary,
     assert [of_run.block(i).text for i in range(of_run.num_blocks)] == [text for _, _, text in built]
     assert of_run.manifest["blocks"] == "as_given"
     printed = capsys.readouterr().out
-    assert "blocks as they came: 1 of 13 (7.7%) exceed 48 wordpieces" in printed and "'empty_records': 1" in printed
+    assert "blocks as they came: 1 of 13 (7.7%) exceed 48 wordpieces" in printed and "empty records 1" in printed
     changed = Workdir(workdir.path, replace(config, corpus=replace(config.corpus, blocks="cut")))
     with pytest.raises(ConfigError, match="was built with blocks 'as_given', now it is 'cut'"):
         prepare(changed)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data.build import beam_pipeline, plan, shards, source
+from realm_jax.data.build import beam_pipeline, plan, runners, shards, source
 from tests.data.build import dump
 from tests.data.build.conftest import REPOSITORY, contents
 
@@ -31,10 +31,10 @@ def job(vocabulary, tmp_path):
 def test_options_of_a_runner(runner, has):
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    rendered = beam_pipeline.options(runner, 7, '--job_name="my corpus" --runner=X')
+    rendered = runners.options(runner, 7, '--job_name="my corpus" --runner=X')
     assert set(has[1:]) <= set(rendered) and "--job_name=my corpus" in rendered
     assert [option for option in rendered if option.startswith("--runner")] == ["--runner=X"]  # the user's word wins
-    parsed = PipelineOptions(beam_pipeline.options(runner, 7, "--project=p")).get_all_options(drop_default=True)
+    parsed = PipelineOptions(runners.options(runner, 7, "--project=p")).get_all_options(drop_default=True)
     assert parsed["runner"] == has[0].removeprefix("--runner=") and parsed["project"] == "p"
 
 
@@ -47,7 +47,7 @@ def test_the_job_of_a_cluster_has_every_part_once_and_groups_nothing_after_it(ru
 
     made, planned = job
     numbered = list(enumerate(planned.parts))
-    graph = beam_pipeline.pipeline(made, numbered, beam_pipeline.options(runner, 3, beam)).to_runner_api()
+    graph = beam_pipeline.pipeline(made, numbered, runners.options(runner, 3, beam)).to_runner_api()
     transforms = graph.components.transforms.values()
     assert {"plan", "spread", "shard"} <= {transform.unique_name.split("/")[0] for transform in transforms}
     grouping = [t.unique_name for t in transforms if t.spec.urn == "beam:transform:group_by_key:v1"]
@@ -58,7 +58,7 @@ def test_the_job_of_a_cluster_has_every_part_once_and_groups_nothing_after_it(ru
 def test_options_that_are_missing_are_one_clear_error(job):
     made, planned = job
     with pytest.raises(ConfigError, match="Missing required option: project.*--beam="):
-        beam_pipeline.pipeline(made, list(enumerate(planned.parts)), beam_pipeline.options("dataflow", 3))
+        beam_pipeline.pipeline(made, list(enumerate(planned.parts)), runners.options("dataflow", 3))
 
 
 def test_a_job_server_runs_it(job, tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_job_server_runs_it(job, tmp_path, monkeypatch):
     server = local_job_service.LocalJobServicer(str(tmp_path / "staging"), beam_job_type=None)
     port = server.start_grpc_server()
     try:
-        options = beam_pipeline.options("portable", 1, f"--job_endpoint=localhost:{port}")
+        options = runners.options("portable", 1, f"--job_endpoint=localhost:{port}")
         beam_pipeline.run(made, planned.parts, options, lambda done, total: None)
     finally:
         server.stop()

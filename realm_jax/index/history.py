@@ -1,0 +1,41 @@
+"""What happened in an index folder: which versions were published, adopted by a trainer, and pruned.
+
+This file imports no JAX, so that `realm inspect` starts at once.
+"""
+
+import json
+import secrets
+import time
+
+from etils import epath
+
+from realm_jax.buckets import is_remote
+from realm_jax.workdir import read_json, write_text
+
+HISTORY = "history"
+
+
+class History:
+    """The events of one index folder, oldest first; nothing is ever taken out."""
+
+    def __init__(self, folder: epath.PathLike):
+        self.folder = epath.Path(folder)
+
+    def record(self, event: str, **fields) -> None:
+        """Appends an event: published, adopted (with version and trainer_step) or pruned."""
+        now = time.time()
+        line = json.dumps({"event": event, "time": now, **fields}) + "\n"
+        if is_remote(self.folder):
+            write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
+            return
+        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+    def history(self) -> list[dict]:
+        """All events, oldest first, without a last line that is still being written."""
+        file = self.folder / f"{HISTORY}.jsonl"
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+        # Both, since a workdir may be copied to a bucket and back.
+        events = [json.loads(line) for line in lines]
+        events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
+        return sorted(events, key=lambda event: event["time"])
