@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         if (error.name or "").split(".")[0] != "gradio":
             raise
         raise ConfigError("the demo needs Gradio: run pip install 'realm_jax[serve]'") from error
-    from realm_jax.serve import history
+    from realm_jax.serve import curves_and_reports
     from realm_jax.serve.live import LiveRun
 
     cli.start_jax(cpu_only=flags.device == "cpu")
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"cannot listen on 127.0.0.1:{flags.port or '7860-7959'} ({error}): pass --port"
             ) from error
         print(f"demo: {url} (Ctrl-C ends it)")
-        evaluate = "" if history.reports(workdir) else f"realm eval --workdir={workdir.path}"
+        evaluate = "" if curves_and_reports.reports(workdir) else f"realm eval --workdir={workdir.path}"
         print(f"next: {run.how_to_ask or evaluate or 'open it; docs/demo.md has its REST calls'}", flush=True)
         served.block_thread()
     finally:

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 
 from realm_jax.inference import fragments
 from realm_jax.inference.results import Changed, Refused, Source
-from realm_jax.serve import history
+from realm_jax.serve import curves_and_reports
 from realm_jax.serve.live import LiveRun
 
 POLICY = (
@@ -44,9 +44,9 @@ def build(run: LiveRun) -> gr.Blocks:
         with gr.Tab("Evaluation") as evaluation:
             names = gr.Dropdown(label="Report", choices=[], interactive=True)
             report = gr.HTML()
-        training.select(lambda: history.training(run.workdir), outputs=curves, **PRIVATE)
+        training.select(lambda: curves_and_reports.training(run.workdir), outputs=curves, **PRIVATE)
         evaluation.select(lambda: _reports(run), outputs=[names, report], **PRIVATE)
-        names.input(lambda chosen: history.report(run.workdir, chosen or ""), names, report, **PRIVATE)
+        names.input(lambda chosen: curves_and_reports.report(run.workdir, chosen or ""), names, report, **PRIVATE)
         gr.on(
             [page.load, gr.Timer(STATUS_EVERY_S).tick],
             lambda: (_status(run), *_question_box(run)),
@@ -178,10 +178,10 @@ def _question_box(run: LiveRun) -> tuple[dict, dict]:
 
 
 def _reports(run: LiveRun) -> tuple[dict, str]:
-    found = history.reports(run.workdir)
+    found = curves_and_reports.reports(run.workdir)
     first = next(iter(found.values()), "")
     choices = gr.update(choices=list(found.items()), value=first or None, visible=bool(found))
-    return choices, history.report(run.workdir, first)
+    return choices, curves_and_reports.report(run.workdir, first)
 
 
 def _rest(run: LiveRun) -> None:

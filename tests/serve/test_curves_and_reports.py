@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from realm_jax.serve import history
+from realm_jax.serve import curves_and_reports
 
 
 @pytest.fixture
@@ -19,22 +19,22 @@ def test_curves_are_drawn_of_what_was_measured(workdir):
     tuning = workdir.path / "finetune" / "<wq>"
     tuning.mkdir(parents=True)
     (tuning / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "dev_exact_match": 0.5}\n')
-    page = history.training(workdir)
+    page = curves_and_reports.training(workdir)
     assert page.count("<svg") == 4  # no curve of an unknown utility, none of phases without measurements
     assert "Recall by index version" in page and "Retrieval utility" not in page
     assert "Pre-training: loss" in page and "finetune/&lt;wq&gt;: exact match" in page and "<wq>" not in page
 
 
 def test_index_versions_and_events_are_listed(workdir):
-    page = history.training(workdir)
+    page = curves_and_reports.training(workdir)
     name = next(workdir.index_folder.glob("step-*")).name
     assert page.count(name) == 2 and "published" in page and "versions on disk" in page
 
 
 def test_a_run_without_anything_is_said(tiny_run):
-    assert "Nothing was trained" in history.training(tiny_run)
-    assert history.reports(tiny_run) == {}
-    assert f"realm eval --workdir={tiny_run.path}" in history.report(tiny_run, "")
+    assert "Nothing was trained" in curves_and_reports.training(tiny_run)
+    assert curves_and_reports.reports(tiny_run) == {}
+    assert f"realm eval --workdir={tiny_run.path}" in curves_and_reports.report(tiny_run, "")
 
 
 def test_reports_are_shown_in_a_frame_in_which_nothing_runs(workdir):
@@ -42,8 +42,8 @@ def test_reports_are_shown_in_a_frame_in_which_nothing_runs(workdir):
     folder.mkdir(parents=True)
     (folder / "report.html").write_text('<h1 class="x">wq</h1><script>evil()</script>')
     (workdir.path / "report.md").write_text("# Run\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n<script>evil()</script>\n")
-    assert list(history.reports(workdir).values()) == ["eval/wq/report.html", "report.md"]
-    html, markdown = (history.report(workdir, name) for name in history.reports(workdir).values())
+    assert list(curves_and_reports.reports(workdir).values()) == ["eval/wq/report.html", "report.md"]
+    html, markdown = (curves_and_reports.report(workdir, name) for name in curves_and_reports.reports(workdir).values())
     for shown in (html, markdown):
         assert "<script" not in shown and "<iframe sandbox title" in shown
     assert "&lt;table&gt;" in markdown and "&amp;lt;script&amp;gt;" in markdown
@@ -51,4 +51,4 @@ def test_reports_are_shown_in_a_frame_in_which_nothing_runs(workdir):
 
 @pytest.mark.parametrize("name", ["../config.json", "config.json", "/etc/passwd", "eval/wq/results.json"])
 def test_only_reports_can_be_asked_for(workdir, name):
-    assert "No report" in history.report(workdir, name)
+    assert "No report" in curves_and_reports.report(workdir, name)
