@@ -46,7 +46,9 @@ def measured_time(config: Config) -> str | None:
     if file is None or not file.is_file():
         return None
     measured = dataclasses.replace(with_absolute_paths(load_experiment(str(file))), tracker=config.tracker)
-    header = dict(re.findall(r"^(\w+) +(.+)$", ast.get_docstring(ast.parse(file.read_text())) or "", re.M))
+    header = dict(
+        re.findall(r"^(\w+) +(.+)$", ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "", re.M)
+    )
     if measured != with_absolute_paths(config) or not {"time", "hardware"} <= set(header):
         return None
     return f"{header['time']}, as measured on {header['hardware']}"

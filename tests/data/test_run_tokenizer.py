@@ -14,7 +14,7 @@ TEXTS = [
     "Paris is a city; the city of the Seine!",
     "Zürich lies at a lake.",
 ] * 3
-TRAIN = "import json, sys; from realm_jax.data import wordpiece; "
+TRAIN = "import json, sys; from realm_jax.data import run_tokenizer; "
 TRAIN += "print(run_tokenizer.train(json.load(sys.stdin), 90).to_str())"
 
 

@@ -92,7 +92,7 @@ def test_heldout_recall(tiny_run):
 
 def test_the_table_as_markdown_and_json(table):
     lines = zero_shot.show(table).splitlines()
-    assert lines[0] == "| | recall@1 | recall@5 | recall@20 | n |" and len(lines) == 4
+    assert lines[0] == "|  | recall@1 | recall@5 | recall@20 | n |" and len(lines) == 4
     assert lines[3].startswith("| BM25 | ") and lines[3].endswith(f" | {NUM_QUESTIONS} |")
     values = json.loads(json.dumps(zero_shot.as_json(table)))
     assert values["BM25"]["recall@5"] == {"mean": 1.0, "half_width": 0.0, "n": NUM_QUESTIONS}
