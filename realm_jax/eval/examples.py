@@ -1,10 +1,10 @@
 """Held-out masked sentences with the blocks that are retrieved for them, as parts of a report."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from tokenizers import Tokenizer
 
 from realm_jax import parallel, report
@@ -79,7 +79,7 @@ def _rows(data: RunData, candidates, prior, reward, predicted) -> Iterable[tuple
         yield f"{np.exp(prior[z]):.3f}", f"{reward[z]:+.3f}", _text(data.tokenizer, predicted[z]), text
 
 
-def _text(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+def _text(tokenizer: Tokenizer, ids: Integer[np.ndarray, " tokens"] | Sequence[int]) -> str:
     """The wordpieces as words, without padding and separators."""
     pieces = (piece(tokenizer, int(i)) for i in ids)
     return " ".join(p for p in pieces if p not in ("[PAD]", "[CLS]", "[SEP]")).replace(" ##", "")

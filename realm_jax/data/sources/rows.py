@@ -25,6 +25,7 @@ from realm_jax.data.sources.unpacked import DAMAGED, open_plain
 FIRST_LINE = 1 << 26  # bytes: a longer first line is no line
 LOOKED_AT = 100  # JSON lines that may be bad before the first good one
 BATCH_ROWS = 1000
+DOCUMENT_END = "</doc>"
 NOT_TEXT = {  # first bytes -> what to do about such a file
     b"PK\x03\x04": "is a zip archive: unpack it",
     b"\x28\xb5\x2f\xfd": "is zstandard: unpack it",
@@ -224,7 +225,7 @@ def _json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
 
 def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
     begun, text = None, []
-    for number, line in enumerate(map(plain_text, lines), 1):
+    for number, line in _parted_at_ends(map(plain_text, lines)):
         head = _document_head(line)
         if head is not None:
             if begun is not None:
@@ -233,13 +234,22 @@ def _documents(lines: Iterable[bytes]) -> Iterator[Found]:
         elif begun is None:
             if line.strip():
                 yield number, None, "line outside of a document"
-        elif line.strip() == "</doc>":
+        elif line.strip() == DOCUMENT_END:
             yield begun[0], {**begun[1], "text": "".join(text)}, ""
             begun = None
         else:
             text.append(line)
     if begun is not None:
         yield begun[0], None, "document without end"
+
+
+def _parted_at_ends(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Numbers lines; what follows an end tag is a line of its own, as where a build cuts the file there."""
+    for number, line in enumerate(lines, 1):
+        while line.startswith(DOCUMENT_END) and line.strip() != DOCUMENT_END:
+            yield number, DOCUMENT_END
+            line = line.removeprefix(DOCUMENT_END)
+        yield number, line
 
 
 def _document_head(line: str) -> Row | None:

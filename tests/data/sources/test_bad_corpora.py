@@ -461,6 +461,13 @@ def test_a_damaged_file_is_never_a_traceback(tmp_path, name, damages):
     assert found[0] == found[1] == found[2]
 
 
+def test_documents_on_one_line_are_cut_as_they_are_read(tmp_path):
+    file = tmp_path / "wiki_00"
+    file.write_text("".join(f'<doc id="{i}" url="" title="t">\nt\n\nText {i}.\n</doc>' for i in range(9)))
+    assert [r.id for r in sources.read(str(file)).records()] == [str(i) for i in range(9)]
+    assert check(file, tmp_path)[0] == check(file, tmp_path)[2]
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
