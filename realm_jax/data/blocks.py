@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tokenizers import Encoding, Tokenizer
+
 from realm_jax.config import ConfigError
 from realm_jax.data.pieces import Piece, head, split
 from realm_jax.data.sentences import split_sentences
@@ -85,7 +87,7 @@ def pack(sentence_lengths: Sequence[int], title_len: int, block_len_tokens: int)
 def cut(
     records: Sequence[Record],
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     tag: Tagger,
     block_len_tokens: int,
     counts: Counter,
@@ -140,7 +142,7 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.sha1(text.encode()).digest()[:8], "big")
 
 
-def _tokenised(records: Sequence[Record], tokenizer: Any) -> tuple[list[list[int]], list[list[Piece]]]:
+def _tokenised(records: Sequence[Record], tokenizer: Tokenizer) -> tuple[list[list[int]], list[list[Piece]]]:
     """(wordpieces of the titles, sentences of the texts)."""
     bounds = [split_sentences(r.text) if r.sentences is None else r.sentences for r in records]
     texts = [r.text[a:b] for r, of_record in zip(records, bounds, strict=True) for a, b in of_record]
@@ -154,7 +156,7 @@ def _length(parts: Sequence[Piece]) -> int:
     return sum(len(part.encoding) for part in parts)
 
 
-def _first_block(text: str, sentences: list[Piece], room: int, tokenizer: Any, counts: Counter) -> list[Piece]:
+def _first_block(text: str, sentences: list[Piece], room: int, tokenizer: Tokenizer, counts: Counter) -> list[Piece]:
     """Finds what one block holds of a record; counts the rest."""
     parts: list[Piece] = []
     for sentence in sentences:
@@ -200,7 +202,7 @@ def _block(title: str, tagged: list[tuple[str, Any, list[Span]]], room: int, cou
 
 
 def place_spans(
-    sentence: str, encoding: Any, spans: Sequence[Span], *, byte: int, token: int, room: int, counts: Counter
+    sentence: str, encoding: Encoding, spans: Sequence[Span], *, byte: int, token: int, room: int, counts: Counter
 ) -> list[tuple[int, int, int, int, str, int]]:
     """Finds the rows of `CutBlock.spans` of one sentence, without its number; counts spans that cannot be masked.
 
@@ -225,7 +227,7 @@ def place_spans(
     return rows
 
 
-def align(encoding: Any, span: Span) -> tuple[int, int] | None:
+def align(encoding: Encoding, span: Span) -> tuple[int, int] | None:
     """Finds the wordpieces [start, limit) that are exactly the span, or None if it cuts through a wordpiece."""
     first = encoding.char_to_token(span.start)
     last = encoding.char_to_token(span.limit - 1)

@@ -11,11 +11,12 @@ and a deleted block keeps its ordinal and becomes a tombstone. Reading takes a f
 import json
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int, Int32, Integer, Shaped, UInt16, UInt64
+from tokenizers import Tokenizer
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
@@ -62,7 +63,7 @@ class Corpus:
     def __reduce__(self) -> tuple:
         return Corpus.open, (self.folder,)  # a worker process maps the files itself
 
-    def check_against(self, description: dict, *, tokenizer: Any, block_len_tokens: int) -> None:
+    def check_against(self, description: dict, *, tokenizer: Tokenizer, block_len_tokens: int) -> None:
         """Raises ConfigError if this corpus was built from something else than the arguments of `build` say."""
         wanted = identity(description, plain_tokenizer(tokenizer), block_len_tokens)
         found = {"blocks": CUT} | self.manifest
@@ -213,7 +214,7 @@ class Corpus:
             yield self.segments[i], rows, indices[rows] - self.segments[i].first_block
 
 
-def plain_tokenizer(tokenizer: Any) -> Any:
+def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """Copies a tokenizer, without truncation and padding. Raises ConfigError if its ids do not fit the store."""
     size = tokenizer.get_vocab_size()
     if size > 1 << 16:

@@ -7,10 +7,10 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from etils import epath
+from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import Tagger, cut, hash64
@@ -31,7 +31,7 @@ def build(
     records: Iterable[Record],
     folder: str | os.PathLike,
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     tag: Tagger,
     block_len_tokens: int,
     description: dict,
@@ -58,7 +58,7 @@ def build(
     return Corpus.open(folder)
 
 
-def create(folder: str | os.PathLike, *, tokenizer: Any, block_len_tokens: int, description: dict) -> Corpus:
+def create(folder: str | os.PathLike, *, tokenizer: Tokenizer, block_len_tokens: int, description: dict) -> Corpus:
     """Makes a corpus without segments, for `append`; the arguments are those of `build`."""
     folder = epath.Path(folder)
     manifest = first_manifest(description, plain_tokenizer(tokenizer), block_len_tokens)
@@ -71,7 +71,7 @@ def append(
     records: Iterable[Record],
     folder: str | os.PathLike,
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     tag: Tagger,
     total: int | None = None,
     progress: Progress | None = None,

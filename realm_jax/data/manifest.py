@@ -5,9 +5,9 @@ Written last and whole, so that a reader sees the corpus before a change or afte
 
 import hashlib
 import json
-from typing import Any
 
 from etils import epath
+from tokenizers import Tokenizer
 
 from realm_jax.config import ConfigError
 from realm_jax.workdir import write_json
@@ -19,7 +19,7 @@ CUT, AS_GIVEN = "cut", "as_given"
 """What `blocks` of a manifest says: records are cut into blocks, or each of them is a block as it came."""
 
 
-def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
+def first_manifest(description: dict, tokenizer: Tokenizer, block_len_tokens: int) -> dict:
     """Makes the manifest of a corpus without segments. Raises ConfigError if the tokenizer lacks a special token."""
     manifest = {"format_version": FORMAT_VERSION, **identity(description, tokenizer, block_len_tokens)}
     special_ids = [tokenizer.token_to_id(token) for token in SPECIALS]
@@ -28,7 +28,7 @@ def first_manifest(description: dict, tokenizer: Any, block_len_tokens: int) -> 
     return manifest | {"description": description, "special_ids": special_ids, "segments": [], "tombstones": []}
 
 
-def identity(description: dict, tokenizer: Any, block_len_tokens: int) -> dict:
+def identity(description: dict, tokenizer: Tokenizer, block_len_tokens: int) -> dict:
     """Collects what decides whether a corpus can be used again; error messages show the names."""
     return {
         "fingerprint": description["fingerprint"],

@@ -3,7 +3,9 @@
 Every piece is tokenised by itself, so that its wordpieces are those of its text.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from tokenizers import Encoding, Tokenizer
 
 NEAR = 4  # a space is near the limit in the last 1 / NEAR of a piece
 
@@ -15,11 +17,11 @@ class Piece(NamedTuple):
     """First character in the record's text."""
     limit: int
     """One past the last."""
-    encoding: Any
+    encoding: Encoding
     """The encoding of that text alone, without special tokens: a tokenizers.Encoding."""
 
 
-def split(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
+def split(text: str, sentence: Piece, room: int, tokenizer: Tokenizer) -> list[Piece]:
     """Splits a sentence of a record's text into pieces of at most `room` wordpieces; a shorter one stays whole.
 
     Nothing but white space at the cuts is left out. The wordpieces stay the same, except where a single word is longer
@@ -42,7 +44,7 @@ def split(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
     return [part for piece in pieces for part in split(text, piece, room, tokenizer)]
 
 
-def head(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
+def head(text: str, sentence: Piece, room: int, tokenizer: Tokenizer) -> list[Piece]:
     """Finds the first piece of a longer sentence, of at most `room` wordpieces; an empty list if not even one fits."""
     layout = _Layout(text[sentence.start : sentence.limit], sentence.encoding)
     token = layout.cut(0, room) if room else 0
@@ -55,7 +57,7 @@ def head(text: str, sentence: Piece, room: int, tokenizer: Any) -> list[Piece]:
 class _Layout:
     """Where the wordpieces of a text stand in it."""
 
-    def __init__(self, text: str, encoding: Any):
+    def __init__(self, text: str, encoding: Encoding):
         self._text = text
         self.offsets: list[tuple[int, int]] = encoding.offsets
         self.words: list[int | None] = encoding.word_ids
