@@ -120,48 +120,49 @@ def _sequences(batch: PretrainBatch) -> tuple:
 
 
 def step(name: str, first: int, *, dry: bool, prng: str = "", **model: Any) -> Iterator[dict]:
-    """Examples, wordpieces and FLOPs a second of the training step at the largest batch that fits.
+    """Rates of the training step at a batch of `first`, then at the largest that fits.
+
+    Compiling takes most of the time: so there is a row before the second size is compiled.
 
     Args:
-        first: size of batch that is compiled first; the others are powers of two times it.
+        first: queries in a batch; the largest is a power of two times it.
         prng: another generator of the dropout.
     """
     if prng:
         jax.config.update("jax_default_prng_impl", prng)
     config = config_of(name, dry=dry, **model)
-    chosen = largest_step(config, 2 if dry else first, most=4 if dry else 1024)
     row = {
         "model": name,
         "prng": jax.config.jax_default_prng_impl,
         "checkpointing": config.model.gradient_checkpointing,
     }
-    while True:
-        said = {**row, "batch": chosen.size, "reserved_gib": chosen.memory()[0] / 2**30, "compile_s": chosen.compile_s}
+    size, measured = (2 if dry else first), set()
+    while size not in measured:
+        measured.add(size)
+        chosen = Step(config, size)
+        reserved_gib = chosen.memory()[0] / 2**30
+        said = {**row, "batch": size, "reserved_gib": reserved_gib, "compile_s": chosen.compile_s}
+        largest = largest_size(chosen, most=4 if dry else 1024)
         try:
-            yield {**said, **chosen.measure()}
-            return
+            if largest >= size:
+                yield {**said, **chosen.measure()}
         except jax.errors.JaxRuntimeError as error:  # the compiler's count was too low
-            if chosen.size == 1:
-                raise
             yield {**said, "error": str(error)[:500]}
-            chosen = Step(config, chosen.size // 2)
+            largest = size // 2
+        size = max(1, largest)
 
 
-def largest_step(config: Config, first: int, most: int) -> Step:
-    """The step of the largest batch that the compiler says fits: `first`, doubled or halved; never more than `most`."""
+def largest_size(chosen: Step, most: int) -> int:
+    """How many queries fit by the compiler's count of a step: its own number, doubled or halved; at most `most`."""
     stats = jax.devices()[0].memory_stats() or {"bytes_limit": 2**33}  # a CPU does not say
     limit = SHARE_OF_MEMORY * stats["bytes_limit"]
-    chosen = Step(config, first)
     reserved, fixed = chosen.memory()
-    size = first
-    while 2 * size <= most and fixed + (reserved - fixed) * 2 * size / first <= limit:
+    size, of_query = chosen.size, (reserved - fixed) / chosen.size
+    while 2 * size <= most and fixed + 2 * size * of_query <= limit:
         size *= 2
-    while True:
-        if size != chosen.size:
-            chosen = Step(config, size)
-        if chosen.memory()[0] <= limit or size == 1:
-            return chosen
+    while size > 1 and fixed + size * of_query > limit:
         size //= 2
+    return size
 
 
 def embedding(name: str, *, dry: bool) -> Iterator[dict]:
