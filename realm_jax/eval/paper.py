@@ -59,7 +59,7 @@ class Published:
 
     system: str
     exact_match: float
-    """In percent."""
+    """Percent of the questions."""
     source: str
 
 

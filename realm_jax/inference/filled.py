@@ -60,7 +60,7 @@ class Filled:
     parts: tuple[str, ...]
     """The text around the blanks, as far as it was read: one part more than blanks."""
     blanks: tuple[tuple[Guess, ...], ...]
-    """For each [MASK] the best wordpieces by p(y|x), which is summed over all candidates."""
+    """The best wordpieces for each [MASK] by p(y|x), which is summed over all candidates."""
     null_share: float
     """p(null block | x)"""
     blocks: tuple[ReadBlock, ...]

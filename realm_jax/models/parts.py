@@ -53,9 +53,9 @@ class Model:
     root: str
     """What its tensors' names begin with: `query_embedder.`, `reader.` or nothing."""
     tensors: dict[str, Shaped[np.ndarray, "*_shape"]]
-    """By the names of `models.names`."""
+    """Arrays under the names of `models.names`."""
     full_names: dict[str, str]
-    """Those names -> the checkpoint's."""
+    """The checkpoint's name of each of them."""
     source: Checkpoint
     used: set[str] = field(default_factory=set)
 

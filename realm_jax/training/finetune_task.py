@@ -210,7 +210,7 @@ class FinetuneTask(RetrievalTask):
         return result
 
     def saves_at(self, step: int) -> bool:
-        """At evaluations, and where the index is due."""
+        """A checkpoint is due at evaluations, and where the index is due."""
         return step % self._eval_every == 0 or self.refreshes_index_at(step)
 
     def evaluate(self, step: int, params: Any) -> dict[str, float]:

@@ -102,7 +102,7 @@ class PretrainTask(RetrievalTask):
         )
 
     def saves_at(self, step: int) -> bool:
-        """At checkpoints, and where the index is due."""
+        """A checkpoint is due every `pretrain.checkpoint_every` steps, and where the index is due."""
         return step % self._config.pretrain.checkpoint_every == 0 or self.refreshes_index_at(step)
 
 

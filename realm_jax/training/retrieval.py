@@ -48,7 +48,7 @@ class RetrievalTask(Task):
         return bool(step and self._refresh_every) and step % self._refresh_every == 0
 
     def builds_index_at(self, step: int) -> bool:
-        """Where the index is due and this process is its own builder."""
+        """A version is built here where the index is due and this process is its own builder."""
         return self._builder is not None and self.refreshes_index_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
