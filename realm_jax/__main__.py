@@ -5,6 +5,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from realm_jax import terminal
+
 STAGES = {
     "corpus": {
         "corpus": "build a corpus from a Wikipedia dump or another large source; resumes",
@@ -50,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that the first word names, with the other words as its flags."""
     name, *flags = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError:  # `| head`
+            terminal.print_nothing()
+            sys.exit(terminal.SIGPIPE_STATUS)
         return
     if name not in COMMANDS:
         print(f"error: realm has no command {name}: use {', '.join(COMMANDS)}", file=sys.stderr)

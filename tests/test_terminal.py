@@ -52,6 +52,16 @@ def test_a_reader_that_goes_away_ends_it_in_silence():
     assert says(1, '"$@" | sleep 0; exit ${PIPESTATUS[0]}').returncode in (0, 141)
 
 
+@pytest.mark.parametrize("command", ["", "show"])
+def test_nor_does_one_who_reads_no_help(command):
+    words = [sys.executable, "-m", "realm_jax", *filter(None, [command]), "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_output_that_takes_nothing_is_named():
     done = says(1, '"$@" >/dev/full')
     assert done.returncode == 2 and b"error: a file, or the output: No space left on device" in done.stderr
