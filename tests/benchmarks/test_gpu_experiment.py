@@ -83,7 +83,7 @@ def test_recall_is_that_of_a_loop_over_texts(measured):
     scores = load("gpu_scores")
     files = scores["unpack"](measured / "measured.tar")
     corpus = Corpus.open(measured / "run" / "corpus")
-    tokenizer = scores["wordpiece"].load(measured / "run" / "tokenizer.json")
+    tokenizer = scores["run_tokenizer"].load(measured / "run" / "tokenizer.json")
     finder = scores["AnswerFinder"](corpus, tokenizer)
     tables = scores["retrieval"](files, corpus, finder, measured / "questions")
     for name in scores["TESTS"]:
