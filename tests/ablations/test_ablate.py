@@ -84,4 +84,4 @@ def test_shared_parts_are_made_once(ablation):
     assert runs == {"realm", "stale"}  # the others differ in fine-tuning alone
     ours, theirs = (out / "seed-0" / arm / "ict" / "DONE" for arm in ("realm", "stale"))
     assert os.path.samefile(ours, theirs)  # lent, not trained again
-    assert "$ python" in printed[0] and "$ python" not in printed[1]  # the second call had nothing to do
+    assert "$ realm" in printed[0] and "$ realm" not in printed[1]  # the second call had nothing to do
