@@ -43,16 +43,14 @@ from realm_jax import console, parallel
 from realm_jax.config import Config
 from realm_jax.data.questions import questions as question_sets
 from realm_jax.eval import heldout
-from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
-from realm_jax.index.probe import embed_queries
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
 from realm_jax.openqa.inputs import question_tokens
 from realm_jax.openqa.predict import Answerer
-from realm_jax.openqa.retriever import SEARCH_BATCH
+from realm_jax.openqa.retriever import SEARCH_BATCH, Retriever
 from realm_jax.training import loop, phases
 from realm_jax.workdir import Workdir
 
@@ -210,7 +208,7 @@ class Experiment:
         self._train("ict", Ict(self.config, self.data, {"embedder": self.first["embedder"]}), ENDS["ict"])
         towers = self._last("ict", ("embedder",))["embedder"]
         if self.ict_store.latest() is None:
-            self._build(self.ict_store, "ict", 0, towers)
+            IndexBuilder(self.config, self.data, self.ict_store, "ict").build(0, towers)
         if self.store.latest() is None:
             shutil.copytree(self.ict_store.folder, self.store.folder, dirs_exist_ok=True)
         self._retrieve("ict", towers, open_exact(self.ict_store.latest(), self.data.knowledge))
@@ -287,18 +285,15 @@ class Experiment:
     def _last(self, phase: str, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
         return phases.last_params(self.workdir, phase, {part: self.first[part] for part in parts})
 
-    def _build(self, store: IndexStore, phase: str, step: int, towers: dict):
-        return IndexBuilder(self.config, self.data, store, phase).build(step, towers)
-
     def _retrieve(self, state: str, towers: dict, index: LoadedIndex) -> None:
         """Keeps the best blocks of every test question, which nobody looks at here."""
-        query_emb = embed_queries(TowerEmbedder(self.config, towers, "query"), self.tokens)
-        missing = -len(query_emb) % SEARCH_BATCH
-        padded = np.pad(query_emb, ((0, missing), (0, 0)))
-        depth = min(DEPTH, self.data.knowledge.num_blocks)
-        parts = [index.search.search(part, depth)[0] for part in np.split(padded, len(padded) // SEARCH_BATCH)]
+        length = self.config.pretrain.query_len_tokens
+        retriever = Retriever(self.config, self.data, towers, index, length)
+        query_emb = retriever.embed(self.tokens)
+        padded = np.pad(query_emb, ((0, -len(query_emb) % SEARCH_BATCH), (0, 0)))  # one program to compile
+        blocks, _ = retriever.search(padded, min(DEPTH, self.data.knowledge.num_blocks))
         limits = np.cumsum([len(self.sets[name]) for name in TESTS])
-        found = np.split(np.concatenate(parts)[: len(query_emb)], limits[:-1])
+        found = np.split(blocks[: len(query_emb)], limits[:-1])
         np.savez_compressed(self.measured / f"retrieved_{state}.npz", **dict(zip(TESTS, found, strict=True)))
 
     def _judge(self, state: str, params: dict) -> None:

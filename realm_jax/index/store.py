@@ -176,7 +176,7 @@ class IndexStore(History):
         return False
 
     def pin_latest(self, up_to: int | None = None) -> Version | None:
-        """As `latest`, pinned."""
+        """Pins the version that `latest` finds, and returns it."""
         while (version := self.latest(up_to)) is not None and not self.pin(version):
             continue  # pruned since we saw it
         return version
