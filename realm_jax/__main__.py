@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             print(overview(), flush=True)
         except BrokenPipeError:  # `| head`
-            terminal.print_nothing()
-            sys.exit(terminal.SIGPIPE_STATUS)
+            terminal.end_without_reader()
         return
     if name not in COMMANDS:
         print(f"error: realm has no command {name}: use {', '.join(COMMANDS)}", file=sys.stderr)

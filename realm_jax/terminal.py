@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+from typing import NoReturn
 
 SIGPIPE_STATUS = 141  # what shells report of a program whose reader went away
 
@@ -29,8 +30,9 @@ def reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def print_nothing() -> None:
-    """Sends the rest of the output nowhere, so that Python's end does not stumble over it."""
+def end_without_reader() -> NoReturn:
+    """Ends the process as one whose reader went away; Python's end shall not stumble over what is left to print."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
+    sys.exit(SIGPIPE_STATUS)

@@ -146,8 +146,7 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         if not terminal.reader_is_gone():
             raise
-        terminal.print_nothing()
-        sys.exit(terminal.SIGPIPE_STATUS)
+        terminal.end_without_reader()
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
