@@ -15,6 +15,7 @@ OF_EXTRAS = ("data/build/mediawiki.py", "data/build/wikitext.py", "serve/")
 NOT_IMPORTED = {
     "transformers": "loads what `realm convert` writes, as its users do; we read its configs and tokenizer files",
     "gcsfs": "fsspec finds it where a path begins with gs://",
+    "importlib-resources": "tensorflow-datasets 4.9 imports it, but requires it only before Python 3.9",
 }
 
 KNOWN = importlib.metadata.packages_distributions()  # reading all of them takes a second
