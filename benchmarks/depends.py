@@ -29,7 +29,7 @@ SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "assembly ict_examples masking pipeline"),
+    *_under("data", "assembly eligible_rows ict_examples masking pipeline recurring_spans"),
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,

@@ -20,8 +20,9 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus_writer, run_tokenizer
+from realm_jax.data import corpus_writer, eligible_rows, run_tokenizer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.eligible_rows import Wanted
 from realm_jax.data.sources import sources
 from realm_jax.index.knowledge_update import _only_claim
 from realm_jax.index.store import IndexStore
@@ -128,6 +129,17 @@ def test_metrics_of_a_resumed_phase(here):
         writer.close()
     assert [json.loads(line)["step"] for line in (here / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
     assert any((here / "tensorboard").glob("events.*"))
+
+
+def test_eligible_rows_are_found_by_the_first_machine(here, tiny_run, tmp_path, monkeypatch):
+    corpus, wanted = Corpus.open(tiny_run.knowledge_folder), Wanted("spans", "block", 0.2, False, 24, False)
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "a"))
+    first = eligible_rows.eligible_rows(corpus, wanted, here / "examples")
+    monkeypatch.setattr(eligible_rows, "_make", None)
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "b"))  # another machine
+    second = eligible_rows.eligible_rows(corpus, wanted, here / "examples")
+    assert second.rows.tolist() == first.rows.tolist() and second.limits.tolist() == first.limits.tolist()
+    assert second.skipped == first.skipped and len(list((tmp_path / "b" / "examples").iterdir())) == 1
 
 
 def test_checkpoints(here):

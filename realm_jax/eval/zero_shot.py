@@ -91,7 +91,8 @@ def question_recall(workdir: Workdir, questions: list[Question], *, or_rank: boo
 def heldout_recall(workdir: Workdir) -> dict[str, dict[str, recall.Mean]]:
     """Plain and hard recall of held-out sentences for each state. Raises ConfigError if there is no such sentence."""
     data = open_prepared(workdir)
-    probe = make_probe(data.knowledge, data.special, workdir.config, workdir.config.pretrain.recall_examples)
+    config = workdir.config
+    probe = make_probe(data.knowledge, data.special, config, config.pretrain.recall_examples, data.examples)
     if probe is None:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     table = {}
