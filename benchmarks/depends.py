@@ -100,6 +100,15 @@ PATHS = {
     ),
     "nano": NANO,
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
+    "rehearsal": (
+        *_under("data", "corpus eligible_rows pipeline recurring_spans segment"),
+        *_under("index", "current embed_blocks probe publish scann shared_embedding shared_work store"),
+        *_under("training", "pretrain_task retrieval"),
+        "realm_jax/buckets.py",
+        "realm_jax/local_cache.py",
+        "realm_jax/parallel.py",
+        "realm_jax/processes.py",
+    ),
     "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,
