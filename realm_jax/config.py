@@ -56,6 +56,9 @@ class ModelConfig:
     """Compute type; parameters stay float32."""
     gradient_checkpointing: bool = False
     """Keep each layer's input alone for the backward pass: less memory, the same gradient, a third more computation."""
+    scan_layers: bool = False
+    """Compile one layer and loop over all, for large models. Parameters and checkpoints stay as they are; results differ
+    by rounding, and dropout draws other numbers."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
