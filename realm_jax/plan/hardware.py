@@ -1,0 +1,133 @@
+"""The one table of machines that a run can be planned for, each figure with its source.
+
+A device is what JAX counts as one: a TensorCore of a TPU v3, a chip of all later TPUs, a GPU, or all cores of a CPU. A
+CPU's peak is not in any table: a short matmul measures it where the plan is made.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from realm_jax.config import ConfigError
+
+GIB, GB, TERA = 2**30, 10**9, 10**12
+TPU_DOCS = "https://cloud.google.com/tpu/docs/"
+CPU = "cpu"
+MATMUL_ROWS, MATMUL_SECONDS = 1024, 0.2
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One machine or slice."""
+
+    name: str
+    devices: int
+    """Devices over all hosts, as JAX counts them."""
+    peak_flops: float
+    """FLOP/s of a device: dense bfloat16 of accelerators, float32 of a CPU."""
+    memory_bytes: int
+    """Memory of a device."""
+    bandwidth: float
+    """Bytes a second between a device and its memory; 0 where it is not known."""
+    hosts: int
+    host_memory_bytes: int
+    """Memory of one host; 0 where its maker's page does not say."""
+    kind: str
+    """How JAX's `device_kind` of such a device begins."""
+    source: str
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether trainer and builder share the host's cores and memory."""
+        return self.name == CPU
+
+    def times(self, devices: int) -> str:
+        """Names so many of its devices."""
+        return f"{os.cpu_count()} CPU cores" if self.is_cpu else f"{devices} of {self.name}'s devices"
+
+
+def _tpu(name: str, devices: int, tflops: float, memory: int, gb_s: float, hosts: int, host: int, kind: str, page: str):
+    return Hardware(name, devices, tflops * TERA, memory, gb_s * GB, hosts, host, kind, TPU_DOCS + page)
+
+
+def _gpu(name: str, devices: int, tflops: float, memory: int, gb_s: float, host: int, kind: str, source: str):
+    return Hardware(name, devices, tflops * TERA, memory, gb_s * GB, 1, host, kind, source)
+
+
+_NVIDIA = "https://www.nvidia.com/en-us/data-center/"
+_ACCELERATORS = [
+    # v3: 123 TFLOP/s, 32 GiB and 900 GB/s a chip of two TensorCores
+    _tpu("v3-8", 8, 61.5, 16 * GIB, 450, 1, 0, "TPU v3", "v3"),
+    _tpu("v4-8", 4, 275, 32 * GIB, 1200, 1, 0, "TPU v4", "v4"),
+    _tpu("v4-32", 16, 275, 32 * GIB, 1200, 4, 0, "TPU v4", "v4"),
+    _tpu("v5e-8", 8, 197, 16 * GB, 819, 1, 512 * GIB, "TPU v5 lite", "v5e"),
+    _tpu("v5p-8", 4, 459, 95 * GB, 2765, 1, 0, "TPU v5", "v5p"),
+    _tpu("v6e-8", 8, 918, 32 * GB, 1638, 1, 1536 * GIB, "TPU v6 lite", "v6e"),
+    # Hosts of a2-ultragpu-8g and a3-highgpu-8g of Google Cloud
+    _gpu("a100x8", 8, 312, 80 * GB, 2039, 1360 * GB, "NVIDIA A100", _NVIDIA + "a100/ (80 GB SXM)"),
+    _gpu(
+        "h100x8",
+        8,
+        989,
+        80 * GB,
+        3350,
+        1872 * GB,
+        "NVIDIA H100",
+        _NVIDIA + "h100/ (SXM; half the figure with sparsity)",
+    ),
+    _gpu("h200", 1, 989, 141 * GB, 4800, 0, "NVIDIA H200", _NVIDIA + "h200/ (SXM; half the figure with sparsity)"),
+]
+_BY_NAME = {hardware.name: hardware for hardware in _ACCELERATORS}
+NAMES = [*_BY_NAME, CPU]
+
+
+def named(name: str) -> Hardware:
+    """Looks a machine up; `cpu` is this machine, whose speed is measured.
+
+    Raises:
+        ConfigError: the table has no such machine.
+    """
+    if name == CPU:
+        return this_cpu()
+    if name not in _BY_NAME:
+        raise ConfigError(f"--hardware={name!r} is unknown: use one of {', '.join(NAMES)}")
+    return _BY_NAME[name]
+
+
+def of_devices(kind: str, devices: int, hosts: int) -> Hardware | None:
+    """The machine that JAX's devices belong to; None for a kind that the table lacks.
+
+    Args:
+        kind: `device_kind` of a device.
+        devices, hosts: how many there are in all.
+    """
+    if kind == CPU:
+        return this_cpu()
+    like = [row for row in _ACCELERATORS if kind.startswith(row.kind)]
+    if not like:
+        return None
+    row = max(like, key=lambda row: len(row.kind))  # "TPU v5 lite" begins like "TPU v5"
+    name = row.name if row.devices == devices else f"{row.name.split('-')[0].split('x')[0]} times {devices}"
+    found = {**vars(row), "name": name, "devices": devices, "hosts": hosts}
+    return Hardware(**found)
+
+
+def this_cpu() -> Hardware:
+    """This machine: one device of all cores, as JAX has it, with the speed of a float32 matmul."""
+    memory = psutil.virtual_memory().total
+    return Hardware(CPU, 1, _matmul_flops(), memory, 0.0, 1, memory, CPU, "a matmul on this machine")
+
+
+def _matmul_flops() -> float:
+    """FLOP/s of a float32 matmul on all cores: the best of a few within `MATMUL_SECONDS`."""
+    matrix = np.random.default_rng(0).standard_normal((MATMUL_ROWS, MATMUL_ROWS), np.float32)
+    best, begin = float("inf"), time.perf_counter()
+    matrix @ matrix  # starts the library's threads
+    while time.perf_counter() - begin < MATMUL_SECONDS:
+        started = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - started)
+    return 2 * MATMUL_ROWS**3 / best
