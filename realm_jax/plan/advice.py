@@ -55,8 +55,7 @@ def changed(config: Config, changes: dict[str, int | bool]) -> Config:
 
 def _changes(config: Config, phase: str, devices: int) -> Iterator[dict[str, int | bool]]:
     """What can be changed, the cheapest first."""
-    share = -(-device_memory.batch_size(config, phase) // devices)
-    held = device_memory.micro_batch(config, phase) or share
+    share, held = device_memory.share(config, phase, devices), device_memory.held(config, phase, devices)
     smaller = [{f"{phase}.micro_batch": size} for size in range(held - 1, 0, -1) if share % size == 0]
     yield from smaller
     checkpointed: dict[str, int | bool] = {}

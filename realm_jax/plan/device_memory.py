@@ -66,19 +66,21 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         blocks: of the index that exact search has on these devices; 0 where none is searched there.
     """
     size = compute_bytes or (2 if config.model.dtype == "bfloat16" else FLOAT32)
-    trained, share = parameters.trained(config, phase), _share(config, phase, devices)
-    held = micro_batch(config, phase) or share
-    batch = _batch_bytes(config, phase, share)
+    trained, own, at_once = (
+        parameters.trained(config, phase),
+        share(config, phase, devices),
+        held(config, phase, devices),
+    )
+    batch = _batch_bytes(config, phase, own)
     step = {
         "parameters": FLOAT32 * sum(parameters.of_phase(config, phase).values()),
         "optimizer": MOMENTS * FLOAT32 * trained + _accumulated(config, phase),
         "batch": batch,
-        "gradients": 0,
+        # Those of a part, and the sum that they are added to; ICT has no parts, but embeds by parts.
+        "gradients": FLOAT32 * trained * (2 if at_once < own and phase != "ict" else 1),
         "stacked layers": _stacked(config, phase, size),
-        "activations": _activations(config, phase, min(held, share), size),
+        "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
-    in_parts = held < share and phase != "ict"
-    step["gradients"] = FLOAT32 * trained * (1 + in_parts)
     return DeviceMemory(step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, blocks)})
 
 
@@ -92,17 +94,26 @@ def batch_size(config: Config, phase: str) -> int:
     return {"ict": config.ict, "pretrain": config.pretrain, "finetune": config.finetune}[phase].batch_size
 
 
-def _share(config: Config, phase: str, devices: int) -> int:
+def share(config: Config, phase: str, devices: int) -> int:
+    """Queries of a step that each device has, rows of padding included."""
     return -(-batch_size(config, phase) // devices)
 
 
-def passes(config: Config, phase: str, queries: int) -> list[Pass]:
-    """What the BERTs read at once for so many queries of a device; only what is kept for a backward pass."""
+def held(config: Config, phase: str, devices: int) -> int:
+    """Queries that a device holds at once."""
+    own = share(config, phase, devices)
+    return min(micro_batch(config, phase) or own, own)
+
+
+def passes(config: Config, phase: str, queries: int, *, is_part: bool) -> list[Pass]:
+    """What the BERTs read at once for so many queries of a device; only what is kept for a backward pass.
+
+    Args:
+        is_part: there are more queries than these.
+    """
     block = config.corpus.block_len_tokens
     if phase == "ict":
-        query = config.ict.query_len_tokens
-        split = bool(config.ict.micro_batch)
-        return [Pass(queries, query, split), Pass(queries, block, split)]
+        return [Pass(queries, config.ict.query_len_tokens, is_part), Pass(queries, block, is_part)]
     if phase == "finetune":
         finetune = config.finetune
         read = queries * finetune.reader_blocks
@@ -118,10 +129,10 @@ def passes(config: Config, phase: str, queries: int) -> list[Pass]:
     return encoder + embedder
 
 
-def _activations(config: Config, phase: str, queries: int, size: float) -> int:
+def _activations(config: Config, phase: str, queries: int, *, is_part: bool, size: float) -> int:
     model = config.model
     kept, working = 0.0, [0.0]
-    for read in passes(config, phase, queries):
+    for read in passes(config, phase, queries, is_part=is_part):
         of_it = _outside_bytes(model, read, size) + model.num_layers * _kept_bytes(model, read, size)
         again = _layer_bytes(model, read, size) if model.gradient_checkpointing else 0.0
         kept += 0 if read.is_split else of_it

@@ -16,7 +16,7 @@ from realm_jax.config import ConfigError
 GIB, GB, TERA = 2**30, 10**9, 10**12
 TPU_DOCS = "https://cloud.google.com/tpu/docs/"
 CPU = "cpu"
-MATMUL_ROWS, MATMUL_SECONDS = 1024, 0.2
+MATMUL_ROWS, MATMUL_SECONDS = 96, 0.1
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Hardware:
         """Whether trainer and builder share the host's cores and memory."""
         return self.name == CPU
 
-    def times(self, devices: int) -> str:
-        """Names so many of its devices."""
-        return f"{os.cpu_count()} CPU cores" if self.is_cpu else f"{devices} of {self.name}'s devices"
+    @property
+    def says(self) -> str:
+        """What people call it."""
+        return f"{_cores()} CPU cores" if self.is_cpu else self.name
 
 
 def _tpu(name: str, devices: int, tflops: float, memory: int, gb_s: float, hosts: int, host: int, kind: str, page: str):
@@ -110,24 +111,29 @@ def of_devices(kind: str, devices: int, hosts: int) -> Hardware | None:
     if not like:
         return None
     row = max(like, key=lambda row: len(row.kind))  # "TPU v5 lite" begins like "TPU v5"
-    name = row.name if row.devices == devices else f"{row.name.split('-')[0].split('x')[0]} times {devices}"
+    name = row.name if row.devices == devices else f"{devices} x {row.kind}"
     found = {**vars(row), "name": name, "devices": devices, "hosts": hosts}
     return Hardware(**found)
 
 
 def this_cpu() -> Hardware:
-    """This machine: one device of all cores, as JAX has it, with the speed of a float32 matmul."""
-    memory = psutil.virtual_memory().total
-    return Hardware(CPU, 1, _matmul_flops(), memory, 0.0, 1, memory, CPU, "a matmul on this machine")
+    """This machine: one device of all cores, as JAX has it, with the speed of float32 matmuls."""
+    memory, peak = psutil.virtual_memory().total, _cores() * _core_flops()
+    return Hardware(CPU, 1, peak, memory, 0.0, 1, memory, CPU, "matmuls on this machine")
 
 
-def _matmul_flops() -> float:
-    """FLOP/s of a float32 matmul on all cores: the best of a few within `MATMUL_SECONDS`."""
+def _cores() -> int:
+    """Cores of this machine; two threads of one core count once, since they share its arithmetic."""
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+def _core_flops() -> float:
+    """FLOP/s of one core: the best of many matmuls so small that few are disturbed by other processes."""
     matrix = np.random.default_rng(0).standard_normal((MATMUL_ROWS, MATMUL_ROWS), np.float32)
-    best, begin = float("inf"), time.perf_counter()
-    matrix @ matrix  # starts the library's threads
-    while time.perf_counter() - begin < MATMUL_SECONDS:
+    best, end = float("inf"), time.perf_counter() + MATMUL_SECONDS
+    while True:
         started = time.perf_counter()
         matrix @ matrix
         best = min(best, time.perf_counter() - started)
-    return 2 * MATMUL_ROWS**3 / best
+        if time.perf_counter() > end:
+            return 2 * MATMUL_ROWS**3 / best

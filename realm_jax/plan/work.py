@@ -14,12 +14,14 @@ predicted wordpieces and vocabulary V costs
 Sequences are padded to these lengths, whatever the corpus's own are; only embedding follows those.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
 from realm_jax.config import Config, ModelConfig
+from realm_jax.plan import device_memory
 
 NULL_LEN = 3  # [CLS] [SEP] [SEP]
 FORWARD, BACKWARD = 1, 2  # passes, in units of a forward one
@@ -55,44 +57,58 @@ def head_macs(model: ModelConfig, positions: int) -> int:
     return positions * model.hidden_size * (model.hidden_size + model.vocab_size)
 
 
-def of_step(config: Config, phase: str) -> StepWork:
-    """FLOPs of a step of `ict`, `pretrain` or `finetune`."""
-    return {"ict": _ict, "pretrain": _pretrain, "finetune": _finetune}[phase](config)
+def of_step(config: Config, phase: str, *, devices: int = 1, predictions: int = 0) -> StepWork:
+    """FLOPs of a step of `ict`, `pretrain` or `finetune`.
+
+    Args:
+        devices: over how many the batch is split; rows of padding are computed like others.
+        predictions: of a query, for which the MLM head runs; 0 for all of `pretrain.max_masks`.
+    """
+    own = device_memory.share(config, phase, devices)
+    if phase == "pretrain":
+        return _pretrain(config, own * devices, predictions or config.pretrain.max_masks)
+    if phase == "finetune":
+        return _finetune(config, own * devices)
+    return _ict(config, own * devices, is_split=device_memory.held(config, phase, devices) < own)
 
 
-def of_embedding(config: Config, lengths: Int[np.ndarray, " blocks"]) -> int:
-    """FLOPs of embedding blocks of these lengths once."""
-    return FLOPS_OF_MAC * FORWARD * bert_macs(config.model, lengths)
+def of_embedding(model: ModelConfig, batches: Iterable[tuple[int, int]]) -> int:
+    """FLOPs of embedding batches of (sequences, length) once."""
+    return FLOPS_OF_MAC * FORWARD * sum(_macs(model, sequences, length) for sequences, length in batches)
+
+
+def of_search(config: Config, queries: int, blocks: int) -> int:
+    """FLOPs of scoring all blocks for so many queries."""
+    return FLOPS_OF_MAC * queries * blocks * config.model.projection_dim
 
 
 def _macs(model: ModelConfig, sequences: int, length: int) -> int:
     return sequences * bert_macs(model, np.array([length]))
 
 
-def _ict(config: Config) -> StepWork:
-    ict, model = config.ict, config.model
-    forward = _macs(model, ict.batch_size, ict.query_len_tokens)
-    forward += _macs(model, ict.batch_size, config.corpus.block_len_tokens)
-    again = bool(ict.micro_batch) + model.gradient_checkpointing  # GradCache embeds all parts twice
+def _ict(config: Config, batch: int, *, is_split: bool) -> StepWork:
+    model = config.model
+    forward = _macs(model, batch, config.ict.query_len_tokens) + _macs(model, batch, config.corpus.block_len_tokens)
+    again = is_split + model.gradient_checkpointing  # GradCache embeds all parts twice
     return _work(forward, trained=forward, again=again * forward, retrieval=0)
 
 
-def _pretrain(config: Config) -> StepWork:
+def _pretrain(config: Config, batch: int, predictions: int) -> StepWork:
     pretrain, model, block = config.pretrain, config.model, config.corpus.block_len_tokens
-    batch, blocks, query = pretrain.batch_size, pretrain.num_candidates - 1, pretrain.query_len_tokens
+    blocks, query = pretrain.num_candidates - 1, pretrain.query_len_tokens
     of_blocks = _macs(model, batch * blocks, block), _macs(model, batch * blocks, query + block)
     queries = _macs(model, batch, query)
     embedder, encoder = queries + of_blocks[0] + _macs(model, 1, NULL_LEN), queries + of_blocks[1]
-    head = head_macs(model, batch * pretrain.max_masks * pretrain.num_candidates)
+    head = head_macs(model, batch * predictions * pretrain.num_candidates)
     trained = encoder + head + embedder * pretrain.train_retriever
     again = model.gradient_checkpointing * (embedder * pretrain.train_retriever + encoder)
-    again += bool(pretrain.micro_candidates) * (of_blocks[0] * pretrain.train_retriever + of_blocks[1])
+    again += (0 < pretrain.micro_candidates < blocks) * (of_blocks[0] * pretrain.train_retriever + of_blocks[1])
     return _work(embedder + encoder + head, trained=trained, again=again, retrieval=queries)
 
 
-def _finetune(config: Config) -> StepWork:
+def _finetune(config: Config, batch: int) -> StepWork:
     finetune, model, block = config.finetune, config.model, config.corpus.block_len_tokens
-    batch, read, question = finetune.batch_size, finetune.reader_blocks, finetune.question_len_tokens
+    read, question = finetune.reader_blocks, finetune.question_len_tokens
     queries, towers = _macs(model, batch, question), finetune.train_retriever
     blocks = _macs(model, batch * read, block) if towers == "both" else 0
     spans = batch * read * (question + block) * model.hidden_size * 2 * model.span_hidden_size
