@@ -6,7 +6,7 @@ by as much as a compiler's count of the present settings differs from them.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from realm_jax.config import Config
 from realm_jax.plan import device_memory
@@ -43,7 +43,7 @@ def smallest_change(
     return None
 
 
-def changed(config: Config, changes: dict[str, int | bool]) -> Config:
+def changed(config: Config, changes: Mapping[str, object]) -> Config:
     """The config with other values of `section.field`s."""
     for name, value in changes.items():
         section, field = name.split(".")

@@ -17,6 +17,7 @@ MOMENTS = 2  # of Adam
 HIDDEN_KEPT = 7.4  # arrays of the hidden width that a layer keeps: its input, query, key, value, context, norms
 WIDE_KEPT = {"erf": 4, "tanh": 3}  # of the feed-forward width: around the GELU
 ATTENTION_KEPT = 2.5  # float32 arrays of attention weights
+SCANNED = 1.12  # times as much where a loop over the layers keeps them: nothing is fused with what follows it
 DROPOUT_BYTES = 8  # an element that is dropped out
 HIDDEN_OUTSIDE = 4  # arrays of the hidden width before the first and after the last layer
 LOGITS_KEPT = 2  # float32 arrays of vocabulary logits
@@ -57,7 +58,7 @@ class Pass:
         return self.sequences * self.length
 
 
-def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float = 0, blocks: int = 0) -> DeviceMemory:
+def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float = 0.0, blocks: int = 0) -> DeviceMemory:
     """Memory of a device in `ict`, `pretrain` or `finetune`.
 
     Args:
@@ -65,7 +66,7 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         compute_bytes: of a number in the compute type, where a compiler makes it wider than it is.
         blocks: of the index that exact search has on these devices; 0 where none is searched there.
     """
-    size = compute_bytes or (2 if config.model.dtype == "bfloat16" else FLOAT32)
+    size = compute_bytes or (2.0 if config.model.dtype == "bfloat16" else float(FLOAT32))
     trained, own, at_once = (
         parameters.trained(config, phase),
         share(config, phase, devices),
@@ -144,7 +145,7 @@ def _kept_bytes(model: ModelConfig, read: Pass, size: float) -> float:
     """Of one layer, from its forward to its backward pass."""
     if model.gradient_checkpointing:
         return read.tokens * model.hidden_size * size
-    return _layer_bytes(model, read, size)
+    return _layer_bytes(model, read, size) * (SCANNED if model.scan_layers else 1)
 
 
 def _layer_bytes(model: ModelConfig, read: Pass, size: float) -> float:
@@ -160,7 +161,7 @@ def _outside_bytes(model: ModelConfig, read: Pass, size: float) -> float:
     return HIDDEN_OUTSIDE * read.tokens * model.hidden_size * size
 
 
-def _logits_bytes(config: Config, phase: str, queries: int) -> float:
+def _logits_bytes(config: Config, phase: str, queries: int) -> int:
     """Of the MLM head at its widest, all predictions used; of the reader's spans; ICT's scores are few."""
     model = config.model
     if phase == "pretrain":

@@ -13,8 +13,8 @@ import psutil
 
 from realm_jax.config import ConfigError
 
-GIB, GB, TERA = 2**30, 10**9, 10**12
-TPU_DOCS = "https://cloud.google.com/tpu/docs/"
+GIB, GB = 2**30, 10**9
+TPU_DOCS, NVIDIA = "https://cloud.google.com/tpu/docs/", "https://www.nvidia.com/en-us/data-center/"
 CPU = "cpu"
 MATMUL_ROWS, MATMUL_SECONDS = 96, 0.1
 
@@ -50,36 +50,18 @@ class Hardware:
         return f"{_cores()} CPU cores" if self.is_cpu else self.name
 
 
-def _tpu(name: str, devices: int, tflops: float, memory: int, gb_s: float, hosts: int, host: int, kind: str, page: str):
-    return Hardware(name, devices, tflops * TERA, memory, gb_s * GB, hosts, host, kind, TPU_DOCS + page)
-
-
-def _gpu(name: str, devices: int, tflops: float, memory: int, gb_s: float, host: int, kind: str, source: str):
-    return Hardware(name, devices, tflops * TERA, memory, gb_s * GB, 1, host, kind, source)
-
-
-_NVIDIA = "https://www.nvidia.com/en-us/data-center/"
+# Of a v3, a device is half a chip: 123 TFLOP/s, 32 GiB and 900 GB/s a chip of two TensorCores. The hosts of eight GPUs
+# are Google Cloud's a2-ultragpu-8g and a3-highgpu-8g. NVIDIA prints twice these peaks, with sparsity.
 _ACCELERATORS = [
-    # v3: 123 TFLOP/s, 32 GiB and 900 GB/s a chip of two TensorCores
-    _tpu("v3-8", 8, 61.5, 16 * GIB, 450, 1, 0, "TPU v3", "v3"),
-    _tpu("v4-8", 4, 275, 32 * GIB, 1200, 1, 0, "TPU v4", "v4"),
-    _tpu("v4-32", 16, 275, 32 * GIB, 1200, 4, 0, "TPU v4", "v4"),
-    _tpu("v5e-8", 8, 197, 16 * GB, 819, 1, 512 * GIB, "TPU v5 lite", "v5e"),
-    _tpu("v5p-8", 4, 459, 95 * GB, 2765, 1, 0, "TPU v5", "v5p"),
-    _tpu("v6e-8", 8, 918, 32 * GB, 1638, 1, 1536 * GIB, "TPU v6 lite", "v6e"),
-    # Hosts of a2-ultragpu-8g and a3-highgpu-8g of Google Cloud
-    _gpu("a100x8", 8, 312, 80 * GB, 2039, 1360 * GB, "NVIDIA A100", _NVIDIA + "a100/ (80 GB SXM)"),
-    _gpu(
-        "h100x8",
-        8,
-        989,
-        80 * GB,
-        3350,
-        1872 * GB,
-        "NVIDIA H100",
-        _NVIDIA + "h100/ (SXM; half the figure with sparsity)",
-    ),
-    _gpu("h200", 1, 989, 141 * GB, 4800, 0, "NVIDIA H200", _NVIDIA + "h200/ (SXM; half the figure with sparsity)"),
+    Hardware("v3-8", 8, 61.5e12, 16 * GIB, 450e9, 1, 0, "TPU v3", f"{TPU_DOCS}v3"),
+    Hardware("v4-8", 4, 275e12, 32 * GIB, 1200e9, 1, 0, "TPU v4", f"{TPU_DOCS}v4"),
+    Hardware("v4-32", 16, 275e12, 32 * GIB, 1200e9, 4, 0, "TPU v4", f"{TPU_DOCS}v4"),
+    Hardware("v5e-8", 8, 197e12, 16 * GB, 819e9, 1, 512 * GIB, "TPU v5 lite", f"{TPU_DOCS}v5e"),
+    Hardware("v5p-8", 4, 459e12, 95 * GB, 2765e9, 1, 0, "TPU v5", f"{TPU_DOCS}v5p"),
+    Hardware("v6e-8", 8, 918e12, 32 * GB, 1638e9, 1, 1536 * GIB, "TPU v6 lite", f"{TPU_DOCS}v6e"),
+    Hardware("a100x8", 8, 312e12, 80 * GB, 2039e9, 1, 1360 * GB, "NVIDIA A100-SXM4-80GB", f"{NVIDIA}a100/"),
+    Hardware("h100x8", 8, 989e12, 80 * GB, 3350e9, 1, 1872 * GB, "NVIDIA H100 80GB HBM3", f"{NVIDIA}h100/"),
+    Hardware("h200", 1, 989e12, 141 * GB, 4800e9, 1, 0, "NVIDIA H200", f"{NVIDIA}h200/"),
 ]
 _BY_NAME = {hardware.name: hardware for hardware in _ACCELERATORS}
 NAMES = [*_BY_NAME, CPU]
@@ -110,7 +92,7 @@ def of_devices(kind: str, devices: int, hosts: int) -> Hardware | None:
     like = [row for row in _ACCELERATORS if kind.startswith(row.kind)]
     if not like:
         return None
-    row = max(like, key=lambda row: len(row.kind))  # "TPU v5 lite" begins like "TPU v5"
+    row = max(like, key=lambda row: (len(row.kind), row.devices == devices))  # "TPU v5 lite" begins like "TPU v5"
     name = row.name if row.devices == devices else f"{devices} x {row.kind}"
     found = {**vars(row), "name": name, "devices": devices, "hosts": hosts}
     return Hardware(**found)

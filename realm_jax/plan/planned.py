@@ -162,7 +162,7 @@ def memory(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -
         config,
         phase,
         hardware.devices,
-        compute_bytes=CPU_BFLOAT16 if is_wider else 0,
+        compute_bytes=CPU_BFLOAT16 if is_wider else 0.0,
         blocks=searched[phase],
     )
 
