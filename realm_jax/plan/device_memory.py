@@ -64,7 +64,7 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
     Args:
         devices: over how many the batch is split.
         compute_bytes: of a number in the compute type, where a compiler makes it wider than it is.
-        blocks: of the index that exact search has on these devices; 0 where none is searched there.
+        blocks: of the index that are on this device for exact search; 0 where none is searched there.
     """
     size = compute_bytes or (2.0 if config.model.dtype == "bfloat16" else float(FLOAT32))
     trained, own, at_once = (
@@ -82,7 +82,9 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         "stacked layers": _stacked(config, phase, size),
         "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
-    return DeviceMemory(step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, blocks)})
+    return DeviceMemory(
+        step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
+    )
 
 
 def micro_batch(config: Config, phase: str) -> int:
@@ -96,8 +98,9 @@ def batch_size(config: Config, phase: str) -> int:
 
 
 def share(config: Config, phase: str, devices: int) -> int:
-    """Queries of a step that each device has, rows of padding included."""
-    return -(-batch_size(config, phase) // devices)
+    """Queries of a step that each device has, with the rows of padding of fine-tuning."""
+    own, micro = -(-batch_size(config, phase) // devices), micro_batch(config, phase)
+    return -(-own // micro) * micro if phase == "finetune" and 0 < micro < own else own
 
 
 def held(config: Config, phase: str, devices: int) -> int:
@@ -204,7 +207,8 @@ def _batch_bytes(config: Config, phase: str, share: int) -> int:
     return share * (TOKEN_BYTES * (2 * pretrain.query_len_tokens + 1 + blocks) + masks)
 
 
-def _search(config: Config, blocks: int) -> int:
-    """A version's embeddings, twice while the trainer goes over to the next one."""
+def _search(config: Config, phase: str, blocks: int) -> int:
+    """A version's embeddings, twice where the trainer goes over to newer ones."""
     size = 2 if config.index.dtype == "bfloat16" else FLOAT32
-    return 2 * blocks * config.model.projection_dim * size
+    is_fixed = phase == "finetune" and config.finetune.train_retriever != "both"
+    return (1 if is_fixed else 2) * blocks * config.model.projection_dim * size

@@ -19,7 +19,9 @@ from realm_jax.plan.work import StepWork
 PHASES = ("ict", "pretrain", "finetune")
 USABLE = 0.92  # of a device's memory: the runtime has some, and what is calculated is some percent off
 SUSTAINED = 0.4  # of the peak; on two CPU cores, 0.37 and 0.48 were measured (benchmarks/pretrain_step.py)
-USUAL_PREDICTIONS = 4  # slots of a query in most batches (data.assembly.mask_slots); several processes use all
+USUAL_PREDICTIONS, FEW_QUERIES = 4, 8
+"""The MLM head's slots of a query in most batches (`data.assembly.mask_slots`). All are used where several processes
+train, and mostly where a share has but few queries."""
 CPU_BFLOAT16 = 3.3  # bytes: XLA's CPU compiler computes much of it in float32
 CHECKPOINTS = 3  # kept of each phase
 QUESTIONS, EPOCHS = 79_168, 2  # of Natural Questions, and over them where the config leaves that to the dataset
@@ -175,7 +177,9 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
 
 
 def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
-    predictions = config.pretrain.max_masks if hardware.hosts > 1 else min(USUAL_PREDICTIONS, config.pretrain.max_masks)
+    is_few = device_memory.held(config, phase, hardware.devices) < FEW_QUERIES
+    most = config.pretrain.max_masks
+    predictions = most if is_few or hardware.hosts > 1 else min(USUAL_PREDICTIONS, most)
     found = work.of_step(config, phase, devices=hardware.devices, predictions=predictions)
     is_exact = phase == "finetune" or (phase == "pretrain" and config.index.search == "exact")
     search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact else 0
@@ -217,7 +221,7 @@ def _disk(config: Config, corpus: CorpusSize) -> dict[str, int]:
     of_phase = {phase: sum(parameters.of_phase(config, phase).values()) for phase in PHASES}
     scann = SCANN_DISK * corpus.blocks if config.index.search == "scann" else 0
     return {
-        "corpus": corpus.disk_bytes,
+        "the corpus": corpus.disk_bytes,
         f"{CHECKPOINTS} checkpoints of ICT": kept * of_phase["ict"] if config.ict.steps else 0,
         f"{CHECKPOINTS} checkpoints of pre-training": kept * of_phase["pretrain"],
         f"{config.index.keep_versions} index versions": config.index.keep_versions

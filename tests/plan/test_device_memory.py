@@ -73,10 +73,13 @@ def test_scanned_layers_are_copied_in_the_compute_type():
         assert device_memory.of_phase(config, "pretrain", 8).step["stacked layers"] == size * layers
 
 
-def test_exact_search_holds_two_versions():
-    beside = device_memory.of_phase(CONFIG, "pretrain", 8, blocks=1000).beside
-    assert beside["exact search"] == 2 * 1000 * 128 * 2
-    assert not device_memory.of_phase(CONFIG, "pretrain", 8).beside["exact search"]
+def test_exact_search_holds_two_versions_where_they_change():
+    def search(config: Config, phase: str, blocks: int = 1000) -> int:
+        return device_memory.of_phase(config, phase, 8, blocks=blocks).beside["exact search"]
+
+    assert search(CONFIG, "pretrain") == 2 * 1000 * 128 * 2 and search(CONFIG, "pretrain", 0) == 0
+    assert search(CONFIG, "finetune") == 1000 * 128 * 2
+    assert search(changed(CONFIG, {"finetune.train_retriever": "both"}), "finetune") == 2 * 1000 * 128 * 2
 
 
 def test_a_query_without_activations_of_its_own_needs_none():
