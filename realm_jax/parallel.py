@@ -129,9 +129,15 @@ def device_index() -> Int32[Array, ""]:
     return jax.lax.axis_index(AXIS)
 
 
-def compiled_train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
-    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state."""
-    return on_all_devices(functools.partial(train_step, loss, optimizer, seed), donate_argnums=0)
+def compiled_train_step(
+    loss: Callable, optimizer: optax.GradientTransformation, seed: int, devices: list[jax.Device] | None = None
+) -> Callable:
+    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state.
+
+    Args:
+        devices: to compile for others than those that there are.
+    """
+    return on_all_devices(functools.partial(train_step, loss, optimizer, seed), donate_argnums=0, devices=devices)
 
 
 def train_step(
