@@ -83,7 +83,7 @@ def main(
     @functools.cache
     def step(config: Config, phase: str) -> CompiledStep:
         batch = longest_batch.of_phase(config, phase, target.devices)
-        return compiled_step(objective(config, phase), batch, devices)
+        return compiled_step(objective(config, phase, target.devices), batch, devices)
 
     for config, phase in itertools.product(configs, phases):
         settings = load_experiment(config)

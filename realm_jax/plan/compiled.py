@@ -29,6 +29,8 @@ class Objective:
     """Shapes of the parameters."""
     seed: int
     """Of the dropout."""
+    micro_batches: int
+    """As in `parallel.gradients`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def lowered_step(objective: Objective, batch: Any, devices: list[jax.Device] | N
     )
     copies = len(jax.tree.leaves(batch)[0])
     on_each = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((copies, *leaf.shape), leaf.dtype), state)
-    step = parallel.compiled_train_step(objective.loss, optimizer, objective.seed, devices)
+    step = parallel.compiled_train_step(objective.loss, optimizer, objective.seed, objective.micro_batches, devices)
     return step.lower(on_each, batch)
 
 

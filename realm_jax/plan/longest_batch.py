@@ -27,11 +27,20 @@ def of_phase(
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((own, *leaf.shape[1:]), leaf.dtype), make(config, devices))
 
 
+def micro_batches(config: Config, phase: str, devices: int) -> int:
+    """How many parts a device's share is, whose gradients are added up; ICT has one, which it embeds in chunks."""
+    section = getattr(config, phase)
+    share = -(-section.batch_size // devices)
+    return 1 if phase == "ict" or not section.micro_batch else -(-share // section.micro_batch)
+
+
 class _Shapes:
     """Makes shapes with leading axes [devices, rows of a device]."""
 
-    def __init__(self, batch_size: int, devices: int):
-        self._rows = (devices, -(-batch_size // devices))
+    def __init__(self, config: Config, phase: str, devices: int):
+        parts = micro_batches(config, phase, devices)
+        share = -(-getattr(config, phase).batch_size // devices)
+        self._rows = (devices, -(-share // parts) * parts)
 
     def array(self, *shape: int, dtype=jnp.int32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((*self._rows, *shape), dtype)
@@ -42,16 +51,17 @@ class _Shapes:
 
 def ict(config: Config, devices: int) -> IctBatch:
     """[devices, rows of a device, …]."""
-    of = _Shapes(config.ict.batch_size, devices)
+    of = _Shapes(config, "ict", devices)
     query, block = of.tokens(config.ict.query_len_tokens), of.tokens(config.corpus.block_len_tokens)
     return IctBatch(query, block, weight=of.array(dtype=jnp.float32))
 
 
 def pretrain(config: Config, devices: int) -> PretrainBatch:
     """[devices, rows of a device, …]."""
-    settings, of = config.pretrain, _Shapes(config.pretrain.batch_size, devices)
+    settings, of = config.pretrain, _Shapes(config, "pretrain", devices)
     blocks, masks = settings.num_candidates - 1, settings.max_masks
-    slots = mask_slots(np.ones((settings.batch_size, masks), np.float32), devices, every_slot=True)
+    shares = devices * micro_batches(config, "pretrain", devices)
+    slots = mask_slots(np.ones((settings.batch_size, masks), np.float32), shares, every_slot=True)
     return PretrainBatch(
         query=of.tokens(settings.query_len_tokens),
         blocks=of.tokens(blocks, config.corpus.block_len_tokens),
@@ -67,7 +77,7 @@ def pretrain(config: Config, devices: int) -> PretrainBatch:
 
 def finetune(config: Config, devices: int) -> FinetuneBatch:
     """[devices, rows of a device, …], for a corpus of at least `finetune.beam_blocks` blocks."""
-    settings, of = config.finetune, _Shapes(config.finetune.batch_size, devices)
+    settings, of = config.finetune, _Shapes(config, "finetune", devices)
     beam, read, length = settings.beam_blocks, settings.reader_blocks, config.reader_len_tokens
     trains_blocks = settings.train_retriever == "both"
     return FinetuneBatch(

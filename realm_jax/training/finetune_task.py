@@ -111,13 +111,20 @@ class FinetuneTask(RetrievalTask):
         self._examples = Examples(len(self.questions), self._example, config.seed, processes.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
-        padding = parallel.padded(settings.batch_size) - settings.batch_size
+        padding = parallel.padded(settings.batch_size, settings.micro_batch) - settings.batch_size
         log.info(
             f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}"
             f"{f' and {padding} rows of padding' if padding else ''}; "
             f"{len(questions) - sum(bool(q.answers) for q in questions)} without answers left out, "
             f"{cut} fill or exceed {length} wordpieces"
         )
+
+    @property
+    def micro_batches(self) -> int:
+        """How many parts of `finetune.micro_batch` questions a device's share is, with its padding."""
+        settings = self._config.finetune
+        size = parallel.padded(settings.batch_size, settings.micro_batch)
+        return parallel.micro_batches(size, settings.micro_batch, "finetune.micro_batch")
 
     def init(self) -> dict:
         """The first weights: embedder and reader."""
@@ -144,7 +151,7 @@ class FinetuneTask(RetrievalTask):
     def asked(self, batch: int) -> AskedQuestions:
         """This process's questions of a batch: a pure function of the seed and its number."""
         size = self._config.finetune.batch_size
-        with_padding = parallel.padded(size)
+        with_padding = parallel.padded(size, self._config.finetune.micro_batch)
         weight = (np.arange(with_padding) < size).astype(np.float32)
         return AskedQuestions(*self._examples.batch(batch, size, with_padding), processes.share(weight))
 

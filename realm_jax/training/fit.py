@@ -62,12 +62,13 @@ def _free_mib(device: jax.Device) -> int:
 @functools.cache
 def compiled_for_these_devices(config: Config, phase: str, steps: int) -> CompiledStep:
     """The step on the devices of all processes, compiled once."""
-    batch = longest_batch.of_phase(config, phase, jax.device_count(), jax.local_device_count())
-    return compiled_step(objective(config, phase, steps=steps), batch)
+    devices = jax.device_count()
+    batch = longest_batch.of_phase(config, phase, devices, jax.local_device_count())
+    return compiled_step(objective(config, phase, devices, steps=steps), batch)
 
 
-def objective(config: Config, phase: str, *, steps: int = SHORTEST) -> Objective:
-    """What a phase trains. `steps` are those of a fine-tuning."""
+def objective(config: Config, phase: str, devices: int, *, steps: int = SHORTEST) -> Objective:
+    """What a phase trains on so many devices. `steps` are those of a fine-tuning."""
     model = config.model
     towers = shapes("embedder", model)
     if phase == "ict":
@@ -79,4 +80,5 @@ def objective(config: Config, phase: str, *, steps: int = SHORTEST) -> Objective
         sides = {side: embedder.tower(towers, side) for side in ("query", "block")}
         params = {"embedder": sides, "reader": shapes("reader", model)}
         loss, optimizer = finetune_loss, finetune_optimizer(config.finetune, steps)
-    return Objective(functools.partial(loss, config), optimizer, params, config.seed)
+    parts = longest_batch.micro_batches(config, phase, devices)
+    return Objective(functools.partial(loss, config), optimizer, params, config.seed, parts)

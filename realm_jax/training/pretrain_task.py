@@ -52,9 +52,16 @@ class PretrainTask(RetrievalTask):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
         super().__init__(store, config.pretrain.index_refresh_every, builder)
         self._config, self._data, self._first = config, data, first_params
+        self._shares = parallel.num_devices() * self.micro_batches  # checks the latter
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
         log.info(f"pretrain: {self._sentences.summary()}")
+
+    @property
+    def micro_batches(self) -> int:
+        """How many parts of `pretrain.micro_batch` queries a device's share is."""
+        settings = self._config.pretrain
+        return parallel.micro_batches(settings.batch_size, settings.micro_batch, "pretrain.micro_batch")
 
     def init(self) -> dict:
         """The first weights: embedder and encoder."""
@@ -89,9 +96,7 @@ class PretrainTask(RetrievalTask):
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
-        return with_candidates(
-            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=processes.are_many()
-        )
+        return with_candidates(queries, candidates, self._data.knowledge, self._shares, every_slot=processes.are_many())
 
     def saves_at(self, step: int) -> bool:
         """A checkpoint is due every `pretrain.checkpoint_every` steps, and where the index is due."""
