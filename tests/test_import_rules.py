@@ -48,6 +48,7 @@ LAYERS = [
     ["scores"],
     ["index"],
     ["openqa"],
+    ["plan"],
     ["training"],
     ["tagging"],
     ["inference"],
