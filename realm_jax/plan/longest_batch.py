@@ -60,8 +60,8 @@ def pretrain(config: Config, devices: int) -> PretrainBatch:
     """[devices, rows of a device, …]."""
     settings, of = config.pretrain, _Shapes(config, "pretrain", devices)
     blocks, masks = settings.num_candidates - 1, settings.max_masks
-    shares = devices * micro_batches(config, "pretrain", devices)
-    slots = mask_slots(np.ones((settings.batch_size, masks), np.float32), shares, every_slot=True)
+    shares, rows = devices * micro_batches(config, "pretrain", devices), of.array().size
+    slots = mask_slots(np.ones((rows, masks), np.float32), shares, every_slot=True)
     return PretrainBatch(
         query=of.tokens(settings.query_len_tokens),
         blocks=of.tokens(blocks, config.corpus.block_len_tokens),

@@ -19,57 +19,63 @@ from realm_jax.plan.compiled import CompiledStep, Objective, compiled_step
 from realm_jax.training.finetune_task import finetune_loss, finetune_optimizer
 from realm_jax.training.ict_task import ict_loss, ict_optimizer
 from realm_jax.training.pretrain_task import realm_loss, realm_optimizer
+from realm_jax.workdir import Workdir
 
 MIB = 2**20
-SHORTEST = 1
-"""Steps of a fine-tuning whose questions are not counted yet: they change the learning rate, not the memory."""
+UNKNOWN_MIB = 2**31 - 1
+"""Memory of a device that does not say how much it has."""
+ANY_STEPS = 1
+"""How long a fine-tuning is changes its learning rate, not its memory."""
 
 
-def refuse_what_does_not_fit(config: Config, phase: str, *, steps: int = SHORTEST, blocks: int = 0) -> None:
-    """Compiles the step of `ict`, `pretrain` or `finetune` and compares its memory with that of the devices.
+def refuse_run_that_is_too_large(workdir: Workdir) -> None:
+    """The same for the phases that `realm run` has before it, so that ICT is not trained in vain."""
+    config = workdir.config
+    for phase, steps in (("ict", config.ict.steps), ("pretrain", config.pretrain.steps)):
+        if steps and not workdir.is_done(phase):
+            refuse_what_is_too_large(config, phase)
 
-    All processes call it, and all of them refuse or none.
+
+def refuse_what_is_too_large(config: Config, phase: str, *, steps: int = ANY_STEPS, blocks: int = 0) -> None:
+    """Compares the memory of the compiled step of `ict`, `pretrain` or `finetune` with that of the devices.
+
+    All processes call it, and all of them refuse, or none.
 
     Args:
         steps: of a fine-tuning.
-        blocks: of the index that exact search will have on the devices of this process.
+        blocks: of the index that is searched exactly on the devices of each process; 0 where none is.
 
     Raises:
         ConfigError: the step is too large; the message says by how much, and which settings to change to what.
     """
-    has = processes.least(min(_free_mib(device) for device in jax.local_devices()))
-    if has == UNKNOWN:
+    free_mib = processes.least(min(_free_mib(device) for device in jax.local_devices()))
+    if free_mib == UNKNOWN_MIB:
         return
-    step, available = compiled_for_these_devices(config, phase, steps), has * MIB
-    beside = device_memory.of_phase(config, phase, jax.device_count(), blocks=blocks).beside
-    needed = step.reserved_bytes + sum(beside.values())
-    if step.available_bytes is not None:
-        available = min(available, step.available_bytes)
+    step, devices = compiled_here(config, phase, steps), jax.device_count()
+    blocks = -(-blocks // jax.local_device_count())
+    needed = step.reserved_bytes + sum(device_memory.of_phase(config, phase, devices, blocks=blocks).beside.values())
+    available = min(free_mib * MIB, step.available_bytes or free_mib * MIB)
     if needed > available:
-        raise ConfigError(advice(config, phase, jax.device_count(), needed=needed, available=available))
-
-
-UNKNOWN = 2**31 - 1
-"""MiB of a device that does not say how many it has."""
+        raise ConfigError(advice(config, phase, devices, needed=needed, available=available))
 
 
 def _free_mib(device: jax.Device) -> int:
-    """MiB of a device's memory that nothing is in yet."""
+    """MiB of a device's memory in which nothing lies yet."""
     said = device.memory_stats() or {}
-    return (said["bytes_limit"] - said.get("bytes_in_use", 0)) // MIB if "bytes_limit" in said else UNKNOWN
+    return (said["bytes_limit"] - said.get("bytes_in_use", 0)) // MIB if "bytes_limit" in said else UNKNOWN_MIB
 
 
 @functools.cache
-def compiled_for_these_devices(config: Config, phase: str, steps: int) -> CompiledStep:
-    """The step on the devices of all processes, compiled once."""
+def compiled_here(config: Config, phase: str, steps: int = ANY_STEPS) -> CompiledStep:
+    """A phase's step on the devices of all processes, compiled once."""
     devices = jax.device_count()
     batch = longest_batch.of_phase(config, phase, devices, jax.local_device_count())
     return compiled_step(objective(config, phase, devices, steps=steps), batch)
 
 
-def objective(config: Config, phase: str, devices: int, *, steps: int = SHORTEST) -> Objective:
-    """What a phase trains on so many devices. `steps` are those of a fine-tuning."""
-    model = config.model
+def objective(config: Config, phase: str, devices: int, *, steps: int = ANY_STEPS) -> Objective:
+    """What a phase trains on so many devices; `steps` are those of a fine-tuning."""
+    model, parts = config.model, longest_batch.micro_batches(config, phase, devices)
     towers = shapes("embedder", model)
     if phase == "ict":
         loss, optimizer, params = ict_loss, ict_optimizer(config.ict), {"embedder": towers}
@@ -80,5 +86,4 @@ def objective(config: Config, phase: str, devices: int, *, steps: int = SHORTEST
         sides = {side: embedder.tower(towers, side) for side in ("query", "block")}
         params = {"embedder": sides, "reader": shapes("reader", model)}
         loss, optimizer = finetune_loss, finetune_optimizer(config.finetune, steps)
-    parts = longest_batch.micro_batches(config, phase, devices)
     return Objective(functools.partial(loss, config), optimizer, params, config.seed, parts)
