@@ -153,10 +153,19 @@ def device_index() -> Int32[Array, ""]:
 
 
 def compiled_train_step(
-    loss: Callable, optimizer: optax.GradientTransformation, seed: int, micro_batches: int = 1
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    micro_batches: int = 1,
+    devices: list[jax.Device] | None = None,
 ) -> Callable:
-    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state."""
-    return on_all_devices(functools.partial(train_step, loss, optimizer, seed, micro_batches), donate_argnums=0)
+    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state.
+
+    Args:
+        devices: to compile for others than those that there are.
+    """
+    step = functools.partial(train_step, loss, optimizer, seed, micro_batches)
+    return on_all_devices(step, donate_argnums=0, devices=devices)
 
 
 def train_step(

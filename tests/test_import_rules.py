@@ -80,6 +80,8 @@ HAS_JAX_ON_TOP = (
     "losses",
     "index",
     "openqa",
+    "plan.compiled",
+    "plan.longest_batch",
     "training",
     "tagging",
     "inference",

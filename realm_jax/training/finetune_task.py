@@ -131,24 +131,8 @@ class FinetuneTask(RetrievalTask):
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
-        settings = self._config.finetune
-        trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
-
-        def owner(params):
-            towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
-            return {"embedder": towers, "reader": "reader"}
-
-        own = settings.retriever_learning_rate
-        rates = {
-            "reader": settings.learning_rate,
-            "retriever": settings.learning_rate if own is None else own,
-        }
-        updates = {name: bert_adamw(schedule(rate, self.steps)) for name, rate in rates.items()}
-        return optax.chain(
-            optax.clip_by_global_norm(MAX_GRADIENT_NORM),
-            optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
-        )
+        """See `finetune_optimizer`."""
+        return finetune_optimizer(self._config.finetune, self.steps)
 
     def loss(
         self, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray
@@ -234,6 +218,23 @@ class FinetuneTask(RetrievalTask):
         patience = self._config.finetune.patience
         past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience
+
+
+def finetune_optimizer(settings: FinetuneConfig, steps: int) -> optax.GradientTransformation:
+    """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
+    trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
+
+    def owner(params):
+        towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
+        return {"embedder": towers, "reader": "reader"}
+
+    own = settings.retriever_learning_rate
+    rates = {"reader": settings.learning_rate, "retriever": settings.learning_rate if own is None else own}
+    updates = {name: bert_adamw(schedule(rate, steps)) for name, rate in rates.items()}
+    return optax.chain(
+        optax.clip_by_global_norm(MAX_GRADIENT_NORM),
+        optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
+    )
 
 
 def finetune_loss(
