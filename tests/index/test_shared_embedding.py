@@ -213,12 +213,17 @@ def held(workdir, name):
     wait_for(lambda: (workdir.path / f"held-{name}").exists(), f"{name} never came to a batch")
 
 
+ALONE: dict[str, np.ndarray] = {}
+
+
 @pytest.fixture
 def alone(start, new_run):
     """The embeddings of a single process with one device."""
-    workdir = new_run("alone", index={"embed_batch_tokens": 512})
-    finish(start(workdir, "alone"))
-    return np.array(IndexStore(workdir.index_folder).latest().load_embeddings())
+    if not ALONE:
+        workdir = new_run("alone", index={"embed_batch_tokens": 512})
+        finish(start(workdir, "alone"))
+        ALONE["embeddings"] = np.array(IndexStore(workdir.index_folder).latest().load_embeddings())
+    return ALONE["embeddings"]
 
 
 @pytest.mark.slow
