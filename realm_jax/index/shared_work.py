@@ -16,6 +16,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 PLAN = "plan.json"
 JOIN = "join"
 RENEW_EVERY_S = 30.0
+REMOVE_ATTEMPTS = 3
 CLAIM = re.compile(r"(join|part-(\d+))\.(\d+)\.json")
 
 
@@ -169,10 +171,13 @@ class SharedWork:
 
     def remove(self) -> None:
         """Ends the work for all that take part."""
-        self.folder.rmtree(missing_ok=True)
-        if not is_remote(self.folder):
-            with contextlib.suppress(OSError):  # there is other work
-                os.rmdir(self.folder.parent)
+        if is_remote(self.folder):
+            self.folder.rmtree(missing_ok=True)
+            return
+        for _ in range(REMOVE_ATTEMPTS):  # others that leave delete their own files meanwhile
+            shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # there is other work
+            os.rmdir(self.folder.parent)
 
     def _part(self, number: int) -> epath.Path:
         return self.folder / f"{part_name(number)}.npy"

@@ -15,6 +15,7 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.heartbeat import this_process
+from realm_jax.index.embed_blocks import embed_corpus, ranges_of
 from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
@@ -51,6 +52,10 @@ def wait_for(condition, what=""):
 def test_three_builders_make_the_version_of_one(new_run, params, dtype, tmp_path, capfd):
     workdir = new_run(index={"dtype": dtype, "embed_batch_tokens": 512})
     alone = builder_of(workdir, IndexStore(tmp_path / "alone")).build(5, params)
+    corpus = open_prepared(workdir).knowledge
+    expected = np.empty((corpus.num_blocks, workdir.config.model.projection_dim), np.float32)
+    embed_corpus(workdir.config, params, corpus, expected)
+    np.testing.assert_allclose(alone.load_embeddings().astype(np.float32), expected, rtol=2**-7, atol=1e-4)
     made, together = [], threading.Barrier(3)
 
     def build():
@@ -107,8 +112,6 @@ def test_parts_of_the_dead_are_used_and_what_they_joined_is_done_again(new_run, 
 
 
 def ranges(corpus):
-    from realm_jax.index.embed_blocks import ranges_of
-
     return ranges_of(corpus.lengths, RANGE_TOKENS)
 
 
@@ -213,12 +216,17 @@ def held(workdir, name):
     wait_for(lambda: (workdir.path / f"held-{name}").exists(), f"{name} never came to a batch")
 
 
+ALONE: dict[str, np.ndarray] = {}
+
+
 @pytest.fixture
 def alone(start, new_run):
     """The embeddings of a single process with one device."""
-    workdir = new_run("alone", index={"embed_batch_tokens": 512})
-    finish(start(workdir, "alone"))
-    return np.array(IndexStore(workdir.index_folder).latest().load_embeddings())
+    if not ALONE:
+        workdir = new_run("alone", index={"embed_batch_tokens": 512})
+        finish(start(workdir, "alone"))
+        ALONE["embeddings"] = np.array(IndexStore(workdir.index_folder).latest().load_embeddings())
+    return ALONE["embeddings"]
 
 
 @pytest.mark.slow
