@@ -43,6 +43,7 @@ from realm_jax.workdir import Workdir, read_json_lines
 
 LOG_EVERY = 5
 WARM_UP_LINES = 2  # of metrics, in which programs are compiled
+WARM_UP_BLOCKS = 1000  # of a first run that does not count: the others find its compiled programs
 STEP_LIMIT, MEMORY_LIMIT = 1.15, 700  # steps as slow as the smallest corpus's; anonymous bytes a block
 DRAWN_ROWS = 65_536
 QUERIES, SEARCHES = 64, 5
@@ -62,14 +63,13 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, fake_bucket(pathlib.Path(temporary) / "store") as environment:
         os.environ.update(environment, REALM_JAX_CACHE=f"{temporary}/cache", JAX_PLATFORMS="cpu")
-        sizes = [max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1)]
         rows = []
-        for blocks in sizes:
-            is_last = blocks == sizes[-1]
-            rehearsal = Rehearsal.prepare(pathlib.Path(temporary), blocks, flags, ends=not is_last)
+        for blocks in (WARM_UP_BLOCKS, *(max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1))):
+            rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{len(rows)}-{blocks}", blocks, flags)
             print(json.dumps(rehearsal.prepared), flush=True)
-            rows.append(rehearsal.with_kills() if is_last else rehearsal.undisturbed())
+            rows.append(rehearsal.with_kills() if len(rows) == 3 else rehearsal.undisturbed())
             print(json.dumps(rows[-1]), flush=True)
+        rows = rows[1:]
     values = {
         "trainers": flags.trainers,
         "rows": rows,
@@ -81,12 +81,8 @@ def main() -> None:
         print(write_result(flags.name, values, NOTE))
 
 
-def config_of(corpus: pathlib.Path, steps: int, *, ends: bool) -> Config:
-    """A model so small that two cores train it with eight devices.
-
-    Args:
-        ends: training ends where the first new index version is due.
-    """
+def config_of(corpus: pathlib.Path, refresh_every: int) -> Config:
+    """A model so small that two cores train it with eight devices, for longer than anybody waits."""
     return Config(
         name="rehearsal",
         model=ModelConfig(
@@ -102,12 +98,12 @@ def config_of(corpus: pathlib.Path, steps: int, *, ends: bool) -> Config:
         corpus=CorpusConfig(knowledge=str(corpus), block_len_tokens=drawn_corpus.BLOCK_LEN_TOKENS),
         ict=IctConfig(steps=0),
         pretrain=PretrainConfig(
-            steps=steps if ends else 1_000_000,
+            steps=1_000_000,
             batch_size=16,
             query_len_tokens=32,
             max_masks=4,
-            index_refresh_every=steps,
-            checkpoint_every=steps,
+            index_refresh_every=refresh_every,
+            checkpoint_every=refresh_every,
             log_every=LOG_EVERY,
         ),
         index=IndexConfig(dtype="bfloat16", wait_timeout_s=900.0),
@@ -125,37 +121,35 @@ class Rehearsal:
     """What was measured on the way."""
 
     @classmethod
-    def prepare(cls, folder: pathlib.Path, blocks: int, flags: argparse.Namespace, *, ends: bool) -> "Rehearsal":
-        corpus = folder / "corpora" / str(blocks)
+    def prepare(cls, folder: pathlib.Path, blocks: int, flags: argparse.Namespace) -> "Rehearsal":
+        corpus = folder / "corpus"
         seconds = {}
         with _timed(seconds, "corpus drawn"):
             drawn_corpus.write(corpus, blocks)
-        workdir = Workdir.create(f"gs://bucket/{blocks}", config_of(corpus, flags.steps, ends=ends))
+        workdir = Workdir.create(f"gs://bucket/{folder.name}", config_of(corpus, flags.steps))
         with _timed(seconds, "corpus to the bucket and back"):
             prepare(workdir)
         measured = {"spans": sum(len(segment.spans) for segment in Corpus.open(corpus).segments)}
         measured |= _in_fresh_process(measure_eligible, str(corpus), workdir.config)
         with _timed(seconds, "version 0"):
             measured |= _in_fresh_process(publish_drawn, str(workdir.path))
-        return cls(
-            workdir, folder / f"logs-{blocks}", flags.trainers, {"blocks": blocks, **measured, "seconds": seconds}
-        )
+        return cls(workdir, folder / "logs", flags.trainers, {"blocks": blocks, **measured, "seconds": seconds})
 
     @property
     def store(self) -> IndexStore:
         return IndexStore(self.workdir.index_folder)
 
     def undisturbed(self) -> dict:
-        """Trains to the end; the builders then build the version of the last step, and end."""
+        """Trains until the builders have published a version of their own."""
         with Processes(self.workdir, self.logs, self.trainers) as running:
-            running.wait_for_end()
+            running.wait_until("the builders publish", lambda: len(self._published()) >= 2)
+            running.stop()
         return self._measured(running)
 
     def with_kills(self) -> dict:
         """Lets builders build beside the training, kills one of each, and ends once both kinds have gone on."""
         with Processes(self.workdir, self.logs, self.trainers) as running:
-            running.wait_until("a version is joined", lambda: running.joining(self.store))
-            running.kill_builder(running.joining(self.store))
+            running.kill_builder(running.wait_until("a builder joins", lambda: running.joining(self.store)))
             running.wait_until("the other builder publishes", lambda: len(self._published()) >= 2)
             running.wait_until("trainers adopt it", lambda: self._adopted() > 0)
             ended_s = running.kill_trainer()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from anonymous import memory_of
 
@@ -22,6 +23,7 @@ from realm_jax.workdir import Workdir
 DEVICES, BUILDERS = 2, 2  # fake devices of each trainer; builders
 DEADLINE_S = 1200.0
 POLL_S, SAMPLE_S = 0.2, 1.0
+T = TypeVar("T")
 BUILDER = pathlib.Path(__file__).with_name("drawn_builder.py")
 
 
@@ -70,26 +72,20 @@ class Processes:
             environment = {**os.environ, **variables}
             return subprocess.Popen([sys.executable, *command], env=environment, stdout=out, stderr=subprocess.STDOUT)
 
-    def wait_until(self, what: str, condition: Callable[[], object]) -> None:
-        """Polls; all processes have to run meanwhile.
+    def wait_until(self, what: str, condition: Callable[[], T]) -> T:
+        """Polls until the condition holds, and returns its value; all processes have to run meanwhile.
 
         Raises:
             RuntimeError: one of them ended, or the deadline passed; with what they said last.
         """
         started = time.monotonic()
-        while not condition():
+        while not (value := condition()):
             ended = any(process.poll() is not None for process in (*self.trainers, *self.builders))
             if ended or time.monotonic() > started + DEADLINE_S:
                 raise RuntimeError(f"{'a process ended' if ended else 'too late'} before {what}:\n{self._said()}")
             time.sleep(POLL_S)
         print(f"{what}: after {time.monotonic() - started:.0f} s", flush=True)
-
-    def wait_for_end(self) -> None:
-        """Waits until all have ended well."""
-        deadline = time.monotonic() + DEADLINE_S
-        for process in (*self.trainers, *self.builders):
-            if process.wait(timeout=max(1.0, deadline - time.monotonic())):
-                raise RuntimeError(f"a process failed:\n{self._said()}")
+        return value
 
     def joining(self, store: IndexStore) -> int:
         """The id of the builder that joins a version; 0 if none does."""
