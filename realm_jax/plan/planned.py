@@ -176,11 +176,16 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
     return advice.advice(config, phase, hardware.devices, needed=needed, available=available)
 
 
-def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
-    is_few = device_memory.held(config, phase, hardware.devices) < FEW_QUERIES
+def predictions(config: Config, devices: int, hosts: int = 1) -> int:
+    """Slots of a query at which the MLM head runs in most batches."""
+    is_few = device_memory.held(config, "pretrain", devices) < FEW_QUERIES
     most = config.pretrain.max_masks
-    predictions = most if is_few or hardware.hosts > 1 else min(USUAL_PREDICTIONS, most)
-    found = work.of_step(config, phase, devices=hardware.devices, predictions=predictions)
+    return most if is_few or hosts > 1 else min(USUAL_PREDICTIONS, most)
+
+
+def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
+    slots = predictions(config, hardware.devices, hardware.hosts)
+    found = work.of_step(config, phase, devices=hardware.devices, predictions=slots)
     is_exact = phase == "finetune" or (phase == "pretrain" and config.index.search == "exact")
     search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact else 0
     return StepWork(found.model, found.again, found.retrieval + search)
