@@ -12,7 +12,7 @@ import uuid
 from etils import epath
 
 from realm_jax import config_json, lock, paths
-from realm_jax.buckets import is_remote
+from realm_jax.buckets import create, is_remote
 from realm_jax.config import CONVERTED, Config, ConfigError
 
 CHANGEABLE = {
@@ -184,7 +184,7 @@ def newest(root: str | os.PathLike = "runs") -> epath.Path:
 
 def write_json(file: os.PathLike, values: dict | list) -> None:
     """Writes JSON so that readers see all of it or the file before."""
-    write_text(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, _json(values))
 
 
 def write_text(file: os.PathLike, text: str) -> None:
@@ -207,6 +207,30 @@ def write_text(file: os.PathLike, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
+
+
+def create_json(file: epath.Path, values: dict) -> bool:
+    """Writes JSON to a new file; False if there is one: of several processes, one alone makes it, whole.
+
+    Raises:
+        FileNotFoundError: its folder is gone.
+    """
+    content = _json(values).encode()
+    if is_remote(file):
+        return create(file, content)
+    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.write_bytes(content)
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _json(values: dict | list) -> str:
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _is_stream(file: epath.Path) -> bool:

@@ -60,6 +60,15 @@ class Corpus:
             first_block += entry["num_blocks"]
         return cls(folder, manifest, segments)
 
+    def up_to(self, segments: int) -> "Corpus":
+        """The corpus as it was when it had its first `segments` segments, without what is deleted now."""
+        if segments == len(self.segments):
+            return self
+        entries = self.manifest["segments"][:segments]
+        limit = sum(entry["num_blocks"] for entry in entries)
+        tombstones = [block for block in self.manifest["tombstones"] if block < limit]
+        return Corpus.of(self.folder, {**self.manifest, "segments": entries, "tombstones": tombstones})
+
     def __reduce__(self) -> tuple:
         return Corpus.open, (self.folder,)  # a worker process maps the files itself
 

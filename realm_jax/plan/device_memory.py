@@ -64,7 +64,7 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
     Args:
         devices: over how many the batch is split.
         compute_bytes: of a number in the compute type, where a compiler makes it wider than it is.
-        blocks: of the index that exact search has on these devices; 0 where none is searched there.
+        blocks: of the index that are on this device for exact search; 0 where none is searched there.
     """
     size = compute_bytes or (2.0 if config.model.dtype == "bfloat16" else float(FLOAT32))
     trained, own, at_once = (
@@ -77,12 +77,13 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         "parameters": FLOAT32 * sum(parameters.of_phase(config, phase).values()),
         "optimizer": MOMENTS * FLOAT32 * trained + _accumulated(config, phase),
         "batch": batch,
-        # Those of a part, and the sum that they are added to; ICT has no parts, but embeds by parts.
-        "gradients": FLOAT32 * trained * (2 if at_once < own and phase != "ict" else 1),
+        "gradients": _gradients(config, phase, in_parts=at_once < own),
         "stacked layers": _stacked(config, phase, size),
         "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
-    return DeviceMemory(step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, blocks)})
+    return DeviceMemory(
+        step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
+    )
 
 
 def micro_batch(config: Config, phase: str) -> int:
@@ -96,8 +97,9 @@ def batch_size(config: Config, phase: str) -> int:
 
 
 def share(config: Config, phase: str, devices: int) -> int:
-    """Queries of a step that each device has, rows of padding included."""
-    return -(-batch_size(config, phase) // devices)
+    """Queries of a step that each device has, with the rows of padding of fine-tuning."""
+    own, micro = -(-batch_size(config, phase) // devices), micro_batch(config, phase)
+    return -(-own // micro) * micro if phase == "finetune" and 0 < micro < own else own
 
 
 def held(config: Config, phase: str, devices: int) -> int:
@@ -173,11 +175,27 @@ def _logits_bytes(config: Config, phase: str, queries: int) -> int:
     return LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size
 
 
+def _gradients(config: Config, phase: str, *, in_parts: bool) -> int:
+    """Of all that is trained, and sums beside them.
+
+    Unrolled layers give their activations up for gradients as the backward pass goes; a loop over layers or parts holds
+    all of both. ICT's loops over queries and blocks have each a sum, and the gradients of a part.
+    """
+    whole = FLOAT32 * parameters.trained(config, phase)
+    if phase == "ict":
+        return whole * (3 if in_parts else 1)
+    pretrain = config.pretrain
+    splits = phase == "pretrain" and 0 < pretrain.micro_candidates < pretrain.num_candidates - 1
+    largest = FLOAT32 * max(parameters.of_phase(config, phase).values())
+    return whole * (2 if in_parts and config.model.scan_layers else 1) + largest * splits
+
+
 def _stacked(config: Config, phase: str, size: float) -> int:
+    """The stacked parameters of all BERTs, and the gradients of one at a time."""
     if not config.model.scan_layers:
         return 0
     berts = len(parameters.of_phase(config, phase))
-    return round(berts * parameters.of_layers(config.model) * size)
+    return round((berts + 1) * parameters.of_layers(config.model) * size)
 
 
 def _accumulated(config: Config, phase: str) -> int:
@@ -204,7 +222,8 @@ def _batch_bytes(config: Config, phase: str, share: int) -> int:
     return share * (TOKEN_BYTES * (2 * pretrain.query_len_tokens + 1 + blocks) + masks)
 
 
-def _search(config: Config, blocks: int) -> int:
-    """A version's embeddings, twice while the trainer goes over to the next one."""
+def _search(config: Config, phase: str, blocks: int) -> int:
+    """A version's embeddings, twice where the trainer goes over to newer ones."""
     size = 2 if config.index.dtype == "bfloat16" else FLOAT32
-    return 2 * blocks * config.model.projection_dim * size
+    is_fixed = phase == "finetune" and config.finetune.train_retriever != "both"
+    return (1 if is_fixed else 2) * blocks * config.model.projection_dim * size

@@ -165,7 +165,7 @@ def _row(plans: Sequence[Plan], name: str, what: str) -> list[str]:
     def cell(phase: PhasePlan) -> str:
         if what == "memory":
             return f"{phase.memory.total / GIB:,.1f}{' (does not fit)' if phase.advice else ''}"
-        return f"{phase.step_seconds:,.2f}" if what == "step" else f"{phase.hours:,.0f}"
+        return f"{phase.step_seconds:,.3g}" if what == "step" else f"{phase.hours:,.1f}"
 
     cells = ["".join(cell(phase) for phase in plan.phases if phase.phase == name) for plan in plans]
     return [f"{NAMES[name]}: {titles[what]}", *cells]

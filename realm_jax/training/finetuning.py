@@ -189,12 +189,8 @@ class Finetuning:
         if self.config.finetune.train_retriever != "both" and newest is not None and self._embedded(newest):
             return run
         own = IndexStore(self.folder / "index")
-
-        def build_first() -> None:
-            if own.latest() is None:
-                self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
-
-        processes.on_first(build_first)
+        if processes.from_first(own.latest() is None):
+            self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
         return own
 
     def _embedded(self, version: Version) -> bool:

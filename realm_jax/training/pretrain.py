@@ -13,16 +13,12 @@ from realm_jax.workdir import Workdir
 
 
 def build_first_index(workdir: Workdir, data: RunData) -> None:
-    """Index version 0; does nothing where there is one."""
+    """Index version 0, by the devices of all processes; does nothing where there is one."""
     config = workdir.config
     builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
-
-    def build() -> None:
-        if builder.store.latest() is None:
-            source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
-            builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
-
-    processes.on_first(build)
+    if processes.from_first(builder.store.latest() is None):
+        source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
+        builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
 
 
 def train(workdir: Workdir, data: RunData) -> None:

@@ -560,9 +560,9 @@ INDEX = [
     Fault(
         "embeddings are written to other blocks' rows",
         "index/embed_blocks.py",
-        "embed_corpus",
-        "out[rows] = ",
-        "out[np.sort(rows)] = ",
+        "embed_range",
+        "out[chosen] = ",
+        "out[np.sort(chosen)] = ",
         "index/test_embed_blocks.py::test_rows_are_those_of_single_blocks",
     ),
     Fault(
@@ -572,6 +572,22 @@ INDEX = [
         'TowerEmbedder(config, params, "block")',
         'TowerEmbedder(config, params, "query")',
         "index/test_embed_blocks.py::test_blocks_are_embedded_by_their_own_tower",
+    ),
+    Fault(
+        "every range of a version has the first blocks",
+        "index/shared_embedding.py",
+        "SharedEmbedding._embed",
+        "self.blocks[rows]",
+        "self.blocks[: rows.stop - rows.start]",
+        "index/test_shared_embedding.py::test_three_builders_make_the_version_of_one",
+    ),
+    Fault(
+        "what a dead builder had taken stays taken",
+        "index/shared_work.py",
+        "SharedWork.take",
+        "if holder in self._processes():",
+        "if holder:",
+        "index/test_shared_work.py::test_what_a_process_took_comes_back_when_it_is_gone",
     ),
 ]
 

@@ -59,24 +59,28 @@ def test_eight_devices_have_an_eighth_of_the_batch(phase):
 def test_parameters_moments_and_gradients_are_four_bytes_each():
     step = device_memory.of_phase(CONFIG, "pretrain", 8).step
     assert step["parameters"] == step["gradients"] == step["optimizer"] / 2 == 4 * 219_095_226
-    parts = device_memory.of_phase(changed(CONFIG, {"pretrain.micro_batch": 4}), "pretrain", 8).step
+    looped = changed(CONFIG, {"pretrain.micro_batch": 4, "model.scan_layers": True})
+    parts = device_memory.of_phase(looped, "pretrain", 8).step
     assert parts["gradients"] == 2 * step["gradients"]  # the sum and those of a part
     kept = device_memory.of_phase(changed(CONFIG, {"pretrain.retriever_update_every": 500}), "pretrain", 8).step
     assert kept["optimizer"] - step["optimizer"] == 4 * 109_580_928
 
 
-def test_scanned_layers_are_copied_in_the_compute_type():
-    layers = 2 * 12 * (4 * 769 * 768 + 769 * 3072 + 3073 * 768 + 4 * 768)
+def test_scanned_layers_of_both_and_gradients_of_one_are_copied_in_the_compute_type():
+    layers = 3 * 12 * (4 * 769 * 768 + 769 * 3072 + 3073 * 768 + 4 * 768)
     for dtype, size in {"bfloat16": 2, "float32": 4}.items():
         config = changed(CONFIG, {"model.scan_layers": True})
         config = replace(config, model=replace(config.model, dtype=dtype))
         assert device_memory.of_phase(config, "pretrain", 8).step["stacked layers"] == size * layers
 
 
-def test_exact_search_holds_two_versions():
-    beside = device_memory.of_phase(CONFIG, "pretrain", 8, blocks=1000).beside
-    assert beside["exact search"] == 2 * 1000 * 128 * 2
-    assert not device_memory.of_phase(CONFIG, "pretrain", 8).beside["exact search"]
+def test_exact_search_holds_two_versions_where_they_change():
+    def search(config: Config, phase: str, blocks: int = 1000) -> int:
+        return device_memory.of_phase(config, phase, 8, blocks=blocks).beside["exact search"]
+
+    assert search(CONFIG, "pretrain") == 2 * 1000 * 128 * 2 and search(CONFIG, "pretrain", 0) == 0
+    assert search(CONFIG, "finetune") == 1000 * 128 * 2
+    assert search(changed(CONFIG, {"finetune.train_retriever": "both"}), "finetune") == 2 * 1000 * 128 * 2
 
 
 def test_a_query_without_activations_of_its_own_needs_none():
