@@ -95,7 +95,7 @@ def lowered_step(objective: Objective, batch: Any, devices: list[jax.Device] | N
 
 
 def _refused(error: jax.errors.JaxRuntimeError) -> tuple[int, int]:
-    """(needed, available) bytes of a program that a TPU's compiler finds too large; raises the error if it is another."""
+    """(needed, available) bytes of a program which a TPU's compiler finds too large; raises other errors."""
     for said in TOO_LARGE:
         if found := re.search(said, str(error)):
             used, used_unit, limit, limit_unit = found.groups()

@@ -17,6 +17,8 @@ from realm_jax.plan.advice import changed
 from realm_jax.training import fit, ict, phases, pretrain
 from realm_jax.training.pretrain_task import PretrainTask
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MIB, GIB = 2**20, 2**30
 DEVICES = 8
 PHASES = ("ict", "pretrain", "finetune")
