@@ -62,7 +62,14 @@ PATHS = {
     "ablations": (*ANSWERS, *_under("data/questions", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
     "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
-    "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
+    "compiled_memory": (
+        *STEP,
+        *_under("models", "reader"),
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("plan", "compiled longest_batch"),
+        *_under("training", "finetune_task fit ict_task pretrain_task"),
+        *(f"experiments/{name}.py" for name in ("base_ccnews", "base_wikipedia", "tpu_v3_8")),
+    ),
     "convert_published": (
         "realm_jax/convert",
         "realm_jax/model_folder",

@@ -236,12 +236,23 @@ def _build_corpus(values: dict) -> str:
 
 
 def _compiled_memory(values: dict) -> str:
-    lines = [f"**Memory of a training step on one of {values['devices']} devices** (as compiled, not run)", ""]
-    lines += ["| experiment, phase | compiler | batch | reserved, GiB | temporaries |", "|---|---|---:|---:|---:|"]
-    for row in values["rows"]:
-        sizes = f"{row['batch_size']} | {row['reserved_gib']} | {row['temporaries_gib']}"
-        lines.append(f"| `{row['config']}`, {row['phase']} | {row['compiler']} | {sizes} |")
+    """One line for each step, a column for each hardware."""
+    rows = values["rows"]
+    columns = {row["hardware"]: row["memory_gib"] for row in rows}
+    lines = ["**Memory of a training step on one device, GiB** (as compiled, not run)", ""]
+    heads = " | ".join(f"{name}, has {memory}" for name, memory in columns.items())
+    lines += [f"| experiment, phase | batch | held at once | {heads} |", "|---|---:|---:|" + "---:|" * len(columns)]
+    for step in dict.fromkeys((row["config"], row["phase"]) for row in rows):
+        found = {row["hardware"]: row for row in rows if (row["config"], row["phase"]) == step}
+        first = next(iter(found.values()))
+        cells = [_reserved(found[name]) if name in found else "" for name in columns]
+        sizes = f"{first['batch_size']:,} | {first['micro_batch'] or 'all'}"
+        lines.append(f"| `{step[0]}`, {step[1]} | {sizes} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _reserved(row: dict) -> str:
+    return str(row["reserved_gib"]) if row["fits"] else f"{row['reserved_gib']}: does not fit"
 
 
 def _index_update(values: dict) -> str:
