@@ -106,6 +106,13 @@ PATHS = {
         *_under("index", "index_builder knowledge_update publish"),
     ),
     "nano": NANO,
+    "plan": (
+        *STEP,
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("models", "chunks reader"),
+        *_under("plan", "device_memory parameters planned work"),
+        *_under("training", "finetune_task ict_task pretrain_task"),
+    ),
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
     "squad_recall": (

@@ -1,7 +1,7 @@
 """Does `realm plan` say what happens? Its memory beside the compiler's, its seconds beside those of real runs.
 
-    python benchmarks/plan.py --parts=memory               (compiles; another process may use the machine)
-    python benchmarks/plan.py --parts=seconds              (a quiet machine: two plans and a short real run each)
+    python benchmarks/plan.py --parts memory               (compiles; another process may use the machine)
+    python benchmarks/plan.py --parts seconds              (a quiet machine: two plans and a short real run each)
 
 Memory: the steps of experiments as they are, and with micro-batches, checkpointing and scanned layers, compiled by XLA
 for one CPU device with the schedule that saves memory. Seconds: mini, nano and squad are planned as `realm plan

@@ -255,6 +255,24 @@ def _reserved(row: dict) -> str:
     return str(row["reserved_gib"]) if row["fits"] else f"{row['reserved_gib']}: does not fit"
 
 
+def _plan(values: dict) -> str:
+    lines = ["**Plans beside what came** (`realm plan`, on this machine)", ""]
+    if "memory" in values:
+        lines += ["| step, changed settings | compiled, MB | planned, MB | ratio |", "|---|---:|---:|---:|"]
+    for row in values.get("memory", []):
+        changes = ", ".join(f"{name.split('.')[1]} {value}" for name, value in row["changes"].items())
+        compiled, planned = (f"{row[key] / 1e6:,.0f}" for key in ("compiled_bytes", "planned_bytes"))
+        label = f"{row['experiment']}, {row['phase']}{f': {changes}' if changes else ''}"
+        lines.append(f"| {label} | {compiled} | {planned} | {row['ratio']:.2f} |")
+    if "seconds" in values:
+        lines += ["", "| seconds a step | real run | planned, measured | ratio | planned, assumed | ratio |"]
+        lines += ["|---|---:|---:|---:|---:|---:|"]
+    for row in values.get("seconds", []):
+        cells = (f"{row[kind]:.3f} | {row[f'{kind}_ratio']:.2f}" for kind in ("measured", "assumed"))
+        lines.append(f"| {row['experiment']}, {row['phase']} | {row['real']:.3f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _index_update(values: dict) -> str:
     lines = [
         "**Do answers follow the texts?** (cloze questions that were answered rightly, their articles exchanged)",
@@ -287,6 +305,7 @@ RENDERERS = {
     "long_blocks_memory": _memory,
     "build_corpus": _build_corpus,
     "compiled_memory": _compiled_memory,
+    "plan": _plan,
 }
 
 if __name__ == "__main__":

@@ -674,4 +674,39 @@ SCORES = [
     ),
 ]
 
-FAULTS = [*LOSSES, *OBJECTIVE, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES]
+PLAN = [
+    Fault(
+        "a plan without the second half of the backward pass",
+        "plan/work.py",
+        "_work",
+        "forward + BACKWARD * trained",
+        "forward + trained",
+        "plan/test_work.py::test_the_papers_totals",
+    ),
+    Fault(
+        "each device is planned with the whole batch",
+        "plan/device_memory.py",
+        "share",
+        "-(-batch_size(config, phase) // devices)",
+        "batch_size(config, phase)",
+        "plan/test_device_memory.py::test_eight_devices_have_an_eighth_of_the_batch",
+    ),
+    Fault(
+        "candidates in parts are planned as if all were kept",
+        "plan/device_memory.py",
+        "passes",
+        "0 < pretrain.micro_candidates < blocks",
+        "0",
+        "plan/test_device_memory.py::test_candidates_in_parts_keep_less",
+    ),
+    Fault(
+        "one builder device too few",
+        "plan/planned.py",
+        "_refresh",
+        "math.ceil(hardware.devices * seconds / every_seconds)",
+        "int(hardware.devices * seconds / every_seconds)",
+        "plan/test_planned.py::test_a_builder_of_that_many_devices_keeps_up_and_one_fewer_does_not",
+    ),
+]
+
+FAULTS = [*LOSSES, *OBJECTIVE, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES, *PLAN]
