@@ -60,10 +60,44 @@ main(sys.argv[1:])
 """
 
 
-class Processes:
-    """`realm NAME` as one process or several that join, with DEVICES devices in all; a corpus has several ranges."""
+EMBED = """
+import sys
+import numpy as np
+from etils import epath
+from realm_jax import console, processes
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.embed_together import embed_together
+from realm_jax.training import phases
+from realm_jax.workdir import Workdir
+console.set_up()
+processes.join()
+workdir, blocks = Workdir.open(sys.argv[1]), np.arange(5, 300, 2)
+params, folder = phases.first_params(workdir)["embedder"], epath.Path(workdir.path / "together")
+corpus = open_prepared(workdir).knowledge
+found = embed_together(workdir.config, params, corpus, folder, "first", blocks=blocks, range_tokens=800)
+assert (found is None) != processes.is_first() and not folder.exists()
+if processes.is_first():
+    np.save(workdir.path / "found.npy", found)
+"""
 
-    def __init__(self, count: int, cache: pathlib.Path, name: str, *flags: str, log: pathlib.Path):
+
+class Processes:
+    """One process or several that join, with DEVICES devices in all.
+
+    Args:
+        words: of the command line.
+        code: what they run; by default `realm` with corpora of several ranges.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        cache: pathlib.Path,
+        *words: str,
+        log: pathlib.Path,
+        code: str = SMALL_RANGES,
+        devices: int = DEVICES,
+    ):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -73,13 +107,13 @@ class Processes:
             environment = {
                 **os.environ,
                 "JAX_PLATFORMS": "cpu",
-                "JAX_NUM_CPU_DEVICES": str(DEVICES // count),
+                "JAX_NUM_CPU_DEVICES": str(devices // count),
                 "REALM_JAX_CACHE": str(cache),
             }
             environment.pop("XLA_FLAGS")
             if count > 1:
                 environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
-            command = [sys.executable, "-c", SMALL_RANGES, name, *flags]
+            command = [sys.executable, "-c", code, *words]
             with file.open("w") as out:
                 self.processes.append(
                     subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -189,6 +223,20 @@ def test_two_hosts_embed_together(tiny_run, cache, tmp_path):
         assert "other processes embedded" in log or "ranges of blocks for another process" in log
     for alone, together in zip(stores[1].versions(), stores[2].versions(), strict=True):
         np.testing.assert_allclose(together.load_embeddings(), alone.load_embeddings(), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_hosts_embed_for_an_evaluation(tiny_run, cache, tmp_path):
+    """Some of the blocks; with one device for each process the bits are the same."""
+    found = []
+    for count in (1, 2):
+        workdir = run_with({}, tiny_run, tmp_path / str(count))
+        how = {"log": tmp_path / f"log-{count}", "code": EMBED, "devices": count}
+        started = Processes(count, cache, str(workdir.path), **how)
+        assert started.wait() == [0] * count, started.said()
+        found.append(np.load(workdir.path / "found.npy"))
+    assert found[0].shape == (148, 16) and "ranges of blocks for another process" in started.logs[1].read_text()
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.slow
