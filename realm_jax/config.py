@@ -56,6 +56,8 @@ class ModelConfig:
     """Compute type; parameters stay float32."""
     gradient_checkpointing: bool = False
     """Keep each layer's input alone for the backward pass: less memory, the same gradient, a third more computation."""
+    scan_layers: bool = False
+    """Compile one layer and loop over all, for large models. Parameters are named as ever; dropout draws otherwise."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -102,6 +104,8 @@ class IctConfig:
     """Training steps; 0 skips the phase."""
     batch_size: int = 4096
     """Sentences in a step, over all devices; every other block of the batch is a negative."""
+    micro_batch: int = 0
+    """Sentences, then blocks, that a device embeds at once, each twice (GradCache, Gao et al. 2021); 0 means all."""
     query_len_tokens: int = 64
     """Longest query."""
     learning_rate: float = 1e-4
@@ -109,8 +113,7 @@ class IctConfig:
     sentence_removal_rate: float = 0.9
     """Share of examples whose sentence is removed from its block."""
     null_weight: float = 0.0
-    """Weight of a second loss, in which the own block is taken away and the null block is right; 0 is ICT as published,
-    which leaves the null block's score to chance."""
+    """Weight of a second loss: without the own block, the null block is right. 0, as published, leaves it to chance."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     log_every: int = 20
@@ -118,9 +121,8 @@ class IctConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.steps >= 0 and self.batch_size > 1, "ict.steps must be >= 0 and ict.batch_size > 1")
+        _require(self.batch_size > 1, "ict.batch_size must be > 1: the other blocks of the batch are the negatives")
         _require(0 <= self.sentence_removal_rate <= 1, "ict.sentence_removal_rate must lie in [0, 1]")
-        _require(self.checkpoint_every > 0, "ict.checkpoint_every must be positive")
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,12 @@ class PretrainConfig:
     """Training steps."""
     batch_size: int = 512
     """Masked sentences in a step, over all devices."""
+    micro_batch: int = 0
+    """Masked sentences that a device holds at once; 0 means all of its own. Loss and gradient stay the same."""
     num_candidates: int = 8
     """Blocks that the loss sums over, the null block among them (k)."""
+    micro_candidates: int = 0
+    """Candidates of a query that are read at once, and once more in the backward pass; 0 means all, without that."""
     query_len_tokens: int = 96
     """Longest query; the joint sequence is this plus corpus.block_len_tokens."""
     max_masks: int = 10
@@ -172,14 +178,8 @@ class PretrainConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.steps > 0 and self.batch_size > 0, "pretrain.steps and pretrain.batch_size must be positive")
+        _require(self.steps > 0, "pretrain.steps must be positive")
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
-        _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
-        _require(self.retriever_update_every >= 1, "pretrain.retriever_update_every must be at least 1")
-        _require(self.max_masks >= 1, "pretrain.max_masks must be at least 1")
-        _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
-        _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
-        _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
         is_salient = self.masking == "salient"
         _require(is_salient or not self.answer_elsewhere, "pretrain.answer_elsewhere needs pretrain.masking=salient")
 
@@ -217,8 +217,6 @@ class IndexConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.keep_versions >= 1, "index.keep_versions must be at least 1")
-        _require(self.embed_batch_tokens >= 512, "index.embed_batch_tokens must be at least 512")
         _require(0 <= self.builder_nice <= 19, "index.builder_nice must lie in [0, 19]")
         _require(0 < self.scann_leaves_to_search <= 1, "index.scann_leaves_to_search must lie in (0, 1]")
         _require(0 <= self.lsh_bits <= 24 and self.lsh_tables >= 1, "index.lsh_bits must lie in [0, 24]")
@@ -234,6 +232,8 @@ class FinetuneConfig:
     """Passes over the training questions; 0 is the published number for the dataset: 20 for wq and ct, 2 for others."""
     batch_size: int = 16
     """Questions in a step, over all devices, padded where they do not divide over them (released code: 1)."""
+    micro_batch: int = 0
+    """Questions that a device holds at once; 0 means all of its own."""
     learning_rate: float = 1e-5
     """Peak rate of BERT's AdamW for the reader."""
     retriever_learning_rate: float | None = None
@@ -253,8 +253,7 @@ class FinetuneConfig:
     inference_blocks: int = 5
     """Best blocks that the reader sees when it answers."""
     question_len_tokens: int = 64
-    """Longest question with two special tokens, beyond which it is cut (released code: never); the reader's input is
-    this plus corpus.block_len_tokens."""
+    """Longest question, cut there (released code: never). The reader's input is corpus.block_len_tokens longer."""
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
@@ -272,12 +271,8 @@ class FinetuneConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.epochs >= 0 and self.batch_size > 0, "finetune.epochs must be >= 0, finetune.batch_size positive")
         is_within = 0 < self.reader_blocks <= self.beam_blocks
         _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
-        _require(self.inference_blocks > 0, "finetune.inference_blocks must be positive")
-        _require(self.question_len_tokens >= 8, "finetune.question_len_tokens must be at least 8")
-        _require(self.max_span_width > 0, "finetune.max_span_width must be positive")
         _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
 
 
@@ -313,8 +308,12 @@ class Config:
 
     def check(self) -> "Config":
         """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
-        for section in (self.model, self.corpus, self.ict, self.pretrain, self.index, self.finetune):
+        for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
+            section = getattr(self, name)
             section.check()
+            for setting, least in _LEAST.items():
+                value = getattr(section, setting, None)
+                _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
         has_tracker = self.tracker != "wandb" or (package is not None and package.origin is not None)
@@ -337,11 +336,14 @@ class Config:
             value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
             aligned = -(-value // period) * period
             _require(value == aligned, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={aligned}")
-        for name, section in (("ict", self.ict), ("pretrain", self.pretrain), ("finetune", self.finetune)):
-            for rate, value in vars(section).items():
-                is_valid = not rate.endswith("learning_rate") or value is None or value >= 0
-                _require(is_valid, f"{name}.{rate} must be >= 0")
         return self
+
+
+_LEAST = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8}
+_LEAST |= {"keep_versions": 1, "retriever_update_every": 1}
+_LEAST |= dict.fromkeys("batch_size checkpoint_every inference_blocks max_masks max_span_width".split(), 1)
+_LEAST |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
+_LEAST |= dict.fromkeys("retriever_learning_rate retriever_warmup_steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -95,6 +95,11 @@ def from_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
 
 
+def least(value: int) -> int:
+    """The least of all processes' values, on all; waits for the devices."""
+    return int(multihost_utils.process_allgather(np.int32(value)).min()) if are_many() else value
+
+
 def share(array: Shaped[np.ndarray, "batch ..."]) -> Shaped[np.ndarray, "own ..."]:
     """This process's rows of an array that all processes have."""
     process = this()

@@ -15,6 +15,14 @@ from realm_jax import config_json, lock, paths
 from realm_jax.buckets import create, is_remote
 from realm_jax.config import CONVERTED, Config, ConfigError
 
+CHANGEABLE = {
+    "model": ("gradient_checkpointing", "scan_layers"),
+    "ict": ("micro_batch",),
+    "pretrain": ("micro_batch", "micro_candidates"),
+    "finetune": ("micro_batch",),
+}
+"""Settings of how a device goes about a step: a run may go on with others, on devices of less memory."""
+
 
 class Workdir:
     """Paths inside one run's folder, and its config. Raises ConfigError if the folder's name is not UTF-8."""
@@ -32,7 +40,7 @@ class Workdir:
         """Opens the folder, writing its config if the run has made nothing yet.
 
         A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always
-        change, since no result depends on it.
+        change, and what is `CHANGEABLE`, since no result depends on it but by rounding and by what dropout draws.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -44,7 +52,7 @@ class Workdir:
         is_begun = is_converted or workdir.tokenizer_file.exists()
         if is_begun or lock.is_held(workdir.trainer_lock):
             own = cls.open(path).config
-            compared, theirs = dataclasses.replace(config, tracker=own.tracker), with_absolute_paths(own)
+            compared, theirs = _with_changeable_of(own, config), with_absolute_paths(own)
             if is_open:
                 compared = dataclasses.replace(theirs, model=config.model, init=config.init)
             differences = config_json.differences(_with_spelling_of(theirs, compared), theirs)
@@ -54,7 +62,7 @@ class Workdir:
                     "pass another --workdir, or drop these flags to go on with its own"
                 )
             if not is_open:
-                workdir.config = dataclasses.replace(own, tracker=config.tracker)
+                workdir.config = _with_changeable_of(config, own)
         write_json(workdir.config_file, config_json.to_json(workdir.config))
         return workdir
 
@@ -138,6 +146,17 @@ def with_absolute_paths(config: Config) -> Config:
     if init not in ("random", CONVERTED) and (os.path.exists(paths.expand(init)) or not _may_be_repository(init)):
         init = paths.absolute(init)
     return dataclasses.replace(config, corpus=corpus, init=init)
+
+
+def _with_changeable_of(other: Config, config: Config) -> Config:
+    """The config with what may change in a begun run as `other` has it."""
+    sections = {
+        name: dataclasses.replace(
+            getattr(config, name), **{field: getattr(getattr(other, name), field) for field in fields}
+        )
+        for name, fields in CHANGEABLE.items()
+    }
+    return dataclasses.replace(config, tracker=other.tracker, **sections)
 
 
 def _may_be_repository(init: str) -> bool:

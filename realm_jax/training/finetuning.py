@@ -26,7 +26,7 @@ from realm_jax.records import Question
 from realm_jax.training import phases, presets
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_task import METRIC
-from realm_jax.workdir import Workdir, read_json, write_json
+from realm_jax.workdir import CHANGEABLE, Workdir, read_json, write_json
 
 FOLDER = "finetune"
 
@@ -108,7 +108,8 @@ class Finetuning:
 
     def _differences(self, begun: "Finetuning") -> list[str]:
         """Settings and questions that differ from those it was begun with; questions without a hash, by their path."""
-        ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
+        free = dict.fromkeys(CHANGEABLE["finetune"])
+        ours, theirs = (dataclasses.asdict(f.config.finetune) | free for f in (self, begun))
         if self.content and begun.content:
             asked = {"train": "training questions", "dev": "development questions"}
             why = ", since the corpus has changed" if self.dataset == "cloze" else ""

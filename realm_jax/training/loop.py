@@ -62,6 +62,8 @@ class Task:
     steps: int
     log_every: int
     seed: int
+    micro_batches: int = 1
+    """How many parts a device's share of a batch is: `loss` sees one after the other, and gradients are added up."""
 
     def init(self) -> dict:
         """First parameters, a dict of parts (`embedder`, `encoder`)."""
@@ -124,7 +126,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         is_new = not stream_state
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
-        train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed)
+        train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)
         writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if processes.is_first() else None
         stream = task.stream(stream_state)
         try:
