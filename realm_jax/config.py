@@ -169,6 +169,9 @@ class PretrainConfig:
     """Held-out masked sentences for the loss with retrieved, random and null blocks."""
     recall_examples: int = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
+    eval_blocks: int = 1_000_000
+    """Blocks that an evaluation draws from a corpus of more, to embed them with each state that it judges; 0 embeds all
+    blocks of any corpus. What has to be found, and what the newest index finds, is added (docs/evaluation.md)."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -177,6 +180,7 @@ class PretrainConfig:
         _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
         _require(self.retriever_update_every >= 1, "pretrain.retriever_update_every must be at least 1")
         _require(self.max_masks >= 1, "pretrain.max_masks must be at least 1")
+        _require(self.eval_blocks >= 0, "pretrain.eval_blocks must be >= 0")
         _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
         _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
         _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
@@ -255,6 +259,9 @@ class FinetuneConfig:
     question_len_tokens: int = 64
     """Longest question with two special tokens, beyond which it is cut (released code: never); the reader's input is
     this plus corpus.block_len_tokens."""
+    search: Literal["auto", "exact", "scann"] = "auto"
+    """How the beam is found. ScaNN misses some blocks and needs index versions that were built for it; `auto` takes it
+    for more than a million blocks whose embeddings do not fit a quarter of the accelerators' memory, or on a CPU."""
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from realm_jax import parallel
 from realm_jax.batches import Tokens
@@ -44,26 +44,27 @@ def embed_corpus(
     corpus: Corpus,
     out: Float[np.ndarray, "blocks dim"],
     *,
-    first: int = 0,
+    blocks: Int[np.ndarray, " blocks"] | None = None,
     between_batches: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Writes the embedding of block i to out[i], for every block from `first` on.
+    """Writes the embedding of block blocks[i] to out[i].
 
     Args:
         out: float32 or bfloat16; may be a memory map.
+        blocks: ordinals; all blocks of the corpus by default.
         between_batches: called with (blocks done, blocks to do); may raise to stop.
     """
     embed = TowerEmbedder(config, params, "block")
-    lengths, done = corpus.lengths[first:], 0
+    blocks = np.arange(corpus.num_blocks) if blocks is None else blocks
+    lengths, done = corpus.lengths[blocks], 0
     plan = {
         "batch_tokens": config.index.embed_batch_tokens,
         "step": LENGTH_STEP,
         "most": config.corpus.block_len_tokens,
     }
     for chosen, size, length in length_batches(lengths, **plan, devices=parallel.num_devices()):
-        rows = first + chosen
-        padded = np.concatenate([rows, np.full(size - len(rows), -1)])
+        padded = np.concatenate([blocks[chosen], np.full(size - len(chosen), -1)])
         embedding = embed(corpus.embedder_tokens(padded, length))
-        out[rows] = embedding[: len(rows)].astype(out.dtype)
-        done += len(rows)
+        out[chosen] = embedding[: len(chosen)].astype(out.dtype)
+        done += len(chosen)
         between_batches(done, len(lengths))

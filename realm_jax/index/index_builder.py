@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
@@ -111,7 +113,8 @@ def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: V
         copy_rows(old, embeddings, draft)
         if is_longer:
             between = _between_batches(draft, "index, new blocks")
-            embed_corpus(config, {"block": tower}, corpus, embeddings, first=len(old), between_batches=between)
+            new, rows = np.arange(len(old), corpus.num_blocks), embeddings[len(old) :]
+            embed_corpus(config, {"block": tower}, corpus, rows, blocks=new, between_batches=between)
         info = None
         if files_serve(index.search, manifest["search_info"].get("blocks", len(old)), corpus.num_blocks, index):
             info = copy_search_files(version, draft)

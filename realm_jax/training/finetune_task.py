@@ -188,7 +188,7 @@ class FinetuneTask(RetrievalTask):
             blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
         return FinetuneBatch(
             query=asked.query,
-            beam_emb=np.asarray(index.embeddings[np.maximum(beam, 0)], np.float32),
+            beam_emb=index.embeddings_of(beam),
             beam_mask=beam >= 0,
             beam_correct=self.finder.each_holds(questions, beam, settings.retriever_label),
             blocks=blocks,

@@ -1,4 +1,4 @@
-"""The BM25 index that is built in parts, against the one that bm25s builds at once; where it lies, and when it is new."""
+"""The BM25 index that is built in parts against that of bm25s, built at once; where it lies, and when it is built anew."""
 
 import shutil
 

@@ -561,8 +561,8 @@ INDEX = [
         "embeddings are written to other blocks' rows",
         "index/embed_blocks.py",
         "embed_corpus",
-        "out[rows] = ",
-        "out[np.sort(rows)] = ",
+        "out[chosen] = ",
+        "out[np.sort(chosen)] = ",
         "index/test_embed_blocks.py::test_rows_are_those_of_single_blocks",
     ),
     Fault(
