@@ -53,11 +53,6 @@ class BlockSample:
         return {**sizes, "found_by": self.found_by, "says": str(self)}
 
 
-def is_sampled(config: Config, corpus: Corpus) -> bool:
-    """Whether the corpus is too large to be embedded whole."""
-    return 0 < config.pretrain.eval_blocks < corpus.num_blocks
-
-
 def draw(
     config: Config, corpus: Corpus, wanted: Iterable[Int[np.ndarray, "*blocks"]], found_by: str = ""
 ) -> BlockSample:

@@ -13,8 +13,11 @@ from realm_jax.eval.predictions import score_file, write_predictions
 from realm_jax.eval.question_answering import BASELINES, FINE_TUNED
 from realm_jax.eval.report_folder import HELDOUT, report_folder
 from realm_jax.eval.request import Answers, Asked, Recall, Request
+from realm_jax.training import finetune_search
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.workdir import Workdir, write_json, write_text
+
+WITHOUT_INDEX = "retrievers without an index version"
 
 
 def check(request: Request) -> None:
@@ -98,7 +101,9 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = finetuning.train_questions(data, request.data_dir) if "frequent" in baselines else []
     num_blocks = request.blocks or finetuning.config.finetune.inference_blocks
-    systems, ranks, ranking = question_answering.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    systems, ranks, ranking, sample = question_answering.evaluate(
+        finetuning, data, questions, baselines, num_blocks, train
+    )
     facts = {
         "dataset": asked.dataset,
         "split": request.split if asked.dataset in datasets.NAMES else "",
@@ -110,6 +115,8 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
         "finetuning": name,
         "seconds": round(time.monotonic() - started, 1),
     }
+    said = {"search": finetune_search.said(finetuning.folder), WITHOUT_INDEX: f"search {sample}" if sample else ""}
+    facts |= {name: value for name, value in said.items() if value}
     folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole, name)
     tables = {name: question_answering.recall_table(of) for name, of in ranks.items()}
     results = qa_report.results(systems, tables, facts)

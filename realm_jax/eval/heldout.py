@@ -23,7 +23,7 @@ from realm_jax.data.prepare import RunData
 from realm_jax.eval import block_sample
 from realm_jax.eval.block_sample import BlockSample, NewestIndex
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.loaded_index import LoadedIndex, exact_index
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
@@ -79,7 +79,7 @@ def heldout_sample(workdir: Workdir, data: RunData, heldout: HeldoutSet, newest_
     Args:
         newest_params: those of the run's last state, by whose index near misses are found.
     """
-    if not block_sample.is_sampled(workdir.config, data.knowledge):
+    if not is_too_large(workdir.config, data.knowledge):
         return None
     newest = NewestIndex(workdir, data.knowledge, newest_params["embedder"])
     found = [newest.search(heldout.queries.query, workdir.config.pretrain.num_candidates)[0]]

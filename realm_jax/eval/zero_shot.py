@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from realm_jax import report
+from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
@@ -22,7 +24,7 @@ from realm_jax.eval.block_sample import BlockSample, NewestIndex
 from realm_jax.eval.gold import gold_records
 from realm_jax.eval.ranking_files import Ranking
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.loaded_index import exact_index
+from realm_jax.index.loaded_index import exact_index, is_too_large
 from realm_jax.index.probe import KS as PROBE_KS
 from realm_jax.index.probe import embed_queries, make_probe, probe_recall
 from realm_jax.openqa.inputs import question_tokens
@@ -95,31 +97,36 @@ def question_recall(
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.pretrain.query_len_tokens)
     by_words = bm25(data.knowledge, [questions[row].text for row in judge.rows], judge.depth) if judge.rows else None
     sample, ranking = None, None
-    if block_sample.is_sampled(workdir.config, data.knowledge):
+    if is_too_large(workdir.config, data.knowledge):
         newest = NewestIndex(workdir, data.knowledge, [*embedder_states(workdir).values()][-1])
         ranking = Ranking(newest.name, questions, *newest.search(tokens, judge.depth))
         near = [ranking.blocks] if by_words is None else [ranking.blocks, by_words]
         sample = block_sample.draw(workdir.config, data.knowledge, [judge.wanted, *near], newest.name)
     table = {}
     for name, params in embedder_states(workdir, states).items():
-        found = _ranked(workdir, data, params, name, questions, tokens, judge.depth, sample)
+        found, scores = _found(workdir, data, params, name, tokens, judge.depth, sample)
         if judge.rows:
-            table[name] = judge(found.blocks[judge.rows])
+            table[name] = judge(found[judge.rows])
     if by_words is not None:
         table["BM25"] = judge(by_words)
     if judge.bad_patterns:
         bad = sorted(judge.bad_patterns)
         log.info(f"{len(bad)} expressions cannot be matched and count as wrong: {'; '.join(bad[:3])[:200]}")
-    return QuestionRecall(table, judge.over, ranking if ranking and ranking.retriever else found, sample)
+    if ranking is None or not ranking.retriever:
+        ranking = Ranking(name, questions, found, scores)
+    return QuestionRecall(table, judge.over, ranking, sample)
 
 
-def _ranked(workdir, data, params, name, questions, tokens, depth, sample) -> Ranking:
-    """What one state of the embedder finds, in all blocks or in those of a sample."""
+def _found(
+    workdir: Workdir, data: RunData, params: dict, name: str, tokens: Tokens, depth: int, sample: BlockSample | None
+) -> tuple[Int[np.ndarray, "queries depth"], Float[np.ndarray, "queries depth"]]:
+    """What one state of the embedder finds, in all blocks or in those of a sample, and the scores."""
     blocks = None if sample is None else sample.blocks
     search = exact_index(workdir.config, data.knowledge, params, name, blocks).search
     query_emb = embed_queries(TowerEmbedder(workdir.config, params, "query"), tokens)
     parts = [search.search(part, depth) for part in np.array_split(query_emb, _parts(query_emb))]
-    return Ranking(name, questions, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+    found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return found, scores
 
 
 def heldout_recall(
@@ -141,7 +148,7 @@ def heldout_recall(
     if probe is None:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     blocks, sample = None, None
-    if block_sample.is_sampled(workdir.config, data.knowledge):
+    if is_too_large(workdir.config, data.knowledge):
         newest = NewestIndex(workdir, data.knowledge, [*embedder_states(workdir).values()][-1])
         found = [newest.search(tokens, max(PROBE_KS))[0] for tokens in (probe.plain, probe.hard)]
         sample = block_sample.draw(workdir.config, data.knowledge, [probe.own_block, *found], newest.name)

@@ -37,6 +37,7 @@ class IndexBuilder:
     def build(self, step: int, embedder_params: dict, embedded_by: dict | None = None) -> Version:
         """Embeds every block, builds the search's files and publishes the version of trainer step `step`.
 
+        All versions of a store are built for one search, that of the first.
         The corpus is opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the
         end.
 
@@ -44,7 +45,9 @@ class IndexBuilder:
             embedder_params: on the host.
             embedded_by: phase and step of the checkpoint that they come from, where that is another phase's.
         """
-        config, store, corpus = self.config, self.store, Corpus.open(self.data.knowledge.folder)
+        store, corpus = self.store, Corpus.open(self.data.knowledge.folder)
+        before = store.latest()
+        config = self.config if before is None else with_search(self.config, before.manifest["search"])
         with store.begin(step) as draft:
             embeddings = draft.embeddings(corpus.num_blocks, config.model.projection_dim, config.index.dtype)
             between = _between_batches(draft, f"index of step {step}", self.check_in)
@@ -85,9 +88,9 @@ def _between_batches(
     return between
 
 
-def searched_exactly(config: Config) -> Config:
-    """The config with exact search, which is all that fine-tuning uses: its versions need no other files."""
-    return dataclasses.replace(config, index=dataclasses.replace(config.index, search="exact"))
+def with_search(config: Config, search: str) -> Config:
+    """The config with another search, for which index versions are then built."""
+    return dataclasses.replace(config, index=dataclasses.replace(config.index, search=search))
 
 
 def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: Version) -> Version:

@@ -78,6 +78,11 @@ def open_exact(version: Version, corpus: Corpus) -> LoadedIndex:
     return LoadedIndex(ExactSearch(embeddings, version.live_blocks(corpus)), embeddings, version)
 
 
+def is_too_large(config: Config, corpus: Corpus) -> bool:
+    """Whether evaluations embed a sample of the corpus's blocks for the weights that they judge, and not all."""
+    return 0 < config.pretrain.eval_blocks < corpus.num_blocks
+
+
 def exact_index(
     config: Config,
     corpus: Corpus,

@@ -1,4 +1,4 @@
-"""The BM25 index that is built in parts against that of bm25s, built at once; where it lies, and when it is built anew."""
+"""The BM25 index that is built in parts against that of bm25s, built at once; where it lies, when it is made anew."""
 
 import shutil
 
