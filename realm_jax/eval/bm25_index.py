@@ -3,9 +3,9 @@
     bm25-<key>/   data, indices, indptr (postings by word), vocab, params, and manifest.json, written last
 
 It is built in two passes over parts of the corpus. The first counts the words of each block and spills them, sorted by
-word; the second takes a range of words from all spills, scores it and appends it to the postings. Memory does not grow
-with the blocks, but for 4 bytes each and for the vocabulary: about 100 bytes a word. The key is that of the segments:
-a corpus with further segments has another index; deleted blocks stay in it, and `baselines.bm25` leaves them out.
+word; the second takes a range of words from all spills, scores it and appends it to the postings. Memory holds the
+vocabulary, one part or range, and 4 bytes a block. The key is that of the segments: a corpus with further segments has
+another index; deleted blocks stay in it, and `baselines.bm25` leaves them out.
 """
 
 import itertools

@@ -125,6 +125,7 @@ def run(pretrained_run, copy_run, tmp_path, monkeypatch) -> Workdir:
     return run
 
 
+@pytest.mark.slow
 def test_training_and_answers_search_by_scann_and_the_report_says_how_well(run):
     finetuning = finetune_by_hand(run)
     data, first = open_prepared(run), finetuning.first_params()
@@ -154,6 +155,7 @@ def test_versions_of_a_block_tower_that_learns_keep_the_search_of_the_first(run)
     assert version.manifest["search"] == "scann" and (version.folder / "scann").exists()
 
 
+@pytest.mark.slow
 def test_a_large_corpus_is_not_embedded_for_each_evaluation_of_a_block_tower_that_learns(run):
     """The newest version is searched; the retrievers that have none search a sample, which the report names."""
     pretrain = dataclasses.replace(run.config.pretrain, eval_blocks=20)
