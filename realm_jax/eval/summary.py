@@ -12,10 +12,10 @@ from etils import epath
 
 from realm_jax import report
 from realm_jax.config import ConfigError
-from realm_jax.data.prepare import open_prepared
+from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval import run_report
 from realm_jax.eval.examples import describe
-from realm_jax.eval.heldout import evaluate, heldout_set
+from realm_jax.eval.heldout import HeldoutSet, evaluate, heldout_sample, heldout_set
 from realm_jax.eval.run_plots import run_plots
 from realm_jax.index.store import IndexStore
 from realm_jax.report import Part
@@ -47,23 +47,38 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
     except ConfigError as error:
         log.info(f"no held-out evaluation: {error}")
     else:
-        first = phases.first_params(workdir)
-        warm = phases.warm_params(workdir)
-        last = phases.last_params(workdir, "pretrain", first)
-        values, embeddings = {}, {}
-        for name, params in zip(STATES, (first, warm, last), strict=True):
-            values[name], embeddings[name] = evaluate(workdir.config, data, heldout, params, name)
-            if name == STATES[0]:
-                del embeddings[name]
-            _keep(workdir, name, values[name])
-        summary["states"] = {name: _means(of_state) for name, of_state in values.items()}
-        summary["differences"] = _differences(values)
-        summary["index"]["mean_cosine_first_last"] = _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])
-        examples = describe(workdir.config, data, heldout, last, embeddings[STATES[2]])
+        measured, examples = _judge(workdir, data, heldout)
+        summary["index"] |= measured.pop("index")
+        summary |= measured
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
     write_json(workdir.summary_file, summary)  # comes last, since a run with a summary is finished
     return summary
+
+
+def _judge(workdir: Workdir, data: RunData, heldout: HeldoutSet) -> tuple[dict, Sequence[Part]]:
+    """Judges the three states on the held-out set; returns parts of the summary, and examples of the last state."""
+    first = phases.first_params(workdir)
+    warm = phases.warm_params(workdir)
+    last = phases.last_params(workdir, "pretrain", first)
+    sample = heldout_sample(workdir, data, heldout, last)
+    if sample is not None:
+        log.info(f"held-out sentences are judged {sample}")
+    blocks = None if sample is None else sample.blocks
+    values, embeddings = {}, {}
+    for name, params in zip(STATES, (first, warm, last), strict=True):
+        values[name], index = evaluate(workdir.config, data, heldout, params, name, blocks)
+        if name != STATES[0]:
+            embeddings[name] = index.embeddings
+        _keep(workdir, name, values[name])
+    measured = {
+        "states": {name: _means(of_state) for name, of_state in values.items()},
+        "differences": _differences(values),
+        "index": {"mean_cosine_first_last": _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])},
+    }
+    if sample is not None:
+        measured["sample"] = sample.facts()
+    return measured, describe(workdir.config, data, heldout, last, index.search)
 
 
 def write_report(workdir: Workdir, title: str, summary: dict, examples: Sequence[Part]) -> None:
