@@ -10,6 +10,7 @@ Writes benchmarks/results/large_step.json: what the process took at its peak, fo
 says of the same program. `--size=tiny` is for a trial and writes nothing.
 """
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -111,6 +112,7 @@ def _compiler_says(compiled) -> dict:
 
 def _resident(field: str) -> int:
     """Bytes of this process in memory: now (VmRSS), or at the most (VmHWM)."""
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

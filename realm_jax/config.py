@@ -340,10 +340,9 @@ class Config:
 
 
 _LEAST = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8}
-_LEAST |= {"keep_versions": 1, "retriever_update_every": 1}
+_LEAST |= {"keep_versions": 1, "retriever_learning_rate": 0, "retriever_update_every": 1, "retriever_warmup_steps": 0}
 _LEAST |= dict.fromkeys("batch_size checkpoint_every inference_blocks max_masks max_span_width".split(), 1)
 _LEAST |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
-_LEAST |= dict.fromkeys("retriever_learning_rate retriever_warmup_steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:
