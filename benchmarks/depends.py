@@ -60,7 +60,7 @@ NANO = (
 )
 PATHS = {
     "ablations": (*ANSWERS, *_under("data/questions", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
-    "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines closed_book")),
+    "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines bm25_index closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (
         *STEP,
@@ -82,7 +82,7 @@ PATHS = {
         *_under("losses", "openqa_loss"),
         "realm_jax/data/assembly.py",
         *_under("openqa", "inputs labels"),
-        *_under("training", "finetune_task optimizer retrieval"),
+        *_under("training", "finetune_search finetune_task optimizer retrieval"),
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
@@ -94,7 +94,7 @@ PATHS = {
     ),
     "gpu_scores": (
         *ANSWERS,
-        *_under("eval", "baselines gold heldout"),
+        *_under("eval", "baselines bm25_index gold heldout"),
         *_under("scores", "bootstrap"),
         "benchmarks/gpu_experiment.py",
         "experiments/minilm.py",
@@ -118,7 +118,7 @@ PATHS = {
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),
-        *_under("eval", "baselines zero_shot"),
+        *_under("eval", "baselines bm25_index zero_shot"),
         *_under("scores", "recall"),
         "experiments/nano.py",
         "experiments/squad.py",

@@ -48,6 +48,12 @@ def num_devices() -> int:
     return jax.local_device_count()
 
 
+def memory_bytes() -> int:
+    """Memory of this process's accelerators together; 0 on a CPU, or where they do not say."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    return sum((of_device or {}).get("bytes_limit", 0) for of_device in stats)
+
+
 def check_batch_size(size: int, flag: str) -> None:
     """Raises ConfigError if a global batch does not divide over all devices; `flag` names its setting."""
     if size != padded(size):
