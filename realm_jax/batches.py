@@ -82,8 +82,8 @@ class PretrainBatch:
     mask_targets: Int32[Array, "batch masks"]
     mask_weights: Float32[Array, "batch masks"]
     mask_slots: Int32[Array, " slots"]
-    """As many for each device: flat places b * masks + j of the real predictions in its share, then batch * masks up to
-    a common number; the MLM head runs on these alone."""
+    """As many for each share of the batch, of a device or a micro-batch of it: flat places b * masks + j of the real
+    predictions in the share, then batch * masks up to a common number; the MLM head runs on these alone."""
 
 
 @batch

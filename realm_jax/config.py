@@ -1,8 +1,7 @@
 """One frozen configuration for all phases, read by every process of a run.
 
-An experiment file returns a `Config` from `get_config()`; the command line overrides single fields (tyro prints each
-field's docstring in `--help`); the result is checked once and written to `WORKDIR/config.json` (`config_json.py`), for
-later commands. Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
+An experiment file returns a `Config`; the command line overrides single fields; the result is checked once and written
+to `WORKDIR/config.json` (`config_json.py`). Lengths are wordpieces with special tokens, sections of Guu et al. 2020.
 """
 
 import importlib.util
@@ -56,6 +55,8 @@ class ModelConfig:
     """Compute type; parameters stay float32."""
     gradient_checkpointing: bool = False
     """Keep each layer's input alone for the backward pass: less memory, the same gradient, a third more computation."""
+    scan_layers: bool = False
+    """Compile one layer and loop over all, for large models. Parameters are named as ever; dropout draws otherwise."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -102,6 +103,8 @@ class IctConfig:
     """Training steps; 0 skips the phase."""
     batch_size: int = 4096
     """Sentences in a step, over all devices; every other block of the batch is a negative."""
+    micro_batch: int = 0
+    """Sentences, then blocks, that a device embeds at once, each twice (GradCache, Gao et al. 2021); 0 means all."""
     query_len_tokens: int = 64
     """Longest query."""
     learning_rate: float = 1e-4
@@ -109,8 +112,7 @@ class IctConfig:
     sentence_removal_rate: float = 0.9
     """Share of examples whose sentence is removed from its block."""
     null_weight: float = 0.0
-    """Weight of a second loss, in which the own block is taken away and the null block is right; 0 is ICT as published,
-    which leaves the null block's score to chance."""
+    """Weight of a second loss: without the own block, the null block is right. 0, as published, leaves it to chance."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     log_every: int = 20
@@ -118,9 +120,8 @@ class IctConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.steps >= 0 and self.batch_size > 1, "ict.steps must be >= 0 and ict.batch_size > 1")
+        _require(self.batch_size > 1, "ict.batch_size must be > 1: the other blocks of the batch are the negatives")
         _require(0 <= self.sentence_removal_rate <= 1, "ict.sentence_removal_rate must lie in [0, 1]")
-        _require(self.checkpoint_every > 0, "ict.checkpoint_every must be positive")
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,12 @@ class PretrainConfig:
     """Training steps."""
     batch_size: int = 512
     """Masked sentences in a step, over all devices."""
+    micro_batch: int = 0
+    """Masked sentences that a device holds at once; 0 means all of its own. Loss and gradient stay the same."""
     num_candidates: int = 8
     """Blocks that the loss sums over, the null block among them (k)."""
+    micro_candidates: int = 0
+    """Candidates of a query that are read at once, and once more in the backward pass; 0 means all, without that."""
     query_len_tokens: int = 96
     """Longest query; the joint sequence is this plus corpus.block_len_tokens."""
     max_masks: int = 10
@@ -170,20 +175,12 @@ class PretrainConfig:
     recall_examples: int = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
     eval_blocks: int = 1_000_000
-    """Blocks that an evaluation draws from a corpus of more, to embed them with each state that it judges; 0 embeds all
-    blocks of any corpus. What has to be found, and what the newest index finds, is added (docs/evaluation.md)."""
+    """Blocks of a larger corpus that are drawn for evaluations to embed, besides those that matter; 0 embeds all."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.steps > 0 and self.batch_size > 0, "pretrain.steps and pretrain.batch_size must be positive")
+        _require(self.steps > 0, "pretrain.steps must be positive")
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
-        _require(self.query_len_tokens >= 8, "pretrain.query_len_tokens must be at least 8")
-        _require(self.retriever_update_every >= 1, "pretrain.retriever_update_every must be at least 1")
-        _require(self.max_masks >= 1, "pretrain.max_masks must be at least 1")
-        _require(self.eval_blocks >= 0, "pretrain.eval_blocks must be >= 0")
-        _require(self.index_refresh_every >= 0, "pretrain.index_refresh_every must be >= 0")
-        _require(self.retriever_warmup_steps >= 0, "pretrain.retriever_warmup_steps must be >= 0")
-        _require(self.checkpoint_every > 0, "pretrain.checkpoint_every must be positive")
         is_salient = self.masking == "salient"
         _require(is_salient or not self.answer_elsewhere, "pretrain.answer_elsewhere needs pretrain.masking=salient")
 
@@ -221,8 +218,6 @@ class IndexConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.keep_versions >= 1, "index.keep_versions must be at least 1")
-        _require(self.embed_batch_tokens >= 512, "index.embed_batch_tokens must be at least 512")
         _require(0 <= self.builder_nice <= 19, "index.builder_nice must lie in [0, 19]")
         _require(0 < self.scann_leaves_to_search <= 1, "index.scann_leaves_to_search must lie in (0, 1]")
         _require(0 <= self.lsh_bits <= 24 and self.lsh_tables >= 1, "index.lsh_bits must lie in [0, 24]")
@@ -238,6 +233,8 @@ class FinetuneConfig:
     """Passes over the training questions; 0 is the published number for the dataset: 20 for wq and ct, 2 for others."""
     batch_size: int = 16
     """Questions in a step, over all devices, padded where they do not divide over them (released code: 1)."""
+    micro_batch: int = 0
+    """Questions that a device holds at once; 0 means all of its own."""
     learning_rate: float = 1e-5
     """Peak rate of BERT's AdamW for the reader."""
     retriever_learning_rate: float | None = None
@@ -257,11 +254,9 @@ class FinetuneConfig:
     inference_blocks: int = 5
     """Best blocks that the reader sees when it answers."""
     question_len_tokens: int = 64
-    """Longest question with two special tokens, beyond which it is cut (released code: never); the reader's input is
-    this plus corpus.block_len_tokens."""
+    """Longest question, cut there (released code: never). The reader's input is corpus.block_len_tokens longer."""
     search: Literal["auto", "exact", "scann"] = "auto"
-    """How the beam is found. ScaNN misses some blocks and needs index versions that were built for it; `auto` takes it
-    for more than a million blocks whose embeddings do not fit a quarter of the accelerators' memory, or on a CPU."""
+    """How the beam is found; `auto` takes ScaNN for over a million blocks on a CPU, or on accelerators without room."""
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
@@ -279,12 +274,8 @@ class FinetuneConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.epochs >= 0 and self.batch_size > 0, "finetune.epochs must be >= 0, finetune.batch_size positive")
         is_within = 0 < self.reader_blocks <= self.beam_blocks
         _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
-        _require(self.inference_blocks > 0, "finetune.inference_blocks must be positive")
-        _require(self.question_len_tokens >= 8, "finetune.question_len_tokens must be at least 8")
-        _require(self.max_span_width > 0, "finetune.max_span_width must be positive")
         _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
 
 
@@ -320,8 +311,11 @@ class Config:
 
     def check(self) -> "Config":
         """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
-        for section in (self.model, self.corpus, self.ict, self.pretrain, self.index, self.finetune):
-            section.check()
+        for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
+            getattr(self, name).check()
+            for setting, least in _MIN.items():
+                value = getattr(getattr(self, name), setting, None)
+                _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
         has_tracker = self.tracker != "wandb" or (package is not None and package.origin is not None)
@@ -334,21 +328,23 @@ class Config:
             ("finetune.question_len_tokens + corpus.block_len_tokens", self.reader_len_tokens),
         ):
             _require(length <= most, f"{name} = {length} exceeds model.max_positions = {most}")
-        _require(
-            self.index.max_age_policy != "pause" or 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps,
-            "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps: "
-            "else the trainer would wait for a version that nobody builds",
-        )
+        is_built = 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps
+        needs = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
+        why = "else the trainer would wait for a version that nobody builds"
+        _require(self.index.max_age_policy != "pause" or is_built, f"{needs}: {why}")
         period = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
             value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
-            aligned = -(-value // period) * period
-            _require(value == aligned, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={aligned}")
-        for name, section in (("ict", self.ict), ("pretrain", self.pretrain), ("finetune", self.finetune)):
-            for rate, value in vars(section).items():
-                is_valid = not rate.endswith("learning_rate") or value is None or value >= 0
-                _require(is_valid, f"{name}.{rate} must be >= 0")
+            _require(
+                value % period == 0, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={value + -value % period}"
+            )
         return self
+
+
+_MIN = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8, "retriever_update_every": 1}
+_MIN |= dict.fromkeys("batch_size checkpoint_every inference_blocks keep_versions max_masks max_span_width".split(), 1)
+_MIN |= dict.fromkeys("epochs eval_blocks index_refresh_every learning_rate micro_batch micro_candidates".split(), 0)
+_MIN |= dict.fromkeys("retriever_learning_rate retriever_warmup_steps steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,7 +2,8 @@
 
 Steps are written in the per-device view with one axis, `AXIS`. A loss returns a sum and a count; the step divides by
 the count of all devices inside the differentiated function and then sums gradients, so that any number of devices
-gives the gradient of one (a mean of per-device means would not, when masks are uneven).
+gives the gradient of one (a mean of per-device means would not, when masks are uneven). So do micro-batches: parts of a
+device's share, one after the other, whose gradients are added up before the division.
 
 Only the training step spans the devices of all processes; everything else runs on those of its own (`processes.py`).
 """
@@ -60,9 +61,31 @@ def check_batch_size(size: int, flag: str) -> None:
         )
 
 
-def padded(size: int) -> int:
-    """The smallest number of rows >= `size` that divides over the devices of all processes."""
-    return -(-size // jax.device_count()) * jax.device_count()
+def padded(size: int, micro_batch: int = 0) -> int:
+    """The smallest number of rows >= `size` that divides over the devices of all processes, and there into parts.
+
+    Args:
+        micro_batch: rows of a part; 0, or more than there are, makes one part.
+    """
+    share = -(-size // jax.device_count())
+    if 0 < micro_batch < share:
+        share = -(-share // micro_batch) * micro_batch
+    return share * jax.device_count()
+
+
+def micro_batches(batch_size: int, micro_batch: int, flag: str) -> int:
+    """How many parts of `micro_batch` rows a device's share of a batch is; 0, or more than there are, makes one part.
+
+    Raises:
+        ConfigError: the parts would differ; `flag` names the setting.
+    """
+    share = batch_size // jax.device_count()
+    if not 0 < micro_batch < share:
+        return 1
+    if share % micro_batch:
+        fits = max(rows for rows in range(1, micro_batch) if share % rows == 0)
+        raise ConfigError(f"{flag}={micro_batch} does not divide the {share} rows of a device: pass --{flag}={fits}")
+    return share // micro_batch
 
 
 def on_local_devices(fn: Callable, **kwargs) -> Callable:
@@ -135,13 +158,29 @@ def device_index() -> Int32[Array, ""]:
     return jax.lax.axis_index(AXIS)
 
 
-def compiled_train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
-    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state."""
-    return on_all_devices(functools.partial(train_step, loss, optimizer, seed), donate_argnums=0)
+def compiled_train_step(
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    micro_batches: int = 1,
+    devices: list[jax.Device] | None = None,
+) -> Callable:
+    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state.
+
+    Args:
+        devices: to compile for others than those that there are.
+    """
+    step = functools.partial(train_step, loss, optimizer, seed, micro_batches)
+    return on_all_devices(step, donate_argnums=0, devices=devices)
 
 
 def train_step(
-    loss: Callable, optimizer: optax.GradientTransformation, seed: int, state: TrainState, batch: Any
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    micro_batches: int,
+    state: TrainState,
+    batch: Any,
 ) -> tuple[TrainState, dict]:
     """One update, as each device sees it.
 
@@ -150,6 +189,7 @@ def train_step(
             name to another pair (sum, count).
         optimizer: applied to the gradient of the loss over all devices.
         seed: of the dropout; folded with the step and the device.
+        micro_batches: as in `gradients`.
         state: the same on all devices.
         batch: this device's share.
 
@@ -157,14 +197,20 @@ def train_step(
         the next state and the metrics' sums and counts, over all devices.
     """
     rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), device_index())
-    grads, metrics = gradients(loss, state.params, batch, rng)
+    grads, metrics = gradients(loss, state.params, batch, rng, micro_batches)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray) -> tuple[Any, dict]:
-    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside a mapped function."""
+def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray, micro_batches: int = 1) -> tuple[Any, dict]:
+    """Gradient of `sum over devices / count over devices`, and the metrics' sums. For use inside a mapped function.
+
+    Args:
+        micro_batches: parts of this device's share, of which one at a time is in memory; each has dropout of its own.
+    """
+    if micro_batches > 1:
+        return _added_up(loss, params, batch, rng, micro_batches)
 
     def objective(params):
         total, count, metrics = loss(params, batch, rng)
@@ -172,6 +218,27 @@ def gradients(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray) -> tup
 
     grads, metrics = jax.grad(objective, has_aux=True)(params)
     return jax.lax.psum(grads, AXIS), jax.lax.psum(metrics, AXIS)
+
+
+def _added_up(loss: Callable, params: Any, batch: Any, rng: PRNGKeyArray, micro_batches: int) -> tuple[Any, dict]:
+    """`gradients`, which divides by the count once all parts are known."""
+
+    def add(grads, part):
+        number, rows = part
+
+        def objective(params):
+            total, count, metrics = loss(params, rows, jax.random.fold_in(rng, number))
+            return total, {"loss": (total, count), **metrics}
+
+        more, metrics = jax.grad(objective, has_aux=True)(params)
+        return jax.tree.map(jnp.add, grads, more), metrics
+
+    parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), batch)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    grads, metrics = jax.lax.scan(add, nothing, (jnp.arange(micro_batches), parts))
+    metrics = jax.lax.psum(jax.tree.map(lambda x: x.sum(0), metrics), AXIS)
+    count = jnp.maximum(metrics["loss"][1], 1.0)
+    return jax.tree.map(lambda grad: grad / count, jax.lax.psum(grads, AXIS)), metrics
 
 
 def means(metrics: dict) -> dict[str, float]:

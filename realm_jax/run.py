@@ -15,7 +15,7 @@ from realm_jax.eval.summary import summarize
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
-from realm_jax.training import ict, phases, pretrain
+from realm_jax.training import fit, ict, phases, pretrain
 from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.training.opening import opening
 from realm_jax.workdir import Workdir, read_json, write_json
@@ -35,6 +35,7 @@ def run(workdir: Workdir) -> None:
 
 def _train(workdir: Workdir) -> None:
     log.info(opening(workdir))
+    fit.refuse_run_that_is_too_large(workdir)
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())

@@ -107,7 +107,7 @@ def test_no_weights_to_start_from(fails, tiny_run, copy_run, tmp_path):
 def test_settings_that_do_not_fit(fails, run):
     workdir = f"--workdir={run.path}"
     line = fails(finetune.main, workdir, "--finetune.batch_size=0")
-    assert "finetune.epochs must be >= 0, finetune.batch_size positive" in line
+    assert "finetune.batch_size must be >= 1" in line
     line = fails(finetune.main, workdir, "--finetune.question_len_tokens=49")
     assert "finetune.question_len_tokens + corpus.block_len_tokens = 97 exceeds model.max_positions = 96" in line
     line = fails(finetune.main, workdir, "--finetune.beam_blocks=2", "--finetune.reader_blocks=3")

@@ -51,8 +51,17 @@ SETTINGS = {
 }
 
 
+SMALL_RANGES = """
+import sys
+from realm_jax.index import embed_blocks
+embed_blocks.RANGE_TOKENS = 1500
+from realm_jax.__main__ import main
+main(sys.argv[1:])
+"""
+
+
 class Processes:
-    """`realm NAME` as one process or several that join, with DEVICES devices in all."""
+    """`realm NAME` as one process or several that join, with DEVICES devices in all; a corpus has several ranges."""
 
     def __init__(self, count: int, cache: pathlib.Path, name: str, *flags: str, log: pathlib.Path):
         with socket.socket() as free:
@@ -70,7 +79,7 @@ class Processes:
             environment.pop("XLA_FLAGS")
             if count > 1:
                 environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
-            command = [sys.executable, "-m", "realm_jax", name, *flags]
+            command = [sys.executable, "-c", SMALL_RANGES, name, *flags]
             with file.open("w") as out:
                 self.processes.append(
                     subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -161,6 +170,25 @@ def test_two_hosts_fine_tune_like_one(finetunings):
 def test_index_versions_are_adopted_at_the_same_steps(runs):
     alone, together = (adopted(IndexStore(runs[count].index_folder)) for count in (1, 2))
     assert alone == together and len(alone) > 2
+
+
+@pytest.mark.slow
+def test_two_hosts_embed_together(tiny_run, cache, tmp_path):
+    """Version 0 and every refresh, where the trainer is its own builder."""
+    stores, logs = {}, {}
+    for count in (1, 2):
+        workdir = run_with({}, tiny_run, tmp_path / str(count))
+        started = Processes(count, cache, "pretrain", f"--workdir={workdir.path}", log=tmp_path / f"log-{count}")
+        assert started.wait() == [0] * count, started.said()
+        stores[count], logs[count] = IndexStore(workdir.index_folder), [log.read_text() for log in started.logs]
+        published = [event["step"] for event in stores[count].history() if event["event"] == "published"]
+        assert published == [0, 2, 4]
+        assert not (workdir.index_folder / "work").exists()
+    assert "other processes" not in logs[1][0]
+    for log in logs[2]:
+        assert "other processes embedded" in log or "ranges of blocks for another process" in log
+    for alone, together in zip(stores[1].versions(), stores[2].versions(), strict=True):
+        np.testing.assert_allclose(together.load_embeddings(), alone.load_embeddings(), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def with_candidates(
     queries: MaskedQueries,
     candidates: Int[np.ndarray, "batch found"],
     knowledge: Corpus,
-    devices: int,
+    shares: int,
     *,
     every_slot: bool = False,
 ) -> PretrainBatch:
@@ -158,7 +158,7 @@ def with_candidates(
 
     Args:
         candidates: block ordinals; -1 where there is none.
-        devices: over how many devices the batch will be split.
+        shares: into how many the batch will be split, over the devices and into micro-batches.
         every_slot: as in `mask_slots`.
     """
     blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
@@ -174,25 +174,25 @@ def with_candidates(
         mask_positions=queries.mask_positions,
         mask_targets=queries.mask_targets,
         mask_weights=queries.mask_weights,
-        mask_slots=mask_slots(queries.mask_weights, devices, every_slot=every_slot),
+        mask_slots=mask_slots(queries.mask_weights, shares, every_slot=every_slot),
     )
 
 
 def mask_slots(
-    mask_weights: Float32[np.ndarray, "batch masks"], devices: int, *, every_slot: bool = False
+    mask_weights: Float32[np.ndarray, "batch masks"], shares: int, *, every_slot: bool = False
 ) -> Int32[np.ndarray, " slots"]:
-    """Lists the mask slots in use, [devices * used], as `PretrainBatch.mask_slots` says.
+    """Lists the mask slots in use, [shares * used], as `PretrainBatch.mask_slots` says.
 
     `used` takes few values, since each is compiled; with `every_slot` it takes only one, for processes that must
     compile the same program without knowing each other's masks.
     """
-    shares = mask_weights.reshape(devices, -1) > 0
-    grid, masks = shares.shape[1], mask_weights.shape[1]
+    is_used = mask_weights.reshape(shares, -1) > 0
+    grid, masks = is_used.shape[1], mask_weights.shape[1]
     rows = grid // masks
-    most = int(shares.sum(1).max())
+    most = int(is_used.sum(1).max())
     used = grid if every_slot else next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
-    slots = np.full((devices, used), grid, np.int32)
-    for device, share in enumerate(shares):
-        real = np.flatnonzero(share)
-        slots[device, : len(real)] = real
+    slots = np.full((shares, used), grid, np.int32)
+    for share, of_share in enumerate(is_used):
+        real = np.flatnonzero(of_share)
+        slots[share, : len(real)] = real
     return slots.reshape(-1)

@@ -140,9 +140,34 @@ class Bert(nn.Module):
         # Layers see a matrix of positions: on a CPU, XLA copies a 3-D input once more for each weight's gradient.
         shape = x.shape
         x = x.reshape(-1, shape[-1])
+        if self.config.scan_layers and not self.is_initializing():
+            return self._scanned(x, bias, deterministic).reshape(shape)
         for layer in self.layers:
             x = layer(x, bias, deterministic)
         return x.reshape(shape)
+
+    def _scanned(self, x: Array, bias: Array, deterministic: bool) -> Array:
+        """All layers as a loop over their stacked parameters, whose dropout is not that of the unrolled ones."""
+        layer = Layer(self.config, parent=None)
+
+        def step(x, layer_params_and_rng):
+            params, rng = layer_params_and_rng
+            return layer.apply({"params": params}, x, bias, deterministic, rngs={"dropout": rng}), None
+
+        if self.config.gradient_checkpointing:
+            step = jax.checkpoint(step, prevent_cse=False)  # a loop's body shares nothing with its backward pass
+        rng = jax.random.key(0) if deterministic else self.make_rng("dropout")
+        rngs = jax.random.split(rng, self.config.num_layers)
+        return jax.lax.scan(step, x, (self._stacked_layers(), rngs))[0]
+
+    def _stacked_layers(self) -> dict:
+        """The parameters of all layers, [layers, ...] each. Matrices are in the compute type, which halves the copy."""
+        params = [self.variables["params"][f"layer_{i}"] for i in range(self.config.num_layers)]
+
+        def stack(*leaves):
+            return jnp.stack([leaf.astype(self.config.dtype) if leaf.ndim > 1 else leaf for leaf in leaves])
+
+        return jax.tree.map(stack, *params)
 
 
 class MlmHead(nn.Module):

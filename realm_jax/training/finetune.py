@@ -13,10 +13,10 @@ from realm_jax.data.questions.questions import content_hash
 from realm_jax.openqa.predict import Answerer
 from realm_jax.paths import quoted
 from realm_jax.records import Question
-from realm_jax.training import loop
+from realm_jax.training import fit, loop
 from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.training.finetune_search import measure_search
-from realm_jax.training.finetune_task import FinetuneTask, trainable
+from realm_jax.training.finetune_task import FinetuneTask, steps_in_all, trainable
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
@@ -78,7 +78,9 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
         return
     processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
-    asked = trainable(train_questions, settings)  # before an index is built in vain
+    asked = trainable(train_questions, settings)
+    steps = steps_in_all(settings, len(asked))
+    fit.refuse_what_is_too_large(config, "finetune", steps=steps)  # before an index is built in vain
     data = open_prepared(finetuning.workdir)
     first = finetuning.first_params()
     store = finetuning.index_store(data, first)

@@ -112,7 +112,7 @@ class FinetuneTask(RetrievalTask):
         self._examples = Examples(len(self.questions), self._example, config.seed, processes.this())
         self._best = BestParams(folder, METRIC)
         cut = int(self._tokens.mask.all(-1).sum())
-        padding = parallel.padded(settings.batch_size) - settings.batch_size
+        padding = parallel.padded(settings.batch_size, settings.micro_batch) - settings.batch_size
         log.info(
             f"finetune: {len(self.questions):,} questions, {self.steps:,} steps of {settings.batch_size}"
             f"{f' and {padding} rows of padding' if padding else ''}; "
@@ -120,29 +120,20 @@ class FinetuneTask(RetrievalTask):
             f"{cut} fill or exceed {length} wordpieces"
         )
 
+    @property
+    def micro_batches(self) -> int:
+        """How many parts of `finetune.micro_batch` questions a device's share is, with its padding."""
+        settings = self._config.finetune
+        size = parallel.padded(settings.batch_size, settings.micro_batch)
+        return parallel.micro_batches(size, settings.micro_batch, "finetune.micro_batch")
+
     def init(self) -> dict:
         """The first weights: embedder and reader."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
-        settings = self._config.finetune
-        trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
-
-        def owner(params):
-            towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
-            return {"embedder": towers, "reader": "reader"}
-
-        own = settings.retriever_learning_rate
-        rates = {
-            "reader": settings.learning_rate,
-            "retriever": settings.learning_rate if own is None else own,
-        }
-        updates = {name: bert_adamw(schedule(rate, self.steps)) for name, rate in rates.items()}
-        return optax.chain(
-            optax.clip_by_global_norm(MAX_GRADIENT_NORM),
-            optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
-        )
+        """See `finetune_optimizer`."""
+        return finetune_optimizer(self._config.finetune, self.steps)
 
     def loss(
         self, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray
@@ -163,7 +154,7 @@ class FinetuneTask(RetrievalTask):
     def asked(self, batch: int) -> AskedQuestions:
         """This process's questions of a batch: a pure function of the seed and its number."""
         size = self._config.finetune.batch_size
-        with_padding = parallel.padded(size)
+        with_padding = parallel.padded(size, self._config.finetune.micro_batch)
         weight = (np.arange(with_padding) < size).astype(np.float32)
         return AskedQuestions(*self._examples.batch(batch, size, with_padding), processes.share(weight))
 
@@ -230,6 +221,23 @@ class FinetuneTask(RetrievalTask):
         patience = self._config.finetune.patience
         past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience
+
+
+def finetune_optimizer(settings: FinetuneConfig, steps: int) -> optax.GradientTransformation:
+    """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
+    trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
+
+    def owner(params):
+        towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
+        return {"embedder": towers, "reader": "reader"}
+
+    own = settings.retriever_learning_rate
+    rates = {"reader": settings.learning_rate, "retriever": settings.learning_rate if own is None else own}
+    updates = {name: bert_adamw(schedule(rate, steps)) for name, rate in rates.items()}
+    return optax.chain(
+        optax.clip_by_global_norm(MAX_GRADIENT_NORM),
+        optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
+    )
 
 
 def finetune_loss(

@@ -27,7 +27,7 @@ from realm_jax.training import phases, presets
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_search import search_to_build, search_to_use
 from realm_jax.training.finetune_task import METRIC
-from realm_jax.workdir import Workdir, read_json, write_json
+from realm_jax.workdir import CHANGEABLE, Workdir, read_json, write_json
 
 FOLDER = "finetune"
 
@@ -109,7 +109,8 @@ class Finetuning:
 
     def _differences(self, begun: "Finetuning") -> list[str]:
         """Settings and questions that differ from those it was begun with; questions without a hash, by their path."""
-        ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
+        free = dict.fromkeys(CHANGEABLE["finetune"])
+        ours, theirs = (dataclasses.asdict(f.config.finetune) | free for f in (self, begun))
         if self.content and begun.content:
             asked = {"train": "training questions", "dev": "development questions"}
             why = ", since the corpus has changed" if self.dataset == "cloze" else ""
@@ -189,12 +190,8 @@ class Finetuning:
         if self.config.finetune.train_retriever != "both" and newest is not None and self._embedded(newest):
             return run
         own = IndexStore(self.folder / "index")
-
-        def build_first() -> None:
-            if own.latest() is None:
-                self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
-
-        processes.on_first(build_first)
+        if processes.from_first(own.latest() is None):
+            self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
         return own
 
     def _embedded(self, version: Version) -> bool:

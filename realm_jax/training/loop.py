@@ -62,6 +62,8 @@ class Task:
     steps: int
     log_every: int
     seed: int
+    micro_batches: int = 1
+    """How many parts a device's share of a batch is: `loss` sees one after the other, and gradients are added up."""
 
     def init(self) -> dict:
         """First parameters, a dict of parts (`embedder`, `encoder`)."""
@@ -99,7 +101,7 @@ class Task:
     def build_index(self, step: int, params: Any) -> None:
         """Builds an index version of the replicated parameters inside the trainer, unless it is there.
 
-        Called once the checkpoint of `step` is on disk, and again after a restart from it. On the first process only.
+        Called on all processes once the checkpoint of `step` is on disk, and again after a restart from it.
         """
         raise NotImplementedError
 
@@ -124,7 +126,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         is_new = not stream_state
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
-        train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed)
+        train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)
         writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if processes.is_first() else None
         stream = task.stream(stream_state)
         try:
@@ -194,8 +196,10 @@ def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.Train
 
 
 def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState) -> None:
-    if processes.is_first() and task.builds_index_at(step):
-        checkpoints.wait()  # a restart from an earlier one would need versions that this build may prune
+    if task.builds_index_at(step):
+        # A restart from an earlier one would need versions that this build, by whichever process, may prune.
+        checkpoints.wait()
+        processes.wait_for_all("the checkpoint is on disk")
         task.build_index(step, state.params)
 
 

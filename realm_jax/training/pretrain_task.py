@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
-from realm_jax.config import Config
+from realm_jax.config import Config, PretrainConfig
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
@@ -52,25 +52,24 @@ class PretrainTask(RetrievalTask):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
         super().__init__(store, config.pretrain.index_refresh_every, builder)
         self._config, self._data, self._first = config, data, first_params
+        self._shares = parallel.num_devices() * self.micro_batches  # checks the latter
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
         self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
         log.info(f"pretrain: {self._sentences.summary()}")
+
+    @property
+    def micro_batches(self) -> int:
+        """How many parts of `pretrain.micro_batch` queries a device's share is."""
+        settings = self._config.pretrain
+        return parallel.micro_batches(settings.batch_size, settings.micro_batch, "pretrain.micro_batch")
 
     def init(self) -> dict:
         """The first weights: embedder and encoder."""
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, with the retriever's own rate, period and start."""
-        config = self._config.pretrain
-        retriever = retriever_optimizer(
-            config.learning_rate if config.retriever_learning_rate is None else config.retriever_learning_rate,
-            config.steps,
-            update_every=config.retriever_update_every,
-            off_steps=config.retriever_warmup_steps,
-            train=config.train_retriever,
-        )
-        return joint(config.learning_rate, retriever, config.steps)
+        """See `realm_optimizer`."""
+        return realm_optimizer(self._config.pretrain)
 
     def loss(
         self, params: Any, batch: PretrainBatch, rng: PRNGKeyArray
@@ -97,13 +96,23 @@ class PretrainTask(RetrievalTask):
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
-        return with_candidates(
-            queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=processes.are_many()
-        )
+        return with_candidates(queries, candidates, self._data.knowledge, self._shares, every_slot=processes.are_many())
 
     def saves_at(self, step: int) -> bool:
         """A checkpoint is due every `pretrain.checkpoint_every` steps, and where the index is due."""
         return step % self._config.pretrain.checkpoint_every == 0 or self.refreshes_index_at(step)
+
+
+def realm_optimizer(settings: PretrainConfig) -> optax.GradientTransformation:
+    """BERT's AdamW, with the retriever's own rate, period and start."""
+    retriever = retriever_optimizer(
+        settings.learning_rate if settings.retriever_learning_rate is None else settings.retriever_learning_rate,
+        settings.steps,
+        update_every=settings.retriever_update_every,
+        off_steps=settings.retriever_warmup_steps,
+        train=settings.train_retriever,
+    )
+    return joint(settings.learning_rate, retriever, settings.steps)
 
 
 def realm_loss(

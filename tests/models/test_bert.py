@@ -149,6 +149,67 @@ def test_gradient_checkpointing_gives_the_same_output_and_gradients(params):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), ours, others)
 
 
+def gradients(params, tokens, **settings):
+    """(value, gradient) of a loss of all hidden states."""
+    model = Bert(dataclasses.replace(CONFIG, **settings))
+
+    def loss(params):
+        rngs = {"dropout": jax.random.key(1)}
+        return (model.apply({"params": params}, tokens, deterministic=False, rngs=rngs) ** 3).sum()
+
+    return jax.device_get(jax.jit(jax.value_and_grad(loss))(params))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.05)])
+def test_scanned_layers_give_the_same_output_and_gradients(params, dtype, error):
+    plain, scanned = (gradients(params, random_tokens(3), dtype=dtype, scan_layers=on) for on in (False, True))
+    assert jax.tree.structure(plain) == jax.tree.structure(scanned)
+    for (path, ours), other in zip(jax.tree_util.tree_leaves_with_path(scanned), jax.tree.leaves(plain), strict=True):
+        if "['key']['bias']" not in jax.tree_util.keystr(path):  # softmax does not see it
+            assert np.linalg.norm(ours - other) < error * np.linalg.norm(other), jax.tree_util.keystr(path)
+
+
+def test_scanned_layers_have_the_parameters_of_the_unrolled_ones():
+    models = [Bert(dataclasses.replace(CONFIG, scan_layers=on)) for on in (False, True)]
+    first, second = (model.init(jax.random.key(0), random_tokens(0)) for model in models)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_scanned_layers_are_computed_again_where_they_are_checkpointed(params):
+    """With the same dropout, and without a layer's activations among what is kept."""
+    kept, again = (
+        gradients(params, random_tokens(3), dropout=0.3, scan_layers=True, gradient_checkpointing=on)
+        for on in (False, True)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), again, kept)
+    assert kept[0] != pytest.approx(gradients(params, random_tokens(3), scan_layers=True)[0], rel=1e-3)
+    kept, again = (residual_bytes(params, scan_layers=True, gradient_checkpointing=on) for on in (False, True))
+    assert again < kept / 2
+
+
+def residual_bytes(params, **settings):
+    """What the forward pass keeps for the backward pass."""
+    model = Bert(dataclasses.replace(CONFIG, **settings))
+    _, pullback = jax.vjp(lambda p: model.apply({"params": p}, random_tokens(3, batch=30)), params)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(pullback))
+
+
+def test_scanned_layers_draw_their_own_dropout(params):
+    """Every layer adds one thing alone, a row of ones of which half are dropped: two layers make four sums of it."""
+
+    def only_ones(path, leaf):
+        names = [key.key for key in path]
+        return jnp.full_like(leaf, names[-1] == "scale" or names[-3:] == ["attention", "output", "bias"])
+
+    config = dataclasses.replace(CONFIG, dropout=0.5, scan_layers=True)
+    ones = jax.tree_util.tree_map_with_path(only_ones, params)
+    hidden = Bert(config).apply(
+        {"params": ones}, random_tokens(4), deterministic=False, rngs={"dropout": jax.random.key(0)}
+    )
+    assert len(np.unique(np.round(hidden[0, 0], 4))) > 2
+
+
 @pytest.mark.parametrize("kind", ["tanh", "erf"])
 def test_gelu(kind):
     x = np.linspace(-4, 4, 33)
