@@ -334,10 +334,11 @@ class Config:
         _require(self.index.max_age_policy != "pause" or is_built, f"{needs}: {why}")
         period = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
-            value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
-            _require(
-                value % period == 0, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={value + -value % period}"
+            size, rule = (
+                getattr(self.pretrain, name),
+                f"must be a multiple of {period}, pretrain.retriever_update_every",
             )
+            _require(size % period == 0, f"pretrain.{name} {rule}: pass --pretrain.{name}={size + -size % period}")
         return self
 
 
