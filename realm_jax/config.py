@@ -332,13 +332,10 @@ class Config:
         needs = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
         why = "else the trainer would wait for a version that nobody builds"
         _require(self.index.max_age_policy != "pause" or is_built, f"{needs}: {why}")
-        period = self.pretrain.retriever_update_every
+        every = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
-            size, rule = (
-                getattr(self.pretrain, name),
-                f"must be a multiple of {period}, pretrain.retriever_update_every",
-            )
-            _require(size % period == 0, f"pretrain.{name} {rule}: pass --pretrain.{name}={size + -size % period}")
+            size, rule = getattr(self.pretrain, name), f"must be a multiple of {every}, pretrain.retriever_update_every"
+            _require(size % every == 0, f"pretrain.{name} {rule}: pass --pretrain.{name}={size + -size % every}")
         return self
 
 
