@@ -24,7 +24,7 @@ TEXTS = _under(
     "assets blocks corpus corpus_writer sources/markdown pieces run_tokenizer salient segment sentences "
     "sources/sources",
 )
-ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
+ENCODERS = _under("models", "bert chunks embedder knowledge_encoder parts pretrained realm")
 SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
@@ -62,7 +62,14 @@ PATHS = {
     "ablations": (*ANSWERS, *_under("data/questions", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
     "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines bm25_index closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
-    "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
+    "compiled_memory": (
+        *STEP,
+        *_under("models", "reader"),
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("plan", "compiled longest_batch"),
+        *_under("training", "finetune_task fit ict_task pretrain_task"),
+        *(f"experiments/{name}.py" for name in ("base_ccnews", "base_wikipedia", "tpu_v3_8")),
+    ),
     "convert_published": (
         "realm_jax/convert",
         "realm_jax/model_folder",
@@ -98,7 +105,15 @@ PATHS = {
         *_under("data/questions", "cloze"),
         *_under("index", "index_builder knowledge_update publish"),
     ),
+    "large_step": (*STEP, *_under("training", "pretrain_task")),
     "nano": NANO,
+    "plan": (
+        *STEP,
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("models", "chunks reader"),
+        *_under("plan", "device_memory parameters planned work"),
+        *_under("training", "finetune_task ict_task pretrain_task"),
+    ),
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
     "squad_recall": (

@@ -1,7 +1,7 @@
 """One frozen configuration for all phases, read by every process of a run.
 
-An experiment file returns a `Config`; the command line overrides single fields; the result is checked once and written
-to `WORKDIR/config.json` (`config_json.py`). Lengths are wordpieces with special tokens, sections of Guu et al. 2020.
+An experiment file returns a `Config`; the command line overrides fields; the result is checked once and written to
+`WORKDIR/config.json`. Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
 """
 
 import importlib.util
@@ -175,7 +175,7 @@ class PretrainConfig:
     recall_examples: int = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
     eval_blocks: int = 1_000_000
-    """Blocks of a larger corpus that are drawn for evaluations to embed, besides those that matter; 0 embeds all."""
+    """Blocks that an evaluation draws from a corpus of more and embeds with each state that it judges; 0 embeds all."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -256,7 +256,7 @@ class FinetuneConfig:
     question_len_tokens: int = 64
     """Longest question, cut there (released code: never). The reader's input is corpus.block_len_tokens longer."""
     search: Literal["auto", "exact", "scann"] = "auto"
-    """How the beam is found; `auto` takes ScaNN for over a million blocks on a CPU, or on accelerators without room."""
+    """How the beam is found; `auto` takes ScaNN, which misses some, for over a million blocks where memory is short."""
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
@@ -274,8 +274,7 @@ class FinetuneConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        is_within = 0 < self.reader_blocks <= self.beam_blocks
-        _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
+        _require(0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, beam_blocks]")
         _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
 
 
@@ -312,13 +311,14 @@ class Config:
     def check(self) -> "Config":
         """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
         for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
-            getattr(self, name).check()
+            section = getattr(self, name)
+            section.check()
             for setting, least in _MIN.items():
-                value = getattr(getattr(self, name), setting, None)
+                value = getattr(section, setting, None)
                 _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
-        package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
-        has_tracker = self.tracker != "wandb" or (package is not None and package.origin is not None)
+        # A mere folder, as the package makes for its runs, has no origin.
+        has_tracker = self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None))
         _require(has_tracker, "tracker=wandb needs `pip install 'realm_jax[wandb]'`: or pass --tracker=tensorboard")
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
         most = self.model.max_positions
@@ -328,21 +328,21 @@ class Config:
             ("finetune.question_len_tokens + corpus.block_len_tokens", self.reader_len_tokens),
         ):
             _require(length <= most, f"{name} = {length} exceeds model.max_positions = {most}")
-        is_built = 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps
-        needs = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
-        why = "else the trainer would wait for a version that nobody builds"
-        _require(self.index.max_age_policy != "pause" or is_built, f"{needs}: {why}")
-        every = self.pretrain.retriever_update_every
+        pauses, every = self.index.max_age_policy == "pause", self.pretrain.index_refresh_every
+        rule = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
+        _require(not pauses or 0 < every <= self.index.max_age_steps, f"{rule}: else it waits for what nobody builds")
+        period = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
-            size, rule = getattr(self.pretrain, name), f"must be a multiple of {every}, pretrain.retriever_update_every"
-            _require(size % every == 0, f"pretrain.{name} {rule}: pass --pretrain.{name}={size + -size % every}")
+            value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
+            aligned = -(-value // period) * period
+            _require(value == aligned, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={aligned}")
         return self
 
 
 _MIN = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8, "retriever_update_every": 1}
 _MIN |= dict.fromkeys("batch_size checkpoint_every inference_blocks keep_versions max_masks max_span_width".split(), 1)
-_MIN |= dict.fromkeys("epochs eval_blocks index_refresh_every learning_rate micro_batch micro_candidates".split(), 0)
-_MIN |= dict.fromkeys("retriever_learning_rate retriever_warmup_steps steps".split(), 0)
+_MIN |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
+_MIN |= dict.fromkeys("eval_blocks retriever_learning_rate retriever_warmup_steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:

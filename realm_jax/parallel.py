@@ -30,6 +30,7 @@ AXIS = "batch"
 class TrainState:
     """What a training step reads and writes."""
 
+    __no_type_check__ = True  # it also holds shapes, where a step is compiled before there are arrays
     step: Int32[Array, "*devices"]
     """Steps taken."""
     params: Any

@@ -95,22 +95,22 @@ def evaluate(
     heldout: HeldoutSet,
     params: dict,
     name: str,
-    blocks: Int[np.ndarray, " blocks"] | None = None,
+    index: LoadedIndex | None = None,
 ) -> tuple[dict[str, Shaped[np.ndarray, " _examples"]], LoadedIndex]:
     """Judges one state of the parameters.
 
     Args:
-        blocks: ordinals of the blocks to search; all by default.
+        index: made with these parameters; by default it is made here, of all blocks.
 
     Returns:
-        the values of each measure, one for each example, and the index that was made. `answer_retrieved` and
+        the values of each measure, one for each example, and the index. `answer_retrieved` and
         `answer_random` say whether a candidate's body has the answer; `plain_recall@k` and `hard_recall@k` are the
         probe's. For the first `pretrain.eval_examples` there are `loss_*` (nats per wordpiece) and `accuracy_*` with
         retrieved, random and null blocks, `utility` and `null_share`. Where `pretrain.null_block` is off, an example
         without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
-    index = exact_index(config, knowledge, params["embedder"], name, blocks)
+    index = index or exact_index(config, knowledge, params["embedder"], name)
     embed = TowerEmbedder(config, params["embedder"], "query")
     query_emb = embed_queries(embed, heldout.queries.query)
     found, _ = index.search.search(query_emb, config.pretrain.num_candidates)

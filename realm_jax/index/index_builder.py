@@ -47,7 +47,6 @@ class IndexBuilder:
         joins and publishes; if it dies, another one does. Each returns the version once it is published.
 
         All versions of a store are built for one search, that of the first.
-
         The corpus is opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the
         end.
 
@@ -102,8 +101,7 @@ class IndexBuilder:
 
     def _join(self, shared: SharedEmbedding, step: int, facts: dict) -> Version:
         """Publishes what all have embedded."""
-        store, corpus, params = self.store, shared.corpus, shared.params
-        before = store.latest()
+        store, corpus, params, before = self.store, shared.corpus, shared.params, self.store.latest()
         config = self.config if before is None else with_search(self.config, before.manifest["search"])
 
         def measure(search: Search) -> dict:

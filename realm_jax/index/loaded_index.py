@@ -100,6 +100,19 @@ def exact_index(
     embeddings = np.empty((size, config.model.projection_dim), np.float32)
     progress = Progress(f"{name}: embedding blocks")
     embed_corpus(config, embedder_params, corpus, embeddings, blocks=blocks, between_batches=progress)
+    return index_of(corpus, embeddings, blocks)
+
+
+def index_of(
+    corpus: Corpus,
+    embeddings: Float[np.ndarray, "blocks dim"],
+    blocks: Int[np.ndarray, " blocks"] | None = None,
+) -> LoadedIndex:
+    """An exact search over embeddings that are not stored.
+
+    Args:
+        blocks: ordinals of the blocks that they are of, ascending; all by default.
+    """
     if blocks is None:
         return LoadedIndex(ExactSearch(embeddings, corpus.live), embeddings)
     search = _AmongBlocks(ExactSearch(embeddings, corpus.live[blocks]), blocks)

@@ -79,8 +79,8 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
     processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
     asked = trainable(train_questions, settings)
-    steps = steps_in_all(settings, len(asked))
-    fit.refuse_what_is_too_large(config, "finetune", steps=steps)  # before an index is built in vain
+    # Before an index is built in vain.
+    fit.refuse_what_is_too_large(config, "finetune", steps=steps_in_all(settings, len(asked)))
     data = open_prepared(finetuning.workdir)
     first = finetuning.first_params()
     store = finetuning.index_store(data, first)
