@@ -1,6 +1,6 @@
-# Sourced after common.sh: checks TPU and NAME. Sets GENERATION, RUNTIME (the image of that generation), DISTRIBUTED (what
-# REALM_JAX_DISTRIBUTED must be: empty on one host, auto on several) and ALONE (the environment in which one host of
-# several is a slice by itself, as JAX's own tests set it; each of them has four chips).
+# Sourced after common.sh: checks TPU and NAME. Sets GENERATION, RUNTIME (the image of that generation), DISTRIBUTED
+# (what REALM_JAX_DISTRIBUTED must be: empty on one host, auto on several) and ALONE (the environment in which one host
+# of several is a slice by itself, as JAX's own tests set it; each of them has four chips).
 # shellcheck shell=bash disable=SC2034
 case "${TPU:-}" in
   tpu7x-* | v7x-*) fail "TPU=$TPU: TPU7x is reached through GKE alone: see launch/xpk.md" ;;

@@ -11,7 +11,7 @@ import time
 
 from realm_jax import processes
 from realm_jax.data.prepare import check_unchanged
-from realm_jax.eval.summary import summarize
+from realm_jax.eval.summary import help_to_summarize, summarize
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
@@ -62,7 +62,11 @@ def _train(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
-        processes.on_first(lambda: summarize(workdir, measured))
+        if processes.is_first():
+            summarize(workdir, measured)
+        else:
+            help_to_summarize(workdir)
+        processes.wait_for_all("the run is summed up")
 
 
 class _Clock:

@@ -278,6 +278,7 @@ SHOWS = {
     "convert": "--vocab",
     "corpus": "--out",
     "inspect": "--watch",
+    "plan": "--hardware",
     "retag": "--out",
     "show": "--html",
     "tag": "--out",

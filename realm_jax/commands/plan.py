@@ -27,7 +27,7 @@ from realm_jax.report import Table
 
 @dataclasses.dataclass(frozen=True)
 class _Flags:
-    settings: Annotated[Config, tyro.conf.arg(name="")]
+    settings: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     config: cli.PathFlag = cli.DEFAULT_EXPERIMENT
     """Experiment file whose get_config() the other flags override."""
     hardware: str = ""
@@ -80,9 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 def _flags(argv: list[str] | None) -> _Flags:
     argv = sys.argv[1:] if argv is None else argv
     default = load_experiment(cli.early_path(argv, "--config") or cli.DEFAULT_EXPERIMENT)
-    return tyro.cli(
-        _Flags, description=__doc__, args=argv, default=_Flags(settings=default), config=(tyro.conf.FlagConversionOff,)
-    )
+    return tyro.cli(_Flags, description=__doc__, args=argv, default=_Flags(settings=default))
 
 
 def _corpus(flags: _Flags, config: Config) -> corpus_size.CorpusSize:

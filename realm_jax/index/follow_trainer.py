@@ -16,7 +16,7 @@ import jax
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.index_builder import IndexBuilder, searched_exactly
+from realm_jax.index.index_builder import IndexBuilder, with_search
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.workdir import Workdir
@@ -52,7 +52,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
     if finetuning:
         phase = f"finetune/{finetuning}"
         store = IndexStore(workdir.phase(phase) / "index")
-        builder = IndexBuilder(searched_exactly(config), data, store, phase, check_in)
+        builder = IndexBuilder(with_search(config, "exact"), data, store, phase, check_in)
         template = {side: embedder.tower(template, side) for side in ("query", "block")}
     else:
         builder = IndexBuilder(config, data, IndexStore(workdir.index_folder), check_in=check_in)

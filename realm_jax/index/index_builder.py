@@ -46,6 +46,7 @@ class IndexBuilder:
         Processes that build the same version at the same time share the blocks (`shared_embedding`). The first of them
         joins and publishes; if it dies, another one does. Each returns the version once it is published.
 
+        All versions of a store are built for one search, that of the first.
         The corpus is opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the
         end.
 
@@ -100,7 +101,8 @@ class IndexBuilder:
 
     def _join(self, shared: SharedEmbedding, step: int, facts: dict) -> Version:
         """Publishes what all have embedded."""
-        config, store, corpus, params = self.config, self.store, shared.corpus, shared.params
+        store, corpus, params, before = self.store, shared.corpus, shared.params, self.store.latest()
+        config = self.config if before is None else with_search(self.config, before.manifest["search"])
 
         def measure(search: Search) -> dict:
             if not shared.work.is_mine(JOIN):
@@ -134,9 +136,9 @@ def fingerprint(params: Mapping) -> str:
     return digest.hexdigest()[:12]
 
 
-def searched_exactly(config: Config) -> Config:
-    """The config with exact search, which is all that fine-tuning uses: its versions need no other files."""
-    return dataclasses.replace(config, index=dataclasses.replace(config.index, search="exact"))
+def with_search(config: Config, search: str) -> Config:
+    """The config with another search, for which index versions are then built."""
+    return dataclasses.replace(config, index=dataclasses.replace(config.index, search=search))
 
 
 def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: Version) -> Version:

@@ -15,6 +15,9 @@ import optax
 
 from realm_jax import parallel
 
+SIZE = r"([\d.]+)([KMGT]?)"
+TOO_LARGE = (rf"\({SIZE}\) exceeds available HBM \({SIZE}\)", rf"Used {SIZE} of {SIZE} hbm")
+"""What libtpu says of a program before it places its buffers, and after it."""
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -92,12 +95,9 @@ def lowered_step(objective: Objective, batch: Any, devices: list[jax.Device] | N
 
 
 def _refused(error: jax.errors.JaxRuntimeError) -> tuple[int, int]:
-    """(needed, available) bytes of a program that a TPU's compiler finds too large; raises the error if it is another.
-
-    It says `Used 17.21G of 15.48G hbm`.
-    """
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", str(error))
-    if found is None:
-        raise error
-    used, used_unit, limit, limit_unit = found.groups()
-    return int(float(used) * UNITS[used_unit]), int(float(limit) * UNITS[limit_unit])
+    """(needed, available) bytes of a program which a TPU's compiler finds too large; raises other errors."""
+    for said in TOO_LARGE:
+        if found := re.search(said, str(error)):
+            used, used_unit, limit, limit_unit = found.groups()
+            return int(float(used) * UNITS[used_unit]), int(float(limit) * UNITS[limit_unit])
+    raise error

@@ -77,8 +77,7 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         "parameters": FLOAT32 * sum(parameters.of_phase(config, phase).values()),
         "optimizer": MOMENTS * FLOAT32 * trained + _accumulated(config, phase),
         "batch": batch,
-        # Those of a part, and the sum that they are added to; ICT has no parts, but embeds by parts.
-        "gradients": FLOAT32 * trained * (2 if at_once < own and phase != "ict" else 1),
+        "gradients": _gradients(config, phase, in_parts=at_once < own),
         "stacked layers": _stacked(config, phase, size),
         "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
@@ -176,11 +175,27 @@ def _logits_bytes(config: Config, phase: str, queries: int) -> int:
     return LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size
 
 
+def _gradients(config: Config, phase: str, *, in_parts: bool) -> int:
+    """Of all that is trained, and sums beside them.
+
+    Unrolled layers give their activations up for gradients as the backward pass goes; a loop over layers or parts holds
+    all of both. ICT's loops over queries and blocks have each a sum, and the gradients of a part.
+    """
+    whole = FLOAT32 * parameters.trained(config, phase)
+    if phase == "ict":
+        return whole * (3 if in_parts else 1)
+    pretrain = config.pretrain
+    splits = phase == "pretrain" and 0 < pretrain.micro_candidates < pretrain.num_candidates - 1
+    largest = FLOAT32 * max(parameters.of_phase(config, phase).values())
+    return whole * (2 if in_parts and config.model.scan_layers else 1) + largest * splits
+
+
 def _stacked(config: Config, phase: str, size: float) -> int:
+    """The stacked parameters of all BERTs, and the gradients of one at a time."""
     if not config.model.scan_layers:
         return 0
     berts = len(parameters.of_phase(config, phase))
-    return round(berts * parameters.of_layers(config.model) * size)
+    return round((berts + 1) * parameters.of_layers(config.model) * size)
 
 
 def _accumulated(config: Config, phase: str) -> int:

@@ -26,7 +26,8 @@ CPU_BFLOAT16 = 3.3  # bytes: XLA's CPU compiler computes much of it in float32
 CHECKPOINTS = 3  # kept of each phase
 QUESTIONS, EPOCHS = 79_168, 2  # of Natural Questions, and over them where the config leaves that to the dataset
 SCANN_BUILT, SCANN_OPEN, SCANN_DISK = 1672, 67, 73  # bytes a block (benchmarks/corpus_memory.py; index/scann.py)
-SPAN_BYTES = 37  # of each salient span, while a start finds those that can be masked
+ORDINAL_BYTES = 4  # of a span that can be masked, and of the limits of a block's spans
+FLAG_BYTES = 6  # of a block in memory: its length, and whether it is held out and live
 SECONDS = 3600
 
 
@@ -176,11 +177,16 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
     return advice.advice(config, phase, hardware.devices, needed=needed, available=available)
 
 
-def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
-    is_few = device_memory.held(config, phase, hardware.devices) < FEW_QUERIES
+def predictions(config: Config, devices: int, hosts: int = 1) -> int:
+    """Slots of a query at which the MLM head runs in most batches."""
+    is_few = device_memory.held(config, "pretrain", devices) < FEW_QUERIES
     most = config.pretrain.max_masks
-    predictions = most if is_few or hardware.hosts > 1 else min(USUAL_PREDICTIONS, most)
-    found = work.of_step(config, phase, devices=hardware.devices, predictions=predictions)
+    return most if is_few or hosts > 1 else min(USUAL_PREDICTIONS, most)
+
+
+def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
+    slots = predictions(config, hardware.devices, hardware.hosts)
+    found = work.of_step(config, phase, devices=hardware.devices, predictions=slots)
     is_exact = phase == "finetune" or (phase == "pretrain" and config.index.search == "exact")
     search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact else 0
     return StepWork(found.model, found.again, found.retrieval + search)
@@ -205,12 +211,13 @@ def _host(config: Config, corpus: CorpusSize) -> dict[str, int]:
     everything = FLOAT32 * sum(parameters.of_phase(config, "pretrain").values())
     is_scann = config.index.search == "scann"
     return {
-        "trainer: salient spans, at the start": SPAN_BYTES * corpus.spans,
+        "trainer and builder: lengths and flags of blocks": FLAG_BYTES * corpus.blocks,
         "trainer: searcher, twice while a version is adopted": 2 * SCANN_OPEN * corpus.blocks if is_scann else 0,
         "trainer: a checkpoint on its way to the disk": (1 + device_memory.MOMENTS) * everything,
         "builder: ScaNN over a version": SCANN_BUILT * corpus.blocks if is_scann else 0,
         "builder: parameters": FLOAT32 * parameters.of_phase(config, "pretrain")["embedder"],
         "mapped files: corpus": corpus.disk_bytes,
+        "mapped files: spans that can be masked": ORDINAL_BYTES * (corpus.spans + corpus.blocks),
         "mapped files: embeddings of a version": _embedding_bytes(config, corpus),
     }
 
@@ -219,13 +226,14 @@ def _disk(config: Config, corpus: CorpusSize) -> dict[str, int]:
     """What lies in the workdir, by part."""
     kept = CHECKPOINTS * (1 + device_memory.MOMENTS) * FLOAT32
     of_phase = {phase: sum(parameters.of_phase(config, phase).values()) for phase in PHASES}
-    scann = SCANN_DISK * corpus.blocks if config.index.search == "scann" else 0
+    searched = SCANN_DISK * corpus.blocks if config.index.search == "scann" else 0
     return {
         "the corpus": corpus.disk_bytes,
+        "spans that can be masked": ORDINAL_BYTES * (corpus.spans + corpus.blocks),
         f"{CHECKPOINTS} checkpoints of ICT": kept * of_phase["ict"] if config.ict.steps else 0,
         f"{CHECKPOINTS} checkpoints of pre-training": kept * of_phase["pretrain"],
         f"{config.index.keep_versions} index versions": config.index.keep_versions
-        * (_embedding_bytes(config, corpus) + scann),
+        * (_embedding_bytes(config, corpus) + searched),
         f"{CHECKPOINTS} checkpoints of a fine-tuning": kept * of_phase["finetune"],
     }
 

@@ -34,6 +34,7 @@ from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question
 from realm_jax.training.best_params import BestParams
+from realm_jax.training.finetune_search import search_to_use
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
 
@@ -143,9 +144,11 @@ class FinetuneTask(RetrievalTask):
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
         corpus, first = self._data.knowledge, state.get("position", 0)
-        index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
+        version = common_version(self._store)
+        search = search_to_use(self._config, version)
+        index: CurrentIndex | FixedIndex = FixedIndex(version, corpus, self._config.index, search)
         if self._config.finetune.train_retriever == "both":
-            index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=self._own_every)
+            index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
@@ -179,7 +182,7 @@ class FinetuneTask(RetrievalTask):
             blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
         return FinetuneBatch(
             query=asked.query,
-            beam_emb=np.asarray(index.embeddings[np.maximum(beam, 0)], np.float32),
+            beam_emb=index.embeddings_of(beam),
             beam_mask=beam >= 0,
             beam_correct=self.finder.each_holds(questions, beam, settings.retriever_label),
             blocks=blocks,

@@ -26,7 +26,7 @@ def train(workdir: Workdir, data: RunData) -> None:
     if workdir.is_done("pretrain"):
         return
     is_exact = workdir.config.index.search == "exact"
-    fit.refuse_what_is_too_large(workdir.config, "pretrain", blocks=len(data.knowledge) if is_exact else 0)
+    fit.refuse_what_is_too_large(workdir.config, "pretrain", blocks=data.knowledge.num_blocks if is_exact else 0)
     build_first_index(workdir, data)
     config, store = workdir.config, IndexStore(workdir.index_folder)
     builder = IndexBuilder(config, data, store) if config.index.device == "inline" else None

@@ -60,10 +60,9 @@ def test_blocks_are_embedded_by_their_own_tower(tiny_run, corpus, params, one_by
     np.testing.assert_allclose(found, one_by_one, atol=2e-5)
 
 
-@pytest.mark.parametrize("first", [3, 100])
-def test_some_of_the_blocks(tiny_run, corpus, params, one_by_one, first):
-    blocks = np.arange(first, corpus.num_blocks, 7)
-    out = np.full((len(blocks), tiny_run.config.model.projection_dim), np.nan, np.float32)
+def test_some_blocks_in_any_order(tiny_run, corpus, params, one_by_one):
+    blocks = np.random.default_rng(0).permutation(corpus.num_blocks)[:50]
+    out = np.full((50, tiny_run.config.model.projection_dim), np.nan, np.float32)
     embed_corpus(tiny_run.config, params, corpus, out, blocks=blocks)
     np.testing.assert_allclose(out, one_by_one[blocks], atol=2e-5)
 

@@ -6,7 +6,7 @@ from realm_jax.config import Config, IctConfig, ModelConfig, PretrainConfig
 from realm_jax.plan import device_memory
 from realm_jax.plan.advice import advice, changed, smallest_change
 
-MODEL = ModelConfig(hidden_size=256, num_layers=6, num_heads=4, intermediate_size=1024, dtype="bfloat16")
+MODEL = ModelConfig(vocab_size=1000, hidden_size=128, num_layers=6, num_heads=4, intermediate_size=512)
 CONFIG = Config(model=MODEL, ict=IctConfig(batch_size=1024), pretrain=PretrainConfig(batch_size=128))
 DEVICES = 8
 

@@ -59,14 +59,15 @@ def test_eight_devices_have_an_eighth_of_the_batch(phase):
 def test_parameters_moments_and_gradients_are_four_bytes_each():
     step = device_memory.of_phase(CONFIG, "pretrain", 8).step
     assert step["parameters"] == step["gradients"] == step["optimizer"] / 2 == 4 * 219_095_226
-    parts = device_memory.of_phase(changed(CONFIG, {"pretrain.micro_batch": 4}), "pretrain", 8).step
+    looped = changed(CONFIG, {"pretrain.micro_batch": 4, "model.scan_layers": True})
+    parts = device_memory.of_phase(looped, "pretrain", 8).step
     assert parts["gradients"] == 2 * step["gradients"]  # the sum and those of a part
     kept = device_memory.of_phase(changed(CONFIG, {"pretrain.retriever_update_every": 500}), "pretrain", 8).step
     assert kept["optimizer"] - step["optimizer"] == 4 * 109_580_928
 
 
-def test_scanned_layers_are_copied_in_the_compute_type():
-    layers = 2 * 12 * (4 * 769 * 768 + 769 * 3072 + 3073 * 768 + 4 * 768)
+def test_scanned_layers_of_both_and_gradients_of_one_are_copied_in_the_compute_type():
+    layers = 3 * 12 * (4 * 769 * 768 + 769 * 3072 + 3073 * 768 + 4 * 768)
     for dtype, size in {"bfloat16": 2, "float32": 4}.items():
         config = changed(CONFIG, {"model.scan_layers": True})
         config = replace(config, model=replace(config.model, dtype=dtype))
