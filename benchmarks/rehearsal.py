@@ -151,17 +151,18 @@ class Rehearsal:
         with Processes(self.workdir, self.logs, self.trainers) as running:
             running.kill_builder(running.wait_until("a builder joins", lambda: running.joining(self.store)))
             running.wait_until("the other builder publishes", lambda: len(self._published()) >= 2)
-            running.wait_until("trainers adopt it", lambda: self._adopted() > 0)
-            ended_s = running.kill_trainer()
-            known = self._adopted()
+            running.wait_until("both builders publish the next", lambda: len(self._published()) >= 3)
+            newest = self._published()[-1]["step"]
+            running.wait_until("the trainers adopt it", lambda: self._adopted() >= newest)
+            ended_s, saved = running.kill_trainer(), self._saved()
             running.start_trainers()
-            running.wait_until("they adopt a later version", lambda: self._adopted() > known)
+            running.wait_until("they go on to another checkpoint", lambda: self._saved() > saved)
             running.stop()
         resumed = running.resumed_from()
         times = [event["time"] for event in self._published()[1:]]
         return self._measured(running) | {
             "seconds of a build, two builders": [event["seconds"] for event in self._published()[1:]],
-            "seconds between versions": [round(b - a) for a, b in zip(times, times[1:], strict=False)],
+            "seconds between versions": round(times[1] - times[0]),
             "seconds until the other trainers ended": ended_s,
             "resumed from step": resumed,
         }
@@ -187,7 +188,12 @@ class Rehearsal:
 
     def _adopted(self) -> int:
         """The step of the version that was adopted last."""
-        return [event["step"] for event in self.store.history() if event["event"] == "adopted"][-1:][0]
+        return [event["step"] for event in self.store.history() if event["event"] == "adopted"][-1]
+
+    def _saved(self) -> int:
+        """The step of the last checkpoint."""
+        folder = self.workdir.phase("pretrain") / "checkpoints"
+        return max(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def judged(rows: list[dict]) -> dict:

@@ -26,14 +26,13 @@ def markdown(values: dict) -> str:
 
 def _said(values: dict, last: dict) -> list[str]:
     builds, between = last["seconds of a build, two builders"], last["seconds between versions"]
-    apart = f", {' and '.join(map(str, between))} s apart" if between else ""
     seconds, most = (last[f"eligible rows, {what}"] for what in ("seconds", "MB at the peak"))
     missed = values["did not scale"]
     return [
         f"- From the smallest to the largest corpus: {'; '.join(f'{name} {values[name]}' for name in GROWTH)}. "
         + (f"Beyond its limit: {', '.join(missed)}." if missed else "All are within their limits (1.15, 700, 700)."),
-        f"- Two builders made versions in {' and '.join(f'{s:.0f}' for s in builds)} s{apart}; the first of them lost "
-        "the builder that joined it, and the other one took over.",
+        f"- Beside the training, two builders made the first version in {builds[0]:.0f} s, though the one that joined it "
+        f"was killed and the other took over, and the next in {builds[1]:.0f} s; it came {between} s after the first.",
         f"- A trainer was killed: the others ended {last['seconds until the other trainers ended']} s later, and the "
         f"same commands went on from step {last['resumed from step']:,}.",
         f"- Which of {last['spans']:,} spans can be masked was found in {seconds} s with {most} MB "

@@ -62,5 +62,5 @@ def test_in_short():
     last = values["rows"][-1]
     assert [row["blocks"] for row in values["rows"]] == [300, 3000, 30000] and values["trainers"] == 2
     assert last["resumed from step"] > 0 and len(last["seconds of a build, two builders"]) >= 2
-    assert "the other builder publishes" in done.stdout and "adopt a later version" in done.stdout
+    assert "the other builder publishes" in done.stdout and "they go on to another checkpoint" in done.stdout
     assert load("rehearsal_table")["markdown"](values).count("\n") > 10
