@@ -31,8 +31,8 @@ def _said(values: dict, last: dict) -> list[str]:
     return [
         f"- From the smallest to the largest corpus: {'; '.join(f'{name} {values[name]}' for name in GROWTH)}. "
         + (f"Beyond its limit: {', '.join(missed)}." if missed else "All are within their limits (1.15, 700, 700)."),
-        f"- Beside the training, two builders made the first version in {builds[0]:.0f} s, though the one that joined it "
-        f"was killed and the other took over, and the next in {builds[1]:.0f} s; it came {between} s after the first.",
+        f"- Beside the training, two builders made the first version in {builds[0]:.0f} s, though the one that joined "
+        f"it was killed and the other took over, and the next in {builds[1]:.0f} s; it came {between} s after that.",
         f"- A trainer was killed: the others ended {last['seconds until the other trainers ended']} s later, and the "
         f"same commands went on from step {last['resumed from step']:,}.",
         f"- Which of {last['spans']:,} spans can be masked was found in {seconds} s with {most} MB "
