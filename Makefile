@@ -126,11 +126,12 @@ tpu-delete: ## delete the TPU whose full NAME is given, with its disk
 tpu-watch: ## make JOB=pretrain|ict|finetune|eval on a TPU that may be taken away: make it anew and go on
 	launch/watch.sh $(MAKE) $(JOB)
 
-lint: setup ## ruff, tables of the measurements and of the formats, the picture of the rooms
+lint: setup ## ruff, tables of the measurements, formats and plans, the picture of the rooms
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) benchmarks/tables.py --check
 	$(PY) docs/formats.py --check
+	$(PY) docs/plans.py --check
 	$(PY) docs/architecture.py --check
 
 test: setup ## unit tests and a two-process run

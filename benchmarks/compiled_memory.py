@@ -1,35 +1,33 @@
 """Memory of one device in an experiment's training steps, from the compiler: nothing is run, and no TPU is needed.
 
-    python benchmarks/compiled_memory.py [--config=experiments/tpu_v3_8.py] [--compiler=cpu]
-    pip install 'jax[tpu]==0.10.2' && python benchmarks/compiled_memory.py --compiler=v3:2x2
+    python benchmarks/compiled_memory.py [--config=experiments/base_wikipedia.py] --hardware=gpu-x8
+    pip install 'jax[tpu]==0.10.2' && python benchmarks/compiled_memory.py --hardware=v3-8
 
-The real pre-training and ICT steps are lowered for 8 devices from shapes alone, each input at its greatest length, and
-compiled: for fake CPU devices, or by the compiler of libtpu for a TPU topology (v3:2x2 is a v3-8). XLA's CPU compiler
-schedules and fuses otherwise than the TPU's, and computes much of bfloat16 in float32, so its figure is an estimate;
-the TPU compiler's is what a TPU would reserve. Besides that, up to two more batches lie on the device while it works.
-Writes benchmarks/results/compiled_memory.json, a row for each compiler and step.
+The real steps of all phases are lowered from shapes alone, each input at its greatest length, and compiled: by the
+compiler of libtpu for the topology of a TPU, or by XLA's for as many fake CPU devices as there are GPUs. The TPU's
+compiler says what a TPU would reserve. The CPU's schedules and fuses otherwise than the GPU's, and computes much of
+bfloat16 in float32, so its figure is an estimate. Besides that, two more batches lie on the device.
+Writes benchmarks/results/compiled_memory.json, a row for each experiment, phase and hardware.
 """
 
+import dataclasses
 import functools
+import itertools
 import json
 import os
-import time
-from unittest import mock
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import tyro
 from report import RESULTS, write_result
 
-from realm_jax import parallel
-from realm_jax.batches import IctBatch, PretrainBatch, Tokens
-from realm_jax.config import Config
+from realm_jax.config import Config, CorpusConfig
 from realm_jax.experiments_file import load_experiment
-from realm_jax.models import embedder, knowledge_encoder
-from realm_jax.training.ict_task import IctTask
-from realm_jax.training.pretrain_task import PretrainTask
+from realm_jax.plan import longest_batch
+from realm_jax.plan.compiled import CompiledStep, compiled_step
+from realm_jax.training.fit import objective
 
-DEVICES = 8
 GIB = 2**30
 # Save memory, as a TPU's compiler does: the CPU's own order runs what it can early, and so keeps all activations of all
 # layers, with gradient checkpointing or without. Machine code is not looked at, hence its fast levels.
@@ -39,117 +37,105 @@ CPU_FLAGS = (
 )
 NOTE = (
     "GiB that the step reserves on one device: arguments (parameters, optimizer, batch), temporaries, and outputs that "
-    "do not take an argument's place. cpu: 8 fake devices, an estimate; v3:2x2: compiled by libtpu for a v3-8. tflop: "
-    "of one step over all devices as the compiler counts, what is computed again included."
+    "do not take an argument's place. TPUs: compiled by libtpu for that slice; gpu-x8: by XLA for 8 fake CPU devices, "
+    "an estimate."
 )
 
 
-def main(config: str = "experiments/tpu_v3_8.py", compiler: str = "cpu") -> None:
-    """Compiles both steps and writes their memory down.
+@dataclass(frozen=True)
+class Target:
+    """What a step is compiled for."""
+
+    devices: int
+    memory_gib: int
+    """Of a device."""
+    topology: str = ""
+    """As libtpu names it; XLA's CPU compiler where there is none."""
+    chip: str | None = None
+    """`megacore` where the two cores of a chip are one device."""
+
+
+TARGETS = {
+    "v3-8": Target(8, 16, "v3:2x2"),
+    "v4-8": Target(4, 32, "v4:2x2x1", "megacore"),
+    "v5e-8": Target(8, 16, "v5e:2x4"),
+    "gpu-x8": Target(8, 80),
+}
+
+
+EXPERIMENTS = tuple(f"experiments/{name}.py" for name in ("base_wikipedia", "base_ccnews", "tpu_v3_8"))
+PHASES = ("ict", "pretrain", "finetune")
+
+
+def main(
+    hardware: Literal[tuple(TARGETS)], configs: tuple[str, ...] = EXPERIMENTS, phases: tuple[str, ...] = PHASES
+) -> None:
+    """Compiles the steps and writes their memory down.
 
     Args:
-        config: Experiment file.
-        compiler: cpu, or a topology of libtpu: v3:2x2, v4:2x2x1, v5e:2x4, v6e:2x4.
+        hardware: What to compile for.
+        configs: Experiment files; one step that is common to several is compiled once.
+        phases: Which steps.
     """
-    if compiler == "cpu":
-        os.environ["XLA_FLAGS"] = CPU_FLAGS  # read when the first backend starts
-    settings = load_experiment(config)
-    file = RESULTS / "compiled_memory.json"
-    for phase in ("pretrain", "ict"):
-        row = {"config": config, "compiler": compiler, **memory(settings, phase, compiler)}
-        same = ("config", "compiler", "phase")
-        rows = json.loads(file.read_text())["values"]["rows"] if file.exists() else []
-        rows = [old for old in rows if any(old[key] != row[key] for key in same)] + [row]
-        print(write_result("compiled_memory", {"devices": DEVICES, "rows": rows}, NOTE))
+    target = TARGETS[hardware]
+    devices = devices_of(target)
+
+    @functools.cache
+    def step(config: Config, phase: str) -> CompiledStep:
+        batch = longest_batch.of_phase(config, phase, target.devices)
+        return compiled_step(objective(config, phase, target.devices), batch, devices)
+
+    for config, phase in itertools.product(configs, phases):
+        settings = load_experiment(config)
+        said = step(without_names(settings), phase)
+        keep({"config": config, "phase": phase, "hardware": hardware, **_row(settings, phase, target, said)})
 
 
-def memory(config: Config, phase: str, compiler: str) -> dict:
-    """One row: what the compiler says of a phase's step."""
-    devices = compile_for(compiler)
-    if phase == "ict":
-        task, batch = IctTask.__new__(IctTask), ict_batch(config)
-        task.steps, size = config.ict.steps, config.ict.batch_size
-    else:
-        task, batch = PretrainTask.__new__(PretrainTask), pretrain_batch(config)
-        size = config.pretrain.batch_size
-    task._config = config  # the task's own optimizer and loss; its data are not needed
-    optimizer = task.optimizer()
-    state = jax.eval_shape(functools.partial(first_state, config, phase, optimizer))
-    on_all = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((DEVICES, *leaf.shape), leaf.dtype), state)
-    started = time.monotonic()
-    with mock.patch.object(parallel, "on_all_devices", functools.partial(parallel.on_all_devices, devices=devices)):
-        step = parallel.compiled_train_step(task.loss, optimizer, seed=0)
-    compiled = step.lower(on_all, batch).compile()
-    said = compiled.memory_analysis()
-    reserved = said.argument_size_in_bytes + said.temp_size_in_bytes
-    reserved += said.output_size_in_bytes - said.alias_size_in_bytes
-    row = {
-        "phase": phase,
-        "batch_size": size,
-        "reserved_gib": round(reserved / GIB, 2),
-        "arguments_gib": round(said.argument_size_in_bytes / GIB, 2),
-        "temporaries_gib": round(said.temp_size_in_bytes / GIB, 2),
-        "tflop": round(DEVICES * compiled.cost_analysis()["flops"] / 1e12, 1),
-        "compile_seconds": round(time.monotonic() - started),
-    }
-    print("  ".join(f"{key} {value}" for key, value in {"compiler": compiler, **row}.items()), flush=True)
-    return row
+def without_names(config: Config) -> Config:
+    """The config with all that its steps depend on, but not what it is called and where its texts are."""
+    corpus = CorpusConfig(knowledge="any", block_len_tokens=config.corpus.block_len_tokens)
+    return dataclasses.replace(config, name="any", init="any", corpus=corpus)
 
 
-def compile_for(compiler: str) -> list:
+def devices_of(target: Target) -> list[jax.Device]:
     """The devices that the step is compiled for."""
-    if compiler == "cpu":
+    if not target.topology:
         return jax.devices("cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask about
     from jax.experimental import topologies
 
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=compiler).devices
-    assert len(devices) == DEVICES, f"{compiler} has {len(devices)} devices: use one with {DEVICES}"
-    return devices
+    chip = {"chip_config_name": target.chip} if target.chip else {}
+    found = topologies.get_topology_desc(platform="tpu", topology_name=target.topology, **chip).devices
+    assert len(found) == target.devices, f"{target.topology} has {len(found)} devices"
+    return found
 
 
-def first_state(config: Config, phase: str, optimizer) -> parallel.TrainState:
-    """What a phase starts from."""
-    key = jax.random.key(0)
-    params = {"embedder": embedder.init(config.model, key)}
-    if phase == "pretrain":
-        params["encoder"] = knowledge_encoder.init(config.model, key)
-    return parallel.TrainState(jnp.int32(0), params, optimizer.init(params))
+def _row(config: Config, phase: str, target: Target, said: CompiledStep) -> dict:
+    section = getattr(config, phase)
+    return {
+        "batch_size": section.batch_size,
+        "micro_batch": section.micro_batch,
+        "gradient_checkpointing": config.model.gradient_checkpointing,
+        "reserved_gib": round(said.reserved_bytes / GIB, 2),
+        "arguments_gib": round(said.arguments_bytes / GIB, 2),
+        "temporaries_gib": round(said.temporaries_bytes / GIB, 2),
+        "memory_gib": target.memory_gib,
+        "fits": said.available_bytes is None and said.reserved_bytes <= target.memory_gib * GIB,
+        "compile_seconds": round(said.compile_seconds),
+    }
 
 
-def ict_batch(config: Config) -> IctBatch:
-    """Shapes of the longest batch."""
-    share = config.ict.batch_size // DEVICES
-    query = _tokens(share, config.ict.query_len_tokens)
-    return IctBatch(query, _tokens(share, config.corpus.block_len_tokens), _shape(share, dtype=jnp.float32))
-
-
-def pretrain_batch(config: Config) -> PretrainBatch:
-    """Shapes of the longest batch with every prediction used."""
-    pretrain, share = config.pretrain, config.pretrain.batch_size // DEVICES
-    blocks, length = pretrain.num_candidates - 1, pretrain.query_len_tokens
-    return PretrainBatch(
-        query=_tokens(share, length),
-        blocks=_tokens(share, blocks, config.corpus.block_len_tokens),
-        joint=_tokens(share, blocks, config.joint_len_tokens),
-        null_joint=_tokens(share, length + 1),
-        candidate_mask=_shape(share, pretrain.num_candidates, dtype=bool),
-        mask_positions=_shape(share, pretrain.max_masks),
-        mask_targets=_shape(share, pretrain.max_masks),
-        mask_weights=_shape(share, pretrain.max_masks, dtype=jnp.float32),
-        mask_slots=_shape(share * pretrain.max_masks),
-    )
-
-
-def _tokens(*shape: int) -> Tokens:
-    return Tokens(_shape(*shape), _shape(*shape, dtype=bool), _shape(*shape))
-
-
-def _shape(*shape: int, dtype=jnp.int32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((DEVICES, *shape), dtype)
+def keep(row: dict) -> None:
+    """Puts a row into the file, in place of that of the same step."""
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    file, same = RESULTS / "compiled_memory.json", ("config", "phase", "hardware")
+    rows = json.loads(file.read_text())["values"]["rows"] if file.exists() else []
+    rows = [old for old in rows if any(old[key] != row[key] for key in same)] + [row]
+    write_result("compiled_memory", {"rows": rows}, NOTE)
 
 
 if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = CPU_FLAGS  # read when the first backend starts
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.config.update("jax_num_cpu_devices", TARGETS["gpu-x8"].devices)
     tyro.cli(main)

@@ -60,9 +60,16 @@ NANO = (
 )
 PATHS = {
     "ablations": (*ANSWERS, *_under("data/questions", "cloze"), "experiments/ablations.py", "experiments/nano.py"),
-    "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines closed_book")),
+    "answers": (*ANSWERS, *_under("data/questions", "questions"), *_under("eval", "baselines bm25_index closed_book")),
     "build_corpus": ("realm_jax/data/build", *TEXTS),
-    "compiled_memory": (*STEP, *_under("losses", "ict_loss"), *_under("training", "ict_task pretrain_task")),
+    "compiled_memory": (
+        *STEP,
+        *_under("models", "reader"),
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("plan", "compiled longest_batch"),
+        *_under("training", "finetune_task fit ict_task pretrain_task"),
+        *(f"experiments/{name}.py" for name in ("base_ccnews", "base_wikipedia", "tpu_v3_8")),
+    ),
     "convert_published": (
         "realm_jax/convert",
         "realm_jax/model_folder",
@@ -75,7 +82,7 @@ PATHS = {
         *_under("losses", "openqa_loss"),
         "realm_jax/data/assembly.py",
         *_under("openqa", "inputs labels"),
-        *_under("training", "finetune_task optimizer retrieval"),
+        *_under("training", "finetune_search finetune_task optimizer retrieval"),
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
@@ -87,7 +94,7 @@ PATHS = {
     ),
     "gpu_scores": (
         *ANSWERS,
-        *_under("eval", "baselines gold heldout"),
+        *_under("eval", "baselines bm25_index gold heldout"),
         *_under("scores", "bootstrap"),
         "benchmarks/gpu_experiment.py",
         "experiments/minilm.py",
@@ -100,12 +107,19 @@ PATHS = {
     ),
     "large_step": (*STEP, *_under("training", "pretrain_task")),
     "nano": NANO,
+    "plan": (
+        *STEP,
+        *_under("losses", "ict_loss openqa_loss"),
+        *_under("models", "chunks reader"),
+        *_under("plan", "device_memory parameters planned work"),
+        *_under("training", "finetune_task ict_task pretrain_task"),
+    ),
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
     "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),
-        *_under("eval", "baselines zero_shot"),
+        *_under("eval", "baselines bm25_index zero_shot"),
         *_under("scores", "recall"),
         "experiments/nano.py",
         "experiments/squad.py",

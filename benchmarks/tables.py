@@ -236,11 +236,40 @@ def _build_corpus(values: dict) -> str:
 
 
 def _compiled_memory(values: dict) -> str:
-    lines = [f"**Memory of a training step on one of {values['devices']} devices** (as compiled, not run)", ""]
-    lines += ["| experiment, phase | compiler | batch | reserved, GiB | temporaries |", "|---|---|---:|---:|---:|"]
-    for row in values["rows"]:
-        sizes = f"{row['batch_size']} | {row['reserved_gib']} | {row['temporaries_gib']}"
-        lines.append(f"| `{row['config']}`, {row['phase']} | {row['compiler']} | {sizes} |")
+    """One line for each step, a column for each hardware."""
+    rows = values["rows"]
+    columns = {row["hardware"]: row["memory_gib"] for row in rows}
+    lines = ["**Memory of a training step on one device, GiB** (as compiled, not run)", ""]
+    heads = " | ".join(f"{name}, has {memory}" for name, memory in columns.items())
+    lines += [f"| experiment, phase | batch | held at once | {heads} |", "|---|---:|---:|" + "---:|" * len(columns)]
+    for step in dict.fromkeys((row["config"], row["phase"]) for row in rows):
+        found = {row["hardware"]: row for row in rows if (row["config"], row["phase"]) == step}
+        first = next(iter(found.values()))
+        cells = [_reserved(found[name]) if name in found else "" for name in columns]
+        sizes = f"{first['batch_size']:,} | {first['micro_batch'] or 'all'}"
+        lines.append(f"| `{step[0]}`, {step[1]} | {sizes} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _reserved(row: dict) -> str:
+    return str(row["reserved_gib"]) if row["fits"] else f"{row['reserved_gib']}: does not fit"
+
+
+def _plan(values: dict) -> str:
+    lines = ["**Plans beside what came** (`realm plan`, on this machine)", ""]
+    if "memory" in values:
+        lines += ["| step, changed settings | compiled, MB | planned, MB | ratio |", "|---|---:|---:|---:|"]
+    for row in values.get("memory", []):
+        changes = ", ".join(f"{name.split('.')[1]} {value}" for name, value in row["changes"].items())
+        compiled, planned = (f"{row[key] / 1e6:,.0f}" for key in ("compiled_bytes", "planned_bytes"))
+        label = f"{row['experiment']}, {row['phase']}{f': {changes}' if changes else ''}"
+        lines.append(f"| {label} | {compiled} | {planned} | {row['ratio']:.2f} |")
+    if "seconds" in values:
+        lines += ["", "| seconds a step | real run | planned, measured | ratio | planned, assumed | ratio |"]
+        lines += ["|---|---:|---:|---:|---:|---:|"]
+    for row in values.get("seconds", []):
+        cells = (f"{row[kind]:.3f} | {row[f'{kind}_ratio']:.2f}" for kind in ("measured", "assumed"))
+        lines.append(f"| {row['experiment']}, {row['phase']} | {row['real']:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -276,6 +305,7 @@ RENDERERS = {
     "long_blocks_memory": _memory,
     "build_corpus": _build_corpus,
     "compiled_memory": _compiled_memory,
+    "plan": _plan,
 }
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ ROOMS = {
     "eval": (3.5, "what a run is worth:", "measures, reports"),
     "inference": (4.5, "search, fill, answer,", "embed, add texts"),
     "training": (3, "one loop; ICT, REALM,", "fine-tuning as tasks"),
+    "plan": (1, "memory, FLOPs and", "hours, beforehand"),
     "openqa": (3, "questions, and spans", "that answer them"),
     "index": (3, "searches, versions,", "builder"),
     "models": (2, "BERT, embedder, and", "the joint forward pass"),

@@ -18,12 +18,13 @@ def get_config() -> Config:
     return Config(
         name="base_wikipedia",
         init="google-bert/bert-base-uncased",
-        model=ModelConfig(gelu="erf", dtype="bfloat16"),
+        model=ModelConfig(gelu="erf", dtype="bfloat16", gradient_checkpointing=True, scan_layers=True),
         corpus=CorpusConfig(knowledge="corpora/enwiki", block_len_tokens=288, heldout_fraction=0.001),
-        ict=IctConfig(steps=100_000, batch_size=4096, query_len_tokens=64, learning_rate=1e-4),
+        ict=IctConfig(steps=100_000, batch_size=4096, micro_batch=64, query_len_tokens=64, learning_rate=1e-4),
         pretrain=PretrainConfig(
             steps=200_000,
             batch_size=512,
+            micro_batch=8,
             num_candidates=8,
             query_len_tokens=96,
             max_masks=10,

@@ -17,7 +17,7 @@ def get_config() -> Config:
     return Config(
         name="tpu_v3_8",
         init="google-bert/bert-base-uncased",
-        model=ModelConfig(gelu="erf", dtype="bfloat16", gradient_checkpointing=True),
+        model=ModelConfig(gelu="erf", dtype="bfloat16", gradient_checkpointing=True, scan_layers=True),
         corpus=CorpusConfig(knowledge="asset:wiki-leads", block_len_tokens=288, heldout_fraction=0.1),
         ict=IctConfig(steps=8_000, batch_size=256, query_len_tokens=64, learning_rate=1e-4, null_weight=0.2),
         pretrain=PretrainConfig(

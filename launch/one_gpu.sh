@@ -7,10 +7,7 @@ workdir=$1
 python=${PYTHON:-.venv/bin/python}
 
 set -m # each in a process group of its own, to be ended whole
-until XLA_PYTHON_CLIENT_MEM_FRACTION=${BUILDER_MEM_FRACTION:-.20} \
-  "$python" -m realm_jax builder --workdir="$workdir"; do
-  sleep "${AGAIN_S:-60}" # there is nothing to index before pre-training begins
-done &
+XLA_PYTHON_CLIENT_MEM_FRACTION=${BUILDER_MEM_FRACTION:-.20} launch/keep_building.sh "$workdir" &
 builder=$!
 trap 'kill -- -$builder 2>/dev/null || true' EXIT
 

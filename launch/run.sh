@@ -17,7 +17,9 @@ case "${WORKDIR:-}" in
     echo "note: the run stays on the TPU's own disk and goes with it; WORKDIR=gs://BUCKET/RUN keeps it"
     ;;
 esac
-[ "$how$DISTRIBUTED" != keepauto ] || fail "BUILDER_TPU=$TPU has several hosts; the builder works on one: v5litepod-8"
+# Builders share nothing but files: each host of their slice works by itself, and may die without the others.
+together=(${DISTRIBUTED:+"REALM_JAX_DISTRIBUTED=$DISTRIBUTED"})
+if [ "$how$DISTRIBUTED" = keepauto ]; then together=("${ALONE[@]}"); fi
 
 gone() {
   echo "$NAME is $1: make tpu-watch makes it anew and goes on" >&2
@@ -36,7 +38,7 @@ if [ -n "${DRY_RUN:-}" ] || ! on_host 0 'bash realm_jax/launch/vm_job.sh running
     env TPU="$builder_tpu" NAME="$NAME-builder" ZONE="${BUILDER_ZONE:-${ZONE:-}}" \
       "$here/run.sh" --keep -m realm_jax builder --workdir="$WORKDIR"
   fi
-  job=$(printf ' %q' env ${DISTRIBUTED:+"REALM_JAX_DISTRIBUTED=$DISTRIBUTED"} .venv/bin/python "$@")
+  job=$(printf ' %q' env "${together[@]}" .venv/bin/python "$@")
   on_host all "bash realm_jax/launch/vm_job.sh $how $(date +%s)-$$$job"
 fi
 [ $how = start ] || exit 0

@@ -1,5 +1,6 @@
-# Sourced after common.sh: checks TPU and NAME. Sets GENERATION, RUNTIME (the image of that generation) and DISTRIBUTED
-# (what REALM_JAX_DISTRIBUTED must be: empty on one host, auto on several).
+# Sourced after common.sh: checks TPU and NAME. Sets GENERATION, RUNTIME (the image of that generation), DISTRIBUTED
+# (what REALM_JAX_DISTRIBUTED must be: empty on one host, auto on several) and ALONE (the environment in which one host
+# of several is a slice by itself, as JAX's own tests set it; each of them has four chips).
 # shellcheck shell=bash disable=SC2034
 case "${TPU:-}" in
   tpu7x-* | v7x-*) fail "TPU=$TPU: TPU7x is reached through GKE alone: see launch/xpk.md" ;;
@@ -19,4 +20,5 @@ case "$GENERATION" in
 esac
 DISTRIBUTED=
 [ "$SIZE" -le 8 ] || DISTRIBUTED=auto # eight cores or chips sit on one host
+ALONE=(CLOUD_TPU_TASK_ID=0 "TPU_PROCESS_BOUNDS=1,1,1" "TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1" "TPU_VISIBLE_CHIPS=0,1,2,3")
 check_name

@@ -14,6 +14,7 @@ STAGES = {
         "retag": "give a corpus the salient spans of another tagger; resumes",
     },
     "train": {
+        "plan": "what a run needs and costs on given hardware, before it begins: memory, hours, disk",
         "run": "a whole run: corpus, ICT, index, pre-training beside the index builder, summary; resumes",
         "ict": "only the embedder's warm start by the inverse cloze task",
         "pretrain": "only pre-training, on the index of this run",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import fsspec.config
 from etils import epath
 
@@ -54,6 +55,16 @@ def copy_files(names: Iterable[str], source: epath.Path, target: epath.Path) -> 
 
     with ThreadPoolExecutor(COPY_THREADS) as threads:
         list(threads.map(copy, names))
+
+
+def create(file: epath.Path, content: bytes) -> bool:
+    """Makes an object; False, and nothing is done, if it is there: of several processes, one alone makes it."""
+    system, path = fsspec.core.url_to_fs(os.fspath(file))
+    try:
+        system.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    return True
 
 
 def upload(source: pathlib.Path, target: epath.Path, *, last: str) -> None:

@@ -1,8 +1,7 @@
 """One frozen configuration for all phases, read by every process of a run.
 
-An experiment file returns a `Config` from `get_config()`; the command line overrides single fields (tyro prints each
-field's docstring in `--help`); the result is checked once and written to `WORKDIR/config.json` (`config_json.py`), for
-later commands. Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
+An experiment file returns a `Config`; the command line overrides fields; the result is checked once and written to
+`WORKDIR/config.json`. Lengths are wordpieces including special tokens. Paper sections refer to Guu et al. 2020.
 """
 
 import importlib.util
@@ -175,6 +174,8 @@ class PretrainConfig:
     """Held-out masked sentences for the loss with retrieved, random and null blocks."""
     recall_examples: int = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
+    eval_blocks: int = 1_000_000
+    """Blocks that an evaluation draws from a corpus of more and embeds with each state that it judges; 0 embeds all."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
@@ -254,6 +255,8 @@ class FinetuneConfig:
     """Best blocks that the reader sees when it answers."""
     question_len_tokens: int = 64
     """Longest question, cut there (released code: never). The reader's input is corpus.block_len_tokens longer."""
+    search: Literal["auto", "exact", "scann"] = "auto"
+    """How the beam is found; `auto` takes ScaNN, which misses some, for over a million blocks where memory is short."""
     max_span_width: int = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
@@ -271,8 +274,7 @@ class FinetuneConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        is_within = 0 < self.reader_blocks <= self.beam_blocks
-        _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
+        _require(0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, beam_blocks]")
         _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
 
 
@@ -311,12 +313,12 @@ class Config:
         for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
             section = getattr(self, name)
             section.check()
-            for setting, least in _LEAST.items():
+            for setting, least in _MIN.items():
                 value = getattr(section, setting, None)
                 _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
-        package = importlib.util.find_spec("wandb")  # a mere folder, as the package makes for its runs, has no origin
-        has_tracker = self.tracker != "wandb" or (package is not None and package.origin is not None)
+        # A mere folder, as the package makes for its runs, has no origin.
+        has_tracker = self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None))
         _require(has_tracker, "tracker=wandb needs `pip install 'realm_jax[wandb]'`: or pass --tracker=tensorboard")
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
         most = self.model.max_positions
@@ -326,11 +328,9 @@ class Config:
             ("finetune.question_len_tokens + corpus.block_len_tokens", self.reader_len_tokens),
         ):
             _require(length <= most, f"{name} = {length} exceeds model.max_positions = {most}")
-        _require(
-            self.index.max_age_policy != "pause" or 0 < self.pretrain.index_refresh_every <= self.index.max_age_steps,
-            "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps: "
-            "else the trainer would wait for a version that nobody builds",
-        )
+        pauses, every = self.index.max_age_policy == "pause", self.pretrain.index_refresh_every
+        rule = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
+        _require(not pauses or 0 < every <= self.index.max_age_steps, f"{rule}: else it waits for what nobody builds")
         period = self.pretrain.retriever_update_every
         for name in ("index_refresh_every", "retriever_warmup_steps"):  # so that a new index has the newest weights
             value, rule = getattr(self.pretrain, name), f"a multiple of {period}, pretrain.retriever_update_every"
@@ -339,10 +339,10 @@ class Config:
         return self
 
 
-_LEAST = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8}
-_LEAST |= {"keep_versions": 1, "retriever_learning_rate": 0, "retriever_update_every": 1, "retriever_warmup_steps": 0}
-_LEAST |= dict.fromkeys("batch_size checkpoint_every inference_blocks max_masks max_span_width".split(), 1)
-_LEAST |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
+_MIN = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8, "retriever_update_every": 1}
+_MIN |= dict.fromkeys("batch_size checkpoint_every inference_blocks keep_versions max_masks max_span_width".split(), 1)
+_MIN |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
+_MIN |= dict.fromkeys("eval_blocks retriever_learning_rate retriever_warmup_steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -1,8 +1,8 @@
 """Signs of life: one small file says which process works in a folder, whether it still runs, and if not, how it ended.
 
-    W/heartbeat.json              the whole run, with the part it is at
-    W/<phase>/heartbeat.json      the trainer of a phase, with its number of steps
-    W/index/heartbeat.json        the index builder
+    W/heartbeat.json                  the whole run, with the part it is at
+    W/<phase>/heartbeat.json          the trainer of a phase, with its number of steps
+    W/index/heartbeat-HOST-PID.json   an index builder, of which there may be several
 
 On its own host, a process counts as alive if one with its id and start time runs: neither a dead process nor a later
 one under its id looks alive. On another host only the age of the last beat tells; a beat comes every `BEAT_S`.
@@ -26,6 +26,9 @@ BEAT_S = 15.0
 SILENCE_S = 8 * BEAT_S
 """Without a beat for so long, a process on another host counts as lost."""
 
+FORGOTTEN_S = 86400.0
+"""After so long, the file of one of several processes is deleted by the next of them."""
+
 SAME_START_S = 2.0
 """How far two readings of one process's start may lie apart: the host's own start is known to a second."""
 
@@ -36,11 +39,14 @@ class Heartbeat:
     """Beats for this process into a folder until it is closed. Errors of writing are ignored: training goes on.
 
     Args:
+        of_many: several processes may work in the folder, each with a file of its own.
         facts: further plain values for readers: `role`, `steps`, …
     """
 
-    def __init__(self, folder: epath.Path, **facts):
-        self._file = folder / FILE
+    def __init__(self, folder: epath.Path, *, of_many: bool = False, **facts):
+        self._file = folder / (f"heartbeat-{socket.gethostname()}-{os.getpid()}.json" if of_many else FILE)
+        if of_many:
+            _forget_the_dead(folder)
         self._facts = {**this_process(), **facts}
         self._beat()
         self._closed = threading.Event()
@@ -105,7 +111,16 @@ def read(folder: epath.Path) -> dict | None:
     Raises:
         ConfigError: the file is damaged.
     """
-    file = folder / FILE
+    return _read(folder / FILE)
+
+
+def read_all(folder: epath.Path) -> list[dict]:
+    """The same of every process that has a file in a folder. Raises ConfigError if one is damaged."""
+    files = sorted(folder.glob("heartbeat*.json")) if folder.exists() else []
+    return [found for file in files if (found := _read(file))]
+
+
+def _read(file: epath.Path) -> dict | None:
     try:
         found = read_json(file)
         age_s = max(0.0, time.time() - found["time"])
@@ -114,6 +129,14 @@ def read(folder: epath.Path) -> dict | None:
         return None
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file} is damaged (no {error}): delete it") from error
+
+
+def _forget_the_dead(folder: epath.Path) -> None:
+    with contextlib.suppress(ConfigError, OSError):
+        for file in folder.glob("heartbeat-*.json"):
+            found = _read(file)
+            if found and (found["state"] in ("ended", "died") or found["age_s"] > FORGOTTEN_S):
+                file.unlink(missing_ok=True)
 
 
 def _state(found: dict, age_s: float) -> State:

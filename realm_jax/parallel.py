@@ -30,6 +30,7 @@ AXIS = "batch"
 class TrainState:
     """What a training step reads and writes."""
 
+    __no_type_check__ = True  # it also holds shapes, where a step is compiled before there are arrays
     step: Int32[Array, "*devices"]
     """Steps taken."""
     params: Any
@@ -45,6 +46,12 @@ def set_up_compilation_cache() -> None:
 def num_devices() -> int:
     """How many devices this process has."""
     return jax.local_device_count()
+
+
+def memory_bytes() -> int:
+    """Memory of this process's accelerators together; 0 on a CPU, or where they do not say."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    return sum((of_device or {}).get("bytes_limit", 0) for of_device in stats)
 
 
 def check_batch_size(size: int, flag: str) -> None:
@@ -153,10 +160,19 @@ def device_index() -> Int32[Array, ""]:
 
 
 def compiled_train_step(
-    loss: Callable, optimizer: optax.GradientTransformation, seed: int, micro_batches: int = 1
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    micro_batches: int = 1,
+    devices: list[jax.Device] | None = None,
 ) -> Callable:
-    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state."""
-    return on_all_devices(functools.partial(train_step, loss, optimizer, seed, micro_batches), donate_argnums=0)
+    """`train_step` on the devices of all processes: `(state, batch) -> (state, metrics)`; it donates the state.
+
+    Args:
+        devices: to compile for others than those that there are.
+    """
+    step = functools.partial(train_step, loss, optimizer, seed, micro_batches)
+    return on_all_devices(step, donate_argnums=0, devices=devices)
 
 
 def train_step(

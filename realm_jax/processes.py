@@ -1,8 +1,9 @@
 """Several processes that train together: who they are, how they join, what they agree on.
 
 Each process runs the same command with `REALM_JAX_DISTRIBUTED` set, makes its own share of every batch and searches the
-index on its own devices; only the training step is one program over all of them. The first process alone writes to the
-workdir and decides for all: the checkpoint to start from, the index version, the step at which a signal stops all.
+index on its own devices; only the training step is one program over all of them. The first process decides for all: the
+checkpoint to start from, the index version, the step at which a signal stops all. It alone writes to the workdir; index
+versions are an exception, which all build together.
 A process that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
 """
 
@@ -92,6 +93,11 @@ def first_then(first: Callable[[], T], others: Callable[[], T]) -> T:
 def from_first(value: int) -> int:
     """The first process's value, on all; waits for the devices."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if are_many() else value
+
+
+def least(value: int) -> int:
+    """The least of all processes' values, on all; waits for the devices."""
+    return int(multihost_utils.process_allgather(np.int32(value)).min()) if are_many() else value
 
 
 def share(array: Shaped[np.ndarray, "batch ..."]) -> Shaped[np.ndarray, "own ..."]:

@@ -11,11 +11,11 @@ import time
 
 from realm_jax import processes
 from realm_jax.data.prepare import check_unchanged
-from realm_jax.eval.summary import summarize
+from realm_jax.eval.summary import help_to_summarize, summarize
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
-from realm_jax.training import ict, phases, pretrain
+from realm_jax.training import fit, ict, phases, pretrain
 from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.training.opening import opening
 from realm_jax.workdir import Workdir, read_json, write_json
@@ -35,6 +35,7 @@ def run(workdir: Workdir) -> None:
 
 def _train(workdir: Workdir) -> None:
     log.info(opening(workdir))
+    fit.refuse_run_that_is_too_large(workdir)
     refreshes, device = workdir.config.pretrain.index_refresh_every, workdir.config.index.device
     memory = PeakMemory()
     memory.watch("trainer", os.getpid())
@@ -61,7 +62,11 @@ def _train(workdir: Workdir) -> None:
             builder.stop()
     with clock.phase("evaluation"):
         measured = {"peak_memory_mib": memory.close(), "phase_seconds": clock.seconds}
-        processes.on_first(lambda: summarize(workdir, measured))
+        if processes.is_first():
+            summarize(workdir, measured)
+        else:
+            help_to_summarize(workdir)
+        processes.wait_for_all("the run is summed up")
 
 
 class _Clock:

@@ -12,8 +12,16 @@ import uuid
 from etils import epath
 
 from realm_jax import config_json, lock, paths
-from realm_jax.buckets import is_remote
+from realm_jax.buckets import create, is_remote
 from realm_jax.config import CONVERTED, Config, ConfigError
+
+CHANGEABLE = {
+    "model": ("gradient_checkpointing", "scan_layers"),
+    "ict": ("micro_batch",),
+    "pretrain": ("micro_batch", "micro_candidates"),
+    "finetune": ("micro_batch",),
+}
+"""Settings of how a device goes about a step: a run may go on with others, on devices of less memory."""
 
 
 class Workdir:
@@ -32,7 +40,7 @@ class Workdir:
         """Opens the folder, writing its config if the run has made nothing yet.
 
         A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always
-        change, since no result depends on it.
+        change, and what is `CHANGEABLE`, since no result depends on it but by rounding and by what dropout draws.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -44,7 +52,7 @@ class Workdir:
         is_begun = is_converted or workdir.tokenizer_file.exists()
         if is_begun or lock.is_held(workdir.trainer_lock):
             own = cls.open(path).config
-            compared, theirs = dataclasses.replace(config, tracker=own.tracker), with_absolute_paths(own)
+            compared, theirs = _with_changeable_of(own, config), with_absolute_paths(own)
             if is_open:
                 compared = dataclasses.replace(theirs, model=config.model, init=config.init)
             differences = config_json.differences(_with_spelling_of(theirs, compared), theirs)
@@ -54,7 +62,7 @@ class Workdir:
                     "pass another --workdir, or drop these flags to go on with its own"
                 )
             if not is_open:
-                workdir.config = dataclasses.replace(own, tracker=config.tracker)
+                workdir.config = _with_changeable_of(config, own)
         write_json(workdir.config_file, config_json.to_json(workdir.config))
         return workdir
 
@@ -140,6 +148,17 @@ def with_absolute_paths(config: Config) -> Config:
     return dataclasses.replace(config, corpus=corpus, init=init)
 
 
+def _with_changeable_of(other: Config, config: Config) -> Config:
+    """The config with what may change in a begun run as `other` has it."""
+    sections = {
+        name: dataclasses.replace(
+            getattr(config, name), **{field: getattr(getattr(other, name), field) for field in fields}
+        )
+        for name, fields in CHANGEABLE.items()
+    }
+    return dataclasses.replace(config, tracker=other.tracker, **sections)
+
+
 def _may_be_repository(init: str) -> bool:
     """Whether a word may be `OWNER/NAME` on Hugging Face."""
     return init.count("/") == 1 and init[0] not in "/.~"
@@ -165,7 +184,7 @@ def newest(root: str | os.PathLike = "runs") -> epath.Path:
 
 def write_json(file: os.PathLike, values: dict | list) -> None:
     """Writes JSON so that readers see all of it or the file before."""
-    write_text(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, _json(values))
 
 
 def write_text(file: os.PathLike, text: str) -> None:
@@ -188,6 +207,30 @@ def write_text(file: os.PathLike, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
+
+
+def create_json(file: epath.Path, values: dict) -> bool:
+    """Writes JSON to a new file; False if there is one: of several processes, one alone makes it, whole.
+
+    Raises:
+        FileNotFoundError: its folder is gone.
+    """
+    content = _json(values).encode()
+    if is_remote(file):
+        return create(file, content)
+    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.write_bytes(content)
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _json(values: dict | list) -> str:
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _is_stream(file: epath.Path) -> bool:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -22,11 +23,15 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus_writer, run_tokenizer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import open_prepared
 from realm_jax.data.sources import sources
+from realm_jax.heartbeat import this_process
+from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.knowledge_update import _only_claim
 from realm_jax.index.store import IndexStore
 from realm_jax.local_cache import cache_dir
 from realm_jax.records import Record
+from realm_jax.training import phases
 from realm_jax.training.metrics import MetricsWriter
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -264,6 +269,31 @@ def test_a_killed_builder_leaves_no_version(here):
     assert index.latest() is None and len(list((here / "index").iterdir())) == 1
     index.prune(1)
     assert not (here / "index").exists()
+
+
+def test_one_alone_makes_an_object(here):
+    assert workdir.create_json(here / "claim.json", {"of": 1}) and not workdir.create_json(here / "claim.json", {})
+    assert workdir.read_json(here / "claim.json") == {"of": 1}
+
+
+def test_builders_share_a_version(store, here, tiny_run, tmp_path):
+    """Two builders; a third one was killed, and left what it had taken."""
+    data, params = open_prepared(tiny_run), phases.first_params(tiny_run)["embedder"]
+    version = IndexBuilder(tiny_run.config, data, IndexStore(tmp_path), range_tokens=1500).build(5, params)
+    index, made = IndexStore(here / "index"), []
+    with index.shared_work(5, fingerprint(params)) as work:
+        gone = {**this_process(), "started": -1e6}
+        workdir.write_json(work.folder / "part-00001.000.json", gone)
+        workdir.write_json(work.folder / "join.000.json", gone)
+    builder = IndexBuilder(tiny_run.config, data, index, range_tokens=1500, check_in=lambda: time.sleep(0.05))
+    threads = [threading.Thread(target=lambda: made.append(builder.build(5, params))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=300)
+    assert [event["step"] for event in index.history() if event["event"] == "published"] == [5] and len(made) == 2
+    np.testing.assert_array_equal(index.latest().load_embeddings(), version.load_embeddings())
+    assert not any(path.is_file() for path in on_disk(store, here / "index" / "work").rglob("*"))
 
 
 def test_one_update_at_a_time(here):

@@ -89,7 +89,7 @@ def test_the_report_is_one_page_with_every_curve(mini):
 
 
 def test_all_signs_of_life_say_that_the_run_ended(mini):
-    files = list(mini[0].rglob("heartbeat.json"))
+    files = list(mini[0].rglob("heartbeat*.json"))
     assert {str(file.parent.relative_to(mini[0])) for file in files} == {".", "ict", "pretrain", "index"}
     assert all("ended" in json.loads(file.read_text()) for file in files)
 

@@ -16,6 +16,8 @@ import pytest
 
 from realm_jax import config_json
 from realm_jax.config import ConfigError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir, read_json, write_json
 
@@ -51,10 +53,53 @@ SETTINGS = {
 }
 
 
-class Processes:
-    """`realm NAME` as one process or several that join, with DEVICES devices in all."""
+SMALL_RANGES = """
+import sys
+from realm_jax.index import embed_blocks
+embed_blocks.RANGE_TOKENS = 1500
+from realm_jax.__main__ import main
+main(sys.argv[1:])
+"""
 
-    def __init__(self, count: int, cache: pathlib.Path, name: str, *flags: str, log: pathlib.Path):
+
+EMBED = """
+import sys
+import numpy as np
+from etils import epath
+from realm_jax import console, processes
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.embed_together import embed_together
+from realm_jax.training import phases
+from realm_jax.workdir import Workdir
+console.set_up()
+processes.join()
+workdir, blocks = Workdir.open(sys.argv[1]), np.arange(5, 300, 2)
+params, folder = phases.first_params(workdir)["embedder"], epath.Path(workdir.path / "together")
+corpus = open_prepared(workdir).knowledge
+found = embed_together(workdir.config, params, corpus, folder, "first", blocks=blocks, range_tokens=800)
+assert (found is None) != processes.is_first() and not folder.exists()
+if processes.is_first():
+    np.save(workdir.path / "found.npy", found)
+"""
+
+
+class Processes:
+    """One process or several that join, with DEVICES devices in all.
+
+    Args:
+        words: of the command line.
+        code: what they run; by default `realm` with corpora of several ranges.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        cache: pathlib.Path,
+        *words: str,
+        log: pathlib.Path,
+        code: str = SMALL_RANGES,
+        devices: int = DEVICES,
+    ):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -64,13 +109,13 @@ class Processes:
             environment = {
                 **os.environ,
                 "JAX_PLATFORMS": "cpu",
-                "JAX_NUM_CPU_DEVICES": str(DEVICES // count),
+                "JAX_NUM_CPU_DEVICES": str(devices // count),
                 "REALM_JAX_CACHE": str(cache),
             }
             environment.pop("XLA_FLAGS")
             if count > 1:
                 environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
-            command = [sys.executable, "-m", "realm_jax", name, *flags]
+            command = [sys.executable, "-c", code, *words]
             with file.open("w") as out:
                 self.processes.append(
                     subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -161,6 +206,37 @@ def test_two_hosts_fine_tune_like_one(finetunings):
 def test_index_versions_are_adopted_at_the_same_steps(runs):
     alone, together = (adopted(IndexStore(runs[count].index_folder)) for count in (1, 2))
     assert alone == together and len(alone) > 2
+
+
+@pytest.mark.slow
+def test_two_hosts_embed_together(tiny_run, cache, tmp_path):
+    """Version 0 and every refresh, where the trainer is its own builder; a version has what its own tower embeds."""
+    workdir = run_with({}, tiny_run, tmp_path / "run")
+    started = Processes(2, cache, "pretrain", f"--workdir={workdir.path}", log=tmp_path / "log")
+    assert started.wait() == [0, 0], started.said()
+    for log in started.logs:
+        assert "other processes embedded" in (said := log.read_text()) or "blocks for another process" in said
+    store, corpus = IndexStore(workdir.index_folder), open_prepared(workdir).knowledge
+    assert [event["step"] for event in store.history() if event["event"] == "published"] == [0, 2, 4]
+    assert not (workdir.index_folder / "work").exists()
+    for version in store.versions():
+        found, expected = version.load_embeddings(), np.empty((corpus.num_blocks, 16), np.float32)
+        embed_corpus(workdir.config, {"block": version.load_tower()}, corpus, expected)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_hosts_embed_for_an_evaluation(tiny_run, cache, tmp_path):
+    """Some of the blocks; with one device for each process the bits are the same."""
+    found = []
+    for count in (1, 2):
+        workdir = run_with({}, tiny_run, tmp_path / str(count))
+        how = {"log": tmp_path / f"log-{count}", "code": EMBED, "devices": count}
+        started = Processes(count, cache, str(workdir.path), **how)
+        assert started.wait() == [0] * count, started.said()
+        found.append(np.load(workdir.path / "found.npy"))
+    assert found[0].shape == (148, 16) and "ranges of blocks for another process" in started.logs[1].read_text()
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.slow

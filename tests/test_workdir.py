@@ -12,7 +12,7 @@ from etils import epath
 from realm_jax import config_json
 from realm_jax import workdir as workdir_lib
 from realm_jax.config import ConfigError
-from realm_jax.workdir import Workdir, read_json, write_json, write_text
+from realm_jax.workdir import CHANGEABLE, Workdir, read_json, write_json, write_text
 
 
 def test_config_comes_back(tiny_config, tmp_path):
@@ -31,6 +31,21 @@ def test_another_config_is_refused_once_the_run_has_made_something(tiny_config, 
     with pytest.raises(ConfigError, match=r"another config \(seed: 0 here, 7 there; pretrain.steps: 4 here, 9 there\)"):
         Workdir.create(tmp_path / "run", tiny_config)
     assert Workdir.open(tmp_path / "run").config == other
+
+
+@pytest.mark.parametrize(("section", "field"), [(s, f) for s, fields in CHANGEABLE.items() for f in fields])
+def test_how_a_device_goes_about_a_step_may_change(tiny_config, tmp_path, section, field):
+    """But nothing else at the same time."""
+    workdir = Workdir.create(tmp_path / "run", tiny_config)
+    workdir.tokenizer_file.write_text("{}")
+    value = True if isinstance(getattr(getattr(tiny_config, section), field), bool) else 2
+    other = dataclasses.replace(
+        tiny_config, **{section: dataclasses.replace(getattr(tiny_config, section), **{field: value})}
+    )
+    assert other != tiny_config
+    assert Workdir.create(tmp_path / "run", other).config == other == Workdir.open(tmp_path / "run").config
+    with pytest.raises(ConfigError, match=r"another config \(seed: 7 here, 0 there\)"):
+        Workdir.create(tmp_path / "run", dataclasses.replace(tiny_config, seed=7))
 
 
 def test_an_invalid_config_writes_nothing(tiny_config, tmp_path):

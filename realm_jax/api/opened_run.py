@@ -18,6 +18,7 @@ from realm_jax.eval.examples import describe
 from realm_jax.eval.heldout import heldout_set
 from realm_jax.eval.run_plots import finetuning_plots, run_plots
 from realm_jax.eval.summary import index_facts
+from realm_jax.index.loaded_index import open_exact
 from realm_jax.index.store import IndexStore
 from realm_jax.inference import change
 from realm_jax.inference.answered import Answered
@@ -291,8 +292,8 @@ class Run:
         if state.filler is None:
             raise ConfigError(nothing_to_search(self.workdir))
         heldout = heldout_set(self.config, state.data)
-        embeddings = state.version.load_embeddings()
-        parts = describe(self.config, state.data, heldout, state.params, embeddings, count)
+        search = open_exact(state.version, state.data.knowledge).search
+        parts = describe(self.config, state.data, heldout, state.params, search, count)
         return Page(parts_as_markdown(parts))
 
 

@@ -3,7 +3,8 @@
     realm builder --workdir=W
     realm builder --workdir=W --finetuning=NAME      (a fine-tuning whose block tower learns)
 
-It is a process of its own beside the trainer, and may be killed at any time and started again.
+It is a process of its own beside the trainer, and may be killed at any time and started again. Started several times,
+on one machine with a GPU for each or on several machines, the processes share the blocks of each version.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
     parent = os.environ.get(follow_trainer.PARENT)
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
-    with Heartbeat(served / "index", role="index builder"):
+    with Heartbeat(served / "index", of_many=True, role="index builder"):
         follow_trainer.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
     print(f"{console.BUILDER}training is done and indexed", flush=True)
 

@@ -54,6 +54,8 @@ class _Flags:
     """Processes (direct), or most workers of a cluster; 0 is one for each core."""
     beam: str = ""
     """Further options of Beam's runner in one string, such as "--project=P --region=R --temp_location=gs://B/tmp"."""
+    bm25: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also build the BM25 index that evaluations compare with, beside the corpus; else the first of them builds it."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only estimate blocks, disk, memory and hours, from a sample."""
 
@@ -93,6 +95,11 @@ def main(argv: list[str] | None = None) -> None:
     elif manifest is None:
         manifest = build_corpus.build(job, work)
     print(build_corpus.summary(manifest, flags.out))
+    if flags.bm25:
+        from realm_jax.data.corpus import Corpus
+        from realm_jax.eval import bm25_index
+
+        print(f"BM25: {bm25_index.build_beside(Corpus.open(flags.out))}")
     length = manifest["block_len_tokens"]
     print(f"next: realm show {quoted(flags.out)}")
     print(

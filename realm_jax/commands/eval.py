@@ -36,6 +36,8 @@ class _Flags:
     """Folder with local copies of a named dataset; default: TensorFlow Datasets' own."""
     only: Literal["", "recall"] = ""
     """`recall`: zero-shot retrieval of every state of the run, and of BM25, and no answers."""
+    states: str = ""
+    """States whose zero-shot retrieval is measured, separated by commas: first, ict, realm (default: all there are)."""
     finetuning: str = ""
     """Name of the fine-tuning (default: the dataset's, else the newest)."""
     baseline: str = ""
@@ -75,8 +77,12 @@ def _request(flags: _Flags) -> Request:
     if written and (flags.predictions or (flags.only == "recall" and not flags.dataset)):
         raise ConfigError(f"{written[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
     asked = {name: getattr(flags, name) for name in ("dataset", "columns", "split", "data_dir", "finetuning")}
-    baselines = tuple(name for name in flags.baseline.split(",") if name)
-    return Request(**asked, baselines=baselines, blocks=flags.blocks, questions=flags.questions, files=files)
+    asked |= {"states": _names(flags.states), "baselines": _names(flags.baseline)}
+    return Request(**asked, blocks=flags.blocks, questions=flags.questions, files=files)
+
+
+def _names(flag: str) -> tuple[str, ...]:
+    return tuple(name for name in flag.split(",") if name)
 
 
 def _score(flags: _Flags, request: Request) -> None:
@@ -86,7 +92,7 @@ def _score(flags: _Flags, request: Request) -> None:
 
     cli.start_jax()
     if flags.only == "recall" and not flags.dataset:
-        _show_recall(evaluation.heldout_recall(workdir))
+        _show_recall(evaluation.heldout_recall(workdir, request))
         return
     asked = evaluation.ask(request, workdir)
     _warn(asked)
@@ -134,6 +140,8 @@ def _show_recall(recall: Recall) -> None:
 
     if recall.over:
         print(recall.over, flush=True)
+    if recall.sample:
+        print(recall.sample, flush=True)
     if recall.file:
         print(zero_shot.show(recall.table))
         print(f"written: {recall.file}", flush=True)

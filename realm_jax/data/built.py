@@ -4,9 +4,12 @@ The run gets a manifest of its own beside hard links to the segments, which nobo
 grow, and many runs share one copy on a disk. A run in a bucket gets copies.
 """
 
+import pathlib
+
 from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.data import compaction, run_tokenizer
 from realm_jax.data.corpus import Corpus
@@ -17,6 +20,8 @@ from realm_jax.paths import expand
 
 TOKENIZER = "tokenizer.json"
 UNFINISHED = "work"
+BM25 = "bm25"
+"""First word of the name of a folder beside the segments: an index that `eval.bm25_index` makes and reads."""
 
 
 def is_built(spec: str) -> bool:
@@ -56,5 +61,17 @@ def take(spec: str, target: epath.PathLike, block_len_tokens: int) -> Corpus:
             (partial / entry["name"]).mkdir()
             for column in COLUMNS:
                 link(segment.folder / f"{column}.bin", partial / entry["name"] / f"{column}.bin")
+        _take_bm25(built.folder, partial)
         write_manifest(partial, built.manifest)
     return Corpus.open(target)
+
+
+def _take_bm25(built: epath.Path, partial: pathlib.Path) -> None:
+    """Links the BM25 index of a built corpus, if it has one; a corpus in a bucket keeps its own to itself."""
+    if is_remote(built):
+        return
+    for manifest in built.glob(f"{BM25}-*/{MANIFEST}"):
+        target = partial / manifest.parent.name
+        target.mkdir()
+        for file in manifest.parent.iterdir():
+            link(file, target / file.name)

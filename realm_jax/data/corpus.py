@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ConfigError
-from realm_jax.data.blocks import NUM_SPECIALS, hash64
+from realm_jax.data.blocks import hash64
 from realm_jax.data.manifest import CUT, identity, read_manifest, sha256
 from realm_jax.data.segment import Segment
 from realm_jax.records import Block
@@ -60,6 +60,15 @@ class Corpus:
             first_block += entry["num_blocks"]
         return cls(folder, manifest, segments)
 
+    def up_to(self, segments: int) -> "Corpus":
+        """The corpus as it was when it had its first `segments` segments, without what is deleted now."""
+        if segments == len(self.segments):
+            return self
+        entries = self.manifest["segments"][:segments]
+        limit = sum(entry["num_blocks"] for entry in entries)
+        tombstones = [block for block in self.manifest["tombstones"] if block < limit]
+        return Corpus.of(self.folder, {**self.manifest, "segments": entries, "tombstones": tombstones})
+
     def __reduce__(self) -> tuple:
         return Corpus.open, (self.folder,)  # a worker process maps the files itself
 
@@ -85,10 +94,7 @@ class Corpus:
         if self._lengths is None:
             self._lengths = np.empty(self.num_blocks, np.int32)
             for segment in self.segments:
-                titles = (segment.sources["title_token_limit"] - segment.sources["title_token_start"]).astype(np.int32)
-                rows = self._lengths[segment.first_block :][: len(segment.blocks)]
-                rows[:] = segment.blocks["token_limit"] - segment.blocks["token_start"]
-                rows += titles[segment.blocks["source"]] + NUM_SPECIALS
+                self._lengths[segment.first_block :][: len(segment.blocks)] = segment.lengths
         return self._lengths
 
     @property

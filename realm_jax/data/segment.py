@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
-from jaxtyping import Shaped, UInt8, UInt16
+from jaxtyping import Int32, Shaped, UInt8, UInt16
 
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
-from realm_jax.data.blocks import DROPS, CutRecord, hash64
+from realm_jax.data.blocks import DROPS, NUM_SPECIALS, CutRecord, hash64
 from realm_jax.data.mapped import map_file
 from realm_jax.local_cache import copy_of
 
@@ -91,6 +91,13 @@ class Segment:
                 problem = f"is not the file of {size} bytes that was built"
                 raise ConfigError(f"{path}: {problem}: delete {folder.parent}") from error
         return cls(folder, first_block, entry["span_types"], **columns)
+
+    @property
+    def lengths(self) -> Int32[np.ndarray, " blocks"]:
+        """How many wordpieces `[CLS] title [SEP] body [SEP]` of each block has; reads columns of both."""
+        titles = (self.sources["title_token_limit"] - self.sources["title_token_start"]).astype(np.int32)
+        bodies = (self.blocks["token_limit"] - self.blocks["token_start"]).astype(np.int32)
+        return bodies + titles[self.blocks["source"]] + np.int32(NUM_SPECIALS)
 
 
 def link(source: os.PathLike, target: os.PathLike) -> None:

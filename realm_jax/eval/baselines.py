@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Int
 
 from realm_jax.data.corpus import Corpus
+from realm_jax.eval.bm25_index import Bm25Index
 
-logging.getLogger("bm25s").setLevel(logging.WARNING)
+log = logging.getLogger("bm25s")
+log.setLevel(logging.WARNING)
 
 
 def bm25(corpus: Corpus, queries: list[str], k: int) -> Int[np.ndarray, "batch k"]:
     """The k best blocks (title and text) of each query by BM25; -1 where fewer blocks share a word with it."""
-    blocks = (corpus.block(i) for i in range(corpus.num_blocks))
-    tokens = bm25s.tokenize([f"{b.title} {b.text}" for b in blocks], stopwords="en", show_progress=False)
-    index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
+    index = Bm25Index(corpus)
     wanted = bm25s.tokenize(queries, stopwords="en", show_progress=False)
     live = corpus.live.astype(np.float32)
-    found, scores = index.retrieve(wanted, k=min(k, corpus.num_blocks), weight_mask=live, show_progress=False)
+    options = {"k": min(k, corpus.num_blocks), "weight_mask": live, "show_progress": False}
+    found, scores = index.scores.retrieve(wanted, **options)
     found = np.where(scores > 0, found, -1).astype(np.int32)
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)

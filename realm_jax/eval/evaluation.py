@@ -8,12 +8,16 @@ from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.questions import datasets
 from realm_jax.eval import qa_report, question_answering, ranking_files, zero_shot
+from realm_jax.eval.block_sample import BlockSample
 from realm_jax.eval.predictions import score_file, write_predictions
 from realm_jax.eval.question_answering import BASELINES, FINE_TUNED
 from realm_jax.eval.report_folder import HELDOUT, report_folder
 from realm_jax.eval.request import Answers, Asked, Recall, Request
+from realm_jax.training import finetune_search
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.workdir import Workdir, write_json, write_text
+
+WITHOUT_INDEX = "retrievers without an index version"
 
 
 def check(request: Request) -> None:
@@ -21,6 +25,9 @@ def check(request: Request) -> None:
     unknown = sorted(set(baselines_of(request)) - set(BASELINES))
     if unknown:
         raise ConfigError(f"--baseline={','.join(unknown)} is unknown: use {', '.join(BASELINES)} or all")
+    unknown = sorted(set(request.states) - set(zero_shot.STATES))
+    if unknown:
+        raise ConfigError(f"--states={','.join(unknown)} is unknown: use {', '.join(zero_shot.STATES)}")
     files = [file for file in request.files.values() if file]
     if len(set(files)) < len(files):
         raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
@@ -64,28 +71,28 @@ def finetuning_for(workdir: Workdir, request: Request, dataset: str) -> str:
     return request.finetuning or next((name for name in (own, *known[-1:]) if name in known), "")
 
 
-def heldout_recall(workdir: Workdir) -> Recall:
-    """Zero-shot retrieval of held-out sentences by every state of the run."""
-    return _written(
-        workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, zero_shot.heldout_recall(workdir)
-    )
+def heldout_recall(workdir: Workdir, request: Request) -> Recall:
+    """Zero-shot retrieval of held-out sentences by the states of the run."""
+    table, sample = zero_shot.heldout_recall(workdir, request.states)
+    return _written(workdir.path / "eval" / HELDOUT, {"dataset": "held-out sentences"}, table, sample)
 
 
 def question_recall(workdir: Workdir, request: Request, asked: Asked) -> Recall:
-    """Zero-shot retrieval of the questions by every state of the run; writes the rankings that the request names."""
-    found = zero_shot.question_recall(workdir, asked.questions, or_rank=any(request.files.values()))
+    """Zero-shot retrieval of the questions by the states of the run; writes the rankings that the request names."""
+    found = zero_shot.question_recall(workdir, asked.questions, request.states, or_rank=any(request.files.values()))
     recall = Recall(found.over, {}, None)
     if found.table:
         folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole)
-        recall = _written(folder, {"dataset": asked.dataset, "over": found.over}, found.table)
+        recall = _written(folder, {"dataset": asked.dataset, "over": found.over}, found.table, found.sample)
     ranking_files.write(found.ranking, open_prepared(workdir), request.files)
     return recall
 
 
-def _written(folder: epath.Path, facts: dict, table: dict) -> Recall:
+def _written(folder: epath.Path, facts: dict, table: dict, sample: BlockSample | None) -> Recall:
     file = folder / "recall.json"
-    write_json(file, {**facts, "recall": zero_shot.as_json(table)})
-    return Recall(facts.get("over", ""), table, file)
+    searched = {} if sample is None else {"sample": sample.facts()}
+    write_json(file, {**facts, **searched, "recall": zero_shot.as_json(table)})
+    return Recall(facts.get("over", ""), table, file, "" if sample is None else str(sample))
 
 
 def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answers:
@@ -94,7 +101,9 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = finetuning.train_questions(data, request.data_dir) if "frequent" in baselines else []
     num_blocks = request.blocks or finetuning.config.finetune.inference_blocks
-    systems, ranks, ranking = question_answering.evaluate(finetuning, data, questions, baselines, num_blocks, train)
+    systems, ranks, ranking, sample = question_answering.evaluate(
+        finetuning, data, questions, baselines, num_blocks, train
+    )
     facts = {
         "dataset": asked.dataset,
         "split": request.split if asked.dataset in datasets.NAMES else "",
@@ -106,6 +115,8 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
         "finetuning": name,
         "seconds": round(time.monotonic() - started, 1),
     }
+    said = {"search": finetune_search.said(finetuning.folder), WITHOUT_INDEX: f"search {sample}" if sample else ""}
+    facts |= {name: value for name, value in said.items() if value}
     folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole, name)
     tables = {name: question_answering.recall_table(of) for name, of in ranks.items()}
     results = qa_report.results(systems, tables, facts)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 from tokenizers import Tokenizer
 
 from realm_jax import parallel, report
@@ -13,8 +13,8 @@ from realm_jax.data.assembly import with_candidates
 from realm_jax.data.prepare import RunData
 from realm_jax.eval.heldout import HeldoutSet, answer_among
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.exact import ExactSearch
 from realm_jax.index.probe import embed_queries
+from realm_jax.index.search import Search
 from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
 from realm_jax.model_folder.wordpiece import piece
@@ -31,18 +31,21 @@ def describe(
     data: RunData,
     heldout: HeldoutSet,
     params: dict,
-    embeddings: Float[np.ndarray, "blocks dim"],
+    search: Search,
     count: int = 3,
 ) -> list[Part]:
     """Shows `count` held-out sentences: the masked text, the answer, and p(z|x), r(z) and prediction of each candidate.
 
     Sentences whose answer stands in a retrieved block are preferred, since retrieval can matter there.
+
+    Args:
+        search: over blocks that the embedder of `params` embedded.
     """
     considered = min(CONSIDERED, len(heldout.answers))
     rows = np.arange(-(-considered // parallel.num_devices()) * parallel.num_devices()) % considered
     queries = jax.tree.map(lambda x: x[rows], heldout.queries)
     query_emb = embed_queries(TowerEmbedder(config, params["embedder"], "query"), queries.query)
-    found, _ = ExactSearch(embeddings).search(query_emb, config.pretrain.num_candidates)
+    found, _ = search.search(query_emb, config.pretrain.num_candidates)
     candidates = drop_source(found, queries.source_hash, data.knowledge)[:, :-1]
     holds = answer_among(data.knowledge, candidates, [heldout.answers[row] for row in rows])
     batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())

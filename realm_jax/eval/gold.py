@@ -41,9 +41,8 @@ def gold_records(corpus: Corpus, questions: Sequence[Question]) -> Gold:
 
 
 def _by_id(corpus: Corpus, ids: set[str]) -> dict[str, int]:
-    is_live = np.zeros(sum(len(segment.sources) for segment in corpus.segments), bool)
-    is_live[corpus.record_of_block[corpus.live]] = True
-    return {name: i for i, name in enumerate(corpus.record_ids()) if name in ids and is_live[i]}
+    of_block = corpus.record_of_block
+    return {name: int(of_block[blocks.start]) for name, blocks in corpus.blocks_of(ids).items()}
 
 
 def _by_text(corpus: Corpus, keys: set[int]) -> dict[int, list[int]]:

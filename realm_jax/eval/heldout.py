@@ -1,7 +1,8 @@
 """Judges a state of the parameters on held-out masked sentences: what it retrieves for them, and what it predicts.
 
 Everything is measured for each example, so that two states of a run can be compared example by example. The index is
-exact and made with the weights that are judged, so that neither staleness nor approximation enters.
+exact and made with the weights that are judged, so that neither staleness nor approximation enters; of a corpus that is
+too large for that, it has a sample of the blocks.
 """
 
 import dataclasses
@@ -19,14 +20,17 @@ from realm_jax.data.assembly import with_candidates
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.pipeline import MaskedSentences, contains
 from realm_jax.data.prepare import RunData
+from realm_jax.eval import block_sample
+from realm_jax.eval.block_sample import BlockSample, NewestIndex
 from realm_jax.index.embed_blocks import TowerEmbedder
-from realm_jax.index.loaded_index import exact_index
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
 from realm_jax.models import realm
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
+from realm_jax.workdir import Workdir
 
 LOSS_BATCH = 16  # queries that a device reads at once
 Answer = UInt16[np.ndarray, " _wordpieces"]
@@ -69,20 +73,44 @@ def heldout_set(config: Config, data: RunData) -> HeldoutSet:
     )
 
 
+def heldout_sample(workdir: Workdir, data: RunData, heldout: HeldoutSet, newest_params: dict) -> BlockSample | None:
+    """The blocks to search where the corpus is too large to be embedded for each state; None where it is not.
+
+    Args:
+        newest_params: those of the run's last state, by whose index near misses are found.
+    """
+    if not is_too_large(workdir.config, data.knowledge):
+        return None
+    newest = NewestIndex(workdir, data.knowledge, newest_params["embedder"])
+    found = [newest.search(heldout.queries.query, workdir.config.pretrain.num_candidates)[0]]
+    if heldout.probe is not None:
+        found.append(heldout.probe.own_block)
+        found += [newest.search(tokens, max(KS))[0] for tokens in (heldout.probe.plain, heldout.probe.hard)]
+    return block_sample.draw(workdir.config, data.knowledge, found, newest.name)
+
+
 def evaluate(
-    config: Config, data: RunData, heldout: HeldoutSet, params: dict, name: str
-) -> tuple[dict[str, Shaped[np.ndarray, " _examples"]], Float[np.ndarray, "blocks dim"]]:
+    config: Config,
+    data: RunData,
+    heldout: HeldoutSet,
+    params: dict,
+    name: str,
+    index: LoadedIndex | None = None,
+) -> tuple[dict[str, Shaped[np.ndarray, " _examples"]], LoadedIndex]:
     """Judges one state of the parameters.
 
+    Args:
+        index: made with these parameters; by default it is made here, of all blocks.
+
     Returns:
-        the values of each measure, one for each example, and the block embeddings. `answer_retrieved` and
+        the values of each measure, one for each example, and the index. `answer_retrieved` and
         `answer_random` say whether a candidate's body has the answer; `plain_recall@k` and `hard_recall@k` are the
         probe's. For the first `pretrain.eval_examples` there are `loss_*` (nats per wordpiece) and `accuracy_*` with
         retrieved, random and null blocks, `utility` and `null_share`. Where `pretrain.null_block` is off, an example
         without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
-    index = exact_index(config, knowledge, params["embedder"], name)
+    index = index or exact_index(config, knowledge, params["embedder"], name)
     embed = TowerEmbedder(config, params["embedder"], "query")
     query_emb = embed_queries(embed, heldout.queries.query)
     found, _ = index.search.search(query_emb, config.pretrain.num_candidates)
@@ -98,7 +126,7 @@ def evaluate(
             values |= {f"{kind}_recall@{k}": recall.hits(ids, heldout.probe.own_block, k) for k in KS}
     if "encoder" in params:
         values |= _reading(config, knowledge, heldout.queries, params, retrieved, random_blocks, name)
-    return values, index.embeddings
+    return values, index
 
 
 def answer_among(

@@ -23,9 +23,11 @@ SHOWN = (
 
 def last_screen(workdir: Workdir) -> RenderableType:
     """The table of the run's three states and the first masked sentence of its report, for a terminal."""
-    states = read_json(workdir.summary_file)["states"]
+    summary = read_json(workdir.summary_file)
+    states = summary["states"]
     example = Markdown(_first_example((workdir.path / "report.md").read_text(encoding="utf-8")))
-    return Group(_table(states), "", example) if states else Group(example)
+    sample = [f"  {summary['sample']['says']}"] if "sample" in summary else []
+    return Group(_table(states), *sample, "", example) if states else Group(example)
 
 
 def _table(states: Mapping[str, Mapping[str, dict]]) -> Table:

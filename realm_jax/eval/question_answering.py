@@ -13,10 +13,12 @@ from jaxtyping import Int32
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
-from realm_jax.eval import closed_book
+from realm_jax.eval import block_sample, closed_book
 from realm_jax.eval.baselines import bm25
+from realm_jax.eval.block_sample import BlockSample
 from realm_jax.eval.ranking_files import Ranking
-from realm_jax.index.loaded_index import exact_index
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large
+from realm_jax.index.store import IndexStore
 from realm_jax.openqa.predict import Answerer
 from realm_jax.records import Prediction, Question
 from realm_jax.scores import recall
@@ -46,7 +48,7 @@ def evaluate(
     baselines: Sequence[str],
     num_blocks: int,
     train_questions: Sequence[Question] = (),
-) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking]:
+) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking, BlockSample | None]:
     """Answers the questions with the fine-tuned model, then with each baseline.
 
     Args:
@@ -54,13 +56,14 @@ def evaluate(
 
     Returns:
         predictions by the system's name in the report; the rank of each question's first block with an answer (-1 if
-        none has one), by each of the retrievers in use and by the one before fine-tuning; and what the fine-tuned
-        retriever found.
+        none has one), by each of the retrievers in use and by the one before fine-tuning; what the fine-tuned
+        retriever found; and the blocks that retrievers without an index version search, if not all.
     """
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
-    answerer = Answerer(finetuning.config, data, params, finetuning.exact_index(data, params, store))
+    answerer = Answerer(finetuning.config, data, params, finetuning.index_of(data, params, store))
     ranking = rank(answerer, questions, max(DEPTH, num_blocks))
+    sample = _sample(finetuning, data, ranking, baselines)
     chosen = {"num_blocks": num_blocks, "candidates": ranking.blocks, "name": FINE_TUNED}
     systems = {FINE_TUNED: answerer.answer(questions, **chosen)}
     for baseline in baselines:
@@ -78,19 +81,37 @@ def evaluate(
             candidates = random_blocks(data.knowledge, len(questions), finetuning.config.seed)
         elif baseline == "pretrained":
             old = {"embedder": first["embedder"], "reader": params["reader"]}
-            own = Answerer(finetuning.config, data, old, finetuning.exact_index(data, old, store))
+            own = Answerer(finetuning.config, data, old, _index_of_first(finetuning, data, old, store, sample))
         else:
             like = phases.first_params(finetuning.workdir, ("embedder",))
             old = phases.last_params(finetuning.workdir, "ict", like)
-            index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT")
+            blocks = None if sample is None else sample.blocks
+            index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT", blocks)
             own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)
         arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
         systems[name] = own.answer(questions, **arguments)
-    before = Answerer(finetuning.config, data, first, finetuning.exact_index(data, first, store))
+    before = Answerer(finetuning.config, data, first, _index_of_first(finetuning, data, first, store, sample))
     query_emb = before.retriever.encode(questions)[1]
     ranks = before.answer_ranks(questions, before.retriever.search(query_emb, DEPTH)[0])
     found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
-    return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking
+    return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking, sample
+
+
+def _sample(finetuning: Finetuning, data: RunData, ranking: Ranking, baselines: Sequence[str]) -> BlockSample | None:
+    """The blocks of a large corpus that are embedded for a retriever which no index version is of; None if none is."""
+    moves = finetuning.config.finetune.train_retriever == "both"
+    if not is_too_large(finetuning.config, data.knowledge) or not (moves or "ict" in baselines):
+        return None
+    return block_sample.draw(finetuning.config, data.knowledge, [ranking.blocks], "the fine-tuned retriever")
+
+
+def _index_of_first(
+    finetuning: Finetuning, data: RunData, params: dict, store: IndexStore, sample: BlockSample | None
+) -> LoadedIndex:
+    """The index to search with the embedder before fine-tuning; versions of a block tower that learns are not its."""
+    if sample is not None and finetuning.config.finetune.train_retriever == "both":
+        return exact_index(finetuning.config, data.knowledge, params["embedder"], ZERO_SHOT, sample.blocks)
+    return finetuning.index_of(data, params, store)
 
 
 def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranking:

@@ -23,6 +23,8 @@ class Request:
     """Folder with local copies of a named dataset."""
     finetuning: str = ""
     """Name of the fine-tuning; by default the dataset's, else the newest."""
+    states: tuple[str, ...] = ()
+    """States of the run whose zero-shot retrieval is measured, by names of `zero_shot.STATES`; all by default."""
     baselines: tuple[str, ...] = ()
     """Names of `question_answering.BASELINES` to set beside the run, or `all` as the only one."""
     blocks: int = 0
@@ -55,6 +57,8 @@ class Recall:
     """Mean recall by state of the run and measure; empty where the questions name no passage."""
     file: epath.Path | None
     """The table as JSON."""
+    sample: str = ""
+    """Says which blocks are searched, if not all."""
 
 
 @dataclass(frozen=True)

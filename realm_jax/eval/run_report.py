@@ -48,7 +48,7 @@ def sections(summary: dict, examples: Sequence[Part], plots: Sequence[Plot]) -> 
     """The sections of both pages; what was not measured has none."""
     found = []
     if summary["states"]:
-        found.append(Section("Held-out sentences", _states(summary["states"])))
+        found.append(Section("Held-out sentences", _states(summary["states"], summary.get("sample"))))
         found.append(Section("Paired differences", _differences(summary["differences"]), level=3))
     if plots:
         found.append(Section("Curves", plots))
@@ -56,7 +56,7 @@ def sections(summary: dict, examples: Sequence[Part], plots: Sequence[Plot]) -> 
     return [*found, Section(EXAMPLES, examples)]
 
 
-def _states(states: Mapping[str, dict]) -> list[Part]:
+def _states(states: Mapping[str, dict], sample: Mapping | None) -> list[Part]:
     rows = []
     for label, key in ROWS.items():
         cells = [of_state.get(key) for of_state in states.values()]
@@ -66,7 +66,8 @@ def _states(states: Mapping[str, dict]) -> list[Part]:
     said = f"Recall is of a sentence's own block. {PLAIN_AND_HARD} After ICT means: as pre-training starts. "
     said += "Random blocks are the same for every state."
     what = "Mean ± half the 95% interval; losses in nats per predicted wordpiece."
-    return [what, Table(("", *states, "n"), rows, words=("",)), said]
+    judged = [f"The corpus is searched {sample['says']}."] if sample else []
+    return [what, *judged, Table(("", *states, "n"), rows, words=("",)), said]
 
 
 def _differences(differences: Mapping[str, dict]) -> list[Part]:

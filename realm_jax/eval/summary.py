@@ -10,13 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from realm_jax import report
+from realm_jax import processes, report
 from realm_jax.config import ConfigError
-from realm_jax.data.prepare import open_prepared
+from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval import run_report
 from realm_jax.eval.examples import describe
-from realm_jax.eval.heldout import evaluate, heldout_set
+from realm_jax.eval.heldout import HeldoutSet, evaluate, heldout_sample, heldout_set
 from realm_jax.eval.run_plots import run_plots
+from realm_jax.index.embed_together import embed_together
+from realm_jax.index.loaded_index import index_of
 from realm_jax.index.store import IndexStore
 from realm_jax.report import Part
 from realm_jax.scores import recall
@@ -33,6 +35,8 @@ STATES = ("before ICT", "after ICT", "after REALM")
 def summarize(workdir: Workdir, resources: dict) -> dict:
     """Evaluates a finished run and writes its summary and report.
 
+    Where several processes have trained, the first one calls this while the others `help_to_summarize`.
+
     Args:
         resources: what the training processes measured (`peak_memory_mib`, `phase_seconds`); it is added as it is.
 
@@ -46,24 +50,64 @@ def summarize(workdir: Workdir, resources: dict) -> dict:
         heldout = heldout_set(workdir.config, data)
     except ConfigError as error:
         log.info(f"no held-out evaluation: {error}")
+        processes.from_first(False)
     else:
-        first = phases.first_params(workdir)
-        warm = phases.warm_params(workdir)
-        last = phases.last_params(workdir, "pretrain", first)
-        values, embeddings = {}, {}
-        for name, params in zip(STATES, (first, warm, last), strict=True):
-            values[name], embeddings[name] = evaluate(workdir.config, data, heldout, params, name)
-            if name == STATES[0]:
-                del embeddings[name]
-            _keep(workdir, name, values[name])
-        summary["states"] = {name: _means(of_state) for name, of_state in values.items()}
-        summary["differences"] = _differences(values)
-        summary["index"]["mean_cosine_first_last"] = _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])
-        examples = describe(workdir.config, data, heldout, last, embeddings[STATES[2]])
+        processes.from_first(True)
+        measured, examples = _judge(workdir, data, heldout)
+        summary["index"] |= measured.pop("index")
+        summary |= measured
     title = f"{workdir.config.name}: {workdir.path}"
     write_report(workdir, title, summary, examples)
     write_json(workdir.summary_file, summary)  # comes last, since a run with a summary is finished
     return summary
+
+
+def _judge(workdir: Workdir, data: RunData, heldout: HeldoutSet) -> tuple[dict, Sequence[Part]]:
+    """Judges the three states on the held-out set; returns parts of the summary, and examples of the last state."""
+    states = _states(workdir)
+    last = states[STATES[-1]]
+    sample = heldout_sample(workdir, data, heldout, last)
+    if sample is not None:
+        log.info(f"held-out sentences are judged {sample}")
+    blocks = None if sample is None else sample.blocks
+    values, embeddings = {}, {}
+    for name, params in states.items():
+        index = index_of(data.knowledge, _embed(workdir, data, params, name, blocks), blocks)
+        values[name], _ = evaluate(workdir.config, data, heldout, params, name, index)
+        if name != STATES[0]:
+            embeddings[name] = index.embeddings
+        _keep(workdir, name, values[name])
+    measured = {
+        "states": {name: _means(of_state) for name, of_state in values.items()},
+        "differences": _differences(values),
+        "index": {"mean_cosine_first_last": _mean_cosine(embeddings[STATES[1]], embeddings[STATES[2]])},
+    }
+    if sample is not None:
+        measured["sample"] = sample.facts()
+    return measured, describe(workdir.config, data, heldout, last, index.search)
+
+
+def help_to_summarize(workdir: Workdir) -> None:
+    """Embeds for the first process, which is in `summarize`, as long as it has blocks to embed."""
+    if processes.from_first(False):
+        data = open_prepared(workdir)
+        for name, params in _states(workdir).items():
+            _embed(workdir, data, params, name)
+
+
+def _states(workdir: Workdir) -> dict[str, dict]:
+    """The parameters that are judged, by the names of their states."""
+    first = phases.first_params(workdir)
+    return dict(
+        zip(STATES, (first, phases.warm_params(workdir), phases.last_params(workdir, "pretrain", first)), strict=True)
+    )
+
+
+def _embed(
+    workdir: Workdir, data: RunData, params: dict, name: str, blocks: np.ndarray | None = None
+) -> np.ndarray | None:
+    folder = workdir.path / "eval" / "embedding"
+    return embed_together(workdir.config, params["embedder"], data.knowledge, folder, name, blocks=blocks)
 
 
 def write_report(workdir: Workdir, title: str, summary: dict, examples: Sequence[Part]) -> None:

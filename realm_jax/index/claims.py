@@ -1,4 +1,4 @@
-"""Claims: small files that say which process uses a folder, for drafts (their owner) and versions (pins).
+"""Claims: small files that say which process uses a folder: the owner of a draft, the pins on what several use.
 
 On its own host a claim holds while its process lives, a day at most; on any other host, while its time is recent.
 """
@@ -21,26 +21,30 @@ PINS = "pins"
 OWNER_LIMIT_S = 600.0
 
 
-def claim(file: epath.Path) -> None:
-    """Writes, or renews, this process's claim."""
-    write_json(file, {**this_process(), "time": time.time()})
+def claim(file: epath.Path, **facts) -> None:
+    """Writes, or renews, this process's claim, with further plain values for readers."""
+    write_json(file, {**facts, **this_process(), "time": time.time()})
 
 
-def own_pin(version_folder: epath.Path) -> epath.Path:
-    """The file of this process's pin on a version."""
-    return version_folder / PINS / f"{socket.gethostname()}-{os.getpid()}.json"
+def own_pin(folder: epath.Path) -> epath.Path:
+    """The file of this process's pin on a folder."""
+    return folder / PINS / f"{socket.gethostname()}-{os.getpid()}.json"
 
 
-def is_pinned(version_folder: epath.Path) -> bool:
-    """Whether some process holds a pin on the version."""
-    return bool(holders(version_folder))
+def is_pinned(folder: epath.Path) -> bool:
+    """Whether some process holds a pin on the folder."""
+    return bool(holders(folder))
 
 
-def holders(version_folder: epath.Path) -> list[dict]:
-    """The pins on a version whose processes still count: `host`, `pid` and `time` of each."""
-    pins = version_folder / PINS
+def holders(folder: epath.Path, limit_s: float = DAY_S) -> list[dict]:
+    """The pins on a folder whose processes still count: `host`, `pid`, `time` and facts of each.
+
+    Args:
+        limit_s: how long other hosts believe a pin.
+    """
+    pins = folder / PINS
     found = sorted(pins.glob("*.json")) if pins.exists() else []
-    return [claimed for pin in found if (claimed := _held(pin, DAY_S))]
+    return [claimed for pin in found if (claimed := _held(pin, limit_s))]
 
 
 def is_abandoned(draft_folder: epath.Path) -> bool:

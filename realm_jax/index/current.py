@@ -10,9 +10,9 @@ import time
 import zlib
 
 from realm_jax import processes
-from realm_jax.config import Config, ConfigError, RunError
+from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.loaded_index import LoadedIndex, load, open_exact
+from realm_jax.index.loaded_index import LoadedIndex, load
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 
@@ -38,17 +38,17 @@ class CurrentIndex:
         config: Config,
         first_step: int,
         *,
-        exact: bool = False,
+        search: str = "",
         own_every: int = 0,
     ):
         """Loads the first version, and records its use from `first_step` on.
 
         Args:
-            exact: search exactly, whatever search the versions were built for.
+            search: exact, or what the versions were built for; by default index.search.
             own_every: steps between versions that this trainer builds itself; 0 where a builder does, or nobody.
         """
         self._store, self._corpus, self._config = store, corpus, config
-        self._kind = "exact" if exact else config.index.search
+        self._kind = search or config.index.search
         self._ready: LoadedIndex | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
@@ -211,10 +211,10 @@ def _marked(store: IndexStore, mark: int) -> Version:
 
 
 class FixedIndex:
-    """One index version for a whole training, searched exactly, where the tower of its blocks does not learn."""
+    """One index version for a whole training, where the tower of its blocks does not learn; arguments as of `load`."""
 
-    def __init__(self, version: Version, corpus: Corpus):
-        self.loaded = open_exact(version, corpus)
+    def __init__(self, version: Version, corpus: Corpus, config: IndexConfig, search: str):
+        self.loaded = load(version, corpus, config, search)
 
     def adopt(self, trainer_step: int) -> bool:
         """Never switches."""

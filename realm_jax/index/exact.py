@@ -18,6 +18,7 @@ from realm_jax.index.top_k import top_k
 
 CHUNK_ROWS = 8192
 SMALLEST_BATCH = 8
+PART_ROWS = 1 << 20
 
 
 class ExactSearch:
@@ -48,6 +49,23 @@ class ExactSearch:
         ids = np.where(ids < 0, -1, ids + offsets)  # [devices, batch, k]
         ids, scores = (np.concatenate(list(part), axis=1)[:batch] for part in (ids, np.asarray(scores)))
         return top_k(ids, scores, k)
+
+
+def search_in_parts(
+    embeddings: Float[np.ndarray, "blocks dim"],
+    live: Bool[np.ndarray, " blocks"],
+    query_emb: Float[Array, "batch dim"],
+    k: int,
+) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
+    """The same search, once, over embeddings that the devices have no room for: PART_ROWS of them at a time."""
+    ids = np.zeros((len(query_emb), 0), np.int32)
+    scores = np.zeros((len(query_emb), 0), np.float32)
+    for start in range(0, len(embeddings), PART_ROWS):
+        part = slice(start, start + PART_ROWS)
+        found, found_scores = ExactSearch(embeddings[part], live[part]).search(query_emb, k)
+        ids = np.concatenate([ids, np.where(found < 0, -1, found + start)], axis=1)
+        ids, scores = top_k(ids, np.concatenate([scores, found_scores], axis=1), k)
+    return ids, scores
 
 
 @functools.cache  # one function, so that the next index version of this size finds it compiled

@@ -2,7 +2,7 @@
 
 The index builder is a process of its own beside the trainer (§3.3: "asynchronous MIPS refreshes"). It takes the newest
 embedder checkpoint, skips those it missed, and stops when training is done and its last weights are indexed. It may be
-killed at any time and started again.
+killed at any time and started again. Several builders of one run share the work of each version.
 """
 
 import logging
@@ -16,7 +16,7 @@ import jax
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.index_builder import IndexBuilder, searched_exactly
+from realm_jax.index.index_builder import IndexBuilder, with_search
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.workdir import Workdir
@@ -52,7 +52,7 @@ def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None)
     if finetuning:
         phase = f"finetune/{finetuning}"
         store = IndexStore(workdir.phase(phase) / "index")
-        builder = IndexBuilder(searched_exactly(config), data, store, phase, check_in)
+        builder = IndexBuilder(with_search(config, "exact"), data, store, phase, check_in)
         template = {side: embedder.tower(template, side) for side in ("query", "block")}
     else:
         builder = IndexBuilder(config, data, IndexStore(workdir.index_folder), check_in=check_in)
@@ -80,18 +80,28 @@ def _build_converted(workdir: Workdir, builder: IndexBuilder, template: dict) ->
 def _new_checkpoints(
     workdir: Workdir, builder: IndexBuilder, checkpoints: Checkpoints, template: dict
 ) -> Iterator[tuple[int, dict]]:
-    """(step, embedder parameters) of the newest checkpoint whenever the store lacks it, until training is done."""
+    """(step, embedder parameters) of the checkpoint to index, until training is done.
+
+    It is the one that other builders are at, else the newest, if the store lacks its version.
+    """
     folder, timeout_s = workdir.phase(builder.phase), builder.config.index.wait_timeout_s
     last_news, pause = time.monotonic(), POLL_S[0]
+    gone: set[int] = set()
     while True:
         builder.check_in()
         is_done = workdir.is_done(builder.phase)  # read before the checkpoints: if it is set, the last one is there
-        step, built = checkpoints.latest_step(), builder.store.latest()
-        if step is not None and (built is None or step > built.step):
+        newest, built = checkpoints.latest_step(), builder.store.latest()
+        after = -1 if built is None else built.step
+        # What other builders are at comes before the newest, which all of them then share.
+        shared = [step for step in builder.steps_under_way() if step > after and step not in gone]
+        step = shared[-1] if shared else newest
+        if step is not None and step > after:
             params = _restore(checkpoints, step, template)
             if params is not None:
                 yield step, jax.device_get(params)
                 last_news, pause = time.monotonic(), POLL_S[0]
+            elif step != newest:
+                gone.add(step)
         elif is_done:
             return
         elif time.monotonic() - last_news > timeout_s:

@@ -1,19 +1,25 @@
 """Builds index versions: a corpus embedded afresh, or an earlier version with what the corpus has gained since."""
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from realm_jax.config import Config
+import numpy as np
+
+from realm_jax.config import Config, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
-from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
+from realm_jax.index.embed_blocks import RANGE_TOKENS, TowerEmbedder, embed_corpus, ranges_of
 from realm_jax.index.probe import make_probe, probe_recall
 from realm_jax.index.publish import copy_rows, copy_search_files, publish
 from realm_jax.index.search import Search, files_serve
-from realm_jax.index.store import Draft, IndexStore
+from realm_jax.index.shared_embedding import Between, SharedEmbedding
+from realm_jax.index.shared_work import JOIN, SharedWork
+from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder
+from realm_jax.models.names import flatten
 from realm_jax.progress import Progress
 
 PROBE_SENTENCES = 512
@@ -30,11 +36,17 @@ class IndexBuilder:
     phase: str = "pretrain"
     """Training phase whose checkpoints embed the blocks, for the manifest."""
     check_in: Callable[[], None] = lambda: None
-    """Called after every batch; may raise to give up, which leaves nothing behind."""
+    """Called after every batch and in every wait; may raise to give up, which leaves nothing behind."""
+    range_tokens: int = RANGE_TOKENS
+    """Wordpieces of a range, the same in all processes."""
 
     def build(self, step: int, embedder_params: dict, embedded_by: dict | None = None) -> Version:
         """Embeds every block, builds the search's files and publishes the version of trainer step `step`.
 
+        Processes that build the same version at the same time share the blocks (`shared_embedding`). The first of them
+        joins and publishes; if it dies, another one does. Each returns the version once it is published.
+
+        All versions of a store are built for one search, that of the first.
         The corpus is opened anew, since it may have grown (`realm update`); what it gains meanwhile is added at the
         end.
 
@@ -42,21 +54,67 @@ class IndexBuilder:
             embedder_params: on the host.
             embedded_by: phase and step of the checkpoint that they come from, where that is another phase's.
         """
-        config, store, corpus = self.config, self.store, Corpus.open(self.data.knowledge.folder)
+        weights = fingerprint(embedder_params)
+        facts = {"weights": weights, "embedded_by": embedded_by or {"phase": self.phase, "step": step}}
+        with Progress(f"index of step {step}") as progress:
+
+            def between(done: int, total: int) -> None:
+                progress(done, total)
+                self.check_in()
+
+            while (version := self._published(step, weights)) is None:
+                with self.store.shared_work(step, weights) as work:
+                    shared = self._shared(work, embedder_params, between)
+                    if shared is None:  # it is over, and was just published
+                        continue
+                    if not work.take(JOIN):
+                        shared.help(self.config.index.dtype)
+                    elif self._published(step, weights) is None:  # else it was between the two lines above
+                        version = self._join(shared, step, facts)
+                        work.remove()
+                        break
+        return version
+
+    def steps_under_way(self) -> list[int]:
+        """Steps whose versions some process is building, ascending."""
+        folders = [folder for folder in self.store.works() if SharedWork(folder).holder(JOIN)]
+        return sorted(int(folder.name.split("-")[0]) for folder in folders)
+
+    def _published(self, step: int, weights: str) -> Version | None:
+        """The version that was built from these weights, if it is there."""
+        for version in self.store.versions():
+            if version.step == step and version.manifest.get("weights") == weights:
+                return version
+        return None
+
+    def _shared(self, work: SharedWork, params: dict, between: Between) -> SharedEmbedding | None:
+        """What the processes share; None if the work is over."""
+        corpus = Corpus.open(self.data.knowledge.folder)
+        ranges = ranges_of(corpus.lengths, self.range_tokens)
+        plan = work.agree({"segments": len(corpus.segments), "blocks": corpus.num_blocks, "ranges": len(ranges)})
+        if plan is None:
+            return None
+        if plan["segments"] != len(corpus.segments):  # it has grown since the first process opened it
+            corpus = corpus.up_to(plan["segments"])
+            ranges = ranges_of(corpus.lengths, self.range_tokens)
+        return SharedEmbedding(self.config, params, corpus, np.arange(corpus.num_blocks), ranges, work, between)
+
+    def _join(self, shared: SharedEmbedding, step: int, facts: dict) -> Version:
+        """Publishes what all have embedded."""
+        store, corpus, params, before = self.store, shared.corpus, shared.params, self.store.latest()
+        config = self.config if before is None else with_search(self.config, before.manifest["search"])
+
+        def measure(search: Search) -> dict:
+            if not shared.work.is_mine(JOIN):
+                raise RunError(f"{shared.work.folder}: another process took over while this one stood still: run again")
+            return {"weights": facts["weights"], **self._probe(corpus, params, search)}
+
         with store.begin(step) as draft:
             embeddings = draft.embeddings(corpus.num_blocks, config.model.projection_dim, config.index.dtype)
-            between = _between_batches(draft, f"index of step {step}", self.check_in)
-            embed_corpus(config, embedder_params, corpus, embeddings, between_batches=between)
-            version = publish(
-                draft,
-                store,
-                embeddings,
-                corpus,
-                config.index,
-                tower=embedder.tower(embedder_params, "block"),
-                embedded_by=embedded_by or {"phase": self.phase, "step": step},
-                measure=lambda search: self._probe(corpus, embedder_params, search),
-            )
+            shared.join(embeddings, touch=draft.touch)
+            tower, embedded_by = embedder.tower(params, "block"), facts["embedded_by"]
+            common = {"tower": tower, "embedded_by": embedded_by, "measure": measure}
+            version = publish(draft, store, embeddings, corpus, config.index, **common)
         is_current = version.is_current(Corpus.open(corpus.folder))
         return version if is_current else extend_version(config, corpus, store, version)
 
@@ -69,23 +127,18 @@ class IndexBuilder:
         return {"probe": {k: round(v.mean, 4) for k, v in probe_recall(probe, embed, search).items()}}
 
 
-def _between_batches(
-    draft: Draft, label: str, check_in: Callable[[], None] = lambda: None
-) -> Callable[[int, int], None]:
-    """Shows progress, keeps the draft claimed and checks in; called with (blocks done, blocks to do)."""
-    progress = Progress(label)
-
-    def between(done: int, total: int) -> None:
-        progress(done, total)
-        draft.touch()
-        check_in()
-
-    return between
+def fingerprint(params: Mapping) -> str:
+    """Twelve hexadecimal digits that tell parameters from others."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten(params).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf))
+    return digest.hexdigest()[:12]
 
 
-def searched_exactly(config: Config) -> Config:
-    """The config with exact search, which is all that fine-tuning uses: its versions need no other files."""
-    return dataclasses.replace(config, index=dataclasses.replace(config.index, search="exact"))
+def with_search(config: Config, search: str) -> Config:
+    """The config with another search, for which index versions are then built."""
+    return dataclasses.replace(config, index=dataclasses.replace(config.index, search=search))
 
 
 def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: Version) -> Version:
@@ -110,8 +163,14 @@ def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: V
         embeddings = draft.embeddings(corpus.num_blocks, old.shape[1], index.dtype)
         copy_rows(old, embeddings, draft)
         if is_longer:
-            between = _between_batches(draft, "index, new blocks")
-            embed_corpus(config, {"block": tower}, corpus, embeddings, first=len(old), between_batches=between)
+            progress = Progress("index, new blocks")
+
+            def between(done: int, total: int) -> None:
+                progress(done, total)
+                draft.touch()
+
+            new, rows = np.arange(len(old), corpus.num_blocks), embeddings[len(old) :]
+            embed_corpus(config, {"block": tower}, corpus, rows, blocks=new, between_batches=between)
         info = None
         if files_serve(index.search, manifest["search_info"].get("blocks", len(old)), corpus.num_blocks, index):
             info = copy_search_files(version, draft)

@@ -78,9 +78,8 @@ def _alone(workdir: Workdir) -> Iterator[None]:
 def _check_idle(workdir: Workdir, stores: list[IndexStore]) -> None:
     """Raises ConfigError if a builder or a reader is at work, or a trainer will go on: they count the old blocks."""
     for store in stores:
-        beat = heartbeat.read(store.folder)
-        readers = [pin for version in store.versions() for pin in holders(version.folder)]
-        busy = [beat] if beat and beat["state"] == "runs" else readers
+        builders = [beat for beat in heartbeat.read_all(store.folder) if beat["state"] == "runs"]
+        busy = builders or [pin for version in store.versions() for pin in holders(version.folder)]
         if busy:
             who = f"process {busy[0]['pid']} on {busy[0]['host']}"
             raise ConfigError(f"{store.folder} is in use by {who}: end it, then run this again")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from realm_jax.batches import Array
 from realm_jax.config import Config, ConfigError, IndexConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.embed_blocks import embed_corpus
@@ -22,6 +23,29 @@ class LoadedIndex:
     embeddings: Float[np.ndarray, "blocks dim"]
     version: Version | None = None
     """The version that holds the embeddings; None if they are not stored."""
+    blocks: Int[np.ndarray, " blocks"] | None = None
+    """Ordinals of the blocks that the rows of the embeddings are of, ascending; None where they are of all blocks."""
+
+    def embeddings_of(self, blocks: Int[np.ndarray, "*blocks"]) -> Float[np.ndarray, "*blocks dim"]:
+        """Embeddings of blocks in float32; those of block -1, and of one that is not in the index, mean nothing."""
+        rows = np.maximum(blocks, 0)
+        if self.blocks is not None:
+            rows = np.minimum(np.searchsorted(self.blocks, rows), len(self.blocks) - 1)
+        return np.asarray(self.embeddings[rows], np.float32)
+
+
+class _AmongBlocks:
+    """A search over some of the blocks, given by their ordinals, that finds ordinals."""
+
+    def __init__(self, search: Search, blocks: Int[np.ndarray, " blocks"]):
+        self._search, self._blocks = search, blocks
+
+    def search(
+        self, query_emb: Float[Array, "batch dim"], k: int
+    ) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
+        """See `Search.search`."""
+        rows, scores = self._search.search(query_emb, k)
+        return np.where(rows < 0, -1, self._blocks[rows]).astype(np.int32), scores
 
 
 def load(version: Version, corpus: Corpus, config: IndexConfig, kind: str) -> LoadedIndex:
@@ -54,12 +78,42 @@ def open_exact(version: Version, corpus: Corpus) -> LoadedIndex:
     return LoadedIndex(ExactSearch(embeddings, version.live_blocks(corpus)), embeddings, version)
 
 
-def exact_index(config: Config, corpus: Corpus, embedder_params: dict, name: str) -> LoadedIndex:
+def is_too_large(config: Config, corpus: Corpus) -> bool:
+    """Whether evaluations embed a sample of the corpus's blocks for the weights that they judge, and not all."""
+    return 0 < config.pretrain.eval_blocks < corpus.num_blocks
+
+
+def exact_index(
+    config: Config,
+    corpus: Corpus,
+    embedder_params: dict,
+    name: str,
+    blocks: Int[np.ndarray, " blocks"] | None = None,
+) -> LoadedIndex:
     """Embeds the corpus, in float32, with the very weights that are evaluated, so that the index is not stale.
 
     Args:
         name: what the progress line calls the parameters.
+        blocks: ordinals of the blocks to embed and search, ascending; all by default.
     """
-    embeddings = np.empty((corpus.num_blocks, config.model.projection_dim), np.float32)
-    embed_corpus(config, embedder_params, corpus, embeddings, between_batches=Progress(f"{name}: embedding blocks"))
-    return LoadedIndex(ExactSearch(embeddings, corpus.live), embeddings)
+    size = corpus.num_blocks if blocks is None else len(blocks)
+    embeddings = np.empty((size, config.model.projection_dim), np.float32)
+    progress = Progress(f"{name}: embedding blocks")
+    embed_corpus(config, embedder_params, corpus, embeddings, blocks=blocks, between_batches=progress)
+    return index_of(corpus, embeddings, blocks)
+
+
+def index_of(
+    corpus: Corpus,
+    embeddings: Float[np.ndarray, "blocks dim"],
+    blocks: Int[np.ndarray, " blocks"] | None = None,
+) -> LoadedIndex:
+    """An exact search over embeddings that are not stored.
+
+    Args:
+        blocks: ordinals of the blocks that they are of, ascending; all by default.
+    """
+    if blocks is None:
+        return LoadedIndex(ExactSearch(embeddings, corpus.live), embeddings)
+    search = _AmongBlocks(ExactSearch(embeddings, corpus.live[blocks]), blocks)
+    return LoadedIndex(search, embeddings, blocks=blocks)

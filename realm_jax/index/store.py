@@ -3,6 +3,7 @@
     index/step-00000500-3f9a1c/   embeddings.npy, tower.safetensors, scann/, manifest.json (written last)
     index/history.jsonl           published, adopted (at which trainer step), pruned; never shortened
     index/history/                the same in a bucket, where no file can grow: one file for each event
+    index/work/                   what the processes that build a version share (`shared_work`); goes with the draft
 
 No manifest, no version: a folder without one is a draft, or a version on its way out, and readers do not see it.
 In a bucket, drafts and versions in use have a local copy. `search.py` knows what the search's files mean.
@@ -28,11 +29,13 @@ from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import MANIFEST, OWNER, claim, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
+from realm_jax.index.shared_work import SharedWork, is_deserted
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
 from realm_jax.workdir import read_json, write_json
 
+WORK = "work"
 NEXT = "manifest.next"
 RETIRED = "manifest.pruned"
 TOUCH_EVERY_S = 30.0
@@ -146,6 +149,14 @@ class IndexStore(History):
         """Starts a version from the weights of trainer step `step`; two drafts of one step never meet."""
         return Draft(self, step)
 
+    def shared_work(self, step: int, weights: str) -> SharedWork:
+        """The work of those that build the version of a step from the same weights."""
+        return SharedWork(self.folder / WORK / f"{step:08d}-{weights}")
+
+    def works(self) -> list[epath.Path]:
+        """Folders of the versions that are being built, or were."""
+        return sorted((self.folder / WORK).glob("*")) if (self.folder / WORK).exists() else []
+
     def versions(self) -> list[Version]:
         """Published versions by step, then by time. Raises ConfigError if a manifest is damaged."""
         found = []
@@ -186,7 +197,7 @@ class IndexStore(History):
         own_pin(version.folder).unlink(missing_ok=True)
 
     def prune(self, keep: int) -> list[str]:
-        """Removes versions older than the newest `keep` unless they are pinned, and drafts whose owner died.
+        """Removes versions older than the newest `keep` unless they are pinned, and what dead builders left.
 
         Returns:
             Names of the removed versions.
@@ -194,6 +205,9 @@ class IndexStore(History):
         removed = [version.name for version in self.versions()[:-keep] if _retire(version.folder)]
         for folder in self._folders():
             if not (folder / MANIFEST).exists() and (folder.name in removed or is_abandoned(folder)):
+                folder.rmtree(missing_ok=True)
+        for folder in self.works():
+            if is_deserted(folder):
                 folder.rmtree(missing_ok=True)
         for name in removed:
             self.record("pruned", version=name)

@@ -136,7 +136,7 @@ class State:
             version = store.pin_latest()
             self.pinned.append((store, version))
         if finetuning.config.finetune.train_retriever == "both":
-            index = finetuning.exact_index(self.data, params, store)  # made anew, as for an evaluation
+            index = finetuning.index_of(self.data, params, store)  # made anew, as for an evaluation
         elif self.version is not None and version.folder == self.version.folder:
             index = self._index
         else:

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from realm_jax.inspect.layout import events, foot, head, number, state_text, table_of
+from realm_jax.inspect.layout import events, foot, head, number, shared_work, state_text, table_of
 from realm_jax.progress import clock
 
 SHOWN_FIRST = ("loss", "utility", "null_share", "accuracy", "dev_exact_match", "tokens_per_second", "step_seconds")
@@ -82,7 +82,7 @@ def _builder(indexes: list[dict], processes: list[dict]) -> RenderableType:
     folder = "index" if index["phase"] == "pretrain" else f"{index['phase']}/index"
     counts = Text(events(index), style="dim")
     signs = _signs(processes, folder) or [Text("no builder process has given a sign of life", style="dim")]
-    return Group(counts, table, *drafts, *signs)
+    return Group(counts, table, *drafts, *shared_work(index), *signs)
 
 
 def _signs(processes: list[dict], folder: str) -> list[Text]:

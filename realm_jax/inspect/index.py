@@ -7,6 +7,7 @@ from etils import epath
 from realm_jax.buckets import is_remote
 from realm_jax.index.claims import MANIFEST, OWNER, holders, is_abandoned
 from realm_jax.index.history import History
+from realm_jax.index.shared_work import how_far
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json, read_json_lines
 
@@ -28,7 +29,10 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
     if damaged:
         problems.note(f"{file}: {damaged} damaged lines are left out")
     roles = {(process["host"], process["pid"]): process["role"] for process in processes}
-    versions, drafts = [], []
+    versions, drafts, shared = [], [], []
+    for part in sorted((folder / "work").glob("*")):
+        if far := problems.part(part, lambda part=part: how_far(part), None):
+            shared.append({"step": int(part.name.split("-")[0]), **far})
     for part in sorted(folder.glob("step-*")):
         if not (part / MANIFEST).exists():
             drafts += problems.part(part, lambda part=part: _draft(part), [])
@@ -47,6 +51,7 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
         "phase": phase,
         "versions": versions,
         "drafts": drafts,
+        "shared": shared,
         "events": {kind: sum(event.get("event") == kind for event in events) for kind in KINDS},
         "last_adopted": {key: adopted[-1].get(key) for key in ("version", "step", "trainer_step")} if adopted else None,
     }

@@ -46,6 +46,21 @@ def events(index: dict) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in index["events"].items())
 
 
+def shared_work(index: dict) -> list[Text]:
+    """How far the versions are that are being embedded, and by whom; nothing of a process that is alone with one."""
+    lines = []
+    for work in index["shared"]:
+        if work["parts"] == 1 and len(work["processes"]) < 2:
+            continue
+        who = [
+            f"process {process['pid']} on {process['host']} {'joins' if process['joins'] else 'helps'}"
+            for process in work["processes"]
+        ]
+        done = f"step {work['step']:,}: {work['done']} of {work['parts']} ranges of blocks are embedded"
+        lines.append(Text("; ".join([done, *(who or ["nobody is at work"])])))
+    return lines
+
+
 def table_of(*columns: str) -> Table:
     """A table; the columns that begin with `>` are aligned to the right."""
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold", header_style="dim")

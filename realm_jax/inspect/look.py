@@ -84,12 +84,12 @@ def _processes(path: epath.Path, found: dict, problems: Problems) -> list[dict]:
     """Every process that gave a sign of life in the workdir, the trainers first."""
     folders = [path, *(path / phase["name"] for phase in (*found["phases"], *found["finetunings"]))]
     folders += [folder / "index" for folder in (path, *phase_states.finetuned(path))]
-    signs = [(folder, problems.part(folder, lambda folder=folder: heartbeat.read(folder), None)) for folder in folders]
+    read = {folder: problems.part(folder, lambda folder=folder: heartbeat.read_all(folder), []) for folder in folders}
     kept = ("role", "doing", "state", "host", "pid", "age_s")
     return [
         {"folder": str(folder.relative_to(path)), **{key: sign[key] for key in kept if key in sign}}
-        for folder, sign in signs
-        if sign
+        for folder, signs in read.items()
+        for sign in signs
     ]
 
 

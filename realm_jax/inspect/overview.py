@@ -6,7 +6,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from realm_jax.inspect.layout import events, foot, head, number, size, state_text, table_of
+from realm_jax.inspect.layout import events, foot, head, number, shared_work, size, state_text, table_of
 from realm_jax.progress import clock
 
 
@@ -58,7 +58,7 @@ def _versions(index: dict) -> RenderableType:
     for draft in index["drafts"]:
         cells = [""] * 6
         table.add_row(f"{draft['step']:,}", *cells, state_text(draft["state"]), draft["name"].rpartition("-")[2])
-    return table
+    return Group(table, *shared_work(index))
 
 
 def _scores(found: dict) -> Table:

@@ -61,5 +61,4 @@ class Retriever:
         self, query_emb: Float[np.ndarray, "queries dim"], blocks: Int[np.ndarray, "queries k"]
     ) -> Float[np.ndarray, "queries k"]:
         """Inner products of queries with their blocks; those of block -1 mean nothing."""
-        embeddings = np.asarray(self._index.embeddings[np.maximum(blocks, 0)], np.float32)
-        return np.einsum("qd,qkd->qk", query_emb, embeddings)
+        return np.einsum("qd,qkd->qk", query_emb, self._index.embeddings_of(blocks))

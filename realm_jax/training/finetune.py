@@ -1,6 +1,7 @@
 """Fine-tunes a run on questions, and keeps the checkpoint with the best exact match on development questions."""
 
 import dataclasses
+import functools
 import logging
 import re
 
@@ -12,9 +13,10 @@ from realm_jax.data.questions.questions import content_hash
 from realm_jax.openqa.predict import Answerer
 from realm_jax.paths import quoted
 from realm_jax.records import Question
-from realm_jax.training import loop
+from realm_jax.training import fit, loop
 from realm_jax.training.builder_process import BuilderProcess
-from realm_jax.training.finetune_task import FinetuneTask, trainable
+from realm_jax.training.finetune_search import measure_search
+from realm_jax.training.finetune_task import FinetuneTask, steps_in_all, trainable
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
@@ -76,14 +78,17 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
         return
     processes.join()
     config, settings = finetuning.config, finetuning.config.finetune
-    trainable(train_questions, settings)  # before an index is built in vain
+    asked = trainable(train_questions, settings)
+    # Before an index is built in vain.
+    fit.refuse_what_is_too_large(config, "finetune", steps=steps_in_all(settings, len(asked)))
     data = open_prepared(finetuning.workdir)
     first = finetuning.first_params()
     store = finetuning.index_store(data, first)
     dev_questions = dev_questions[: settings.dev_questions or None]
+    processes.on_first(functools.partial(measure_search, config, data, store, first, asked, finetuning.folder))
 
     def exact_match(params: dict) -> float:
-        answerer = Answerer(config, data, params, finetuning.exact_index(data, params, store))
+        answerer = Answerer(config, data, params, finetuning.index_of(data, params, store))
         answered = answerer.answer(dev_questions, num_blocks=settings.inference_blocks, depth=1, name="development")
         return sum(p.is_correct for p in answered) / len(answered)
 

@@ -34,6 +34,7 @@ from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question
 from realm_jax.training.best_params import BestParams
+from realm_jax.training.finetune_search import search_to_use
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
 
@@ -131,24 +132,8 @@ class FinetuneTask(RetrievalTask):
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
-        settings = self._config.finetune
-        trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
-
-        def owner(params):
-            towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
-            return {"embedder": towers, "reader": "reader"}
-
-        own = settings.retriever_learning_rate
-        rates = {
-            "reader": settings.learning_rate,
-            "retriever": settings.learning_rate if own is None else own,
-        }
-        updates = {name: bert_adamw(schedule(rate, self.steps)) for name, rate in rates.items()}
-        return optax.chain(
-            optax.clip_by_global_norm(MAX_GRADIENT_NORM),
-            optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
-        )
+        """See `finetune_optimizer`."""
+        return finetune_optimizer(self._config.finetune, self.steps)
 
     def loss(
         self, params: Any, batch: FinetuneBatch, rng: PRNGKeyArray
@@ -159,9 +144,11 @@ class FinetuneTask(RetrievalTask):
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
         corpus, first = self._data.knowledge, state.get("position", 0)
-        index: CurrentIndex | FixedIndex = FixedIndex(common_version(self._store), corpus)
+        version = common_version(self._store)
+        search = search_to_use(self._config, version)
+        index: CurrentIndex | FixedIndex = FixedIndex(version, corpus, self._config.index, search)
         if self._config.finetune.train_retriever == "both":
-            index = CurrentIndex(self._store, corpus, self._config, first, exact=True, own_every=self._own_every)
+            index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
         return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
@@ -195,7 +182,7 @@ class FinetuneTask(RetrievalTask):
             blocks = corpus.embedder_tokens(read, corpus.block_len_tokens)
         return FinetuneBatch(
             query=asked.query,
-            beam_emb=np.asarray(index.embeddings[np.maximum(beam, 0)], np.float32),
+            beam_emb=index.embeddings_of(beam),
             beam_mask=beam >= 0,
             beam_correct=self.finder.each_holds(questions, beam, settings.retriever_label),
             blocks=blocks,
@@ -234,6 +221,23 @@ class FinetuneTask(RetrievalTask):
         patience = self._config.finetune.patience
         past = [e[METRIC] for e in self._best.past if e["step"] <= step]
         return bool(patience) and len(past) > patience and int(np.argmax(past)) < len(past) - patience
+
+
+def finetune_optimizer(settings: FinetuneConfig, steps: int) -> optax.GradientTransformation:
+    """BERT's AdamW, with the retriever's own rate; frozen towers stay as they are."""
+    trained = {"none": (), "query": ("query",), "both": ("query", "block")}[settings.train_retriever]
+
+    def owner(params):
+        towers = {side: "retriever" if side in trained else "frozen" for side in params["embedder"]}
+        return {"embedder": towers, "reader": "reader"}
+
+    own = settings.retriever_learning_rate
+    rates = {"reader": settings.learning_rate, "retriever": settings.learning_rate if own is None else own}
+    updates = {name: bert_adamw(schedule(rate, steps)) for name, rate in rates.items()}
+    return optax.chain(
+        optax.clip_by_global_norm(MAX_GRADIENT_NORM),
+        optax.multi_transform({**updates, "frozen": optax.set_to_zero()}, owner),
+    )
 
 
 def finetune_loss(

@@ -17,16 +17,17 @@ from realm_jax.config import CONVERTED, Config, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import datasets
 from realm_jax.data.questions.questions import content_hash
-from realm_jax.index.index_builder import IndexBuilder, searched_exactly
-from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
+from realm_jax.index.index_builder import IndexBuilder, with_search
+from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large, load
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
 from realm_jax.records import Question
 from realm_jax.training import phases, presets
 from realm_jax.training.best_params import BestParams
+from realm_jax.training.finetune_search import search_to_build, search_to_use
 from realm_jax.training.finetune_task import METRIC
-from realm_jax.workdir import Workdir, read_json, write_json
+from realm_jax.workdir import CHANGEABLE, Workdir, read_json, write_json
 
 FOLDER = "finetune"
 
@@ -108,7 +109,8 @@ class Finetuning:
 
     def _differences(self, begun: "Finetuning") -> list[str]:
         """Settings and questions that differ from those it was begun with; questions without a hash, by their path."""
-        ours, theirs = (dataclasses.asdict(f.config.finetune) for f in (self, begun))
+        free = dict.fromkeys(CHANGEABLE["finetune"])
+        ours, theirs = (dataclasses.asdict(f.config.finetune) | free for f in (self, begun))
         if self.content and begun.content:
             asked = {"train": "training questions", "dev": "development questions"}
             why = ", since the corpus has changed" if self.dataset == "cloze" else ""
@@ -188,12 +190,8 @@ class Finetuning:
         if self.config.finetune.train_retriever != "both" and newest is not None and self._embedded(newest):
             return run
         own = IndexStore(self.folder / "index")
-
-        def build_first() -> None:
-            if own.latest() is None:
-                self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
-
-        processes.on_first(build_first)
+        if processes.from_first(own.latest() is None):
+            self.index_builder(own, data).build(0, params["embedder"], embedded_by=self.source)
         return own
 
     def _embedded(self, version: Version) -> bool:
@@ -204,13 +202,19 @@ class Finetuning:
 
     def index_builder(self, store: IndexStore, data: RunData) -> IndexBuilder:
         """The builder of the fine-tuning's own index versions."""
-        return IndexBuilder(searched_exactly(self.config), data, store, self.phase)
+        search = search_to_build(self.config, data.knowledge.num_blocks)
+        return IndexBuilder(with_search(self.config, search), data, store, self.phase)
 
-    def exact_index(self, data: RunData, params: dict, store: IndexStore) -> LoadedIndex:
-        """The index to search with `params`: the newest version, or fresh embeddings if the block tower learns."""
-        if self.config.finetune.train_retriever == "both":
+    def index_of(self, data: RunData, params: dict, store: IndexStore) -> LoadedIndex:
+        """The index to search with `params`: the newest version, or fresh embeddings if the block tower learns.
+
+        Where the block tower learns and the corpus is too large for that, it is the newest version, too, whose weights
+        are up to `finetune.index_refresh_every` steps older.
+        """
+        if self.config.finetune.train_retriever == "both" and not is_too_large(self.config, data.knowledge):
             return exact_index(self.config, data.knowledge, params["embedder"], self.name)
-        return open_exact(store.latest(), data.knowledge)
+        version = store.latest()
+        return load(version, data.knowledge, self.config.index, search_to_use(self.config, version))
 
     def best_params(self) -> dict:
         """The parameters with the best exact match on the development questions, on the host.

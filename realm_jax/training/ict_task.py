@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import IctBatch
-from realm_jax.config import Config
+from realm_jax.config import Config, IctConfig
 from realm_jax.console import tally
 from realm_jax.data.ict_examples import IctExamples
 from realm_jax.data.pipeline import Batches, Examples
@@ -49,9 +49,8 @@ class IctTask(Task):
         return {"embedder": self._first["embedder"]}
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, after clipping."""
-        rate = schedule(self._config.ict.learning_rate, self.steps)
-        return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
+        """See `ict_optimizer`."""
+        return ict_optimizer(self._config.ict)
 
     def loss(self, params: Any, batch: IctBatch, rng: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""], dict]:
         """See `ict_loss`."""
@@ -66,6 +65,12 @@ class IctTask(Task):
     def saves_at(self, step: int) -> bool:
         """Every `ict.checkpoint_every` steps."""
         return step % self._config.ict.checkpoint_every == 0
+
+
+def ict_optimizer(settings: IctConfig) -> optax.GradientTransformation:
+    """BERT's AdamW, after clipping."""
+    rate = schedule(settings.learning_rate, settings.steps)
+    return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), bert_adamw(rate))
 
 
 def ict_loss(

@@ -101,7 +101,7 @@ class Task:
     def build_index(self, step: int, params: Any) -> None:
         """Builds an index version of the replicated parameters inside the trainer, unless it is there.
 
-        Called once the checkpoint of `step` is on disk, and again after a restart from it. On the first process only.
+        Called on all processes once the checkpoint of `step` is on disk, and again after a restart from it.
         """
         raise NotImplementedError
 
@@ -196,8 +196,10 @@ def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.Train
 
 
 def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState) -> None:
-    if processes.is_first() and task.builds_index_at(step):
-        checkpoints.wait()  # a restart from an earlier one would need versions that this build may prune
+    if task.builds_index_at(step):
+        # A restart from an earlier one would need versions that this build, by whichever process, may prune.
+        checkpoints.wait()
+        processes.wait_for_all("the checkpoint is on disk")
         task.build_index(step, state.params)
 
 

@@ -1,4 +1,4 @@
-"""What a run says before it begins: what it will do, how long that took where it was measured, where it writes."""
+"""What a run says before it begins: what it will do, how long that took or takes by calculation, where it writes."""
 
 import ast
 import dataclasses
@@ -6,10 +6,17 @@ import importlib.util
 import pathlib
 import re
 
+import jax
+from etils import epath
+
 from realm_jax.config import Config
+from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.prepare import RANDOM
 from realm_jax.experiments_file import load_experiment
+from realm_jax.plan import corpus_size, device_memory, hardware, plan_table, planned
 from realm_jax.workdir import Workdir, with_absolute_paths
+
+GIB = 2**30
 
 
 def opening(workdir: Workdir) -> str:
@@ -22,9 +29,29 @@ def opening(workdir: Workdir) -> str:
             f"run: {config.name}, a BERT of {model.num_layers} layers, {model.hidden_size} wide, from {start}",
             f"parts: {parts}",
             f"time: {measured_time(config) or 'not measured for these settings; each part says how long it has left'}",
+            f"plan: {calculated(workdir)}",
             f"writes: {workdir.path} (to go on after a stop, give the same command)",
         ]
     )
+
+
+def calculated(workdir: Workdir) -> str:
+    """What `realm plan` says of this run on these devices, in a line; of memory alone if they are not in its table."""
+    config, device = workdir.config, jax.devices()[0]
+    machine = hardware.of_devices(device.device_kind, jax.device_count(), jax.process_count())
+    if machine is None:
+        memory = max(device_memory.of_phase(config, phase, jax.device_count()).total for phase in ("ict", "pretrain"))
+        return f"{memory / GIB:.1f} GiB of a device's memory (calculated)"
+    return plan_table.one_line(planned.plan(config, _corpus(workdir), machine))
+
+
+def _corpus(workdir: Workdir) -> corpus_size.CorpusSize:
+    """That of the run, or the one that it will take; of no blocks where it has yet to be built."""
+    config = workdir.config.corpus
+    for folder in (workdir.knowledge_folder, epath.Path(config.knowledge)):
+        if (folder / MANIFEST).exists():
+            return corpus_size.of_folder(folder)
+    return corpus_size.assumed(0, config.block_len_tokens)
 
 
 def _parts(workdir: Workdir) -> list[str]:

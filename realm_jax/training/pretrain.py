@@ -7,28 +7,26 @@ from realm_jax import processes
 from realm_jax.data.prepare import RunData
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
-from realm_jax.training import loop, phases
+from realm_jax.training import fit, loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
 
 
 def build_first_index(workdir: Workdir, data: RunData) -> None:
-    """Index version 0; does nothing where there is one."""
+    """Index version 0, by the devices of all processes; does nothing where there is one."""
     config = workdir.config
     builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
-
-    def build() -> None:
-        if builder.store.latest() is None:
-            source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
-            builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
-
-    processes.on_first(build)
+    if processes.from_first(builder.store.latest() is None):
+        source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
+        builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
 
 
 def train(workdir: Workdir, data: RunData) -> None:
     """Trains, or goes on from the last checkpoint; does nothing once the phase is done."""
     if workdir.is_done("pretrain"):
         return
+    is_exact = workdir.config.index.search == "exact"
+    fit.refuse_what_is_too_large(workdir.config, "pretrain", blocks=data.knowledge.num_blocks if is_exact else 0)
     build_first_index(workdir, data)
     config, store = workdir.config, IndexStore(workdir.index_folder)
     builder = IndexBuilder(config, data, store) if config.index.device == "inline" else None

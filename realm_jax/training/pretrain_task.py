@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import parallel, processes
 from realm_jax.batches import MaskedQueries, PretrainBatch
-from realm_jax.config import Config
+from realm_jax.config import Config, PretrainConfig
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
@@ -68,16 +68,8 @@ class PretrainTask(RetrievalTask):
         return self._first
 
     def optimizer(self) -> optax.GradientTransformation:
-        """BERT's AdamW, with the retriever's own rate, period and start."""
-        config = self._config.pretrain
-        retriever = retriever_optimizer(
-            config.learning_rate if config.retriever_learning_rate is None else config.retriever_learning_rate,
-            config.steps,
-            update_every=config.retriever_update_every,
-            off_steps=config.retriever_warmup_steps,
-            train=config.train_retriever,
-        )
-        return joint(config.learning_rate, retriever, config.steps)
+        """See `realm_optimizer`."""
+        return realm_optimizer(self._config.pretrain)
 
     def loss(
         self, params: Any, batch: PretrainBatch, rng: PRNGKeyArray
@@ -109,6 +101,18 @@ class PretrainTask(RetrievalTask):
     def saves_at(self, step: int) -> bool:
         """A checkpoint is due every `pretrain.checkpoint_every` steps, and where the index is due."""
         return step % self._config.pretrain.checkpoint_every == 0 or self.refreshes_index_at(step)
+
+
+def realm_optimizer(settings: PretrainConfig) -> optax.GradientTransformation:
+    """BERT's AdamW, with the retriever's own rate, period and start."""
+    retriever = retriever_optimizer(
+        settings.learning_rate if settings.retriever_learning_rate is None else settings.retriever_learning_rate,
+        settings.steps,
+        update_every=settings.retriever_update_every,
+        off_steps=settings.retriever_warmup_steps,
+        train=settings.train_retriever,
+    )
+    return joint(settings.learning_rate, retriever, settings.steps)
 
 
 def realm_loss(

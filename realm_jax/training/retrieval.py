@@ -52,7 +52,7 @@ class RetrievalTask(Task):
         return self._builder is not None and self.refreshes_index_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
-        """Embeds the knowledge corpus with the block tower of `params`."""
+        """Embeds the knowledge corpus with the block tower of `params`; all processes share the blocks."""
         if self._store.latest(step).step != step:
             self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 

@@ -138,7 +138,7 @@ def test_an_embedder_and_a_corpus_are_enough_to_search(tmp_path, base, tokenizer
     with pytest.raises(ConfigError, match="no new checkpoint in .*: start the trainer"):
         follow_trainer.follow(workdir)
     assert [version.step for version in IndexStore(workdir.index_folder).versions()] == [0]
-    assert heldout_recall(workdir)["first weights"]["plain_recall@1"].n > 0
+    assert heldout_recall(workdir)[0]["first weights"]["plain_recall@1"].n > 0
     with pytest.raises(ConfigError, match="out was converted without encoder: convert again with a SOURCE that holds"):
         pretrain.train(workdir, open_prepared(workdir))
 

@@ -87,6 +87,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make pretrain WORKDIR=runs/exact ARGS="--pretrain.steps=2000 --index.search=exact"': Run(
         "next: ", {"=2000": "=8"}
     ),
+    "realm plan --config=experiments/base_wikipedia.py --hardware=v3-8 --blocks=13353718": Run(
+        "parameters: 219,095,226"
+    ),
     "realm ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
     "realm pretrain --workdir=W": Run("next: ", NANO),
     "realm builder --workdir=W": Run("training is done and indexed", NANO),

@@ -17,14 +17,14 @@ LOSSES = ("loss_retrieved", "loss_random", "loss_null", "accuracy_retrieved", "a
 
 @pytest.fixture(scope="module")
 def judged(tiny_run):
-    """(config, data, held-out set, values, embeddings) of the first weights."""
+    """(config, data, held-out set, values, index) of the first weights."""
     config = tiny_run.config
     sizes = {"eval_examples": EVAL_EXAMPLES, "recall_examples": RECALL_EXAMPLES}
     config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, **sizes))
     data = open_prepared(tiny_run)
     heldout = heldout_set(config, data)
-    values, embeddings = evaluate(config, data, heldout, phases.first_params(tiny_run), "first")
-    return config, data, heldout, values, embeddings
+    values, index = evaluate(config, data, heldout, phases.first_params(tiny_run), "first")
+    return config, data, heldout, values, index
 
 
 def stands_in(wanted, tokens):
@@ -96,14 +96,14 @@ def wordpieces(tokens) -> list[list[int]]:
 
 
 def test_every_measure_has_one_value_per_example(judged):
-    config, data, heldout, values, embeddings = judged
+    config, data, heldout, values, index = judged
     assert {len(values[name]) for name in ("answer_retrieved", "answer_random")} == {len(heldout.answers)}
     recalls = {f"{kind}_recall@{k}" for kind in ("plain", "hard") for k in KS}
     assert {len(values[name]) for name in recalls} == {len(heldout.probe.own_block)}
     read = {*LOSSES, "utility", "null_share"}
     assert {len(values[name]) for name in read} == {min(EVAL_EXAMPLES, len(heldout.answers))}
     assert set(values) == {"answer_retrieved", "answer_random"} | recalls | read
-    assert embeddings.shape == (data.knowledge.num_blocks, config.model.projection_dim)
+    assert index.embeddings.shape == (data.knowledge.num_blocks, config.model.projection_dim)
 
 
 def test_utility_is_the_loss_that_retrieval_saves(judged):

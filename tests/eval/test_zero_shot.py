@@ -83,8 +83,8 @@ def test_questions_of_another_corpus_are_an_error(tiny_run, tmp_path):
 
 
 def test_heldout_recall(tiny_run):
-    table = zero_shot.heldout_recall(tiny_run)
-    assert list(table) == ["first weights"]
+    table, sample = zero_shot.heldout_recall(tiny_run)
+    assert list(table) == ["first weights"] and sample is None
     row = table["first weights"]
     assert {f"{kind}_recall@{k}" for kind in ("plain", "hard") for k in (1, 5, 20)} == set(row)
     assert all(0 <= value.mean <= 1 and value.n > 0 for value in row.values())

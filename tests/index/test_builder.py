@@ -19,6 +19,7 @@ from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
+from realm_jax.workdir import write_json
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,21 @@ def wait_for(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("saved", [(), (3,)])
+def test_what_others_build_without_its_checkpoint_is_left_to_them(new_run, params, saved):
+    """As version 0 of a run that is being made by its trainers, or a step that was pruned since."""
+    workdir = new_run(index={"wait_timeout_s": 1.0})
+    save(workdir, params, *saved)
+    other = {"host": "elsewhere", "pid": 7, "started": 1.0, "time": time.time()}
+    for step in (0, 7):
+        folder = workdir.index_folder / "work" / f"{step:08d}-abc"
+        write_json(folder / "pins" / "elsewhere-7.json", other)
+        write_json(folder / "join.000.json", other)
+    with pytest.raises(ConfigError, match="no new checkpoint in"):
+        follow_trainer.follow(workdir)
+    assert [version.step for version in IndexStore(workdir.index_folder).versions()] == list(saved)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("gone"), ConfigError("damaged")])
@@ -147,7 +163,7 @@ def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
     seen = []
 
     def check_in():
-        seen.append([folder.name for folder in workdir.index_folder.iterdir()])
+        seen.append([folder.name for folder in workdir.index_folder.glob("step-*")])
         if len(seen) == 2:
             raise follow_trainer.TrainerGone("gone")
 

@@ -9,7 +9,7 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.data.prepare import open_prepared
-from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus
+from realm_jax.index.embed_blocks import TowerEmbedder, embed_corpus, ranges_of
 from realm_jax.training import phases
 
 
@@ -60,12 +60,22 @@ def test_blocks_are_embedded_by_their_own_tower(tiny_run, corpus, params, one_by
     np.testing.assert_allclose(found, one_by_one, atol=2e-5)
 
 
-@pytest.mark.parametrize("first", [0, 3, 100])
-def test_rows_before_the_first_are_left_alone(tiny_run, corpus, params, one_by_one, first):
-    out = np.full((corpus.num_blocks, tiny_run.config.model.projection_dim), np.nan, np.float32)
-    embed_corpus(tiny_run.config, params, corpus, out, first=first)
-    assert np.isnan(out[:first]).all()
-    np.testing.assert_allclose(out[first:], one_by_one[first:], atol=2e-5)
+def test_some_blocks_in_any_order(tiny_run, corpus, params, one_by_one):
+    blocks = np.random.default_rng(0).permutation(corpus.num_blocks)[:50]
+    out = np.full((50, tiny_run.config.model.projection_dim), np.nan, np.float32)
+    embed_corpus(tiny_run.config, params, corpus, out, blocks=blocks)
+    np.testing.assert_allclose(out, one_by_one[blocks], atol=2e-5)
+
+
+def test_ranges_are_cut_by_the_lengths_alone():
+    lengths = np.array([5, 5, 5, 20, 1, 1, 8])
+    assert ranges_of(lengths, 10) == [range(0, 2), range(2, 3), range(3, 6), range(6, 7)]
+    assert ranges_of(lengths, 1000) == [range(0, 7)] and ranges_of(lengths[:0], 10) == []
+    lengths = np.random.default_rng(0).integers(3, 288, 5000)
+    cut = ranges_of(lengths, 10_000)
+    assert [block for part in cut for block in part] == list(range(5000))
+    assert max(lengths[part.start : part.stop].sum() for part in cut) < 10_000 + 288
+    assert ranges_of(lengths[: cut[-2].stop], 10_000) == cut[:-1]  # what is added leaves the others as they are
 
 
 def test_bfloat16_rows_are_rounded_ones(tiny_run, corpus, params, one_by_one):

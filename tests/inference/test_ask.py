@@ -18,7 +18,7 @@ QUESTIONS = ["Who crossed the river?", "when was [MASK] built", "日本の首都
 def both(tuned_run):
     finetuning, data = Finetuning.open(tuned_run, "cloze"), open_prepared(tuned_run)
     params = finetuning.best_params()
-    index = finetuning.exact_index(data, params, finetuning.index_store(data, params))
+    index = finetuning.index_of(data, params, finetuning.index_store(data, params))
     arguments = finetuning.config, data, params, index
     num_blocks = finetuning.config.finetune.inference_blocks
     one = Answerer(*arguments, pairs=num_blocks)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from etils import epath
 from rich.console import Console
@@ -142,6 +143,36 @@ def test_users_of_a_version_are_named_by_what_they_do(run):
     ((draft,),) = [index["drafts"] for index in found["indexes"]]
     assert (draft["step"], draft["state"], draft["pid"]) == (9, "being built", os.getpid())
     assert "being built" in screens(found)
+
+
+def test_processes_that_share_a_version(run):
+    store = IndexStore(run.index_folder)
+    with store.begin(9), store.shared_work(9, "abc") as work:
+        work.agree({"ranges": 12})
+        work.take("join")
+        work.take_part(12, set())
+        work.count_done()
+        other = {"host": "elsewhere", "pid": 7, "started": 1.0, "time": time.time(), "done": 3}
+        write_json(work.folder / "pins" / "elsewhere-7.json", other)
+        for part in (1, 2, 3):
+            work.hand_over(part, np.zeros(1))
+        found = look(run.path)
+    ((shared,),) = [index["shared"] for index in found["indexes"]]
+    assert (shared["step"], shared["parts"], shared["done"]) == (9, 12, 4)
+    shown = " ".join(screens(found).split())
+    assert (
+        f"step 9: 4 of 12 ranges of blocks are embedded; process 7 on elsewhere helps; process {os.getpid()}" in shown
+    )
+
+
+def test_two_builders_both_show(run):
+    for pid in (os.getpid(), 2**22 + 1):
+        beat = {"host": socket.gethostname(), "pid": pid, "started": None, "time": time.time(), "role": "index builder"}
+        write_json(run.index_folder / f"heartbeat-{socket.gethostname()}-{pid}.json", beat)
+    states = [(process["pid"], process["state"]) for process in look(run.path)["processes"]]
+    assert sorted(states) == sorted([(os.getpid(), "runs"), (2**22 + 1, "died")])
+    with Heartbeat(run.index_folder, of_many=True, role="index builder"):  # forgets the dead
+        assert [process["state"] for process in look(run.path)["processes"]] == ["runs"]
 
 
 def test_finetunings_and_evaluations(run):

@@ -1,6 +1,5 @@
 """The files of launch/ themselves: short, sound, and read by the tools that will read them."""
 
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -71,19 +70,3 @@ def test_the_table_of_pairs_has_the_pinned_jax():
     constraints = (REPOSITORY / "constraints.txt").read_text()
     jax = re.search(r"^jax==(.*)$", constraints, flags=re.M)[1]
     assert f"jax {jax}" in (REPOSITORY / "docs/launch.md").read_text()
-
-
-def test_compiled_memory_reads_the_experiment_that_it_is_for():
-    import json
-
-    file = REPOSITORY / "benchmarks/results/compiled_memory.json"
-    rows = json.loads(file.read_text())["values"]["rows"]
-    spec = importlib.util.spec_from_file_location("tpu_v3_8", REPOSITORY / "experiments/tpu_v3_8.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    sizes = {"ict": config.ict.batch_size, "pretrain": config.pretrain.batch_size}
-    ours = [row for row in rows if row["config"] == "experiments/tpu_v3_8.py"]
-    assert {row["phase"] for row in ours} == set(sizes)
-    for row in ours:
-        assert row["batch_size"] == sizes[row["phase"]] and row["reserved_gib"] < 16

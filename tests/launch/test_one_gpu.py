@@ -67,16 +67,3 @@ def test_sigterm_lets_the_trainer_save(start):
         both.send_signal(signal.SIGTERM)
         assert both.wait(timeout=30) == 1
         assert both.stdout.read() == "saved\n"
-
-
-def test_slurm_uses_it_for_one_task_and_srun_for_several(tmp_path):
-    (tmp_path / "srun").write_text('#!/bin/bash\necho "$REALM_JAX_DISTRIBUTED|$*"\n')
-    (tmp_path / "srun").chmod(0o755)
-    said = {}
-    for tasks in ("1", "8"):
-        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NTASKS": tasks}
-        command = ["bash", "launch/realm.sbatch", "runs/w", "--seed=3"]
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=30)
-        said[tasks] = done.stdout.strip()
-    assert said["1"] == "|launch/one_gpu.sh runs/w --seed=3"
-    assert said["8"] == "auto|.venv/bin/python -m realm_jax run --workdir=runs/w --index.device=cpu --seed=3"

@@ -157,9 +157,15 @@ def test_what_cannot_work_is_refused_before_anything_costs(cloud, settings, mess
     assert cloud.calls() == []
 
 
-def test_the_builder_takes_one_host(cloud):
+def test_a_builders_slice_of_several_hosts_has_a_builder_on_each_by_itself(cloud):
     done = cloud.make("pretrain", "TPU=v3-8", BUCKET, "BUILDER_TPU=v5litepod-16", "DRY_RUN=1")
-    assert done.returncode == 2 and "BUILDER_TPU=v5litepod-16 has several hosts" in done.stderr
+    assert done.returncode == 0, done.stderr
+    jobs = [flags for _, (place, *_), flags in printed(done.stdout) if " keep " in flags.get("--command", "")]
+    assert [job["--worker"] for job in jobs] == ["all"]
+    words = jobs[0]["--command"].split()
+    assert not any(word.startswith("REALM_JAX_DISTRIBUTED") for word in words)
+    assert {"TPU_PROCESS_BOUNDS=1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1"} <= {w.replace("\\", "") for w in words}
+    assert jobs[0]["--command"].endswith("-m realm_jax builder --workdir=gs://bucket/run")
 
 
 def test_help_lists_every_target(cloud):

@@ -370,24 +370,24 @@ UPDATES = [
     Fault(
         "the retriever's accumulation ignored",
         "training/pretrain_task.py",
-        "PretrainTask.optimizer",
-        "update_every=config.retriever_update_every",
+        "realm_optimizer",
+        "update_every=settings.retriever_update_every",
         "update_every=1",
         "training/test_pretrain_updates.py::test_the_retriever_moves_every_nth_step_by_the_mean_of_n_gradients",
     ),
     Fault(
         "the retriever's own rate ignored",
         "training/pretrain_task.py",
-        "PretrainTask.optimizer",
-        "if config.retriever_learning_rate is None else config.retriever_learning_rate",
-        "if True else config.retriever_learning_rate",
+        "realm_optimizer",
+        "if settings.retriever_learning_rate is None else settings.retriever_learning_rate",
+        "if True else settings.retriever_learning_rate",
         "training/test_pretrain_updates.py::test_the_retriever_learns_at_its_own_rate",
     ),
     Fault(
         "the retriever's warm-up ignored",
         "training/pretrain_task.py",
-        "PretrainTask.optimizer",
-        "off_steps=config.retriever_warmup_steps",
+        "realm_optimizer",
+        "off_steps=settings.retriever_warmup_steps",
         "off_steps=0",
         "training/test_pretrain_updates.py::test_the_retrievers_own_warm_up_begins_when_it_starts_to_learn",
     ),
@@ -627,9 +627,9 @@ INDEX = [
     Fault(
         "embeddings are written to other blocks' rows",
         "index/embed_blocks.py",
-        "embed_corpus",
-        "out[rows] = ",
-        "out[np.sort(rows)] = ",
+        "embed_range",
+        "out[chosen] = ",
+        "out[np.sort(chosen)] = ",
         "index/test_embed_blocks.py::test_rows_are_those_of_single_blocks",
     ),
     Fault(
@@ -639,6 +639,22 @@ INDEX = [
         'TowerEmbedder(config, params, "block")',
         'TowerEmbedder(config, params, "query")',
         "index/test_embed_blocks.py::test_blocks_are_embedded_by_their_own_tower",
+    ),
+    Fault(
+        "every range of a version has the first blocks",
+        "index/shared_embedding.py",
+        "SharedEmbedding._embed",
+        "self.blocks[rows]",
+        "self.blocks[: rows.stop - rows.start]",
+        "index/test_shared_embedding.py::test_three_builders_make_the_version_of_one",
+    ),
+    Fault(
+        "what a dead builder had taken stays taken",
+        "index/shared_work.py",
+        "SharedWork.take",
+        "if holder in self._processes():",
+        "if holder:",
+        "index/test_shared_work.py::test_what_a_process_took_comes_back_when_it_is_gone",
     ),
 ]
 
@@ -692,6 +708,30 @@ SCORES = [
         "eval/test_zero_shot.py::test_bm25_finds_the_passage_of_a_sentence",
     ),
     Fault(
+        "BM25's weight of a word against all blocks, not those without it",
+        "eval/bm25_index.py",
+        "_Parts.postings",
+        "(len(lengths) - df + 0.5)",
+        "(len(lengths) + 0.5)",
+        "eval/test_bm25_index.py::test_the_parts_give_the_bits_of_the_whole",
+    ),
+    Fault(
+        "a sample of the corpus lacks the near misses",
+        "eval/block_sample.py",
+        "draw",
+        "for blocks in (drawn, *wanted):",
+        "for blocks in (drawn, *list(wanted)[:1]):",
+        "eval/test_block_sample.py::test_recall_of_questions_over_a_sample",
+    ),
+    Fault(
+        "recall of the beam counts deleted blocks",
+        "index/exact.py",
+        "search_in_parts",
+        "ExactSearch(embeddings[part], live[part])",
+        "ExactSearch(embeddings[part])",
+        "training/test_finetune_search.py::test_recall_of_the_beam_against_a_sort",
+    ),
+    Fault(
         "answers of the greatest width are no labels",
         "openqa/labels.py",
         "AnswerFinder.spans",
@@ -725,4 +765,39 @@ SCORES = [
     ),
 ]
 
-FAULTS = [*LOSSES, *OBJECTIVE, *PARTS, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES]
+PLAN = [
+    Fault(
+        "a plan without the second half of the backward pass",
+        "plan/work.py",
+        "_work",
+        "forward + BACKWARD * trained",
+        "forward + trained",
+        "plan/test_work.py::test_the_papers_totals",
+    ),
+    Fault(
+        "each device is planned with the whole batch",
+        "plan/device_memory.py",
+        "share",
+        "-(-batch_size(config, phase) // devices)",
+        "batch_size(config, phase)",
+        "plan/test_device_memory.py::test_eight_devices_have_an_eighth_of_the_batch",
+    ),
+    Fault(
+        "candidates in parts are planned as if all were kept",
+        "plan/device_memory.py",
+        "passes",
+        "0 < pretrain.micro_candidates < blocks",
+        "0",
+        "plan/test_device_memory.py::test_candidates_in_parts_keep_less",
+    ),
+    Fault(
+        "one builder device too few",
+        "plan/planned.py",
+        "_refresh",
+        "math.ceil(hardware.devices * seconds / every_seconds)",
+        "int(hardware.devices * seconds / every_seconds)",
+        "plan/test_planned.py::test_a_builder_of_that_many_devices_keeps_up_and_one_fewer_does_not",
+    ),
+]
+
+FAULTS = [*LOSSES, *OBJECTIVE, *PARTS, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES, *PLAN]

@@ -151,7 +151,7 @@ def test_questions_are_answered_without_dropout(run):
     finetuning = Finetuning(run, "dropout", "cloze", dataclasses.replace(run.config.finetune, max_span_width=4))
     data, params = open_prepared(run), finetuning.first_params()
     questions = datasets.load("cloze", "dev", run=data, config=run.config)[:4]
-    index = finetuning.exact_index(data, params, IndexStore(run.index_folder))
+    index = finetuning.index_of(data, params, IndexStore(run.index_folder))
     ours, plain = (
         Answerer(config, data, params, index).answer(questions, num_blocks=2, depth=2, name="x")
         for config in (with_dropout(finetuning.config), finetuning.config)

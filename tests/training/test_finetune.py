@@ -549,6 +549,11 @@ def test_other_settings_than_those_it_was_begun_with_are_refused(trained, run, b
         Finetuning.open(run, "other")
 
 
+def test_micro_batches_may_change(trained, run, begin):
+    assert begin("query", micro_batch=1).config.finetune.micro_batch == 1
+    assert begin("query").config.finetune == SETTINGS
+
+
 def test_before_anything_is_made_settings_may_be_mended(begin, questions):
     with pytest.raises(ConfigError, match="no training question has an answer"):
         train(begin("mended", batch_size=16), [Question("1", "who?")], questions[1])

@@ -1,0 +1,55 @@
+"""The table of compiled memory is of the experiments as they are, and their headers say what it says."""
+
+import json
+import pathlib
+import re
+import runpy
+
+import pytest
+
+from realm_jax.experiments_file import load_experiment
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BENCHMARKS = REPOSITORY / "benchmarks"
+ROWS = json.loads((BENCHMARKS / "results" / "compiled_memory.json").read_text())["values"]["rows"]
+
+
+@pytest.fixture(scope="module")
+def script():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return runpy.run_path(str(BENCHMARKS / "compiled_memory.py"))
+
+
+def test_there_is_one_row_for_each_step_on_each_hardware(script):
+    wanted = {(c, p, h) for c in script["EXPERIMENTS"] for p in script["PHASES"] for h in script["TARGETS"]}
+    assert sorted((row["config"], row["phase"], row["hardware"]) for row in ROWS) == sorted(wanted)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['config']} {row['phase']} {row['hardware']}")
+def test_it_fits_with_the_experiments_own_settings(row):
+    config = load_experiment(str(REPOSITORY / row["config"]))
+    section = getattr(config, row["phase"])
+    assert (row["batch_size"], row["micro_batch"]) == (section.batch_size, section.micro_batch)
+    assert row["gradient_checkpointing"] == config.model.gradient_checkpointing
+    assert row["fits"] and row["reserved_gib"] < row["memory_gib"]
+
+
+def test_the_headers_state_the_largest_step(script):
+    for experiment in script["EXPERIMENTS"]:
+        header = re.search(r"^memory +(.*?)\n(?=\S)", (REPOSITORY / experiment).read_text(), re.M | re.S)[1]
+        stated = re.findall(r"(\S+) (\d+\.\d)", header)
+        largest = {
+            hardware: max(
+                row["reserved_gib"] for row in ROWS if (row["config"], row["hardware"]) == (experiment, hardware)
+            )
+            for hardware in script["TARGETS"]
+        }
+        assert {hardware: float(gib) for hardware, gib in stated} == {h: round(g, 1) for h, g in largest.items()}
+
+
+def test_steps_that_differ_in_names_alone_are_compiled_once(script):
+    wikipedia, ccnews, tpu = (
+        script["without_names"](load_experiment(str(REPOSITORY / name))) for name in script["EXPERIMENTS"]
+    )
+    assert wikipedia == ccnews != tpu
