@@ -110,7 +110,7 @@ PATHS = {
     "plan": (
         *STEP,
         *_under("losses", "ict_loss openqa_loss"),
-        *_under("models", "chunks reader"),
+        *_under("models", "reader"),
         *_under("plan", "device_memory parameters planned work"),
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),
