@@ -260,10 +260,10 @@ def _headers(rows: list[dict]) -> dict[pathlib.Path, str]:
         largest: dict[str, dict] = {}
         for row in sorted((row for row in rows if row["config"] == config), key=lambda row: row["reserved_gib"]):
             largest[row["hardware"]] = row
-        stated = (
-            f"{name} {row['reserved_gib']:.1f} of {row['memory_gib']}{_estimated(name)}" for name, row in largest.items()
-        )
-        line = f"memory    GiB of a device, as compiled: {', '.join(sorted(stated))}"
+        stated = []
+        for name, row in sorted(largest.items()):
+            stated.append(f"{name} {row['reserved_gib']:.1f} of {row['memory_gib']}{_estimated(name)}")
+        line = f"memory    GiB of a device, as compiled: {', '.join(stated)}"
         file = HERE.parent / config
         fresh[file] = re.sub(r"^memory .*$", line, file.read_text(), count=1, flags=re.M)
     return fresh
