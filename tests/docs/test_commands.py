@@ -196,6 +196,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     'make ablations CORPUS=PARAGRAPHS.jsonl.gz DATASET=TRAIN.jsonl ARGS="--test=DEV.jsonl --seeds=0,1,2 '
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
+    "make rehearsal": Elsewhere("tests/benchmarks/test_rehearsal.py"),
     # the demo
     "make demo": Rendered("realm_jax serve", by="-n "),
     "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
