@@ -123,7 +123,7 @@ def _refreshed(plan: Plan) -> str:
 
 
 def _phases(plan: Plan) -> Table:
-    header = ["phase", "steps", "FLOP a step", "again", "s a step", "hours", "device-hours", "GiB a device", "fits"]
+    header = ["phase", "steps", "FLOP a step", "again", "s a step", "time", "device-hours", "GiB a device", "fits"]
     rows = [
         [
             NAMES[phase.phase],
@@ -131,8 +131,8 @@ def _phases(plan: Plan) -> Table:
             f"{phase.flops.model:.2e}",
             f"{phase.flops.again / phase.flops.model:.0%}",
             f"{phase.step_seconds:,.3g}",
-            f"{phase.hours:,.1f}",
-            f"{phase.hours * plan.hardware.devices:,.0f}",
+            _clock(3600 * phase.hours),
+            f"{phase.hours * plan.hardware.devices:,.1f}",
             f"{phase.memory.total / GIB:,.1f}",
             "no" if phase.advice else "yes",
         ]

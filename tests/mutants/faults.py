@@ -787,7 +787,7 @@ PLAN = [
         "plan/device_memory.py",
         "passes",
         "0 < pretrain.micro_candidates < blocks",
-        "0",
+        "False",
         "plan/test_device_memory.py::test_candidates_in_parts_keep_less",
     ),
     Fault(
