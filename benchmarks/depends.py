@@ -24,7 +24,7 @@ TEXTS = _under(
     "assets blocks corpus corpus_writer sources/markdown pieces run_tokenizer salient segment sentences "
     "sources/sources",
 )
-ENCODERS = _under("models", "bert embedder knowledge_encoder parts pretrained realm")
+ENCODERS = _under("models", "bert chunks embedder knowledge_encoder parts pretrained realm")
 SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
@@ -105,6 +105,7 @@ PATHS = {
         *_under("data/questions", "cloze"),
         *_under("index", "index_builder knowledge_update publish"),
     ),
+    "large_step": (*STEP, *_under("training", "pretrain_task")),
     "nano": NANO,
     "plan": (
         *STEP,

@@ -57,6 +57,11 @@ def real_batch(seed: int, size: int) -> PretrainBatch:
     return with_candidates(*_random_inputs(seed, size, padded=False), 1)
 
 
+def full_batch(seed: int, size: int, shares: int) -> PretrainBatch:
+    """A batch of any size in which every position and every prediction is real, to be split into shares."""
+    return with_candidates(*_random_inputs(seed, size, padded=True), shares)
+
+
 def _random_inputs(seed: int, size: int, *, padded: bool) -> tuple[MaskedQueries, np.ndarray, RandomBlocks]:
     """Queries, the ordinals of their candidates, and the blocks."""
     rng = np.random.default_rng(seed)

@@ -192,7 +192,7 @@ def mask_slots(
     most = int(is_used.sum(1).max())
     used = grid if every_slot else next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
     slots = np.full((shares, used), grid, np.int32)
-    for share, of_share in enumerate(is_used):
-        real = np.flatnonzero(of_share)
-        slots[share, : len(real)] = real
+    for row, share in enumerate(is_used):
+        real = np.flatnonzero(share)
+        slots[row, : len(real)] = real
     return slots.reshape(-1)

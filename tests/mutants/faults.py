@@ -146,8 +146,8 @@ OBJECTIVE = [
         "no gradient into the candidates",
         "models/realm.py",
         "candidate_scores",
-        'embedder.embed(model, retriever, "block", batch.blocks, rngs[1])',
-        'jax.lax.stop_gradient(embedder.embed(model, retriever, "block", batch.blocks, rngs[1]))',
+        'functools.partial(embedder.embed, model, retriever, "block")',
+        'functools.partial(embedder.embed, model, jax.lax.stop_gradient(retriever), "block")',
         "training/test_objective.py::test_gradient_in_the_parameters",
     ),
     Fault(
@@ -181,6 +181,73 @@ OBJECTIVE = [
         "jax.random.fold_in(jax.random.key(seed), state.step)",
         "jax.random.key(seed)",
         "training/test_dropout.py::test_the_steps_key_comes_from_seed_step_and_device",
+    ),
+]
+
+PARTS = [
+    Fault(
+        "the last micro-batch alone has a gradient",
+        "parallel.py",
+        "_added_up",
+        "jax.tree.map(jnp.add, grads, more)",
+        "more",
+        "training/test_micro_batches.py::test_gradients_are_added_up_and_divided_once",
+    ),
+    Fault(
+        "micro-batches count alike, however much they predict",
+        "parallel.py",
+        "_added_up",
+        "return total, {",
+        "return total / jnp.maximum(count, 1.0), {",
+        "training/test_micro_batches.py::test_gradients_are_added_up_and_divided_once",
+    ),
+    Fault(
+        "all micro-batches have the same dropout",
+        "parallel.py",
+        "_added_up",
+        "jax.random.fold_in(rng, number)",
+        "rng",
+        "training/test_micro_batches.py::test_each_part_has_dropout_of_its_own",
+    ),
+    Fault(
+        "mask slots count from a device's first row, not from its micro-batch's",
+        "training/pretrain_task.py",
+        "PretrainTask.__init__",
+        "parallel.num_devices() * self.micro_batches",
+        "parallel.num_devices()",
+        "training/test_pretrain_updates.py::test_mask_slots_are_those_of_each_micro_batch",
+    ),
+    Fault(
+        "the activations of all chunks are kept",
+        "models/chunks.py",
+        "in_chunks",
+        "jax.checkpoint(one, prevent_cse=False)",
+        "one",
+        "training/test_micro_batches.py::test_only_results_are_kept_for_the_backward_pass",
+    ),
+    Fault(
+        "all chunks have the same dropout",
+        "models/chunks.py",
+        "in_chunks",
+        "jax.random.fold_in(rng, number)",
+        "rng",
+        "training/test_micro_batches.py::test_the_backward_pass_drops_what_the_forward_pass_dropped",
+    ),
+    Fault(
+        "scanned layers in reversed order",
+        "models/bert.py",
+        "Bert._stacked_layers",
+        "range(self.config.num_layers)",
+        "reversed(range(self.config.num_layers))",
+        "models/test_bert.py::test_scanned_layers_give_the_same_output_and_gradients",
+    ),
+    Fault(
+        "all scanned layers have the same dropout",
+        "models/bert.py",
+        "Bert._scanned",
+        "jax.random.split(rng, self.config.num_layers)",
+        "jnp.stack([rng] * self.config.num_layers)",
+        "models/test_bert.py::test_scanned_layers_draw_their_own_dropout",
     ),
 ]
 
@@ -733,4 +800,4 @@ PLAN = [
     ),
 ]
 
-FAULTS = [*LOSSES, *OBJECTIVE, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES, *PLAN]
+FAULTS = [*LOSSES, *OBJECTIVE, *PARTS, *MODELS, *UPDATES, *DATA, *SAMPLING, *INDEX, *SCORES, *PLAN]

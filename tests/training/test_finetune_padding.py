@@ -39,13 +39,13 @@ def questions(run):
 
 @pytest.fixture(scope="module")
 def make(run, questions):
-    """`make(batch_size)`: a task that trains both towers, from parameters far from their first values."""
+    """`make(batch_size, micro_batch)`: a task that trains both towers, from parameters far from their first values."""
     finetuning = Finetuning.create(run, "padded", "cloze", dataclasses.replace(SETTINGS, train_retriever="both"))
     data, first = open_prepared(run), finetuning.first_params()
     store, first = finetuning.index_store(data, first), noisy(first, 7, 0.3)
 
-    def task(batch_size: int) -> FinetuneTask:
-        settings = dataclasses.replace(finetuning.config.finetune, batch_size=batch_size)
+    def task(batch_size: int, micro_batch: int = 0) -> FinetuneTask:
+        settings = dataclasses.replace(finetuning.config.finetune, batch_size=batch_size, micro_batch=micro_batch)
         config = dataclasses.replace(finetuning.config, finetune=settings)
         return FinetuneTask(config, data, questions, store, first, lambda params: 0.0, finetuning.folder)
 
@@ -100,6 +100,13 @@ def test_padding_changes_neither_gradient_nor_metrics(make, assert_step_is_that_
     assert np.any(batch.beam_correct[:size]) and np.any(batch.correct_spans[:size])
     assert not np.any(batch.beam_mask[size:])  # nobody looks for labels there
     assert_step_is_that_of(task.init(), shares, range(size))
+
+
+def test_shares_are_padded_to_whole_micro_batches(make):
+    """20 questions are 3 for each of eight devices, or 2 parts of 2."""
+    assert make(20).micro_batches == 1 and len(make(20).asked(0).weight) == 24
+    task = make(20, micro_batch=2)
+    assert task.micro_batches == 2 and task.asked(0).weight.tolist() == [1.0] * 20 + [0.0] * 12
 
 
 def test_whatever_stands_in_a_row_of_weight_0_counts_for_nothing(make, assert_step_is_that_of):

@@ -5,6 +5,7 @@ What is expected is always the plain step: the whole batch at once, layers unrol
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,11 @@ import pytest
 from realm_jax import parallel
 from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.index.store import IndexStore
 from realm_jax.models import reader
 from realm_jax.models.chunks import in_chunks
-from realm_jax.training import finetune_task, ict_task, pretrain_task
+from realm_jax.training import finetune_task, ict_task, loop, phases, pretrain_task
 from tests import test_parallel
 from tests.test_parallel import BATCH, BLOCK, JOINT, QUERY
 
@@ -27,22 +30,23 @@ SAVING = {"scan_layers": True, "gradient_checkpointing": True}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def finetune_batch(shares=1) -> FinetuneBatch:
-    """Rows of padding among others, beams and spans without anything right."""
-    del shares
+def finetune_batch() -> FinetuneBatch:
+    """Rows of padding among others, and questions without a right block or a right span."""
     rng = np.random.default_rng(5)
     query = test_parallel.random_tokens(rng, rng.integers(5, QUERY + 1, BATCH), QUERY)
     joint = test_parallel.random_tokens(rng, rng.integers(12, JOINT + 1, (BATCH, READ)), JOINT)
-    spans = len(reader.spans(JOINT, WIDTH)[0])
+    body, beam_mask = joint.mask & (joint.types == 1), np.arange(BEAM) < rng.integers(READ, BEAM + 1, BATCH)[:, None]
+    starts, ends = reader.spans(JOINT, WIDTH)
+    is_inside = body[..., starts] & body[..., ends]
     return FinetuneBatch(
         query=dataclasses.replace(query, types=query.types * 0),
         beam_emb=rng.normal(size=(BATCH, BEAM, 8)).astype(np.float32),
-        beam_mask=np.arange(BEAM) < rng.integers(READ, BEAM + 1, BATCH)[:, None],
-        beam_correct=rng.random((BATCH, BEAM)) < 0.3,
+        beam_mask=beam_mask,
+        beam_correct=beam_mask & (rng.random(beam_mask.shape) < 0.3),
         blocks=test_parallel.random_tokens(rng, rng.integers(5, BLOCK + 1, (BATCH, READ)), BLOCK),
         joint=joint,
-        body_mask=joint.mask & (joint.types == 1),
-        correct_spans=rng.random((BATCH, READ, spans)) < 0.02,
+        body_mask=body,
+        correct_spans=is_inside & (rng.random(is_inside.shape) < 0.04),
         weight=(np.arange(BATCH) % 5 > 0).astype(np.float32),
     )
 
@@ -62,9 +66,9 @@ class Phase:
     def __init__(self, name: str, **settings):
         self.name, self.settings = name, settings
 
-    def config(self, *, dropout=0.0, layers=PLAIN, **micro) -> Config:
-        base = test_parallel.tiny(shared=self.name == "ict")
-        model = dataclasses.replace(base.model, span_hidden_size=6, dropout=dropout, **layers)
+    def config(self, layers=PLAIN, **micro) -> Config:
+        base = test_parallel.tiny(shared=self.name != "pretrain")
+        model = dataclasses.replace(base.model, span_hidden_size=6, **layers)
         section = dataclasses.replace(getattr(base, self.name), **self.settings, **micro)
         return dataclasses.replace(base, model=model, **{self.name: section})
 
@@ -89,41 +93,41 @@ class Phase:
         loss = test_parallel.on_an_axis_of_one(self.loss(self.config()))
         return test_parallel.on_one(loss)(self.params, self.batch())
 
-    def gradients(self, devices: int, parts: int = 1, rng_seed=0, **settings):
+    def gradients(self, devices: int, parts: int, **settings):
         """(gradients, metrics) of `parallel.gradients` on some of the devices."""
         loss = self.loss(self.config(**settings))
 
         def step(params, batch):
-            return parallel.gradients(loss, params, batch, jax.random.key(rng_seed), parts)
+            return parallel.gradients(loss, params, batch, jax.random.key(0), parts)
 
         on_devices = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(None, 0), devices=jax.devices()[:devices])
         shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), self.batch(devices * parts))
-        return jax.device_get(parallel.unreplicate(on_devices(self.params, shares)))
+        return jax.tree.map(lambda x: np.asarray(x)[0], on_devices(self.params, shares))
 
 
 PRETRAIN = Phase("pretrain", marginal="token")
 SEQUENCE = Phase("pretrain", marginal="sequence", null_block=False)
 ICT, ICT_NULL = Phase("ict"), Phase("ict", null_weight=0.5)
 FINETUNE = Phase("finetune", train_retriever="both", max_span_width=WIDTH)
-slow = pytest.mark.slow
 
 # phase, devices, parts of a device's share, settings
 CASES = [
-    pytest.param(PRETRAIN, 8, 2, {"micro_candidates": 2, "layers": SAVING}, id="pretrain, all at once"),
-    pytest.param(PRETRAIN, 1, 4, {}, id="pretrain, micro-batches", marks=slow),
-    pytest.param(PRETRAIN, 1, 1, {"micro_candidates": 1}, id="pretrain, candidate by candidate", marks=slow),
-    pytest.param(PRETRAIN, 1, 1, {"layers": SAVING}, id="pretrain, layers scanned and checkpointed", marks=slow),
-    pytest.param(SEQUENCE, 1, 8, {"micro_candidates": 2}, id="spans without null block", marks=slow),
-    pytest.param(SEQUENCE, 8, 2, {}, id="spans without null block, on eight", marks=slow),
+    pytest.param(PRETRAIN, 8, 2, {"micro_candidates": 2, "layers": SAVING}, id="pretrain, all at once, on eight"),
+    pytest.param(PRETRAIN, 1, 4, {}, id="pretrain, micro-batches"),
+    pytest.param(PRETRAIN, 1, 1, {"micro_candidates": 1}, id="pretrain, candidate by candidate"),
+    pytest.param(PRETRAIN, 1, 1, {"layers": SAVING}, id="pretrain, layers scanned and checkpointed"),
+    pytest.param(SEQUENCE, 1, 8, {"micro_candidates": 2}, id="spans without null block"),
+    pytest.param(SEQUENCE, 8, 2, {}, id="spans without null block, on eight"),
     pytest.param(ICT_NULL, 8, 1, {"micro_batch": 1, "layers": SAVING}, id="ICT with null block, on eight"),
-    pytest.param(ICT_NULL, 1, 1, {"micro_batch": 4}, id="ICT with null block", marks=slow),
-    pytest.param(ICT, 8, 1, {"micro_batch": 1}, id="ICT, on eight", marks=slow),
-    pytest.param(ICT, 1, 1, {"micro_batch": 1, "layers": SAVING}, id="ICT, all at once", marks=slow),
+    pytest.param(ICT_NULL, 1, 1, {"micro_batch": 4}, id="ICT with null block"),
+    pytest.param(ICT, 8, 1, {"micro_batch": 1}, id="ICT, on eight"),
+    pytest.param(ICT, 1, 1, {"micro_batch": 1, "layers": SAVING}, id="ICT, all at once"),
     pytest.param(FINETUNE, 8, 2, {"layers": SAVING}, id="finetune, on eight"),
-    pytest.param(FINETUNE, 1, 4, {}, id="finetune", marks=slow),
+    pytest.param(FINETUNE, 1, 4, {}, id="finetune"),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phase", "devices", "parts", "settings"), CASES)
 def test_gradient_and_loss_are_those_of_the_plain_step(phase, devices, parts, settings):
     ours, expected = phase.gradients(devices, parts, **settings), phase.plain
@@ -132,3 +136,139 @@ def test_gradient_and_loss_are_those_of_the_plain_step(phase, devices, parts, se
     assert ours[1]["loss"] == (pytest.approx(total, rel=1e-6), count)
     flat = [np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)]) for grads in (ours[0], expected[0])]
     assert np.linalg.norm(flat[0] - flat[1]) < 1e-6 * np.linalg.norm(flat[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["ict", "pretrain"])
+def test_a_run_in_micro_batches_has_the_same_losses(pretrained_run, tmp_path, phase):
+    """The loop hands the setting on, and batches are made for it."""
+    data, first, losses = open_prepared(pretrained_run), phases.first_params(pretrained_run), []
+    for micro_batch in (0, 2):
+        settings = {"steps": 3, "batch_size": 32, "micro_batch": micro_batch, "log_every": 1}
+        section = dataclasses.replace(getattr(pretrained_run.config, phase), **settings)
+        config, folder = dataclasses.replace(pretrained_run.config, **{phase: section}), tmp_path / str(micro_batch)
+        if phase == "ict":
+            loop.run(ict_task.IctTask(config, data, first), folder)
+        else:
+            store = IndexStore(pretrained_run.index_folder)
+            frozen = dataclasses.replace(config, pretrain=dataclasses.replace(section, index_refresh_every=0))
+            loop.run(pretrain_task.PretrainTask(frozen, data, store, first), folder)
+        losses.append([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+    assert len(losses[0]) == 3
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+# The same without a model, in no time.
+
+
+def table_loss(params, batch, rng):
+    """A loss whose gradient is not the same for each row, and whose rows do not count alike."""
+    ids, weight = batch
+    del rng
+    total = (jnp.tanh(params[ids]) * weight).sum()
+    return total, weight.sum(), {"twice": (2 * total, weight.sum()), "rows": (jnp.float32(len(ids)), 1.0)}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_gradients_are_added_up_and_divided_once(parts):
+    rng = np.random.default_rng(0)
+    table, ids = rng.normal(size=9).astype(np.float32), rng.integers(0, 9, 64)
+    weight = (np.arange(64) % 8 < np.arange(64) / 16).astype(np.float32)  # device 0 has 1 of 8, device 7 has 4
+    expected = np.zeros(9)
+    np.add.at(expected, ids, weight * (1 - np.tanh(table[ids].astype(float)) ** 2) / weight.sum())
+
+    def step(params, batch):
+        return parallel.gradients(table_loss, params, batch, jax.random.key(0), parts)
+
+    on_devices = parallel.on_local_devices(step)(parallel.replicate(table), parallel.shard((ids, weight)))
+    gradient, metrics = jax.device_get(parallel.unreplicate(on_devices))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
+    total = (np.tanh(table[ids]) * weight).sum()
+    assert metrics["loss"] == (pytest.approx(total, rel=1e-5), weight.sum())
+    assert metrics["twice"] == (pytest.approx(2 * total, rel=1e-5), weight.sum())
+    assert metrics["rows"][0] == 64
+
+
+def test_each_part_has_dropout_of_its_own():
+    def loss(params, batch, rng):
+        return (params * batch * jax.random.uniform(rng)).sum(), jnp.float32(1 / 8 / 4), {}
+
+    def step(params, batch):
+        rng = jax.random.fold_in(jax.random.key(0), parallel.device_index())
+        return parallel.gradients(loss, params, batch, rng, 4)[0]
+
+    rows = parallel.shard(np.eye(32, dtype=np.float32))  # each sees another parameter, whose gradient is the draw
+    draws = parallel.unreplicate(parallel.on_local_devices(step)(parallel.replicate(jnp.zeros(32)), rows))
+    assert len(np.unique(draws)) == 32
+
+
+def dropped(table, tokens, rng):
+    """An embedding of each row: the mean of rows of a table, half of which are dropped."""
+    kept = 1.0 if rng is None else jax.random.bernoulli(rng, 0.5, tokens.ids.shape) * 2.0
+    weights = tokens.mask * kept
+    return jnp.tanh(jnp.einsum("...t,...td->...d", weights, table[tokens.ids]) / tokens.mask.sum(-1, keepdims=True))
+
+
+def random_rows(*shape) -> Tokens:
+    rng = np.random.default_rng(len(shape))
+    tokens = test_parallel.random_tokens(rng, rng.integers(5, BLOCK + 1, shape), BLOCK)
+    return jax.tree.map(jnp.asarray, tokens)
+
+
+TABLE = np.random.default_rng(1).normal(size=(test_parallel.VOCAB, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((7,), 0), ((3, 7), 1)])
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_chunks_are_the_rows_in_their_order(shape, axis, size):
+    """7 rows by 1, by 3 (the last chunk is filled up), or at once."""
+    tokens, weights = random_rows(*shape), np.random.default_rng(2).normal(size=(*shape, 4)).astype(np.float32)
+
+    def loss(table, size):
+        results = in_chunks(functools.partial(dropped, jnp.asarray(table)), tokens, None, size, axis)
+        return (results * weights).sum(), results
+
+    plain, ours = (jax.value_and_grad(loss, has_aux=True)(TABLE, s) for s in (0, size))
+    assert ours[0][1].shape == (*shape, 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
+
+
+def test_the_backward_pass_drops_what_the_forward_pass_dropped():
+    """Against a loop over the chunks that keeps everything; no two chunks drop the same."""
+    tokens, key = random_rows(8), jax.random.key(3)
+
+    def in_loop(table):
+        chunks = [jax.tree.map(lambda x, i=i: x[i : i + 2], tokens) for i in range(0, 8, 2)]
+        found = [dropped(table, chunk, jax.random.fold_in(key, i)) for i, chunk in enumerate(chunks)]
+        return (jnp.concatenate(found) ** 3).sum()
+
+    def chunked(table):
+        return (in_chunks(functools.partial(dropped, table), tokens, key, 2) ** 3).sum()
+
+    ours, expected = (jax.value_and_grad(function)(jnp.asarray(TABLE)) for function in (chunked, in_loop))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, expected)
+    same = jax.tree.map(lambda x: jnp.repeat(x[:1], 8, axis=0), tokens)
+    assert len(np.unique(in_chunks(functools.partial(dropped, jnp.asarray(TABLE)), same, key, 1)[:, 0])) > 6
+
+
+def test_only_results_are_kept_for_the_backward_pass():
+    """With the table, and none of the [rows, tokens] in between."""
+    tokens = random_rows(64)
+
+    def kept(size):
+        _, pullback = jax.vjp(
+            lambda x: in_chunks(functools.partial(dropped, x), tokens, None, size), jnp.asarray(TABLE)
+        )
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(pullback) if leaf.dtype == jnp.float32)
+
+    assert kept(8) <= TABLE.nbytes + 64 * 4 * 4 < 64 * BLOCK * 4 < kept(0)
+
+
+def test_a_share_that_does_not_divide_is_refused_or_padded():
+    """Eight devices."""
+    assert [parallel.micro_batches(64, size, "x") for size in (0, 1, 4, 8, 9)] == [1, 8, 2, 1, 1]
+    with pytest.raises(
+        ConfigError, match="pretrain.micro_batch=6 does not divide the 8 rows .* --pretrain.micro_batch=4$"
+    ):
+        parallel.micro_batches(64, 6, "pretrain.micro_batch")
+    assert [parallel.padded(20, size) for size in (0, 1, 2, 3, 4)] == [24, 24, 32, 24, 24]

@@ -20,6 +20,7 @@ import slow_realm
 from hypothesis import strategies as st
 from slow_realm import Settings
 
+from realm_jax import parallel
 from realm_jax.batches import PretrainBatch, Tokens, stack
 from realm_jax.config import Config, ModelConfig, PretrainConfig
 from realm_jax.data.assembly import mask_slots, with_candidates
@@ -289,6 +290,35 @@ def test_gradient_in_the_parameters(case):
         assert abs(ours) > 1e-3, part
         expected = central_difference(functools.partial(loss_along, direction), 0.0)
         assert ours == pytest.approx(expected, rel=1e-5), part
+
+
+@pytest.mark.slow
+def test_micro_batches_and_chunks_give_the_definitions_loss_and_gradient():
+    """`parallel.gradients` of one query at a time, which reads two candidates at a time, beside the whole batch."""
+    case = Case(MODELS[1], False, "token", False, **UNEVEN)
+    config, params, whole = case.config, case.params(), case.batch()
+    batch = dataclasses.replace(whole, mask_slots=mask_slots(whole.mask_weights, BATCH, every_slot=True))
+    chunked = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, micro_candidates=2))
+
+    def step(loss_config, params, batch, parts):
+        def loss(params, batch, rng):
+            del rng
+            return pretrain_task.realm_loss(in_double(loss_config), params, batch, None)
+
+        def on_an_axis(batch):
+            return parallel.gradients(loss, params, batch, jax.random.key(0), parts)
+
+        result = jax.vmap(on_an_axis, axis_name=parallel.AXIS)(jax.tree.map(lambda x: x[None], batch))
+        return jax.tree.map(lambda x: x[0], result)
+
+    with jax.enable_x64(True):
+        on_device = jax.tree.map(jnp.asarray, params)
+        gradient, metrics = jax.device_get(step(chunked, on_device, batch, BATCH))
+        expected, _ = jax.device_get(step(config, on_device, whole, 1))
+    defined = slow_realm.objective(slow_realm.from_arrays(whole), params, settings_of(config))
+    for name, (value, number) in defined.items():
+        assert metrics[name] == (pytest.approx(value, rel=ERROR, abs=ERROR), number), name
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), gradient, expected)
 
 
 def examples_by_text(corpus) -> list:

@@ -142,3 +142,14 @@ def adam_from_zero(param, gradient, rate: float, name: str):
     m, v = 0.1 * gradient, 0.001 * gradient**2
     decay = 0.0 if name in ("scale", "bias") else 0.01 * param
     return param - rate * (m / (np.sqrt(v) + 1e-6) + decay)
+
+
+def test_mask_slots_are_those_of_each_micro_batch(task_of):
+    task = task_of(batch_size=32, micro_batch=2)
+    stream = task.stream({})
+    batch = jax.device_get(stream.take(parallel.replicate(task.init())))
+    stream.close()
+    assert task.micro_batches == 2
+    for weights, slots in zip(batch.mask_weights, batch.mask_slots, strict=True):  # of each device
+        for part, listed in zip(np.split(weights, 2), np.split(slots, 2), strict=True):
+            assert listed[listed < part.size].tolist() == np.flatnonzero(part).tolist()
