@@ -20,6 +20,7 @@ ATTENTION_KEPT = 2.5  # float32 arrays of attention weights
 SCANNED = 1.12  # times as much where a loop over the layers keeps them: nothing is fused with what follows it
 DROPOUT_BYTES = 8  # an element that is dropped out
 HIDDEN_OUTSIDE = 4  # arrays of the hidden width before the first and after the last layer
+UPDATE_KEPT, UPDATE_KEPT_ALONE = 4, 2.5  # times the gradients, at the step's end: summed over devices, clipped, applied
 LOGITS_KEPT = 2  # float32 arrays of vocabulary logits, or of ICT's scores
 SPANS_KEPT = 7  # arrays of the reader's span representations
 
@@ -82,6 +83,9 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         "stacked layers": _stacked(config, phase, size),
         "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
+    during = step["gradients"] + step["stacked layers"] + step["activations"]
+    least = FLOAT32 * trained * (UPDATE_KEPT if devices > 1 else UPDATE_KEPT_ALONE)
+    step["update, beyond these"] = max(0, round(least - during))
     return DeviceMemory(
         step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
     )
