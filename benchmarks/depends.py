@@ -68,7 +68,6 @@ PATHS = {
         *_under("losses", "ict_loss openqa_loss"),
         *_under("plan", "compiled longest_batch"),
         *_under("training", "finetune_task fit ict_task pretrain_task"),
-        *(f"experiments/{name}.py" for name in ("base_ccnews", "base_wikipedia", "tpu_v3_8")),
     ),
     "convert_published": (
         "realm_jax/convert",
@@ -110,7 +109,7 @@ PATHS = {
     "plan": (
         *STEP,
         *_under("losses", "ict_loss openqa_loss"),
-        *_under("models", "chunks reader"),
+        *_under("models", "reader"),
         *_under("plan", "device_memory parameters planned work"),
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),

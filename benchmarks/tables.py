@@ -6,6 +6,7 @@ python benchmarks/tables.py --check      (for `make lint`: only compares, and lo
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterable
 
@@ -33,6 +34,7 @@ def main() -> None:
     after = rest.split(END)[1]
     fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
     fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
+    fresh |= _headers(json.loads((HERE / "results" / "compiled_memory.json").read_text())["values"]["rows"])
     for file, content in fresh.items():
         if "--check" not in sys.argv:
             file.write_text(content)
@@ -240,7 +242,7 @@ def _compiled_memory(values: dict) -> str:
     rows = values["rows"]
     columns = {row["hardware"]: row["memory_gib"] for row in rows}
     lines = ["**Memory of a training step on one device, GiB** (as compiled, not run)", ""]
-    heads = " | ".join(f"{name}, has {memory}" for name, memory in columns.items())
+    heads = " | ".join(f"{name}{_estimated(name)}, has {memory}" for name, memory in columns.items())
     lines += [f"| experiment, phase | batch | held at once | {heads} |", "|---|---:|---:|" + "---:|" * len(columns)]
     for step in dict.fromkeys((row["config"], row["phase"]) for row in rows):
         found = {row["hardware"]: row for row in rows if (row["config"], row["phase"]) == step}
@@ -249,6 +251,27 @@ def _compiled_memory(values: dict) -> str:
         sizes = f"{first['batch_size']:,} | {first['micro_batch'] or 'all'}"
         lines.append(f"| `{step[0]}`, {step[1]} | {sizes} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _headers(rows: list[dict]) -> dict[pathlib.Path, str]:
+    """Experiment files whose headers state their largest step on each hardware."""
+    fresh = {}
+    for config in dict.fromkeys(row["config"] for row in rows):
+        largest: dict[str, dict] = {}
+        for row in sorted((row for row in rows if row["config"] == config), key=lambda row: row["reserved_gib"]):
+            largest[row["hardware"]] = row
+        stated = []
+        for name, row in sorted(largest.items()):
+            stated.append(f"{name} {row['reserved_gib']:.1f} of {row['memory_gib']}{_estimated(name)}")
+        line = f"memory    GiB of a device, as compiled: {', '.join(stated)}"
+        file = HERE.parent / config
+        fresh[file] = re.sub(r"^memory .*$", line, file.read_text(), count=1, flags=re.M)
+    return fresh
+
+
+def _estimated(hardware: str) -> str:
+    """XLA's CPU compiler stands in for that of GPUs."""
+    return " (estimate)" if hardware.startswith("gpu") else ""
 
 
 def _reserved(row: dict) -> str:

@@ -58,12 +58,17 @@ def copy_files(names: Iterable[str], source: epath.Path, target: epath.Path) -> 
 
 
 def create(file: epath.Path, content: bytes) -> bool:
-    """Makes an object; False, and nothing is done, if it is there: of several processes, one alone makes it."""
+    """Makes an object; False, and nothing is done, if it is there: of several processes, one alone makes it.
+
+    Args:
+        content: that of no other process.
+    """
     system, path = fsspec.core.url_to_fs(os.fspath(file))
     try:
         system.pipe_file(path, content, mode="create")
     except FileExistsError:
-        return False
+        # It is ours if the answer to an earlier request was lost, which gcsfs then repeated.
+        return system.exists(path) and system.cat_file(path) == content
     return True
 
 

@@ -274,6 +274,7 @@ def test_a_killed_builder_leaves_no_version(here):
 def test_one_alone_makes_an_object(here):
     assert workdir.create_json(here / "claim.json", {"of": 1}) and not workdir.create_json(here / "claim.json", {})
     assert workdir.read_json(here / "claim.json") == {"of": 1}
+    assert workdir.create_json(here / "claim.json", {"of": 1})  # the same request once more
 
 
 def test_builders_share_a_version(store, here, tiny_run, tmp_path):

@@ -104,7 +104,7 @@ class SharedWork:
             return False
         file = self.folder / f"{name}.{number + 1:03d}.json"
         try:
-            if not create_json(file, self._me._asdict()):  # another process was faster
+            if not create_json(file, {**self._me._asdict(), "claim": uuid.uuid4().hex}):  # another one was faster
                 return False
         except FileNotFoundError:  # the work is over
             return False

@@ -1,8 +1,7 @@
-"""The table of compiled memory is of the experiments as they are, and their headers say what it says."""
+"""The table of compiled memory is of the experiments as they are; each of their steps fits where it was compiled."""
 
 import json
 import pathlib
-import re
 import runpy
 
 import pytest
@@ -33,19 +32,6 @@ def test_it_fits_with_the_experiments_own_settings(row):
     assert (row["batch_size"], row["micro_batch"]) == (section.batch_size, section.micro_batch)
     assert row["gradient_checkpointing"] == config.model.gradient_checkpointing
     assert row["fits"] and row["reserved_gib"] < row["memory_gib"]
-
-
-def test_the_headers_state_the_largest_step(script):
-    for experiment in script["EXPERIMENTS"]:
-        header = re.search(r"^memory +(.*?)\n(?=\S)", (REPOSITORY / experiment).read_text(), re.M | re.S)[1]
-        stated = re.findall(r"(\S+) (\d+\.\d)", header)
-        largest = {
-            hardware: max(
-                row["reserved_gib"] for row in ROWS if (row["config"], row["hardware"]) == (experiment, hardware)
-            )
-            for hardware in script["TARGETS"]
-        }
-        assert {hardware: float(gib) for hardware, gib in stated} == {h: round(g, 1) for h, g in largest.items()}
 
 
 def test_steps_that_differ_in_names_alone_are_compiled_once(script):
