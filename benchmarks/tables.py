@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md, and README's picture, from benchmarks/results/*.json.
+"""Writes the tables of README.md, docs/results.md and docs/scaling.md, and README's picture, from benchmarks/results/.
 
 python benchmarks/tables.py
 python benchmarks/tables.py --check      (for `make lint`: only compares, and looks at what results depend on)
@@ -13,12 +13,15 @@ from collections.abc import Iterable
 import depends
 import gpu_table
 import nano_picture
+import rehearsal_table
 
 from realm_jax.ablations.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
+SCALING = HERE.parent / "docs" / "scaling.md"
+REHEARSAL = "<!-- rehearsal (benchmarks/tables.py) -->\n", "<!-- /rehearsal -->"
 PICTURE = HERE.parent / "docs" / "img" / "nano.svg"
 IN_README = ("nano",)
 HEAD = """# Results
@@ -30,9 +33,8 @@ Every measurement is one file of `benchmarks/results/`; `python benchmarks/table
 
 def main() -> None:
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
+    fresh = {README: _between(text, BEGIN, END, tables(IN_README)), RESULTS: HEAD + tables(RENDERERS)}
+    fresh[SCALING] = _between(SCALING.read_text(), *REHEARSAL, tables(["rehearsal"]))
     fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
     fresh |= _headers(json.loads((HERE / "results" / "compiled_memory.json").read_text())["values"]["rows"])
     for file, content in fresh.items():
@@ -42,6 +44,12 @@ def main() -> None:
             sys.exit(f"{file.name} is out of date: run python benchmarks/tables.py")
     if "--check" in sys.argv:
         depends.check()
+
+
+def _between(text: str, begin: str, end: str, content: str) -> str:
+    """The text with other content between two marks."""
+    before, rest = text.split(begin)
+    return before + begin + content + end + rest.split(end)[1]
 
 
 def tables(names: Iterable[str]) -> str:
@@ -328,6 +336,7 @@ RENDERERS = {
     "long_blocks_memory": _memory,
     "build_corpus": _build_corpus,
     "compiled_memory": _compiled_memory,
+    "rehearsal": rehearsal_table.markdown,
     "plan": _plan,
 }
 
