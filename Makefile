@@ -46,7 +46,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all mutants oracle docs dist clean
+.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall rehearsal notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all mutants oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -103,6 +103,9 @@ inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch foll
 
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax eval --only=recall $(call flag,dataset,$(DATASET)) $(OLD_RUN)
+
+rehearsal: setup ## a run over a million blocks in small: real processes, a bucket, kills; under 20 minutes (ARGS="--blocks=30000 --steps=20 --name=")
+	$(PY) benchmarks/rehearsal.py $(ARGS)
 
 notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
 	$(PY) notebooks/pair.py

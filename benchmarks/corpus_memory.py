@@ -1,8 +1,7 @@
 """Bytes per block: a corpus on disk, and the anonymous memory of building a search and of holding corpus and search.
 
 Builds a corpus of synthetic blocks through the real writer, then, in fresh processes, the files of the exact search and
-of ScaNN over random bfloat16 embeddings of 128 dimensions, and opens each beside the corpus. Memory is `Anonymous` of
-/proc/self/smaps_rollup: file pages of memory maps, which the kernel may drop at any time, are not in it. Linux only.
+of ScaNN over random bfloat16 embeddings of 128 dimensions, and opens each beside the corpus. Linux only.
 
     python benchmarks/corpus_memory.py --blocks=1000000
     python benchmarks/corpus_memory.py --blocks=200000 --sentences=8 --words=26 --spans=2 --name=long_blocks_memory
@@ -10,11 +9,9 @@ of ScaNN over random bfloat16 embeddings of 128 dimensions, and opens each besid
 
 import argparse
 import concurrent.futures
-import contextlib
 import multiprocessing
 import pathlib
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +19,7 @@ import ml_dtypes
 import numpy as np
 import report
 import tokenizers
+from anonymous import anonymous_bytes, peak_anonymous
 from tokenizers import models, normalizers, pre_tokenizers
 
 from realm_jax.config import IndexConfig
@@ -127,8 +125,8 @@ def _prepare(folder: pathlib.Path, kind: str) -> dict:
     (folder / kind).mkdir()
     embeddings = _embeddings(folder)
     _warm_up(folder)
-    baseline = _anonymous_bytes()
-    with _peak() as peak:
+    baseline = anonymous_bytes()
+    with peak_anonymous() as peak:
         facts = build_search_files(kind, embeddings, folder / kind, IndexConfig())
     found = {f"{kind}: {name}": value for name, value in facts.items() if name not in ("blocks", "recall_at_5")}
     if facts:
@@ -139,8 +137,8 @@ def _prepare(folder: pathlib.Path, kind: str) -> dict:
 def _measure(folder: pathlib.Path, kind: str) -> dict:
     _warm_up(folder)
     rng = np.random.default_rng(2)
-    baseline = _anonymous_bytes()
-    with _peak() as peak:
+    baseline = anonymous_bytes()
+    with peak_anonymous() as peak:
         corpus = Corpus.open(folder / "corpus")
         live = corpus.is_live(np.arange(corpus.num_blocks))
         search = open_search(kind, _embeddings(folder), live=live, folder=folder / kind, config=IndexConfig())
@@ -149,7 +147,7 @@ def _measure(folder: pathlib.Path, kind: str) -> dict:
             ids, _ = search.search(rng.standard_normal((BATCH, DIM), np.float32), 8)
             corpus.embedder_tokens(ids, longest)
             corpus.block_hashes(ids)
-        used = _anonymous_bytes() - baseline
+        used = anonymous_bytes() - baseline
     return {
         f"{kind}: anonymous bytes a block": round(used / corpus.num_blocks, 1),
         f"{kind}: anonymous bytes a block at the peak": round((peak[0] - baseline) / corpus.num_blocks, 1),
@@ -164,29 +162,6 @@ def _warm_up(folder: pathlib.Path) -> None:
 
 def _embeddings(folder: pathlib.Path) -> np.ndarray:
     return np.memmap(folder / "embeddings.bin", ml_dtypes.bfloat16, "r").reshape(-1, DIM)
-
-
-def _anonymous_bytes() -> int:
-    with open("/proc/self/smaps_rollup") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Anonymous:"))
-
-
-@contextlib.contextmanager
-def _peak() -> Iterator[list[int]]:
-    """The largest anonymous memory, sampled every 20 ms by a thread, in a list of one."""
-    peak, done = [0], threading.Event()
-
-    def sample() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], _anonymous_bytes())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "assembly ict_examples masking pipeline"),
+    *_under("data", "assembly eligible_rows ict_examples masking pipeline recurring_spans"),
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
@@ -68,7 +68,6 @@ PATHS = {
         *_under("losses", "ict_loss openqa_loss"),
         *_under("plan", "compiled longest_batch"),
         *_under("training", "finetune_task fit ict_task pretrain_task"),
-        *(f"experiments/{name}.py" for name in ("base_ccnews", "base_wikipedia", "tpu_v3_8")),
     ),
     "convert_published": (
         "realm_jax/convert",
@@ -110,11 +109,20 @@ PATHS = {
     "plan": (
         *STEP,
         *_under("losses", "ict_loss openqa_loss"),
-        *_under("models", "chunks reader"),
+        *_under("models", "reader"),
         *_under("plan", "device_memory parameters planned work"),
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),
     "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
+    "rehearsal": (
+        *_under("data", "corpus eligible_rows pipeline recurring_spans segment"),
+        *_under("index", "current embed_blocks probe publish scann shared_embedding shared_work store"),
+        *_under("training", "pretrain_task retrieval"),
+        "realm_jax/buckets.py",
+        "realm_jax/local_cache.py",
+        "realm_jax/parallel.py",
+        "realm_jax/processes.py",
+    ),
     "sampling": NANO,
     "squad_recall": (
         *PRETRAINING,

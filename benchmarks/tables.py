@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md, and README's picture, from benchmarks/results/*.json.
+"""Writes the tables of README.md, docs/results.md and docs/scaling.md, and README's picture, from benchmarks/results/.
 
 python benchmarks/tables.py
 python benchmarks/tables.py --check      (for `make lint`: only compares, and looks at what results depend on)
@@ -6,18 +6,22 @@ python benchmarks/tables.py --check      (for `make lint`: only compares, and lo
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterable
 
 import depends
 import gpu_table
 import nano_picture
+import rehearsal_table
 
 from realm_jax.ablations.ablation_table import markdown
 
 HERE = pathlib.Path(__file__).parent
 README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
+SCALING = HERE.parent / "docs" / "scaling.md"
+REHEARSAL = "<!-- rehearsal (benchmarks/tables.py) -->\n", "<!-- /rehearsal -->"
 PICTURE = HERE.parent / "docs" / "img" / "nano.svg"
 IN_README = ("nano",)
 HEAD = """# Results
@@ -29,10 +33,10 @@ Every measurement is one file of `benchmarks/results/`; `python benchmarks/table
 
 def main() -> None:
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    fresh = {README: before + BEGIN + tables(IN_README) + END + after, RESULTS: HEAD + tables(RENDERERS)}
+    fresh = {README: _between(text, BEGIN, END, tables(IN_README)), RESULTS: HEAD + tables(RENDERERS)}
+    fresh[SCALING] = _between(SCALING.read_text(), *REHEARSAL, tables(["rehearsal"]))
     fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
+    fresh |= _headers(json.loads((HERE / "results" / "compiled_memory.json").read_text())["values"]["rows"])
     for file, content in fresh.items():
         if "--check" not in sys.argv:
             file.write_text(content)
@@ -40,6 +44,12 @@ def main() -> None:
             sys.exit(f"{file.name} is out of date: run python benchmarks/tables.py")
     if "--check" in sys.argv:
         depends.check()
+
+
+def _between(text: str, begin: str, end: str, content: str) -> str:
+    """The text with other content between two marks."""
+    before, rest = text.split(begin)
+    return before + begin + content + end + rest.split(end)[1]
 
 
 def tables(names: Iterable[str]) -> str:
@@ -240,7 +250,7 @@ def _compiled_memory(values: dict) -> str:
     rows = values["rows"]
     columns = {row["hardware"]: row["memory_gib"] for row in rows}
     lines = ["**Memory of a training step on one device, GiB** (as compiled, not run)", ""]
-    heads = " | ".join(f"{name}, has {memory}" for name, memory in columns.items())
+    heads = " | ".join(f"{name}{_estimated(name)}, has {memory}" for name, memory in columns.items())
     lines += [f"| experiment, phase | batch | held at once | {heads} |", "|---|---:|---:|" + "---:|" * len(columns)]
     for step in dict.fromkeys((row["config"], row["phase"]) for row in rows):
         found = {row["hardware"]: row for row in rows if (row["config"], row["phase"]) == step}
@@ -249,6 +259,27 @@ def _compiled_memory(values: dict) -> str:
         sizes = f"{first['batch_size']:,} | {first['micro_batch'] or 'all'}"
         lines.append(f"| `{step[0]}`, {step[1]} | {sizes} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _headers(rows: list[dict]) -> dict[pathlib.Path, str]:
+    """Experiment files whose headers state their largest step on each hardware."""
+    fresh = {}
+    for config in dict.fromkeys(row["config"] for row in rows):
+        largest: dict[str, dict] = {}
+        for row in sorted((row for row in rows if row["config"] == config), key=lambda row: row["reserved_gib"]):
+            largest[row["hardware"]] = row
+        stated = []
+        for name, row in sorted(largest.items()):
+            stated.append(f"{name} {row['reserved_gib']:.1f} of {row['memory_gib']}{_estimated(name)}")
+        line = f"memory    GiB of a device, as compiled: {', '.join(stated)}"
+        file = HERE.parent / config
+        fresh[file] = re.sub(r"^memory .*$", line, file.read_text(), count=1, flags=re.M)
+    return fresh
+
+
+def _estimated(hardware: str) -> str:
+    """XLA's CPU compiler stands in for that of GPUs."""
+    return " (estimate)" if hardware.startswith("gpu") else ""
 
 
 def _reserved(row: dict) -> str:
@@ -305,6 +336,7 @@ RENDERERS = {
     "long_blocks_memory": _memory,
     "build_corpus": _build_corpus,
     "compiled_memory": _compiled_memory,
+    "rehearsal": rehearsal_table.markdown,
     "plan": _plan,
 }
 

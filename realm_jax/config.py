@@ -6,7 +6,9 @@ An experiment file returns a `Config`; the command line overrides fields; the re
 
 import importlib.util
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from realm_jax.bounds import Count, CountOrZero, Least, Rate, least_values
 
 CONVERTED = "converted"
 """As `init` or `corpus.knowledge`: what `realm convert` put into the workdir."""
@@ -99,21 +101,21 @@ class CorpusConfig:
 class IctConfig:
     """Inverse cloze task (Lee et al. 2019): the embedder's warm start (§3.4)."""
 
-    steps: int = 100_000
+    steps: CountOrZero = 100_000
     """Training steps; 0 skips the phase."""
-    batch_size: int = 4096
+    batch_size: Count = 4096
     """Sentences in a step, over all devices; every other block of the batch is a negative."""
-    micro_batch: int = 0
+    micro_batch: CountOrZero = 0
     """Sentences, then blocks, that a device embeds at once, each twice (GradCache, Gao et al. 2021); 0 means all."""
-    query_len_tokens: int = 64
+    query_len_tokens: Annotated[int, Least(8)] = 64
     """Longest query."""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """Peak rate of BERT's AdamW, reached after the warm-up."""
     sentence_removal_rate: float = 0.9
     """Share of examples whose sentence is removed from its block."""
     null_weight: float = 0.0
     """Weight of a second loss: without the own block, the null block is right. 0, as published, leaves it to chance."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps between checkpoints."""
     log_every: int = 20
     """Steps between lines of metrics."""
@@ -128,23 +130,23 @@ class IctConfig:
 class PretrainConfig:
     """REALM pre-training on masked spans (§3.3, §4.3)."""
 
-    steps: int = 200_000
+    steps: Count = 200_000
     """Training steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Masked sentences in a step, over all devices."""
-    micro_batch: int = 0
+    micro_batch: CountOrZero = 0
     """Masked sentences that a device holds at once; 0 means all of its own. Loss and gradient stay the same."""
     num_candidates: int = 8
     """Blocks that the loss sums over, the null block among them (k)."""
-    micro_candidates: int = 0
+    micro_candidates: CountOrZero = 0
     """Candidates of a query that are read at once, and once more in the backward pass; 0 means all, without that."""
-    query_len_tokens: int = 96
+    query_len_tokens: Annotated[int, Least(8)] = 96
     """Longest query; the joint sequence is this plus corpus.block_len_tokens."""
-    max_masks: int = 10
+    max_masks: Count = 10
     """Most predicted wordpieces of a query; a longer span is masked whole and predicted in part."""
-    learning_rate: float = 3e-5
+    learning_rate: Rate = 3e-5
     """Peak rate of BERT's AdamW for the encoder, reached after the warm-up."""
-    retriever_learning_rate: float | None = None
+    retriever_learning_rate: Rate | None = None
     """Peak rate for the embedder; by default the encoder's."""
     marginal: Literal["token", "sequence"] = "token"
     """Marginal likelihood of each masked token (released code) or of the whole span (equation 1)."""
@@ -158,15 +160,15 @@ class PretrainConfig:
     """Keep a query's own block out of its candidates (§3.4: trivial retrieval)."""
     answer_elsewhere: bool = False
     """Train only on salient spans that another article's text has too, so that some block can answer the query."""
-    index_refresh_every: int = 500
+    index_refresh_every: CountOrZero = 500
     """Steps between embedder checkpoints, each of which asks the builder for an index version; 0 freezes the index."""
     train_retriever: bool = True
     """False keeps the embedder as ICT left it: the control run."""
-    retriever_update_every: int = 1
+    retriever_update_every: Count = 1
     """1 updates the retriever in each step; n applies the mean of n steps' gradients every n steps."""
-    retriever_warmup_steps: int = 0
+    retriever_warmup_steps: CountOrZero = 0
     """Steps at the start in which the retriever does not learn; a multiple of retriever_update_every."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between full checkpoints."""
     log_every: int = 20
     """Steps between lines of metrics."""
@@ -174,12 +176,11 @@ class PretrainConfig:
     """Held-out masked sentences for the loss with retrieved, random and null blocks."""
     recall_examples: int = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
-    eval_blocks: int = 1_000_000
+    eval_blocks: CountOrZero = 1_000_000
     """Blocks that an evaluation draws from a corpus of more and embeds with each state that it judges; 0 embeds all."""
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.steps > 0, "pretrain.steps must be positive")
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
         is_salient = self.masking == "salient"
         _require(is_salient or not self.answer_elsewhere, "pretrain.answer_elsewhere needs pretrain.masking=salient")
@@ -195,9 +196,9 @@ class IndexConfig:
     """Where the builder embeds: host CPU, its own accelerator, or inside the trainer, which pauses for it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Stored type of block embeddings."""
-    embed_batch_tokens: int = 16384
+    embed_batch_tokens: Annotated[int, Least(512)] = 16384
     """Wordpieces in a batch of blocks that are embedded; blocks are sorted by length."""
-    keep_versions: int = 3
+    keep_versions: Count = 3
     """How many of the newest versions stay on disk, besides any in use."""
     max_age_steps: int = 0
     """Trainer steps after which an index version counts as too old; 0 sets no limit."""
@@ -229,15 +230,15 @@ class IndexConfig:
 class FinetuneConfig:
     """Fine-tuning on questions with answers (Lee et al. 2019, §4; Guu et al. 2020, §4.3)."""
 
-    epochs: int = 0
+    epochs: CountOrZero = 0
     """Passes over the training questions; 0 is the published number for the dataset: 20 for wq and ct, 2 for others."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Questions in a step, over all devices, padded where they do not divide over them (released code: 1)."""
-    micro_batch: int = 0
+    micro_batch: CountOrZero = 0
     """Questions that a device holds at once; 0 means all of its own."""
-    learning_rate: float = 1e-5
+    learning_rate: Rate = 1e-5
     """Peak rate of BERT's AdamW for the reader."""
-    retriever_learning_rate: float | None = None
+    retriever_learning_rate: Rate | None = None
     """Peak rate for the retriever; by default the reader's."""
     train_retriever: Literal["none", "query", "both"] = "query"
     """Which towers learn: none, that of queries (paper: the index is frozen), or both, with the index kept fresh."""
@@ -251,13 +252,13 @@ class FinetuneConfig:
     """Best blocks that the retriever's loss sums over; the corpus may have fewer."""
     reader_blocks: int = 5
     """Best blocks that the reader sees in training."""
-    inference_blocks: int = 5
+    inference_blocks: Count = 5
     """Best blocks that the reader sees when it answers."""
-    question_len_tokens: int = 64
+    question_len_tokens: Annotated[int, Least(8)] = 64
     """Longest question, cut there (released code: never). The reader's input is corpus.block_len_tokens longer."""
     search: Literal["auto", "exact", "scann"] = "auto"
     """How the beam is found; `auto` takes ScaNN, which misses some, for over a million blocks where memory is short."""
-    max_span_width: int = 10
+    max_span_width: Count = 10
     """Longest answer in wordpieces."""
     train_questions: int = 0
     """How many training questions are used, from the first; 0 means all, and 4,000 of `cloze`, which can make more."""
@@ -267,7 +268,7 @@ class FinetuneConfig:
     """Steps between exact matches on the development questions; 0 means ten times in all."""
     patience: int = 0
     """Evaluations without a better exact match after which training ends early; 0 never ends early."""
-    index_refresh_every: int = 500
+    index_refresh_every: Count = 500
     """Steps between index versions when train_retriever is `both`."""
     log_every: int = 20
     """Steps between lines of metrics."""
@@ -275,7 +276,6 @@ class FinetuneConfig:
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
         _require(0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, beam_blocks]")
-        _require(self.index_refresh_every > 0, "finetune.index_refresh_every must be positive")
 
 
 @dataclass(frozen=True)
@@ -313,8 +313,8 @@ class Config:
         for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
             section = getattr(self, name)
             section.check()
-            for setting, least in _MIN.items():
-                value = getattr(section, setting, None)
+            for setting, least in least_values(type(section)).items():
+                value = getattr(section, setting)
                 _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         # A mere folder, as the package makes for its runs, has no origin.
@@ -337,12 +337,6 @@ class Config:
             aligned = -(-value // period) * period
             _require(value == aligned, f"pretrain.{name} must be {rule}: pass --pretrain.{name}={aligned}")
         return self
-
-
-_MIN = {"embed_batch_tokens": 512, "query_len_tokens": 8, "question_len_tokens": 8, "retriever_update_every": 1}
-_MIN |= dict.fromkeys("batch_size checkpoint_every inference_blocks keep_versions max_masks max_span_width".split(), 1)
-_MIN |= dict.fromkeys("epochs index_refresh_every learning_rate micro_batch micro_candidates steps".split(), 0)
-_MIN |= dict.fromkeys("eval_blocks retriever_learning_rate retriever_warmup_steps".split(), 0)
 
 
 def _require(condition: bool, message: str) -> None:

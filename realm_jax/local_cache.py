@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 
 from realm_jax.config import ConfigError
+from realm_jax.lock import WITHOUT_LOCKS
 from realm_jax.paths import expand
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,12 @@ def _own_cache() -> pathlib.Path:
     return folder
 
 
-def temporary_folder() -> tempfile.TemporaryDirectory:
-    """A new folder on the cache's disk, which has more room than /tmp; removes those that killed processes left."""
-    parent = cache_dir() / UNFINISHED
+def temporary_folder(root: pathlib.Path | None = None) -> tempfile.TemporaryDirectory:
+    """A new folder on the disk of `root`, or of the cache: /tmp has less room. Removes those of killed processes."""
+    parent = (root or cache_dir()) / UNFINISHED
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
-        _remove_unless_held(left)
+        _remove_unless_held(left, parent)
     while True:
         temporary = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
         handle = _lock(pathlib.Path(temporary.name), fcntl.LOCK_SH)
@@ -60,10 +61,15 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
 
 def copy_of(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
     """The folder `name` of the cache, made if it is not there: `fill` writes its files into an empty folder."""
-    folder = cache_dir() / name
+    return made_once(cache_dir(), name, fill)
+
+
+def made_once(root: pathlib.Path, name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
+    """The folder `name` of another folder on a disk, in the same way. If two processes make it at once, one stays."""
+    folder = root / name
     if folder.is_dir():
         return folder
-    with temporary_folder() as temporary:
+    with temporary_folder(root) as temporary:
         made = pathlib.Path(temporary) / "files"
         made.mkdir()
         fill(made)
@@ -88,11 +94,14 @@ class Held:
         made = self.folder.stat().st_mtime_ns
         for other in self.folder.parent.iterdir():
             if other.exists() and other.stat().st_mtime_ns < made:
-                _remove_unless_held(other)
+                _remove_unless_held(other, cache_dir() / UNFINISHED)
 
 
 def _lock(folder: pathlib.Path, kind: int) -> int | None:
-    """An open descriptor with a lock, which ends with it or its process; None if the folder is gone, or held."""
+    """An open descriptor with a lock, which ends with it or its process; None if the folder is gone, or held.
+
+    On a disk without locks every folder is held by all: nothing is removed.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -103,15 +112,21 @@ def _lock(folder: pathlib.Path, kind: int) -> int | None:
             return handle
     except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        if kind == fcntl.LOCK_SH:
+            return handle
     os.close(handle)
     return None
 
 
-def _remove_unless_held(folder: pathlib.Path) -> None:
+def _remove_unless_held(folder: pathlib.Path, unfinished: pathlib.Path) -> None:
+    """Removes a folder of the same disk as `unfinished`, from where the next process removes what we leave."""
     handle = _lock(folder, fcntl.LOCK_EX)
     if handle is None:
         return
-    gone = cache_dir() / UNFINISHED / f"{folder.name}-{os.getpid()}"
+    gone = unfinished / f"{folder.name}-{os.getpid()}"
     gone.parent.mkdir(parents=True, exist_ok=True)
     os.rename(folder, gone)  # if we are killed in between, nobody takes the rest for a copy
     shutil.rmtree(gone)

@@ -106,6 +106,11 @@ class Workdir:
         return self.knowledge_folder if same else self.path / "pretrain_text"
 
     @property
+    def examples_folder(self) -> epath.Path:
+        """Which rows of the corpora can be masked, and the run's probe."""
+        return self.path / "examples"
+
+    @property
     def index_folder(self) -> epath.Path:
         """Index versions of pre-training, and their history."""
         return self.path / "index"

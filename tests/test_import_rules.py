@@ -18,6 +18,7 @@ PACKAGE = REPOSITORY / "realm_jax"
 # Lowest first: a file imports from the lines above its own, and from its own line.
 LAYERS = [
     [
+        "bounds",
         "config",
         "console",
         "config_json",

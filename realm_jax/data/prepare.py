@@ -38,6 +38,8 @@ class RunData:
     special: SpecialIds
     knowledge: Corpus
     text: Corpus
+    examples: epath.Path | None = None
+    """Where it is kept which of their rows can be masked; None to find these anew."""
 
 
 def first_weights(workdir: Workdir) -> pathlib.Path | None:
@@ -107,7 +109,7 @@ def open_prepared(workdir: Workdir) -> RunData:
     knowledge = Corpus.open(workdir.knowledge_folder)
     same = workdir.text_folder == workdir.knowledge_folder
     text = knowledge if same else Corpus.open(workdir.text_folder)
-    return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text)
+    return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), knowledge, text, workdir.examples_folder)
 
 
 def _first_tokenizer(workdir: Workdir, folder: pathlib.Path | None) -> Tokenizer:

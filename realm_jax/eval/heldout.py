@@ -57,7 +57,8 @@ def heldout_set(config: Config, data: RunData) -> HeldoutSet:
         ConfigError: no held-out sentence can be masked.
     """
     policy = dataclasses.replace(config.pretrain, masking="salient", sampling="span", answer_elsewhere=False)
-    sentences = MaskedSentences(data.text, data.special, policy, config.corpus.heldout_fraction, heldout=True)
+    fraction, kept = config.corpus.heldout_fraction, data.examples
+    sentences = MaskedSentences(data.text, data.special, policy, fraction, heldout=True, kept=kept)
     numbers = sentences.one_per_sentence(config.pretrain.recall_examples, config.seed)
     unknown = data.tokenizer.token_to_id("[UNK]")
     numbers = [number for number in numbers if unknown not in sentences.answer(number)]
@@ -69,7 +70,7 @@ def heldout_set(config: Config, data: RunData) -> HeldoutSet:
         queries=stack([sentences.example(number, rng) for number in numbers]),
         answers=[sentences.answer(number) for number in numbers],
         random_blocks=rng.integers(data.knowledge.num_blocks, size=shape, dtype=np.int32),
-        probe=make_probe(data.knowledge, data.special, config, config.pretrain.recall_examples),
+        probe=make_probe(data.knowledge, data.special, config, config.pretrain.recall_examples, kept),
     )
 
 

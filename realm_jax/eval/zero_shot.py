@@ -144,7 +144,8 @@ def heldout_recall(
         ConfigError: there is no such sentence.
     """
     data = open_prepared(workdir)
-    probe = make_probe(data.knowledge, data.special, workdir.config, workdir.config.pretrain.recall_examples)
+    config = workdir.config
+    probe = make_probe(data.knowledge, data.special, config, config.pretrain.recall_examples, data.examples)
     if probe is None:
         raise ConfigError(f"{workdir.path}: no held-out sentences: pass --dataset=FILE.jsonl")
     blocks, sample = None, None

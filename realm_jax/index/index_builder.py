@@ -11,7 +11,7 @@ from realm_jax.config import Config, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.index.embed_blocks import RANGE_TOKENS, TowerEmbedder, embed_corpus, ranges_of
-from realm_jax.index.probe import make_probe, probe_recall
+from realm_jax.index.probe import probe_recall, run_probe
 from realm_jax.index.publish import copy_rows, copy_search_files, publish
 from realm_jax.index.search import Search, files_serve
 from realm_jax.index.shared_embedding import Between, SharedEmbedding
@@ -120,7 +120,7 @@ class IndexBuilder:
 
     def _probe(self, corpus: Corpus, embedder_params: dict, search: Search) -> dict:
         """Recall of held-out sentences, for the manifest; nothing where there are none."""
-        probe = make_probe(corpus, self.data.special, self.config, PROBE_SENTENCES)
+        probe = run_probe(corpus, self.data.special, self.config, PROBE_SENTENCES, self.data.examples)
         if probe is None:
             return {}
         embed = TowerEmbedder(self.config, embedder_params, "query")

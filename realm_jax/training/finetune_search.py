@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from realm_jax import parallel
 from realm_jax.config import Config, ConfigError
@@ -82,7 +82,9 @@ def measure_search(
     log.info(f"finetune: {said(folder)}")
 
 
-def beam_recall(index: LoadedIndex, live: np.ndarray, query_emb: Float[np.ndarray, "questions dim"], k: int) -> float:
+def beam_recall(
+    index: LoadedIndex, live: Bool[np.ndarray, " blocks"], query_emb: Float[np.ndarray, "questions dim"], k: int
+) -> float:
     """Share of the k exact best live blocks of each query that the index's search finds among its k."""
     starts = range(0, len(query_emb), SEARCH_BATCH)
     found = np.concatenate([index.search.search(query_emb[start : start + SEARCH_BATCH], k)[0] for start in starts])

@@ -1,8 +1,7 @@
 """Whether a phase's step fits into the devices' memory, found out before anything is trained: an error, not an OOM.
 
-The step is compiled for the longest batch that its phase can make, which is the program that training then uses; its
-second compilation comes from the cache on disk. Devices that do not say how much memory they have, such as CPUs, are
-not asked.
+The step is compiled for the longest batch that its phase can make. Training uses the same program for such batches, and
+finds it in the cache on disk. Devices that do not say how much memory they have, such as CPUs, are not asked.
 """
 
 import functools
@@ -48,7 +47,7 @@ def refuse_what_is_too_large(config: Config, phase: str, *, steps: int = ANY_STE
     Raises:
         ConfigError: the step is too large; the message says by how much, and which settings to change to what.
     """
-    free_mib = processes.least(min(_free_mib(device) for device in jax.local_devices()))
+    free_mib = processes.least(min(_free_mib(device.memory_stats()) for device in jax.local_devices()))
     if free_mib == UNKNOWN_MIB:
         return
     step, devices = compiled_here(config, phase, steps), jax.device_count()
@@ -59,10 +58,11 @@ def refuse_what_is_too_large(config: Config, phase: str, *, steps: int = ANY_STE
         raise ConfigError(advice(config, phase, devices, needed=needed, available=available))
 
 
-def _free_mib(device: jax.Device) -> int:
-    """MiB of a device's memory in which nothing lies yet."""
-    said = device.memory_stats() or {}
-    return (said["bytes_limit"] - said.get("bytes_in_use", 0)) // MIB if "bytes_limit" in said else UNKNOWN_MIB
+def _free_mib(said: dict[str, int] | None) -> int:
+    """MiB in which nothing lies yet, from what a device says of its memory."""
+    if not said or "bytes_limit" not in said:
+        return UNKNOWN_MIB
+    return (said["bytes_limit"] - said.get("bytes_in_use", 0)) // MIB
 
 
 @functools.cache

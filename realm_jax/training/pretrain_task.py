@@ -54,8 +54,13 @@ class PretrainTask(RetrievalTask):
         self._config, self._data, self._first = config, data, first_params
         self._shares = parallel.num_devices() * self.micro_batches  # checks the latter
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
-        self._sentences = MaskedSentences(data.text, data.special, config.pretrain, config.corpus.heldout_fraction)
+        self._sentences = processes.first_then(self._masked_sentences, self._masked_sentences)
         log.info(f"pretrain: {self._sentences.summary()}")
+
+    def _masked_sentences(self) -> MaskedSentences:
+        config, data = self._config, self._data
+        fraction = config.corpus.heldout_fraction
+        return MaskedSentences(data.text, data.special, config.pretrain, fraction, kept=data.examples)
 
     @property
     def micro_batches(self) -> int:

@@ -1,4 +1,4 @@
-"""The compiled step: its memory is the compiler's, for devices that need not exist; and what a TPU's compiler refuses."""
+"""The compiled step: its memory is the compiler's, for devices that need not exist; what a TPU's compiler refuses."""
 
 import dataclasses
 import time

@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.blocks import hash64
-from realm_jax.data.pipeline import MaskedSentences
+from realm_jax.data.pipeline import MaskedSentences, shuffled
 from realm_jax.data.prepare import RunData
 from realm_jax.records import Question
 
@@ -45,7 +45,7 @@ def questions(run: RunData, config: Config, split: str, most: int | None = None)
     masked = MaskedSentences(run.knowledge, run.special, settings, fraction, heldout=split != "train")
     found: dict[str, Question] = {}
     sentences = set()
-    for number in np.random.default_rng(config.seed).permutation(len(masked)):
+    for number in shuffled(len(masked), config.seed):
         if len(found) == most:
             break
         sentence, question = _question(masked, number, split)
