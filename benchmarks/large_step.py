@@ -91,9 +91,7 @@ def measured(config: Config) -> dict:
         "state_gib": _a_device(state_bytes),
         "peak_gib": _a_device(peak),
         **_compiler_says(compiled),
-        "planned_gib": round(
-            sum(device_memory.of_phase(config, "pretrain", jax.device_count()).step.values()) / GIB, 2
-        ),
+        "planned_gib": round(sum(planned.step.values()) / GIB, 2),
         "loss": round(parallel.means(metrics)["loss"], 3),
         "compile_seconds": round(compile_seconds),
         "step_seconds": round(step_seconds, 1),
