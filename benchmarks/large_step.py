@@ -25,6 +25,7 @@ from report import write_result
 from realm_jax import parallel
 from realm_jax.config import Config, CorpusConfig, ModelConfig, PretrainConfig
 from realm_jax.models import embedder, knowledge_encoder
+from realm_jax.plan import device_memory
 from realm_jax.training.pretrain_task import PretrainTask
 
 GIB = 2**30
@@ -37,7 +38,7 @@ SIZES = {
 NOTE = (
     "GiB a device. state: what the process grew by when parameters and optimizer were put on the devices. peak: what "
     "it had grown by at its greatest during the step, compilation apart. compiled: arguments, temporaries, and outputs "
-    "that take no argument's place, as XLA's CPU compiler says of the same program."
+    "that take no argument's place, as XLA's CPU compiler says of the same program; planned: the same by realm plan."
 )
 
 
@@ -84,11 +85,13 @@ def measured(config: Config) -> dict:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     started = time.monotonic()
     _, metrics = jax.block_until_ready(compiled(state, batch))
+    planned = device_memory.of_phase(config, "pretrain", parallel.num_devices())
     step_seconds, peak = time.monotonic() - started, _resident("VmHWM") - empty - grown
     return {
         "state_gib": _a_device(state_bytes),
         "peak_gib": _a_device(peak),
         **_compiler_says(compiled),
+        "planned_gib": round(sum(planned.step.values()) / GIB, 2),
         "loss": round(parallel.means(metrics)["loss"], 3),
         "compile_seconds": round(compile_seconds),
         "step_seconds": round(step_seconds, 1),

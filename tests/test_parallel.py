@@ -142,9 +142,10 @@ def on_an_axis_of_one(loss):
 def is_zero(name: str) -> bool:
     """Whether a leaf's gradient is zero in exact arithmetic.
 
-    Softmax does not see what moves all its scores alike: the bias of attention keys, and that of all block embeddings.
+    Softmax does not see what moves all its scores alike: the bias of attention keys, of all block embeddings, of spans.
     """
-    return "['key']['bias']" in name or "['block']['projection_norm']['bias']" in name
+    of_spans = ("['span']['norm']['bias']", "['span']['score']['bias']")
+    return any(part in name for part in ("['key']['bias']", "['block']['projection_norm']['bias']", *of_spans))
 
 
 def assert_same(ours, expected):

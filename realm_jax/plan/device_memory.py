@@ -20,7 +20,9 @@ ATTENTION_KEPT = 2.5  # float32 arrays of attention weights
 SCANNED = 1.12  # times as much where a loop over the layers keeps them: nothing is fused with what follows it
 DROPOUT_BYTES = 8  # an element that is dropped out
 HIDDEN_OUTSIDE = 4  # arrays of the hidden width before the first and after the last layer
-LOGITS_KEPT = 2  # float32 arrays of vocabulary logits
+UPDATE_KEPT, UPDATE_KEPT_ALONE = 4, 2.5  # times the gradients, at the step's end: summed over devices, clipped, applied
+LOGITS_KEPT = 2  # float32 arrays of vocabulary logits, or of ICT's scores
+SPANS_KEPT = 7  # arrays of the reader's span representations
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         "stacked layers": _stacked(config, phase, size),
         "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
     }
+    during = step["gradients"] + step["stacked layers"] + step["activations"]
+    least = FLOAT32 * trained * (UPDATE_KEPT if devices > 1 else UPDATE_KEPT_ALONE)
+    step["update, beyond these"] = max(0, round(least - during))
     return DeviceMemory(
         step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
     )
@@ -140,7 +145,7 @@ def _activations(config: Config, phase: str, queries: int, *, is_part: bool, siz
         again = _layer_bytes(model, read, size) if model.gradient_checkpointing else 0.0
         kept += 0 if read.is_split else of_it
         working.append((of_it if read.is_split else 0) + again)
-    return round(kept + max(*working, _logits_bytes(config, phase, queries)))
+    return round(kept + max(*working, _logits_bytes(config, phase, queries, size)))
 
 
 def _kept_bytes(model: ModelConfig, read: Pass, size: float) -> float:
@@ -163,16 +168,16 @@ def _outside_bytes(model: ModelConfig, read: Pass, size: float) -> float:
     return HIDDEN_OUTSIDE * read.tokens * model.hidden_size * size
 
 
-def _logits_bytes(config: Config, phase: str, queries: int) -> int:
-    """Of the MLM head at its widest, all predictions used; of the reader's spans; ICT's scores are few."""
+def _logits_bytes(config: Config, phase: str, queries: int, size: float) -> float:
+    """Of the MLM head with all predictions used, of the reader's spans, or of ICT's scores."""
     model = config.model
     if phase == "pretrain":
         rows = queries * config.pretrain.max_masks * config.pretrain.num_candidates
-        return LOGITS_KEPT * FLOAT32 * rows * model.vocab_size
+        return float(LOGITS_KEPT * FLOAT32 * rows * model.vocab_size)
     if phase == "finetune":
         rows = queries * config.finetune.reader_blocks * config.reader_len_tokens * config.finetune.max_span_width
-        return LOGITS_KEPT * FLOAT32 * rows * model.span_hidden_size
-    return LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size
+        return SPANS_KEPT * size * rows * model.span_hidden_size
+    return float(LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size)
 
 
 def _gradients(config: Config, phase: str, *, in_parts: bool) -> int:

@@ -160,7 +160,8 @@ def memory(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -
     """What a device of this hardware holds in a phase."""
     is_wider = hardware.is_cpu and config.model.dtype == "bfloat16"
     share = -(-corpus.blocks * hardware.hosts // hardware.devices)  # each host's devices search all blocks
-    searched = {"ict": 0, "pretrain": share if config.index.search == "exact" else 0, "finetune": share}
+    searched = {"ict": 0, "pretrain": share if config.index.search == "exact" else 0}
+    searched["finetune"] = 0 if config.finetune.search == "scann" else share
     return device_memory.of_phase(
         config,
         phase,
@@ -187,8 +188,8 @@ def predictions(config: Config, devices: int, hosts: int = 1) -> int:
 def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
     slots = predictions(config, hardware.devices, hardware.hosts)
     found = work.of_step(config, phase, devices=hardware.devices, predictions=slots)
-    is_exact = phase == "finetune" or (phase == "pretrain" and config.index.search == "exact")
-    search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact else 0
+    is_exact = {"ict": False, "pretrain": config.index.search == "exact", "finetune": config.finetune.search != "scann"}
+    search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact[phase] else 0
     return StepWork(found.model, found.again, found.retrieval + search)
 
 

@@ -132,3 +132,9 @@ def test_measured_figures():
     assert f"{searches['scann tree_ah']['queries_per_s']:,} queries" in PAGE
     assert f"{result('finetune_step')['questions_per_second']:.1f} questions a second" in PAGE
     assert f"{result('build_corpus')['22 GB of bz2']['core_hours']} core-hours" in PAGE
+
+
+def test_planned_memory_is_the_compilers():
+    rows = result("plan")["memory"]
+    assert f"of the {len(rows)} steps of `benchmarks/plan.py`" in PAGE and "within 10% of" in PAGE
+    assert all(abs(row["planned_bytes"] / row["compiled_bytes"] - 1) < 0.1 for row in rows)
