@@ -99,6 +99,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     ),
     "realm compact --workdir=W": Run("segments are now", {"=W": "=runs/mini"}),
     "realm eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
+    "realm eval --only=recall --states=realm": Run("after REALM", more="--workdir=runs/nano"),
     "realm inspect W --watch": Run("nano", {**NANO, " --watch": ""}),
     "realm inspect runs/nano": Run("pretrain"),
     "realm inspect runs/nano --watch": Elsewhere("tests/inspect/test_inspect.py"),
@@ -239,6 +240,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "sbatch launch/realm.sbatch WORKDIR --config=experiments/base_wikipedia.py": Elsewhere(
         "tests/launch/test_one_gpu.py"
     ),
+    "sbatch --export=ALL,BUILDER_GPUS=2 launch/realm.sbatch …": Elsewhere("tests/launch/test_slurm.py"),
     "pip install 'jax[tpu]'": Elsewhere("docs/launch.md"),
     "sky launch --cluster=realm --down launch/sky.yaml": Elsewhere("tests/launch/test_files.py"),
     **dict.fromkeys(
