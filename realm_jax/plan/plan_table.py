@@ -155,7 +155,7 @@ def _devices(plan: Plan) -> Table:
 
 
 def _sizes(title: str, parts: dict[str, int]) -> Table:
-    rows = [[part, f"{size / GB:,.1f}"] for part, size in parts.items() if size]
+    rows = [[part, f"{size / GB:,.1f}" if size >= GB else f"{size / GB:.2g}"] for part, size in parts.items() if size]
     return Table([title, "GB"], rows, words=[title])
 
 
