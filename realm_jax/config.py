@@ -275,7 +275,8 @@ class FinetuneConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(0 < self.reader_blocks <= self.beam_blocks, "finetune.reader_blocks must lie in [1, beam_blocks]")
+        is_within = 0 < self.reader_blocks <= self.beam_blocks
+        _require(is_within, "finetune.reader_blocks must lie in [1, finetune.beam_blocks]")
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def test_what_people_read_is_short_and_says_whose_it_is(mini):
     workdir, stdout, stderr = mini
     lines = stdout.splitlines()
     assert len(lines) < 80 and max(map(len, lines)) <= 120
-    assert lines[0].startswith("run: mini") and any(str(workdir) in line for line in lines[:4])
+    assert lines[0].startswith("run: mini") and any(str(workdir) in line for line in lines[:5])
     assert re.match(r"time: \d+ seconds, as measured on 2 CPU cores", lines[2]), lines[2]
     versions = {int(step): mark for mark, step in re.findall(r"^(.*)index version of step (\d+)", stdout, re.M)}
     assert versions[0] == "" and {mark for step, mark in versions.items() if step} == {"index builder: "}

@@ -53,7 +53,9 @@ class BlockSample:
         return {**sizes, "found_by": self.found_by, "says": str(self)}
 
 
-def draw(config: Config, corpus: Corpus, wanted: Iterable[Int[np.ndarray, "..."]], found_by: str = "") -> BlockSample:
+def draw(
+    config: Config, corpus: Corpus, wanted: Iterable[Int[np.ndarray, "*_shape"]], found_by: str = ""
+) -> BlockSample:
     """Draws `pretrain.eval_blocks` live blocks, and adds those that are wanted or found; -1 counts as none."""
     live = np.flatnonzero(corpus.live)
     size = min(config.pretrain.eval_blocks, len(live))

@@ -241,7 +241,6 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         "tests/launch/test_one_gpu.py"
     ),
     "sbatch --export=ALL,BUILDER_GPUS=2 launch/realm.sbatch …": Elsewhere("tests/launch/test_slurm.py"),
-    "pip install 'jax[tpu]'": Elsewhere("docs/launch.md"),
     "sky launch --cluster=realm --down launch/sky.yaml": Elsewhere("tests/launch/test_files.py"),
     **dict.fromkeys(
         [

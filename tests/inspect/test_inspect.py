@@ -208,7 +208,7 @@ def test_every_file_may_be_damaged(run, text):
     files += [pathlib.Path(run.phase("pretrain") / "DONE")]
     assert len(files) >= 9
     for file in files:
-        if file.name == "tokenizer.json":
+        if file.name == "tokenizer.json" or "examples" in file.parts:  # not read: the second is found again
             continue
         whole = file.read_bytes()
         file.write_bytes((text + "\n").encode("latin-1"))
