@@ -176,8 +176,10 @@ def eight_devices():
 
 @pytest.mark.parametrize(
     "config",
-    [tiny(shared=True, marginal="token"), tiny(shared=False, marginal="sequence")],
-    ids=["one tower, token marginal", "two towers, sequence marginal"],
+    [
+        pytest.param(tiny(shared=True, marginal="token"), id="one tower, token marginal"),
+        pytest.param(tiny(shared=False, marginal="sequence"), id="two towers, sequence", marks=pytest.mark.slow),
+    ],
 )
 def test_realm_gradients_of_eight_devices_are_those_of_one(config):
     params = random_params(config)

@@ -75,7 +75,7 @@ def test_one_gpu_is_shared(run):
 
 
 def test_trainers_that_fail_end_the_job(run):
-    done, _ = run(*SBATCH, **TWO_NODES, FAKE_TRAINER="9", FAKE_BUILDER="20")
+    done, _ = run(*SBATCH, **TWO_NODES, FAKE_TRAINER="9", FAKE_BUILDER="3")
     assert done.returncode == 9  # Slurm then ends the builders' step
 
 

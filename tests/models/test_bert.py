@@ -176,6 +176,7 @@ def test_scanned_layers_have_the_parameters_of_the_unrolled_ones():
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_scanned_layers_are_computed_again_where_they_are_checkpointed(params):
     """With the same dropout, and without a layer's activations among what is kept."""
     kept, again = (
