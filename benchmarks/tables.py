@@ -262,15 +262,17 @@ def _compiled_memory(values: dict) -> str:
 
 
 def _headers(rows: list[dict]) -> dict[pathlib.Path, str]:
-    """Experiment files whose headers state their largest step on each hardware."""
+    """Experiment files whose headers state their largest step on each hardware for which all phases were compiled."""
     fresh = {}
     for config in dict.fromkeys(row["config"] for row in rows):
-        largest: dict[str, dict] = {}
-        for row in sorted((row for row in rows if row["config"] == config), key=lambda row: row["reserved_gib"]):
-            largest[row["hardware"]] = row
         stated = []
-        for name, row in sorted(largest.items()):
-            stated.append(f"{name} {row['reserved_gib']:.1f} of {row['memory_gib']}{_estimated(name)}")
+        for name in sorted({row["hardware"] for row in rows}):
+            steps = [row for row in rows if (row["config"], row["hardware"]) == (config, name)]
+            if len(steps) == len(
+                {row["phase"] for row in rows}
+            ):  # else the largest step may be one that was not compiled
+                largest = max(row["reserved_gib"] for row in steps)
+                stated.append(f"{name} {largest:.1f} of {steps[0]['memory_gib']}{_estimated(name)}")
         line = f"memory    GiB of a device, as compiled: {', '.join(stated)}"
         file = HERE.parent / config
         fresh[file] = re.sub(r"^memory .*$", line, file.read_text(), count=1, flags=re.M)

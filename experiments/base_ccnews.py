@@ -11,7 +11,7 @@ command   realm tag --data=conll2003 --init=google-bert/bert-base-uncased --lear
               --corpus.pretrain_text=corpora/ccnews --workdir=W
           realm finetune --workdir=W --dataset=nq (or wq, ct), then realm eval
 hardware
-memory    GiB of a device, as compiled: gpu-x8 6.6 of 80 (estimate)
+memory    GiB of a device, as compiled: v3-8 7.9 of 16
 time
 result
 """
