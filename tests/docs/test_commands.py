@@ -88,7 +88,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         "next: ", {"=2000": "=8"}
     ),
     "realm plan --config=experiments/base_wikipedia.py --hardware=v3-8 --blocks=13353718": Run(
-        "parameters: 219,095,226"
+        "calculated, not measured"  # in the sandbox the model is a small one
     ),
     "realm ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
     "realm pretrain --workdir=W": Run("next: ", NANO),

@@ -172,7 +172,7 @@ def test_training_takes_the_program_from_the_cache(pretrained_run):
         batch = stream.take(state.params)
         stream.close()
         slots = longest_batch.of_phase(config, "pretrain", DEVICES).mask_slots
-        batch = dataclasses.replace(batch, mask_slots=jnp.zeros(slots.shape, slots.dtype))
+        batch = dataclasses.replace(batch, mask_slots=np.zeros(slots.shape, slots.dtype))
         events.clear()
         parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)(state, batch)
     finally:
