@@ -149,7 +149,7 @@ def _activations(config: Config, phase: str, queries: int, *, is_part: bool, siz
 
 
 def _kept_bytes(model: ModelConfig, read: Pass, size: float) -> float:
-    """Of one layer, from its forward to its backward pass."""
+    """What one layer keeps from its forward to its backward pass."""
     if model.gradient_checkpointing:
         return read.tokens * model.hidden_size * size
     return _layer_bytes(model, read, size) * (SCANNED if model.scan_layers else 1)
@@ -169,7 +169,7 @@ def _outside_bytes(model: ModelConfig, read: Pass, size: float) -> float:
 
 
 def _logits_bytes(config: Config, phase: str, queries: int, size: float) -> float:
-    """Of the MLM head with all predictions used, of the reader's spans, or of ICT's scores."""
+    """What the MLM head with all predictions used, the reader's spans, or ICT's scores take."""
     model = config.model
     if phase == "pretrain":
         rows = queries * config.pretrain.max_masks * config.pretrain.num_candidates
@@ -181,7 +181,7 @@ def _logits_bytes(config: Config, phase: str, queries: int, size: float) -> floa
 
 
 def _gradients(config: Config, phase: str, *, in_parts: bool) -> int:
-    """Of all that is trained, and sums beside them.
+    """Gradients of all that is trained, and sums beside them.
 
     Unrolled layers give their activations up for gradients as the backward pass goes; a loop over layers or parts holds
     all of both. ICT's loops over queries and blocks have each a sum, and the gradients of a part.

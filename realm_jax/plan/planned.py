@@ -49,7 +49,7 @@ class PhasePlan:
 
     @property
     def hours(self) -> float:
-        """Of the whole phase."""
+        """Hours that the whole phase takes."""
         return (self.steps * self.step_seconds + self.index_seconds) / SECONDS
 
 
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Of ICT, the first index and pre-training."""
+        """Hours that ICT, the first index and pre-training take."""
         return sum(p.hours for p in self.phases if p.phase != "finetune") + self.first_index_seconds / SECONDS
 
 

@@ -119,7 +119,7 @@ def _finetune(config: Config, batch: int) -> StepWork:
 
 
 def _work(forward: int, *, trained: int, again: int, retrieval: int) -> StepWork:
-    """From multiply-adds of forward passes: over all, over what is trained, made again, and for retrieval."""
+    """The work, from multiply-adds of forward passes: over all, over what is trained, made again, and for retrieval."""
     return StepWork(
         FLOPS_OF_MAC * (forward + BACKWARD * trained), FLOPS_OF_MAC * again, FLOPS_OF_MAC * FORWARD * retrieval
     )
