@@ -1,12 +1,12 @@
 """Does `realm plan` say what happens? Its memory beside the compiler's, its seconds beside those of real runs.
 
     python benchmarks/plan.py --parts memory               (compiles; another process may use the machine)
-    python benchmarks/plan.py --parts seconds              (a quiet machine: two plans and a short real run each)
+    python benchmarks/plan.py --parts seconds              (a quiet machine; short real runs)
 
 Memory: the steps of experiments as they are, and with micro-batches, checkpointing and scanned layers, compiled by XLA
-for one CPU device with the schedule that saves memory. Seconds: mini, nano and squad are planned as `realm plan
---measure` does and by assumption; then ICT and pre-training run for some steps with everything that belongs to them,
-the builder too, and the median of what metrics.jsonl says of a step is taken. SQuAD's paragraphs come with --squad=FILE
+for one CPU device with the schedule that saves memory. Seconds: ICT and pre-training of mini, nano and squad run for
+some steps on an index that stays, and the median of what metrics.jsonl says of a step is taken; in turns with these
+runs, they are planned as `realm plan --measure` does, and once by assumption. SQuAD's paragraphs come with --squad=FILE
 (see benchmarks/squad_recall.py). Writes benchmarks/results/plan.json.
 """
 
@@ -31,7 +31,10 @@ from realm_jax.plan.compiled import compiled_step
 from realm_jax.training.fit import objective
 
 GIB = 2**30
-STEPS = 60  # of a short run, after which the index is refreshed once
+TURNS = 2  # of a short run and a plan
+SHORT = ["--ict.steps=60", "--ict.log_every=5", "--pretrain.steps=60"]
+SHORT += ["--index.device=inline", "--pretrain.index_refresh_every=0", "--pretrain.retriever_warmup_steps=0"]
+SHORT += ["--pretrain.log_every=5", "--pretrain.eval_examples=32", "--pretrain.recall_examples=32"]
 LOOPED = {"model.scan_layers": True, "model.gradient_checkpointing": True}
 WIDER = {"model.hidden_size": 256, "model.num_heads": 4, "model.intermediate_size": 1024, "model.num_layers": 6}
 CASES: list[tuple[str, str, dict]] = [
@@ -50,7 +53,8 @@ CASES: list[tuple[str, str, dict]] = [
 ]
 NOTE = (
     "Bytes of a step on one CPU device, as compiled and as planned; the planner's constants were chosen on nano's "
-    "steps. Seconds of a step: planned by measured steps, by assumption, and the median of a real run beside a builder."
+    "steps. Seconds of a step: medians of real runs without a builder; planned by measured steps, in turns with them, "
+    "and by assumption; ratios of the means."
 )
 
 
@@ -93,40 +97,37 @@ def memory_row(experiment: str, phase: str, changes: dict) -> dict:
 
 
 def seconds_rows(name: str, corpus: str) -> list[dict]:
-    """Seconds of ICT's and pre-training's steps: planned twice, and real."""
+    """Seconds of ICT's and pre-training's steps: real and planned, in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        workdir = pathlib.Path(folder) / name
-        experiment = f"experiments/{name}.py"
-        _realm("run", f"--config={experiment}", f"--workdir={workdir}", f"--corpus={corpus}", *_short(experiment))
-        plan = ("plan", f"--config={experiment}", f"--corpus={workdir}/corpus", "--json")
-        measured, assumed = (json.loads(_realm(*plan, *more)) for more in (["--measure"], []))
+        experiment, real, measured = f"experiments/{name}.py", [], []
+        for turn in range(TURNS):
+            workdir = pathlib.Path(folder) / f"{name}-{turn}"
+            _realm("ict", f"--config={experiment}", f"--workdir={workdir}", f"--corpus={corpus}", *SHORT)
+            _realm("pretrain", f"--workdir={workdir}")
+            real.append({phase: real_seconds(workdir / phase) for phase in ("ict", "pretrain")})
+            measured.append(planned_seconds(experiment, workdir, "--measure"))
+        assumed = planned_seconds(experiment, workdir)
         rows = []
         for phase in ("ict", "pretrain"):
-            lines = (workdir / phase / "metrics.jsonl").read_text().splitlines()
-            real = statistics.median(json.loads(line)["step_seconds"] for line in lines[1:])
-            row = {"experiment": name, "phase": phase, "real": round(real, 4)}
-            for kind, said in {"measured": measured, "assumed": assumed}.items():
-                seconds = next(p["step_seconds"] for p in said["phases"] if p["phase"] == phase)
-                row |= {kind: round(seconds, 4), f"{kind}_ratio": round(seconds / real, 3)}
-            print(json.dumps(row), flush=True)
-            rows.append(row)
+            done, said = ([turn[phase] for turn in turns] for turns in (real, measured))
+            ratios = {"measured": statistics.mean(said) / statistics.mean(done)}
+            ratios["assumed"] = assumed[phase] / statistics.mean(done)
+            row = {"experiment": name, "phase": phase, "real": done, "measured": said, "assumed": assumed[phase]}
+            rows.append(row | {f"{kind}_ratio": round(ratio, 3) for kind, ratio in ratios.items()})
+            print(json.dumps(rows[-1]), flush=True)
         return rows
 
 
-def _short(experiment: str) -> list[str]:
-    """Flags of a run of `STEPS` steps of both phases, with one refresh, and next to no evaluation."""
-    every = load_experiment(experiment).pretrain.retriever_update_every
-    refresh = STEPS // 2 // every * every
-    return [
-        f"--ict.steps={STEPS}",
-        f"--pretrain.steps={STEPS}",
-        f"--pretrain.index_refresh_every={refresh}",
-        "--pretrain.retriever_warmup_steps=0",
-        "--ict.log_every=5",
-        "--pretrain.log_every=5",
-        "--pretrain.eval_examples=32",
-        "--pretrain.recall_examples=32",
-    ]
+def real_seconds(phase: pathlib.Path) -> float:
+    """The median of what a run logged of its steps, without the first ones, which compile."""
+    lines = [json.loads(line) for line in (phase / "metrics.jsonl").read_text().splitlines()]
+    return round(statistics.median(line["step_seconds"] for line in lines[1:]), 4)
+
+
+def planned_seconds(experiment: str, workdir: pathlib.Path, *more: str) -> dict[str, float]:
+    """What `realm plan` says of a step of each phase."""
+    said = json.loads(_realm("plan", f"--config={experiment}", f"--corpus={workdir}/corpus", "--json", *more))
+    return {phase["phase"]: round(phase["step_seconds"], 4) for phase in said["phases"]}
 
 
 def _realm(*words: str) -> str:

@@ -13,6 +13,8 @@ import pathlib
 import re
 import sys
 
+from marked import write_or_check
+
 DOCS = pathlib.Path(__file__).resolve().parent
 PACKAGE, PICTURE, PAGE = DOCS.parent / "realm_jax", DOCS / "img" / "rooms.svg", DOCS / "architecture.md"
 GROUND = "config, workdir, records, batches, parallel, processes, checkpoints, paths, console, report, …"
@@ -47,11 +49,7 @@ STYLE = (
 
 
 def main() -> None:
-    drawn = picture(imports(), stops(PAGE.read_text()))
-    if "--check" not in sys.argv:
-        PICTURE.write_text(drawn)
-    elif not PICTURE.exists() or drawn != PICTURE.read_text():
-        sys.exit(f"{PICTURE.name} is out of date: run python docs/architecture.py")
+    write_or_check(PICTURE, picture(imports(), stops(PAGE.read_text())))
 
 
 def imports() -> dict[str, set[str]]:

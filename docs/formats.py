@@ -7,9 +7,10 @@ python docs/formats.py --check      (for `make lint`: only compares)
 import importlib
 import pathlib
 import re
-import sys
 from collections.abc import Iterable
 from typing import Any
+
+from marked import filled, write_or_check
 
 PAGE = pathlib.Path(__file__).with_name("formats.md")
 TABLES = {
@@ -20,24 +21,13 @@ HEAD = "| name | what it is | one, for example | what it becomes |\n|---|---|---
 
 
 def main() -> None:
-    text = PAGE.read_text()
-    made = page(text)
-    if "--check" not in sys.argv:
-        PAGE.write_text(made)
-    elif made != text:
-        sys.exit(f"{PAGE.name} is out of date: run python docs/formats.py")
+    write_or_check(PAGE, page(PAGE.read_text()))
 
 
 def page(text: str) -> str:
     """The page with fresh tables between its marks."""
-    for name, (module, attribute) in TABLES.items():
-        fresh = table(getattr(importlib.import_module(module), attribute))
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            sys.exit(f"{PAGE.name} needs one {begin.strip()} and one {end}")
-        before, rest = text.split(begin)
-        text = before + begin + fresh + end + rest.split(end)[1]
-    return text
+    forms = {name: getattr(importlib.import_module(module), list_) for name, (module, list_) in TABLES.items()}
+    return filled(PAGE, text, {name: table(of) for name, of in forms.items()})
 
 
 def table(forms: Iterable[Any]) -> str:

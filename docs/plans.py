@@ -5,7 +5,8 @@ python docs/plans.py --check      (for `make lint`: only compares)
 """
 
 import pathlib
-import sys
+
+from marked import filled, write_or_check
 
 from realm_jax import report
 from realm_jax.config import Config
@@ -19,12 +20,7 @@ GIB, GB, TERA = 2**30, 10**9, 10**12
 
 
 def main() -> None:
-    text = PAGE.read_text()
-    made = page(text)
-    if "--check" not in sys.argv:
-        PAGE.write_text(made)
-    elif made != text:
-        sys.exit(f"{PAGE.name} is out of date: run python docs/plans.py")
+    write_or_check(PAGE, page(PAGE.read_text()))
 
 
 def page(text: str) -> str:
@@ -40,13 +36,7 @@ def page(text: str) -> str:
         "work": _work(config),
         "hardware": _hardware(),
     }
-    for name, content in fresh.items():
-        begin, end = f"<!-- {name} (docs/plans.py) -->\n", f"<!-- /{name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            sys.exit(f"{PAGE.name} needs one {begin.strip()} and one {end}")
-        before, rest = text.split(begin)
-        text = before + begin + content + "\n" + end + rest.split(end)[1]
-    return text
+    return filled(PAGE, text, {name: content + "\n" for name, content in fresh.items()})
 
 
 def _table(table: report.Table) -> str:

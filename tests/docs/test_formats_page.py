@@ -9,7 +9,8 @@ from realm_jax.data.sources.formats import FORMS
 PAGE = REPOSITORY / "docs" / "formats.md"
 
 
-def test_the_page_is_the_one_that_the_code_makes():
+def test_the_page_is_the_one_that_the_code_makes(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
     made = runpy.run_path(str(REPOSITORY / "docs" / "formats.py"))
     text = PAGE.read_text()
     assert made["page"](text) == text, "run python docs/formats.py"
