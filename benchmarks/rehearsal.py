@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--blocks", type=int, default=1_000_000, help="of the largest corpus; the others have 1%%, 10%%"
     )
-    parser.add_argument("--steps", type=int, default=40, help="until the first new index version is asked for")
+    parser.add_argument("--steps", type=int, default=35, help="until the first new index version is asked for")
     parser.add_argument("--name", default="rehearsal", help="of the result; empty for none")
     parser.add_argument("--trainers", type=int, default=4, help="processes that train together")
     flags = parser.parse_args()
