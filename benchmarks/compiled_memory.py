@@ -20,7 +20,7 @@ from typing import Literal
 
 import jax
 import tyro
-from report import RESULTS, write_result
+from report import RESULTS, commit, write_result
 
 from realm_jax.config import Config, CorpusConfig
 from realm_jax.experiments_file import load_experiment
@@ -38,7 +38,7 @@ CPU_FLAGS = (
 NOTE = (
     "GiB that the step reserves on one device: arguments (parameters, optimizer, batch), temporaries, and outputs that "
     "do not take an argument's place. TPUs: compiled by libtpu for that slice; gpu-x8: by XLA for 8 fake CPU devices, "
-    "an estimate."
+    "an estimate. Each row has the commit that it was compiled at."
 )
 
 
@@ -122,6 +122,7 @@ def _row(config: Config, phase: str, target: Target, said: CompiledStep) -> dict
         "memory_gib": target.memory_gib,
         "fits": said.available_bytes is None and said.reserved_bytes <= target.memory_gib * GIB,
         "compile_seconds": round(said.compile_seconds),
+        "commit": commit(),
     }
 
 

@@ -26,7 +26,7 @@ def write_result(name: str, values: dict, note: str = "") -> Path:
         "name": name,
         "note": note,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "hardware": _hardware(),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *arguments]),
@@ -39,7 +39,9 @@ def write_result(name: str, values: dict, note: str = "") -> Path:
     return path
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of this tree, and `+changes` where code differs from it."""
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(RESULTS.parent), *arguments]
         try:
@@ -47,8 +49,8 @@ def _commit() -> str:
         except FileNotFoundError:
             return ""
 
-    commit = git("rev-parse", "--verify", "--quiet", "HEAD") or os.environ.get("COMMIT", "none")
-    return commit + ("+changes" if git("status", "--porcelain", "--", ":/realm_jax", ":/benchmarks/*.py") else "")
+    head = git("rev-parse", "--verify", "--quiet", "HEAD") or os.environ.get("COMMIT", "none")
+    return head + ("+changes" if git("status", "--porcelain", "--", ":/realm_jax", ":/benchmarks/*.py") else "")
 
 
 def _hardware() -> dict:

@@ -5,7 +5,7 @@ import sys
 
 
 def filled(page: pathlib.Path, text: str, fresh: dict[str, str]) -> str:
-    """The page's text with fresh content, by name, between the marks; ends the script where a mark is not there once."""
+    """The page's text with fresh content, by name, between the marks; ends the script where a mark is missing."""
     for name, content in fresh.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
