@@ -104,7 +104,7 @@ inspect: setup ## what WORKDIR holds and who is at work in it; ARGS=--watch foll
 recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on its held-out sentences
 	$(PY) -m realm_jax eval --only=recall $(call flag,dataset,$(DATASET)) $(OLD_RUN)
 
-rehearsal: setup ## a run over a million blocks in small: real processes, a bucket, kills; under 20 minutes (ARGS="--blocks=30000 --steps=20 --name=")
+rehearsal: setup ## a run over a million blocks in small: real processes, a bucket, kills; about 20 minutes (ARGS="--blocks=30000 --steps=20 --name=")
 	$(PY) benchmarks/rehearsal.py $(ARGS)
 
 notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
