@@ -34,7 +34,7 @@ class _Flags:
     """What it runs on: v3-8, v4-8, v4-32, v5e-8, v5p-8, v6e-8, a100x8, h100x8, h200, or cpu (the default: this one)."""
     corpus: cli.PathFlag = ""
     """Folder of the built knowledge corpus (default: the experiment's, if it is one)."""
-    blocks: int = 0
+    blocks: int | None = None
     """Number of blocks, where no corpus is built yet (realm corpus --dry_run estimates it)."""
     questions: int = planned.QUESTIONS
     """Questions that fine-tuning trains on."""
@@ -52,18 +52,19 @@ def main(argv: list[str] | None = None) -> None:
     config = flags.settings.check()
     if not 0 < flags.utilization <= 1:
         raise ConfigError(f"--utilization={flags.utilization} must lie in (0, 1]: 0.4 is usual")
-    if flags.blocks < 0 or flags.questions < 1:
+    if flags.questions < 1 or (flags.blocks is not None and flags.blocks < 1):
         raise ConfigError("--blocks and --questions must be positive")
+    if flags.blocks and flags.corpus:
+        raise ConfigError("--blocks is for a corpus that is not built yet: drop it, or drop --corpus")
     if flags.measure and flags.hardware:
         raise ConfigError("--measure takes its steps on this machine: drop --hardware")
-    size, measured = _corpus(flags, config), {}
+    machine, measured = hardware.named(flags.hardware or hardware.CPU), {}
+    size = _corpus(flags, config)
     if flags.measure:
         from realm_jax.training.measured_step import measured_steps, this_machine
 
         cli.start_jax()
         machine, measured = this_machine(), measured_steps(config)
-    else:
-        machine = hardware.named(flags.hardware or hardware.CPU)
     plan = planned.plan(
         config, size, machine, utilization=flags.utilization, measured=measured, questions=flags.questions
     )

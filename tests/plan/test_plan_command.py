@@ -26,6 +26,8 @@ def printed(capsys, *words: str) -> str:
         (["--blocks=9", "--utilization=0"], r"--utilization=0.0 must lie in \(0, 1\]"),
         (["--blocks=9", "--utilization=1.5"], r"--utilization=1.5 must lie in \(0, 1\]"),
         (["--blocks=-9"], "--blocks and --questions must be positive"),
+        (["--blocks=0"], "--blocks and --questions must be positive"),
+        (["--blocks=9", "--corpus=corpora/mine"], "--blocks is for a corpus that is not built yet: drop it, or drop"),
         (["--blocks=9", "--questions=0"], "--blocks and --questions must be positive"),
         ([], "asset:mini: no corpus is built here: pass --corpus=FOLDER of one, or --blocks=N"),
         (["--corpus=nowhere"], "nowhere: no corpus is built here"),
