@@ -2,7 +2,8 @@
 
 The parts that are exact: parameters, moments and gradients are float32, the stacked copy of scanned layers has the
 compute type. Activations are those that XLA keeps for the backward pass, counted per wordpiece and layer and compared
-with its own count (`benchmarks/plan.py`): a compiler's schedule moves them by some percent.
+with its own count (`benchmarks/plan.py`, `benchmarks/compiled_memory.py`): a compiler's schedule moves them by some
+percent. A TPU's gives the place of activations to gradients as the backward pass frees them, and updates in place.
 """
 
 from dataclasses import dataclass
@@ -60,13 +61,16 @@ class Pass:
         return self.sequences * self.length
 
 
-def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float = 0.0, blocks: int = 0) -> DeviceMemory:
+def of_phase(
+    config: Config, phase: str, devices: int, *, compute_bytes: float = 0.0, blocks: int = 0, is_tpu: bool = False
+) -> DeviceMemory:
     """Memory of a device in `ict`, `pretrain` or `finetune`.
 
     Args:
         devices: over how many the batch is split.
         compute_bytes: of a number in the compute type, where a compiler makes it wider than it is.
         blocks: of the index that are on this device for exact search; 0 where none is searched there.
+        is_tpu: whether a TPU's compiler places the buffers.
     """
     size = compute_bytes or (2.0 if config.model.dtype == "bfloat16" else float(FLOAT32))
     trained, own, at_once = (
@@ -74,17 +78,21 @@ def of_phase(config: Config, phase: str, devices: int, *, compute_bytes: float =
         share(config, phase, devices),
         held(config, phase, devices),
     )
-    batch = _batch_bytes(config, phase, own)
+    in_parts, batch = at_once < own, _batch_bytes(config, phase, own)
+    gradients = _gradients(config, phase, in_parts=in_parts, is_tpu=is_tpu)
+    activations = _activations(config, phase, at_once, is_part=in_parts, size=size)
+    if is_tpu and not in_parts:
+        activations = max(0, activations - gradients)  # beyond the place that gradients take over
     step = {
         "parameters": FLOAT32 * sum(parameters.of_phase(config, phase).values()),
         "optimizer": MOMENTS * FLOAT32 * trained + _accumulated(config, phase),
         "batch": batch,
-        "gradients": _gradients(config, phase, in_parts=at_once < own),
+        "gradients": gradients,
         "stacked layers": _stacked(config, phase, size),
-        "activations": _activations(config, phase, at_once, is_part=at_once < own, size=size),
+        "activations": activations,
     }
     during = step["gradients"] + step["stacked layers"] + step["activations"]
-    least = FLOAT32 * trained * (UPDATE_KEPT if devices > 1 else UPDATE_KEPT_ALONE)
+    least = 0.0 if is_tpu else FLOAT32 * trained * (UPDATE_KEPT if devices > 1 else UPDATE_KEPT_ALONE)
     step["update, beyond these"] = max(0, round(least - during))
     return DeviceMemory(
         step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
@@ -180,15 +188,15 @@ def _logits_bytes(config: Config, phase: str, queries: int, size: float) -> floa
     return float(LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size)
 
 
-def _gradients(config: Config, phase: str, *, in_parts: bool) -> int:
+def _gradients(config: Config, phase: str, *, in_parts: bool, is_tpu: bool) -> int:
     """Gradients of all that is trained, and sums beside them.
 
     Unrolled layers give their activations up for gradients as the backward pass goes; a loop over layers or parts holds
-    all of both. ICT's loops over queries and blocks have each a sum, and the gradients of a part.
+    all of both. ICT's loops over queries and blocks have each a sum, and the gradients of a part; a TPU's share one.
     """
     whole = FLOAT32 * parameters.trained(config, phase)
     if phase == "ict":
-        return whole * (3 if in_parts else 1)
+        return whole * ((2 if is_tpu else 3) if in_parts else 1)
     pretrain = config.pretrain
     splits = phase == "pretrain" and 0 < pretrain.micro_candidates < pretrain.num_candidates - 1
     largest = FLOAT32 * max(parameters.of_phase(config, phase).values())

@@ -45,6 +45,11 @@ class Hardware:
         return self.name == CPU
 
     @property
+    def is_tpu(self) -> bool:
+        """Whether libtpu compiles for it, which needs less memory than XLA's other compilers."""
+        return self.kind.startswith("TPU")
+
+    @property
     def says(self) -> str:
         """What people call it."""
         return f"{_cores()} CPU cores" if self.is_cpu else self.name

@@ -167,6 +167,7 @@ def memory(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -
         phase,
         hardware.devices,
         compute_bytes=CPU_BFLOAT16 if is_wider else 0.0,
+        is_tpu=hardware.is_tpu,
         blocks=searched[phase],
     )
 
@@ -175,7 +176,7 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
     needed, available = memory(config, phase, corpus, hardware).total, round(USABLE * hardware.memory_bytes)
     if needed <= available:
         return ""
-    return advice.advice(config, phase, hardware.devices, needed=needed, available=available)
+    return advice.advice(config, phase, hardware.devices, needed=needed, available=available, is_tpu=hardware.is_tpu)
 
 
 def predictions(config: Config, devices: int, hosts: int = 1) -> int:

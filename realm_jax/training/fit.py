@@ -55,7 +55,8 @@ def refuse_what_is_too_large(config: Config, phase: str, *, steps: int = ANY_STE
     needed = step.reserved_bytes + sum(device_memory.of_phase(config, phase, devices, blocks=blocks).beside.values())
     available = min(free_mib * MIB, step.available_bytes or free_mib * MIB)
     if needed > available:
-        raise ConfigError(advice(config, phase, devices, needed=needed, available=available))
+        is_tpu = jax.devices()[0].platform == "tpu"
+        raise ConfigError(advice(config, phase, devices, needed=needed, available=available, is_tpu=is_tpu))
 
 
 def _free_mib(said: dict[str, int] | None) -> int:

@@ -7,6 +7,7 @@ import runpy
 import pytest
 
 from realm_jax.experiments_file import load_experiment
+from realm_jax.plan import device_memory, hardware
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -33,6 +34,17 @@ def test_it_fits_with_the_experiments_own_settings(row):
     assert (row["batch_size"], row["micro_batch"]) == (section.batch_size, section.micro_batch)
     assert row["gradient_checkpointing"] == config.model.gradient_checkpointing
     assert row["fits"] and row["reserved_gib"] < row["memory_gib"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row["hardware"].startswith("v")],
+    ids=lambda row: "{config} {phase} {hardware}".format_map(row),
+)
+def test_the_plan_of_a_tpu_is_its_compilers_within_15_percent(row):
+    config, devices = load_experiment(str(REPOSITORY / row["config"])), hardware.named(row["hardware"]).devices
+    planned = device_memory.of_phase(config, row["phase"], devices, is_tpu=True)
+    assert sum(planned.step.values()) / 2**30 == pytest.approx(row["reserved_gib"], rel=0.15)
 
 
 def test_steps_that_differ_in_names_alone_are_compiled_once(script):
