@@ -1,6 +1,6 @@
 """One training step of REALM at the paper's lengths and model, on fake CPU devices: what memory it really takes.
 
-    python benchmarks/large_step.py [--devices=8] [--size=base]
+    python benchmarks/large_step.py [--devices=2] [--size=base]
 
 Two BERT-base, 96/288 wordpieces, k = 8, every position and prediction real, two queries a device: 16 on 8 devices.
 Layers are scanned and checkpointed, micro-batches are of one query. The step is the trainer's, AdamW and all.

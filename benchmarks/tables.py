@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import depends
 import gpu_table
+import large_step_table
 import nano_picture
 import rehearsal_table
 
@@ -342,6 +343,7 @@ RENDERERS = {
     "compiled_memory": _compiled_memory,
     "rehearsal": rehearsal_table.markdown,
     "plan": _plan,
+    "large_step": large_step_table.markdown,
 }
 
 if __name__ == "__main__":
