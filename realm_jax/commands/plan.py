@@ -41,7 +41,7 @@ class _Flags:
     utilization: float = planned.SUSTAINED
     """Share of its peak that a device is assumed to sustain."""
     measure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take ten real steps of each phase on this machine instead of the assumption."""
+    """Take ten real steps of each phase, or three seconds of them, on this machine instead of the assumption."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print all figures as JSON."""
 

@@ -21,7 +21,7 @@ from realm_jax.plan import longest_batch, planned
 from realm_jax.plan.hardware import Hardware, of_devices
 from realm_jax.training.fit import objective
 
-WARM_UP, STEPS = 2, 10
+WARM_UP, STEPS, LEAST_SECONDS = 2, 10, 3.0
 
 
 def this_machine() -> Hardware:
@@ -34,7 +34,7 @@ def this_machine() -> Hardware:
 
 
 def measured_steps(config: Config) -> dict[str, float]:
-    """Times `STEPS` steps of each phase that the config has.
+    """Times `STEPS` steps of each phase that the config has, and more where these are over in a moment.
 
     Returns:
         median seconds of a step, by phase.
@@ -52,7 +52,7 @@ def _seconds(config: Config, phase: str) -> float:
     step = parallel.compiled_train_step(trained.loss, trained.optimizer, trained.seed, trained.micro_batches)
     batch = random_batch(config, phase, devices)
     seconds = []
-    for _ in range(WARM_UP + STEPS):
+    while len(seconds) < WARM_UP + STEPS or sum(seconds[WARM_UP:]) < LEAST_SECONDS:
         started = time.perf_counter()
         state, _ = step(state, batch)
         jax.block_until_ready(state)
