@@ -7,6 +7,7 @@ Every setting of the experiment can be given as well, so that a smaller batch is
 accelerator, and no JAX unless it measures.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -48,7 +49,22 @@ class _Flags:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
-    flags = _flags(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    # What is logged on the way must not get between the figures of a script.
+    with contextlib.redirect_stdout(sys.stderr if "--json" in argv else sys.stdout):
+        flags = _flags(argv)
+        plan = _planned(flags)
+    if flags.json:
+        print(json.dumps(plan_table.as_json(plan), indent=1))
+        return
+    screen = Console(width=None if console.is_live() else console.WIDTH)
+    for line in plan_table.lines(plan):
+        screen.print(line, markup=False, highlight=False)
+    for table in plan_table.tables(plan):
+        screen.print(_shown(table))
+
+
+def _planned(flags: _Flags) -> planned.Plan:
     config = flags.settings.check()
     if not 0 < flags.utilization <= 1:
         raise ConfigError(f"--utilization={flags.utilization} must lie in (0, 1]: 0.4 is usual")
@@ -65,21 +81,12 @@ def main(argv: list[str] | None = None) -> None:
 
         cli.start_jax()
         machine, measured = this_machine(), measured_steps(config)
-    plan = planned.plan(
+    return planned.plan(
         config, size, machine, utilization=flags.utilization, measured=measured, questions=flags.questions
     )
-    if flags.json:
-        print(json.dumps(plan_table.as_json(plan), indent=1))
-        return
-    screen = Console(width=None if console.is_live() else console.WIDTH)
-    for line in plan_table.lines(plan):
-        screen.print(line, markup=False, highlight=False)
-    for table in plan_table.tables(plan):
-        screen.print(_shown(table))
 
 
-def _flags(argv: list[str] | None) -> _Flags:
-    argv = sys.argv[1:] if argv is None else argv
+def _flags(argv: list[str]) -> _Flags:
     default = load_experiment(cli.early_path(argv, "--config") or cli.DEFAULT_EXPERIMENT)
     return tyro.cli(_Flags, description=__doc__, args=argv, default=_Flags(settings=default))
 

@@ -63,6 +63,13 @@ def test_what_people_see(capsys, monkeypatch):
     assert "calculated, not measured" in shown and "host memory, by part" in shown and "pre-training" in shown
 
 
+def test_figures_for_a_script_stand_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # outside of the repository, the log names the experiment that came with the package
+    command.main([EXPERIMENT, "--blocks=1000", "--hardware=v3-8", "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)["experiment"] == "mini" and "(copy it to change it)" in said.err
+
+
 def test_it_needs_no_jax():
     code = (
         "import sys; from realm_jax.commands import plan; "
