@@ -27,13 +27,18 @@ REAL_PREDICTIONS = (1, 1, 1, 2, 3, 5, 7, 10, 10)
 
 @dataclass(frozen=True)
 class RandomBlocks:
-    """Stands in for a `Corpus` in `with_candidates`."""
+    """Stands in for a `Corpus` in `with_candidates` and `embed_corpus`."""
 
     words: np.ndarray
     """int [blocks, BLOCK_LEN]"""
     lengths: np.ndarray
     """int [blocks]: of `[CLS] title [SEP] body [SEP]`."""
     block_len_tokens: int = BLOCK_LEN
+
+    @property
+    def num_blocks(self) -> int:
+        """How many there are."""
+        return len(self.lengths)
 
     def embedder_tokens(self, indices: np.ndarray, length: int) -> Tokens:
         """As `Corpus.embedder_tokens`; -1 is the empty block."""
