@@ -265,14 +265,12 @@ def _compiled_memory(values: dict) -> str:
 
 def _headers(rows: list[dict]) -> dict[pathlib.Path, str]:
     """Experiment files whose headers state their largest step on each hardware for which all phases were compiled."""
-    fresh = {}
+    fresh, phases = {}, {row["phase"] for row in rows}
     for config in dict.fromkeys(row["config"] for row in rows):
         stated = []
         for name in sorted({row["hardware"] for row in rows}):
             steps = [row for row in rows if (row["config"], row["hardware"]) == (config, name)]
-            if len(steps) == len(
-                {row["phase"] for row in rows}
-            ):  # else the largest step may be one that was not compiled
+            if len(steps) == len(phases):  # else the largest step may be one that was not compiled
                 largest = max(row["reserved_gib"] for row in steps)
                 stated.append(f"{name} {largest:.1f} of {steps[0]['memory_gib']}{_estimated(name)}")
         line = f"memory    GiB of a device, as compiled: {', '.join(stated)}"

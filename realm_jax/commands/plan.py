@@ -74,9 +74,9 @@ def _planned(flags: _Flags) -> planned.Plan:
         raise ConfigError("--blocks is for a corpus that is not built yet: drop it, or drop --corpus")
     if flags.measure and flags.hardware:
         raise ConfigError("--measure takes its steps on this machine: drop --hardware")
-    machine, measured = hardware.named(flags.hardware or hardware.CPU), {}
-    size = _corpus(flags, config)
-    if flags.measure:
+    machine = None if flags.measure else hardware.named(flags.hardware or hardware.CPU)
+    size, measured = _corpus(flags, config), {}
+    if machine is None:
         from realm_jax.training.measured_step import measured_steps, this_machine
 
         cli.start_jax()
