@@ -142,15 +142,21 @@ class SharedWork:
         return (self.folder / PLAN).exists()
 
     def hand_over(self, number: int, rows: Shaped[np.ndarray, "rows ..."]) -> None:
-        """Writes a part for the process that joins them; readers see it whole."""
+        """Writes a part for the process that joins them, unless the work is over; readers see it whole."""
         file, buffer = self._part(number), io.BytesIO()
         np.save(buffer, rows)
+        if not self.is_open():  # others were faster
+            return
         if is_remote(file):
             file.write_bytes(buffer.getbuffer())
-        else:
-            temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+            return
+        temporary = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+        try:
             temporary.write_bytes(buffer.getbuffer())
             temporary.replace(file)
+        except FileNotFoundError:
+            if self.is_open():  # else it has ended at this moment, and its folder is gone
+                raise
 
     def count_done(self) -> None:
         """Tells the others that this process has done one more part."""

@@ -154,3 +154,19 @@ def test_what_dead_processes_left_is_deserted(folder):
         assert not is_deserted(folder)
     (folder / "pins").rmtree()
     assert not is_deserted(folder)  # made a moment ago
+
+
+def test_a_part_that_comes_as_the_work_ends_is_dropped(folder, work, monkeypatch):
+    """Whether the work goes on is seen before it ends, the part is written after."""
+    opened = iter([True, False])
+    monkeypatch.setattr(work, "is_open", lambda: next(opened))
+    work.remove()
+    work.hand_over(0, np.zeros(1))
+    assert not folder.exists()
+
+
+def test_a_part_that_cannot_be_written_while_the_work_goes_on_is_an_error(work, monkeypatch):
+    monkeypatch.setattr(work, "is_open", lambda: True)
+    work.remove()
+    with pytest.raises(FileNotFoundError):
+        work.hand_over(0, np.zeros(1))
