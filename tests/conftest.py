@@ -1,6 +1,7 @@
 """Eight fake CPU devices for every test, and one tiny corpus that the runs of tests share."""
 
 import dataclasses
+import gc
 import os
 import pathlib
 import shutil
@@ -26,6 +27,7 @@ from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
 
 NUM_ARTICLES = 80
+MOST_MAPS = 20_000
 LONGEST = (
     "docs/test_commands.py",
     "test_floors.py",
@@ -68,6 +70,19 @@ def compiled(tmp_path_factory):
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(shared / "compiled"))
     jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def maps_left():
+    """Drops compiled programs once they take a third of the memory maps that Linux gives a process: with none left, XLA
+    crashes."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
