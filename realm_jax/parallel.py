@@ -9,6 +9,7 @@ Only the training step spans the devices of all processes; everything else runs 
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +39,14 @@ class TrainState:
 
 
 def set_up_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the second start of a command is fast."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    """Keeps compiled programs on disk, so that the second start of a command is fast.
+
+    JAX's own variables hold where they are set: JAX_COMPILATION_CACHE_DIR, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
+    """
+    ours = {"jax_compilation_cache_dir": str(cache_dir() / "xla"), "jax_persistent_cache_min_compile_time_secs": 0.5}
+    for name, value in ours.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
 
 
 def num_devices() -> int:

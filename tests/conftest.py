@@ -1,35 +1,88 @@
 """Eight fake CPU devices for every test, and one tiny corpus that the runs of tests share."""
 
 import dataclasses
+import gc
 import os
+import pathlib
 import shutil
 
 import hypothesis
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Models are so small that compiling is most of the time they take, here and in the processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that passes today passes tomorrow
 hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
-from realm_jax import console, parallel  # noqa: E402
+from realm_jax import console  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
 from realm_jax.workdir import Workdir  # noqa: E402
 
 NUM_ARTICLES = 80
+MOST_MAPS = 20_000
+LONGEST = (
+    "docs/test_commands.py",
+    "test_floors.py",
+    "test_packaging.py",
+    "test_several_processes.py",
+    "training/test_micro_batches.py",
+    "tagging/test_tag.py",
+    "test_gpu_benchmark.py",
+    "benchmarks/test_rehearsal.py",
+    "notebooks/test_execution.py",
+    "test_answering.py",
+    "api/test_python_page.py",
+    "ablations/test_ablate.py",
+    "plan/test_compiled.py",
+    "test_run.py",
+)
+"""Files by how long they take. They start first: one that starts last keeps a worker when the others are done."""
+
+
+def pytest_collection_modifyitems(items):
+    rank = {pathlib.Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    assert all(file.exists() for file in rank)
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """A cache of downloads and compiled programs of its own."""
+    """A cache of downloads of its own."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["REALM_JAX_CACHE"] = str(folder)
-    parallel.set_up_compilation_cache()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory):
+    """Compiled programs of all workers, and of the processes that tests start, in one folder."""
+    import jax
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(shared / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def maps_left():
+    """Drops compiled programs once they take a third of the memory maps that Linux gives a process: with none left, XLA
+    crashes."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,16 +98,6 @@ def shown_log():
 def shown_log_after_a_test_of_it(shown_log):
     """A test that sets the log up otherwise leaves no trace."""
     console.set_up()
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For models so small that compiling is all the time they take."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

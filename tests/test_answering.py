@@ -23,8 +23,7 @@ SMALL = (
 
 def command(cache, name, *arguments) -> str:
     """What `realm NAME` printed, in a process of its own with one device."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-    environment.pop("XLA_FLAGS")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
     arguments = [sys.executable, "-m", "realm_jax", name, *arguments]
     done = subprocess.run(arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -40,7 +40,8 @@ def python(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def environment() -> dict:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    """One device; flags that XLA knew later would end it."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": ""}
 
 
 @pytest.mark.slow

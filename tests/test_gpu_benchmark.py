@@ -23,7 +23,7 @@ def dry_run(folder: pathlib.Path, *flags: str) -> tuple[dict, str]:
     """Values of a run in a copy of the scripts, and what it printed."""
     shutil.copytree(BENCHMARKS, folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__", "results"))
     command = [sys.executable, "benchmarks/gpu.py", "--dry_run", f"--out={folder / 'out'}", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_NUM_CPU_DEVICES": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     assert list((folder / "benchmarks" / "results").iterdir()) == []  # it measured nothing
     return json.loads((folder / "out" / "gpu_dry_run.json").read_text())["values"], done.stdout

@@ -123,6 +123,7 @@ def test_commands_keep_compiled_programs_there(tmp_path, monkeypatch, named, fol
     import jax
 
     before = jax.config.jax_compilation_cache_dir
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("REALM_JAX_CACHE", named)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     local_cache._own_cache.cache_clear()
@@ -132,3 +133,14 @@ def test_commands_keep_compiled_programs_there(tmp_path, monkeypatch, named, fol
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
         local_cache._own_cache.cache_clear()
+
+
+def test_what_jaxs_own_variables_say_holds(monkeypatch):
+    import jax
+
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", before[0])
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(before[1]))
+    cli.start_jax()
+    after = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    assert after == before

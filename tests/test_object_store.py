@@ -337,8 +337,7 @@ SHORT = [
 
 def command(name, *flags, cache, **options):
     """A command in a process of its own, with one device."""
-    environment = {**os.environ, "REALM_JAX_CACHE": str(cache)}
-    environment.pop("XLA_FLAGS")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
     arguments = [sys.executable, "-m", "realm_jax", name, *flags]
     return subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, text=True, **options)
 

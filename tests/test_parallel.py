@@ -23,8 +23,6 @@ RELATIVE_ERROR = 1e-5
 ZERO = 2e-6
 """A gradient of a smaller norm may be rounding alone."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def tiny(*, shared=True, **pretrain) -> config_lib.Config:
     model = config_lib.ModelConfig(

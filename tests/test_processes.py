@@ -27,8 +27,7 @@ def start(cache):
     started = []
 
     def run(name, workdir) -> subprocess.Popen:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-        environment.pop("XLA_FLAGS")  # one device
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
         command = [sys.executable, "-m", "realm_jax", name, f"--workdir={workdir.path}"]
         log = open(workdir.path / f"{name}.{len(started)}.log", "w")
         started.append(

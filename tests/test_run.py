@@ -14,8 +14,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 def run(workdir, cache, *arguments) -> subprocess.CompletedProcess:
     """`realm run` with one device, in a process of its own."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-    environment.pop("XLA_FLAGS")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
     command = [sys.executable, "-m", "realm_jax", "run", f"--workdir={workdir}", *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
 
@@ -132,8 +131,7 @@ def test_the_same_command_again_changes_nothing(mini, cache):
 
 
 def test_eval_scores_every_state(mini, cache):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-    environment.pop("XLA_FLAGS")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
     command = [sys.executable, "-m", "realm_jax", "eval", f"--workdir={mini[0]}", "--only=recall"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

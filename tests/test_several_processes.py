@@ -108,11 +108,9 @@ class Processes:
         for i, file in enumerate(self.logs):
             environment = {
                 **os.environ,
-                "JAX_PLATFORMS": "cpu",
                 "JAX_NUM_CPU_DEVICES": str(devices // count),
                 "REALM_JAX_CACHE": str(cache),
             }
-            environment.pop("XLA_FLAGS")
             if count > 1:
                 environment["REALM_JAX_DISTRIBUTED"] = f"localhost:{port},{count},{i}"
             command = [sys.executable, "-c", code, *words]

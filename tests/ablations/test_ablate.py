@@ -43,8 +43,7 @@ def ablation(tmp_path_factory, cache):
     (folder / "experiment.py").write_text(EXPERIMENT)
     command = [sys.executable, "-m", "realm_jax", "ablate", f"--experiment={folder / 'experiment.py'}"]
     command += [f"--out={folder / 'out'}", "--dataset=cloze", "--arms=all"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-    environment.pop("XLA_FLAGS")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
     printed = []
     for _ in range(2):
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=1200)

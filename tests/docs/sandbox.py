@@ -86,10 +86,8 @@ class Sandbox:
         python = pathlib.Path(sys.executable)
         as_it_is = "" if re.search(r"(?<![-\w])setup\b", command) else " -o setup"
         command = re.sub(r"\bmake\b(?= |$)", f"make{as_it_is} PY={python}", command)
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
         environment |= {"REALM_JAX_CACHE": str(self._cache), "PATH": f"{python.parent}:{os.environ['PATH']}"}
-        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling is most of the time
-        environment.pop("XLA_FLAGS", None)
         return subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,

@@ -21,8 +21,6 @@ from realm_jax.workdir import Workdir, read_json
 FEW = 20
 """Blocks that are drawn."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def with_blocks(workdir: Workdir, count: int) -> Workdir:
     """The same folder with another `pretrain.eval_blocks`, and few examples."""

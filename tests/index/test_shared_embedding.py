@@ -186,8 +186,7 @@ def start(cache):
     def begin(workdir, name, *, role="build", hold=False) -> subprocess.Popen:
         if hold:
             (workdir.path / f"hold-{name}").touch()
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "REALM_JAX_CACHE": str(cache)}
-        environment.pop("XLA_FLAGS")  # one device
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "REALM_JAX_CACHE": str(cache)}
         log = open(workdir.path / f"{name}.log", "w")
         command = [sys.executable, "-c", BUILDER, str(workdir.path), name, role]
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -31,8 +31,6 @@ QUESTIONS = [
     Question("6", "who is it?", ("party 1984",)),
 ]
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def make_config(vocab_size: int) -> config_lib.Config:
     model = config_lib.ModelConfig(

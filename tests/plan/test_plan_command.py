@@ -79,7 +79,7 @@ def test_it_needs_no_jax():
 
 
 @pytest.mark.slow
-def test_measured_steps_are_those_of_the_phases(capsys, quick_compilation):
+def test_measured_steps_are_those_of_the_phases(capsys):
     said = json.loads(printed(capsys, "--blocks=1000", "--measure", "--json", "--ict.steps=0"))
     assert set(said["measured_step_seconds"]) == {"pretrain", "finetune"}
     assert all(0 < seconds < 60 for seconds in said["measured_step_seconds"].values())

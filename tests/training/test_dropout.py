@@ -22,8 +22,6 @@ from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.ict_task import IctTask
 from realm_jax.training.pretrain_task import PretrainTask
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
 """Of a program that an earlier test may have compiled otherwise; dropout moves everything by far more."""
 

@@ -47,8 +47,6 @@ RELATIVE_ERROR = 1e-5
 ZERO = 2e-6
 """A gradient of a smaller norm may be rounding alone."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def noisy(params, seed, size=0.1):
     rng = np.random.default_rng(seed)

@@ -22,8 +22,6 @@ from realm_jax.workdir import read_json
 QUESTIONS = 20
 EASY = [("river", "lake", "the"), ("of the", "north"), ("It is", "in"), ("was", "18")]
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def run(pretrained_run, copy_run, tmp_path_factory):

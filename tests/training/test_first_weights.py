@@ -20,7 +20,6 @@ from realm_jax.models.pretrained import read_parts
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, write_json
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = len(bert_folder.vocabulary())
 WORDS = ["Norland", "Ada", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 HEAD = "cls.predictions.bias"

@@ -22,8 +22,6 @@ from realm_jax.training import finetune, fit, ict, phases, pretrain
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.training.pretrain_task import PretrainTask
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MIB = 2**20
 DEVICES = 8
 PHASES = ("ict", "pretrain", "finetune")
@@ -160,22 +158,17 @@ def test_training_takes_the_program_from_the_cache(pretrained_run):
     config = dataclasses.replace(pretrained_run.config, pretrain=pretrain_config, seed=11)
     events = []
     jax.monitoring.register_event_listener(lambda event, **names: events.append(event))
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    try:
-        fit.compiled_here(config, "pretrain")
-        store, first = IndexStore(pretrained_run.index_folder), phases.first_params(pretrained_run)
-        task = PretrainTask(config, open_prepared(pretrained_run), store, first)
-        optimizer = task.optimizer()
-        state = parallel.replicate(parallel.TrainState(jnp.int32(0), first, optimizer.init(first)))
-        stream = task.stream({})
-        batch = stream.take(state.params)
-        stream.close()
-        slots = longest_batch.of_phase(config, "pretrain", DEVICES).mask_slots
-        batch = dataclasses.replace(batch, mask_slots=np.zeros(slots.shape, slots.dtype))
-        events.clear()
-        parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)(state, batch)
-    finally:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    fit.compiled_here(config, "pretrain")
+    store, first = IndexStore(pretrained_run.index_folder), phases.first_params(pretrained_run)
+    task = PretrainTask(config, open_prepared(pretrained_run), store, first)
+    optimizer = task.optimizer()
+    state = parallel.replicate(parallel.TrainState(jnp.int32(0), first, optimizer.init(first)))
+    stream = task.stream({})
+    batch = stream.take(state.params)
+    stream.close()
+    slots = longest_batch.of_phase(config, "pretrain", DEVICES).mask_slots
+    batch = dataclasses.replace(batch, mask_slots=np.zeros(slots.shape, slots.dtype))
+    events.clear()
+    parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)(state, batch)
     assert "/jax/compilation_cache/cache_hits" in events
     assert "/jax/compilation_cache/cache_misses" not in events

@@ -27,8 +27,6 @@ READ, BEAM, WIDTH = 3, 5, 3
 PLAIN = {"scan_layers": False, "gradient_checkpointing": False}
 SAVING = {"scan_layers": True, "gradient_checkpointing": True}
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def finetune_batch() -> FinetuneBatch:
     """Rows of padding among others, and questions without a right block or a right span."""

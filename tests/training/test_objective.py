@@ -43,9 +43,8 @@ MODELS = [("tanh", "cls", 1, 2), ("erf", "mean", 1, 1), ("tanh", "mean", 2, 2)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
+def compiled_networks():
     """Networks are compiled once for each model; what composes them runs op by op, whatever the configuration."""
-    jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         for module, name, static in (
             (embedder, "embed", ("config", "side")),
@@ -54,7 +53,6 @@ def quick_compilation():
         ):
             patch.setattr(module, name, jax.jit(getattr(module, name), static_argnames=static))
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def in_double(config: Config) -> Config:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from realm_jax import parallel
 from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.current import CurrentIndex
@@ -64,16 +63,6 @@ def slow_loads(monkeypatch):
         return load(self, version)
 
     monkeypatch.setattr(CurrentIndex, "_load", slowly)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once():
-    """All runs are the same program."""
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    parallel.set_up_compilation_cache()
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ from realm_jax.training.pretrain_task import PretrainTask
 RATE = 1e-3
 PARTS = ("embedder", "encoder")
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def store(tiny_run, tmp_path_factory):

@@ -18,8 +18,6 @@ from realm_jax.training.pretrain_task import realm_loss
 BATCH, ALONE = 6, 2
 """Queries, and which of them has no candidate."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def data(tiny_run):

@@ -19,7 +19,6 @@ from tests.data.corpus_files import RECORDS
 
 NAMES = list(corpus_files.files())
 ONE_EACH = list({form: name for name, (form, _, _) in corpus_files.files().items()}.values())
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def words(records):
