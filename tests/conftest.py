@@ -32,6 +32,7 @@ LONGEST = (
     "docs/test_commands.py",
     "test_floors.py",
     "test_packaging.py",
+    "mutants/test_mutants.py",
     "test_several_processes.py",
     "training/test_micro_batches.py",
     "tagging/test_tag.py",
