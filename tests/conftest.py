@@ -30,19 +30,20 @@ NUM_ARTICLES = 80
 MOST_MAPS = 20_000
 LONGEST = (
     "docs/test_commands.py",
-    "test_floors.py",
-    "test_packaging.py",
+    "benchmarks/test_rehearsal.py",
     "mutants/test_mutants.py",
+    "test_packaging.py",
+    "test_floors.py",
     "test_several_processes.py",
     "training/test_micro_batches.py",
-    "tagging/test_tag.py",
-    "test_gpu_benchmark.py",
-    "benchmarks/test_rehearsal.py",
     "notebooks/test_execution.py",
-    "test_answering.py",
-    "api/test_python_page.py",
-    "ablations/test_ablate.py",
     "plan/test_compiled.py",
+    "test_gpu_benchmark.py",
+    "test_answering.py",
+    "ablations/test_ablate.py",
+    "test_processes.py",
+    "tagging/test_tag.py",
+    "api/test_python_page.py",
     "test_run.py",
 )
 """Files by how long they take. They start first: one that starts last keeps a worker when the others are done."""
