@@ -142,11 +142,9 @@ class SharedWork:
         return (self.folder / PLAN).exists()
 
     def hand_over(self, number: int, rows: Shaped[np.ndarray, "rows ..."]) -> None:
-        """Writes a part for the process that joins them, unless the work is over; readers see it whole."""
+        """Writes a part for the process that joins them, unless the work ends meanwhile; readers see it whole."""
         file, buffer = self._part(number), io.BytesIO()
         np.save(buffer, rows)
-        if not self.is_open():  # others were faster
-            return
         if is_remote(file):
             file.write_bytes(buffer.getbuffer())
             return
@@ -155,7 +153,7 @@ class SharedWork:
             temporary.write_bytes(buffer.getbuffer())
             temporary.replace(file)
         except FileNotFoundError:
-            if self.is_open():  # else it has ended at this moment, and its folder is gone
+            if self.is_open():  # else its folder is gone
                 raise
 
     def count_done(self) -> None:

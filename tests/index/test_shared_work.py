@@ -156,10 +156,7 @@ def test_what_dead_processes_left_is_deserted(folder):
     assert not is_deserted(folder)  # made a moment ago
 
 
-def test_a_part_that_comes_as_the_work_ends_is_dropped(folder, work, monkeypatch):
-    """Whether the work goes on is seen before it ends, the part is written after."""
-    opened = iter([True, False])
-    monkeypatch.setattr(work, "is_open", lambda: next(opened))
+def test_a_part_that_comes_as_the_work_ends_is_dropped(folder, work):
     work.remove()
     work.hand_over(0, np.zeros(1))
     assert not folder.exists()
