@@ -37,7 +37,6 @@ LONGEST = (
     "test_several_processes.py",
     "training/test_micro_batches.py",
     "notebooks/test_execution.py",
-    "plan/test_compiled.py",
     "test_gpu_benchmark.py",
     "test_answering.py",
     "ablations/test_ablate.py",
