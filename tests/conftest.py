@@ -149,7 +149,7 @@ def tiny_run(tiny_config, tmp_path_factory):
     """A workdir whose corpus is prepared; tests only read it."""
     workdir = Workdir.create(tmp_path_factory.mktemp("runs") / "tiny", tiny_config)
     prepare(workdir)
-    return workdir
+    return _kept(workdir)
 
 
 @pytest.fixture
@@ -194,11 +194,22 @@ def pretrained_run(tiny_run, tmp_path_factory):
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     source = {"phase": "pretrain", "step": workdir.config.pretrain.steps}
     IndexBuilder(workdir.config, data, store).build(source["step"], params["embedder"], embedded_by=source)
+    return _kept(workdir)
+
+
+def _kept(workdir: Workdir) -> Workdir:
+    """The workdir, which is kept as it is now, too: what tests leave in it by reading is in no copy."""
+    shutil.copytree(workdir.path, _as_made(workdir))
     return workdir
 
 
+def _as_made(workdir: Workdir) -> pathlib.Path:
+    return workdir.path.with_name(f"{workdir.path.name}-as-made")
+
+
 def _copy(workdir, path) -> Workdir:
-    shutil.copytree(workdir.path, path)
+    kept = _as_made(workdir)
+    shutil.copytree(kept if kept.exists() else workdir.path, path)
     return Workdir(path, workdir.config)
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -114,7 +113,6 @@ def test_the_key_is_what_decides(corpus, tiny_run):
 
 def test_a_deletion_counts_at_the_next_opening(tiny_run, copy_run, tmp_path):
     run = copy_run(tiny_run, tmp_path / "run")
-    shutil.rmtree(run.examples_folder, ignore_errors=True)  # of other tests of the run
     policy = dataclasses.replace(run.config.pretrain, sampling="block")
 
     def blocks():

@@ -1,7 +1,6 @@
 """The probe of a run's index versions: drawn once, so that versions of a corpus that changes can be compared."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -18,9 +17,8 @@ NEW = "In {year} Curie {year} went to Paris. Marie Curie of Warsaw met Albert Ei
 
 @pytest.fixture
 def run(tiny_run, copy_run, tmp_path):
-    """Every article is held out, so that every block may be drawn; nothing is kept of another fraction."""
+    """Every article is held out, so that every block may be drawn."""
     copied = copy_run(tiny_run, tmp_path / "run")
-    shutil.rmtree(copied.path / "examples", ignore_errors=True)
     corpus = dataclasses.replace(copied.config.corpus, heldout_fraction=0.999999)
     copied.config = dataclasses.replace(copied.config, corpus=corpus)
     return copied
