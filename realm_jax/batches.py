@@ -35,12 +35,36 @@ class Tokens:
 
 
 @batch
+class Packed:
+    """The same sequences one after another in rows of one length, so that little of them is padding.
+
+    Sequences of a device's share may lie in several parts, each with as many; they keep their order, part by part.
+    """
+
+    ids: Int32[Array, "parts rows positions"]
+    types: Int32[Array, "parts rows positions"]
+    """Segment ids, as in `Tokens`."""
+    sequences: Int32[Array, "parts rows positions"]
+    """Which sequence of its part a wordpiece belongs to, from 1; 0 is padding."""
+    places: Int32[Array, "parts rows positions"]
+    """Where in its sequence it stands, from 0."""
+    starts: Int32[Array, "parts sequences"]
+    """Where each sequence begins in the rows of its part, laid end to end."""
+    lengths: Int32[Array, "parts sequences"]
+
+    @property
+    def mask(self) -> Bool[Array, "parts rows positions"]:
+        """True where not padding."""
+        return self.sequences > 0
+
+
+@batch
 class IctBatch:
     """Sentences and the blocks that they were taken from; row i of one belongs to row i of the other."""
 
-    query: Tokens
+    query: Tokens | Packed
     """[batch, tokens]"""
-    block: Tokens
+    block: Tokens | Packed
     """[batch, tokens]"""
     weight: Float32[Array, " batch"]
     """0 for a padding row."""
@@ -68,13 +92,13 @@ class MaskedQueries:
 class PretrainBatch:
     """Masked sentences with their candidates. The null block is candidate 0 and stored apart, without padding."""
 
-    query: Tokens
+    query: Tokens | Packed
     """[batch, tokens]"""
-    blocks: Tokens
+    blocks: Tokens | Packed
     """[batch, candidates - 1, tokens]: `[CLS] title [SEP] body [SEP]`, the embedder's input"""
-    joint: Tokens
+    joint: Tokens | Packed
     """[batch, candidates - 1, tokens]: `[CLS] query [SEP] body [SEP]`, the encoder's input"""
-    null_joint: Tokens
+    null_joint: Tokens | Packed
     """[batch, tokens]: `[CLS] query [SEP] [SEP]`"""
     candidate_mask: Bool[Array, "batch candidates"]
     """False where the search found no block."""
@@ -90,7 +114,7 @@ class PretrainBatch:
 class FinetuneBatch:
     """Questions with the blocks that the index proposes (the beam), best first, and those of them that are read."""
 
-    query: Tokens
+    query: Tokens | Packed
     """[batch, tokens]"""
     beam_emb: Float32[Array, "batch beam dim"]
     """The index's embeddings of the beam."""
@@ -98,9 +122,9 @@ class FinetuneBatch:
     """False where the search found no block."""
     beam_correct: Bool[Array, "batch beam"]
     """The block has an answer."""
-    blocks: Tokens | None
+    blocks: Tokens | Packed | None
     """[batch, blocks, tokens]: the embedder's input for the blocks that are read, where the block tower is trained."""
-    joint: Tokens
+    joint: Tokens | Packed
     """[batch, blocks, tokens]: `[CLS] question [SEP] body [SEP]`"""
     body_mask: Bool[Array, "batch blocks tokens"]
     """True at the wordpieces of the body."""

@@ -39,7 +39,9 @@ class ModelConfig:
     max_positions: int = 512
     """Rows of the position table."""
     dropout: float = 0.1
-    """Dropout rate of hidden states, attention probabilities and the embedder's projection."""
+    """Dropout rate of hidden states, attention weights and the embedder's projection."""
+    attention_dropout: bool = True
+    """Whether dropout takes attention weights too, as BERT's does. Without it, GPUs use cuDNN's fused attention."""
     gelu: Literal["tanh", "erf"] = "tanh"
     """The GELU of Google's BERT (tanh) or the exact one that many published weights were trained with (erf)."""
     pooling: Literal["cls", "mean"] = "cls"

@@ -8,12 +8,15 @@ A process that dies ends the others within the distributed service's heartbeat (
 """
 
 import contextlib
+import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed  # the public `jax.distributed` has no way to its key-value store
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Int32, Shaped
 
@@ -119,6 +122,39 @@ class Reduced(NamedTuple):
     """The first process's value."""
     least: int
     greatest: int
+
+
+class Agreement:
+    """The greatest of what all processes need, agreed on over the distributed service, without the devices.
+
+    Every process makes its agreements, and asks them, in the same order; one that is alone needs nobody.
+
+    Args:
+        timeout_s: how long to wait for the others.
+    """
+
+    _made = itertools.count()
+
+    def __init__(self, timeout_s: float):
+        self._name, self._asked, self._timeout_ms = next(Agreement._made), 0, round(1000 * timeout_s)
+
+    def greatest(self, needed: dict[str, int]) -> dict[str, int]:
+        """The greatest number of any process, by name; names are the same on all."""
+        if not are_many():
+            return needed
+        client, process = distributed.global_state.client, this()
+        client.key_value_set(self._key(self._asked, process.index), json.dumps(needed))
+        others = [
+            json.loads(client.blocking_key_value_get(self._key(self._asked, number), self._timeout_ms))
+            for number in range(process.count)
+        ]
+        if self._asked:  # whoever asked now has read what was said before
+            client.key_value_delete(self._key(self._asked - 1, process.index))
+        self._asked += 1
+        return {name: max(other[name] for other in others) for name in needed}
+
+    def _key(self, asked: int, process: int) -> str:
+        return f"realm_jax/agreement/{self._name}/{asked}/{process}"
 
 
 class AllReduce:

@@ -151,15 +151,12 @@ def with_candidates(
     candidates: Int[np.ndarray, "batch found"],
     knowledge: Corpus,
     shares: int,
-    *,
-    every_slot: bool = False,
 ) -> PretrainBatch:
     """Joins queries with their retrieved blocks; the null block becomes candidate 0.
 
     Args:
         candidates: block ordinals; -1 where there is none.
         shares: into how many the batch will be split, over the devices and into micro-batches.
-        every_slot: as in `mask_slots`.
     """
     blocks = knowledge.embedder_tokens(candidates, knowledge.block_len_tokens)
     null = knowledge.embedder_tokens(np.full((len(candidates), 1), -1), 3)
@@ -174,23 +171,23 @@ def with_candidates(
         mask_positions=queries.mask_positions,
         mask_targets=queries.mask_targets,
         mask_weights=queries.mask_weights,
-        mask_slots=mask_slots(queries.mask_weights, shares, every_slot=every_slot),
+        mask_slots=mask_slots(queries.mask_weights, shares),
     )
 
 
 def mask_slots(
-    mask_weights: Float32[np.ndarray, "batch masks"], shares: int, *, every_slot: bool = False
+    mask_weights: Float32[np.ndarray, "batch masks"], shares: int, used: int = 0
 ) -> Int32[np.ndarray, " slots"]:
     """Lists the mask slots in use, [shares * used], as `PretrainBatch.mask_slots` says.
 
-    `used` takes few values, since each is compiled; with `every_slot` it takes only one, for processes that must
-    compile the same program without knowing each other's masks.
+    Args:
+        used: how many each share has, enough for its predictions; 0 takes one of few numbers, since each is compiled.
     """
     is_used = mask_weights.reshape(shares, -1) > 0
     grid, masks = is_used.shape[1], mask_weights.shape[1]
     rows = grid // masks
     most = int(is_used.sum(1).max())
-    used = grid if every_slot else next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
+    used = used or next(size for size in (2 * rows, 4 * rows, grid) if size >= most)
     slots = np.full((shares, used), grid, np.int32)
     for row, share in enumerate(is_used):
         real = np.flatnonzero(share)

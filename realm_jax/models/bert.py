@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from realm_jax.batches import Tokens
+from realm_jax.batches import Packed
 from realm_jax.config import ModelConfig
+from realm_jax.models.attention import at_least_float32, attend
 
 LAYER_NORM_EPS = 1e-12
 INITIAL_STDDEV = 0.02
-MASKED_SCORE = -1e9
 
 _normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
 
@@ -32,11 +32,6 @@ def _norm(config: ModelConfig, name: str) -> nn.LayerNorm:
 def gelu(config: ModelConfig, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """GELU, of any shape: Google's BERT uses the tanh approximation, many later checkpoints the exact one."""
     return jax.nn.gelu(x, approximate=config.gelu == "tanh")
-
-
-def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x, of any shape, in float32 where its own type is narrower: softmax and scores are not computed in bfloat16."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class Embeddings(nn.Module):
@@ -56,41 +51,39 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def __call__(
-        self, tokens: Tokens, deterministic: bool, added: Float[Array, "batch tokens hidden"] | None = None
-    ) -> Float[Array, "batch tokens hidden"]:
+        self, tokens: Packed, deterministic: bool, added: Float[Array, "rows positions hidden"] | None = None
+    ) -> Float[Array, "rows positions hidden"]:
         """The normalised sum at all positions, padding too.
 
         Args:
             added: one more term of the sum, besides the three embeddings.
         """
-        positions = jnp.arange(tokens.ids.shape[-1])
         # A choice, not a gather, whose gradient would have all tokens wait for the same two rows.
         segments = jnp.where(tokens.types[..., None] == 0, *self.type.embedding)
-        x = (self.word(tokens.ids) + self.position(positions) + segments).astype(self.config.dtype)
+        x = (self.word(tokens.ids) + self.position(tokens.places) + segments).astype(self.config.dtype)
         if added is not None:
             x = x + added
         return self.dropout(self.norm(x), deterministic)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over the tokens that are not padding."""
+    """Multi-head self-attention within each sequence."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "positions hidden"], bias: Float[Array, "batch 1 1 tokens"], deterministic: bool
-    ) -> Float[Array, "positions hidden"]:
-        """Args: x, the positions of the batch in one axis; bias, 0 or a large negative number at padding."""
+        self, x: Float[Array, "tokens hidden"], sequences: Int[Array, "rows positions"], deterministic: bool
+    ) -> Float[Array, "tokens hidden"]:
+        """Args: x, the positions of all rows in one axis; sequences, which one each belongs to."""
         config = self.config
-        heads = (bias.shape[0], bias.shape[-1], config.num_heads, config.hidden_size // config.num_heads)
+        heads = (*sequences.shape, config.num_heads, config.hidden_size // config.num_heads)
         query = _dense(config.hidden_size, config, "query")(x).reshape(heads)
         key = _dense(config.hidden_size, config, "key")(x).reshape(heads)
         value = _dense(config.hidden_size, config, "value")(x).reshape(heads)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * heads[-1] ** -0.5
-        probabilities = jax.nn.softmax(at_least_float32(scores) + bias, axis=-1).astype(x.dtype)
-        probabilities = nn.Dropout(config.dropout)(probabilities, deterministic)
-        context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, value).reshape(x.shape)
+        is_exact = deterministic or not config.dropout or not config.attention_dropout
+        rng = None if is_exact else self.make_rng("dropout")
+        context = attend(query, key, value, sequences, rng, config.dropout).reshape(x.shape)
         return _dense(config.hidden_size, config, "output")(context)
 
 
@@ -100,11 +93,11 @@ class Layer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Array, bias: Array, deterministic: bool) -> Array:
-        """Hidden states of the same shape, [positions, hidden]."""
+    def __call__(self, x: Array, sequences: Array, deterministic: bool) -> Array:
+        """Hidden states of the same shape, [tokens, hidden]."""
         config = self.config
         dropout = nn.Dropout(config.dropout)
-        attended = Attention(config, name="attention")(x, bias, deterministic)
+        attended = Attention(config, name="attention")(x, sequences, deterministic)
         x = _norm(config, "attention_norm")(x + dropout(attended, deterministic))
         widened = gelu(config, _dense(config.intermediate_size, config, "intermediate")(x))
         narrowed = _dense(config.hidden_size, config, "output")(widened)
@@ -125,34 +118,33 @@ class Bert(nn.Module):
 
     def __call__(
         self,
-        tokens: Tokens,
+        tokens: Packed,
         deterministic: bool = True,
-        added: Float[Array, "batch tokens hidden"] | None = None,
-    ) -> Float[Array, "batch tokens hidden"]:
-        """Padding is never attended to.
+        added: Float[Array, "rows positions hidden"] | None = None,
+    ) -> Float[Array, "rows positions hidden"]:
+        """Each sequence sees itself alone.
 
         Args:
-            tokens: of shape [batch, tokens].
+            tokens: one part, [rows, positions].
             added: one more embedding of each token beside those of word, position and segment.
         """
         x = self.embeddings(tokens, deterministic, added)
-        bias = jnp.where(tokens.mask[:, None, None, :], 0.0, MASKED_SCORE)
         # Layers see a matrix of positions: on a CPU, XLA copies a 3-D input once more for each weight's gradient.
         shape = x.shape
         x = x.reshape(-1, shape[-1])
         if self.config.scan_layers and not self.is_initializing():
-            return self._scanned(x, bias, deterministic).reshape(shape)
+            return self._scanned(x, tokens.sequences, deterministic).reshape(shape)
         for layer in self.layers:
-            x = layer(x, bias, deterministic)
+            x = layer(x, tokens.sequences, deterministic)
         return x.reshape(shape)
 
-    def _scanned(self, x: Array, bias: Array, deterministic: bool) -> Array:
+    def _scanned(self, x: Array, sequences: Array, deterministic: bool) -> Array:
         """All layers as a loop over their stacked parameters, whose dropout is not that of the unrolled ones."""
         layer = Layer(self.config, parent=None)
 
         def step(x, layer_params_and_rng):
             params, rng = layer_params_and_rng
-            return layer.apply({"params": params}, x, bias, deterministic, rngs={"dropout": rng}), None
+            return layer.apply({"params": params}, x, sequences, deterministic, rngs={"dropout": rng}), None
 
         if self.config.gradient_checkpointing:
             step = jax.checkpoint(step, prevent_cse=False)  # a loop's body shares nothing with its backward pass
@@ -185,10 +177,3 @@ class MlmHead(nn.Module):
         x = _norm(config, "norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         return at_least_float32(x @ word_table.T.astype(x.dtype)) + bias
-
-
-def gather_positions(
-    hidden: Float[Array, "batch tokens hidden"], positions: Int[Array, "batch masks"]
-) -> Float[Array, "batch masks hidden"]:
-    """The hidden states at the given positions of each sequence."""
-    return jnp.take_along_axis(hidden, positions[..., None], axis=1)

@@ -12,9 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax.batches import Tokens
+from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert, at_least_float32
+from realm_jax.models.attention import at_least_float32
+from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert
+from realm_jax.models.chunks import in_parts
+from realm_jax.models.packing import any_sequence, mean_of_each, packed
 
 Side = Literal["query", "block"]
 
@@ -25,17 +28,16 @@ class Embedder(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, tokens: Tokens, deterministic: bool = True) -> Float[Array, "batch dim"]:
-        """Args: tokens of shape [batch, tokens]. The result is float32."""
+    def __call__(self, tokens: Packed, deterministic: bool = True) -> Float[Array, "sequences dim"]:
+        """Args: one part of sequences. The result is float32."""
         config = self.config
         normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
         hidden = Bert(config, name="bert")(tokens, deterministic)
         if config.pooling == "cls":
             pooler = nn.Dense(config.hidden_size, dtype=config.dtype, kernel_init=normal, name="pooler")
-            pooled = jnp.tanh(pooler(hidden[:, 0]))
+            pooled = jnp.tanh(pooler(hidden.reshape(-1, config.hidden_size)[tokens.starts]))
         else:
-            weights = tokens.mask[..., None].astype(hidden.dtype)
-            pooled = (hidden * weights).sum(1) / weights.sum(1)
+            pooled = mean_of_each(hidden, tokens.starts, tokens.lengths)
         # The projection of a pre-trained state keeps its geometry best when it starts as a scaled isometry.
         projection = nn.Dense(config.projection_dim, kernel_init=nn.initializers.orthogonal(), name="projection")
         gain = nn.initializers.constant(config.projection_gain)
@@ -46,8 +48,7 @@ class Embedder(nn.Module):
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters of the one or two towers; two towers start equal, as a shared one would."""
-    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    tower = Embedder(config).init(rng, tokens)["params"]
+    tower = Embedder(config).init(rng, any_sequence())["params"]
     return {"shared": tower} if config.shared_tower else {"query": tower, "block": jax.tree.map(jnp.copy, tower)}
 
 
@@ -57,15 +58,17 @@ def tower(params: dict, side: Side) -> Any:
 
 
 def embed(
-    config: ModelConfig, params: dict, side: Side, tokens: Tokens, rng: PRNGKeyArray | None = None
+    config: ModelConfig, params: dict, side: Side, tokens: Tokens | Packed, rng: PRNGKeyArray | None = None
 ) -> Float[Array, "*batch dim"]:
-    """Embeddings of tokens of shape [..., tokens]; dropout only if `rng` is given."""
-    batch = tokens.ids.shape[:-1]
-    flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), tokens)
-    rngs = None if rng is None else {"dropout": rng}
+    """Embeddings of tokens of shape [..., tokens], or of packed sequences in one axis; dropout only with `rng`."""
     variables = {"params": tower(params, side)}
-    embedding = Embedder(config).apply(variables, flat, deterministic=rng is None, rngs=rngs)
-    return embedding.reshape(*batch, -1)
+
+    def embed_part(part, rng):
+        rngs = None if rng is None else {"dropout": rng}
+        return Embedder(config).apply(variables, part, deterministic=rng is None, rngs=rngs)
+
+    embedding = in_parts(embed_part, packed(tokens), rng)
+    return embedding.reshape(*tokens.ids.shape[:-1], -1) if isinstance(tokens, Tokens) else embedding
 
 
 def retrieval_scores(
@@ -75,12 +78,14 @@ def retrieval_scores(
     return jnp.einsum("bd,bkd->bk", query_emb, block_emb)
 
 
-def null_block(query: Tokens) -> Tokens:
+def null_block(query: Tokens | Packed) -> Tokens:
     """`[CLS] [SEP] [SEP]`, the embedder's input for the null block, as a batch of one.
 
     Args:
-        query: [batch, tokens], `[CLS] … [SEP]`: where the special tokens' ids are taken from.
+        query: `[CLS] … [SEP]` each: where the special tokens' ids are taken from.
     """
-    cls, sep = query.ids[0, 0], query.ids[0, query.mask[0].sum() - 1]
+    first = jax.tree.map(lambda x: x[0], packed(query))
+    ids, start = first.ids.reshape(-1), first.starts[0]
+    cls, sep = ids[start], ids[start + first.lengths[0] - 1]
     ids = jnp.stack([cls, sep, sep])[None]
     return Tokens(ids, jnp.ones((1, 3), bool), jnp.array([[0, 0, 1]], jnp.int32))

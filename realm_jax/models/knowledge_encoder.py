@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from realm_jax.batches import Tokens
+from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.models.bert import Bert, MlmHead, gather_positions
+from realm_jax.models.bert import Bert, MlmHead
+from realm_jax.models.chunks import in_parts
+from realm_jax.models.packing import any_sequence, at_places, packed
 
 
 class KnowledgeEncoder(nn.Module):
@@ -25,18 +27,18 @@ class KnowledgeEncoder(nn.Module):
         self.mlm = MlmHead(self.config)
 
     def __call__(
-        self, tokens: Tokens, positions: Int[Array, "batch masks"], deterministic: bool = True
-    ) -> Float[Array, "batch masks vocab"]:
-        """Vocabulary logits at `positions` of tokens of shape [batch, tokens]."""
+        self, tokens: Packed, positions: Int[Array, "sequences masks"], deterministic: bool = True
+    ) -> Float[Array, "sequences masks vocab"]:
+        """Vocabulary logits at `positions` of each sequence of one part."""
         states = self.masked_states(tokens, positions, deterministic)
         logits = self.head(states.reshape(-1, states.shape[-1]))
         return logits.reshape(*positions.shape, -1)
 
     def masked_states(
-        self, tokens: Tokens, positions: Int[Array, "batch masks"], deterministic: bool = True
-    ) -> Float[Array, "batch masks hidden"]:
-        """Hidden states at `positions`."""
-        return gather_positions(self.bert(tokens, deterministic), positions)
+        self, tokens: Packed, positions: Int[Array, "sequences masks"], deterministic: bool = True
+    ) -> Float[Array, "sequences masks hidden"]:
+        """Hidden states at `positions` of each sequence."""
+        return at_places(self.bert(tokens, deterministic), tokens.starts, positions)
 
     def head(self, states: Float[Array, "positions hidden"]) -> Float[Array, "positions vocab"]:
         """Vocabulary logits of hidden states."""
@@ -45,31 +47,33 @@ class KnowledgeEncoder(nn.Module):
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
-    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    return KnowledgeEncoder(config).init(rng, tokens, jnp.zeros((1, 1), jnp.int32))["params"]
+    return KnowledgeEncoder(config).init(rng, any_sequence(), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def candidate_states(
     config: ModelConfig,
     params: dict,
-    joint: Tokens,
+    joint: Tokens | Packed,
     positions: Int[Array, "batch masks"],
     rng: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch candidates masks hidden"]:
     """Hidden states at the masked positions, which are the same for every candidate of a query.
 
     Args:
-        joint: [batch, candidates, tokens].
+        joint: [batch, candidates, tokens], or as many packed sequences.
         rng: for dropout; without it there is none.
     """
-    batch, candidates, length = joint.ids.shape
-    flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
-    repeated = jnp.repeat(positions, candidates, axis=0)
-    rngs = None if rng is None else {"dropout": rng}
-    encoder = KnowledgeEncoder(config)
-    states = encoder.apply(
-        {"params": params}, flat, repeated, deterministic=rng is None, rngs=rngs, method="masked_states"
-    )
+    joint = packed(joint)
+
+    def states_of_part(part, rng, positions):
+        rngs = None if rng is None else {"dropout": rng}
+        encoder = KnowledgeEncoder(config)
+        return encoder.apply(
+            {"params": params}, part, positions, deterministic=rng is None, rngs=rngs, method="masked_states"
+        )
+
+    batch, candidates = len(positions), joint.starts.size // len(positions)
+    states = in_parts(states_of_part, joint, rng, jnp.repeat(positions, candidates, axis=0))
     return states.reshape(batch, candidates, *states.shape[1:])
 
 

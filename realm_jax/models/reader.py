@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from realm_jax.batches import Tokens
+from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
+from realm_jax.models.attention import MASKED_SCORE
+from realm_jax.models.bert import INITIAL_STDDEV, Bert
+from realm_jax.models.packing import any_sequence, packed
 
 SPAN_NORM_EPS = 1e-3  # of the released checkpoints; the BERT below uses 1e-12
 
@@ -30,15 +32,20 @@ class SpanScorer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, hidden: Float[Array, "batch tokens hidden"], max_width: int) -> Float[Array, "batch spans"]:
-        """Scores of all spans of at most `max_width` tokens, in the order of `spans`."""
+    def __call__(
+        self, hidden: Float[Array, "rows positions hidden"], max_width: int
+    ) -> Float[Array, "rows widths positions"]:
+        """float32 scores of the spans of 1, 2, … wordpieces that begin at each position.
+
+        What would leave its row wraps around: it has a score that nobody reads.
+        """
         normal = nn.initializers.truncated_normal(INITIAL_STDDEV)
-        width, length = self.config.span_hidden_size, hidden.shape[1]
+        width = self.config.span_hidden_size
         both = nn.Dense(2 * width, dtype=self.config.dtype, kernel_init=normal, name="hidden")(hidden)
         first, last = both[..., :width], both[..., width:]
-        # Slices by width: a gather's gradient, a scatter, took a third of the step on a CPU.
-        pairs = [first[:, : length - wider] + last[:, wider:] for wider in range(min(max_width, length))]
-        span = nn.relu(jnp.concatenate(pairs, axis=1))
+        # Shifts by width: a gather's gradient, a scatter, took a third of the step on a CPU.
+        widths = range(min(max_width, hidden.shape[1]))
+        span = nn.relu(jnp.stack([first + jnp.roll(last, -wider, axis=1) for wider in widths], axis=1))
         span = nn.LayerNorm(epsilon=SPAN_NORM_EPS, dtype=self.config.dtype, name="norm")(span)
         return nn.Dense(1, kernel_init=normal, name="score")(span)[..., 0].astype(jnp.float32)
 
@@ -53,21 +60,22 @@ class Reader(nn.Module):
         self.bert = Bert(self.config)
         self.span = SpanScorer(self.config)
 
-    def __call__(self, tokens: Tokens, max_width: int, deterministic: bool = True) -> Float[Array, "batch spans"]:
-        """float32 scores for tokens of shape [batch, tokens]."""
+    def __call__(
+        self, tokens: Packed, max_width: int, deterministic: bool = True
+    ) -> Float[Array, "rows widths positions"]:
+        """Scores of the spans of one part, as `SpanScorer` has them."""
         return self.span(self.bert(tokens, deterministic), max_width)
 
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
-    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    return Reader(config).init(rng, tokens, 1)["params"]
+    return Reader(config).init(rng, any_sequence(), 1)["params"]
 
 
 def span_scores(
     config: ModelConfig,
     params: dict,
-    joint: Tokens,
+    joint: Tokens | Packed,
     block_mask: Bool[Array, "batch blocks tokens"],
     max_width: int,
     rng: PRNGKeyArray | None = None,
@@ -75,14 +83,28 @@ def span_scores(
     """Scores of all spans (in the order of `spans`); a span that leaves the block's text gets `MASKED_SCORE`.
 
     Args:
-        joint: [batch, blocks, tokens], `[CLS] question [SEP] body [SEP]`.
+        joint: [batch, blocks, tokens], or as many packed sequences in one part: `[CLS] question [SEP] body [SEP]`.
         block_mask: true at the body's wordpieces.
         rng: for dropout; without it there is none.
     """
-    batch, blocks, length = joint.ids.shape
-    starts, ends = (jnp.asarray(x) for x in spans(length, max_width))
-    flat = jax.tree.map(lambda x: x.reshape(-1, length), joint)
+    batch, blocks, length = block_mask.shape
+    part = jax.tree.map(lambda x: x[0], packed(joint))
     rngs = None if rng is None else {"dropout": rng}
-    scores = Reader(config).apply({"params": params}, flat, max_width, deterministic=rng is None, rngs=rngs)
-    inside = block_mask[..., starts] & block_mask[..., ends]
-    return jnp.where(inside, scores.reshape(batch, blocks, -1), MASKED_SCORE)
+    scores = Reader(config).apply({"params": params}, part, max_width, deterministic=rng is None, rngs=rngs)
+    scores = _of_each(scores, part.starts, length).reshape(batch, blocks, -1)
+    starts, ends = (jnp.asarray(x) for x in spans(length, max_width))
+    return jnp.where(block_mask[..., starts] & block_mask[..., ends], scores, MASKED_SCORE)
+
+
+def _of_each(
+    scores: Float[Array, "rows widths positions"], starts: Int[Array, " sequences"], length: int
+) -> Float[Array, "sequences spans"]:
+    """The scores of the spans in the first `length` positions of each sequence, in the order of `spans`."""
+    _, widths, row_length = scores.shape
+    scores = jnp.pad(scores, ((0, 0), (0, 0), (0, length)))  # a window may reach over the end of a row
+
+    def window(start):
+        return jax.lax.dynamic_slice(scores, (start // row_length, 0, start % row_length), (1, widths, length))[0]
+
+    by_width = jax.vmap(window)(starts)
+    return jnp.concatenate([by_width[:, wider, : length - wider] for wider in range(widths)], axis=1)

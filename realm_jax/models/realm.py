@@ -5,7 +5,6 @@ is not used. The null block enters here, as candidate 0: it is embedded once for
 query's own length.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,6 @@ from realm_jax.batches import PretrainBatch
 from realm_jax.config import Config
 from realm_jax.losses import marginal
 from realm_jax.models import embedder, knowledge_encoder
-from realm_jax.models.chunks import in_chunks
 
 
 class Forward(NamedTuple):
@@ -66,8 +64,8 @@ def candidate_scores(
     if not config.pretrain.train_retriever:
         retriever = jax.lax.stop_gradient(retriever)
     query_emb = embedder.embed(model, retriever, "query", batch.query, rngs[0])
-    embed_blocks = functools.partial(embedder.embed, model, retriever, "block")
-    block_emb = in_chunks(embed_blocks, batch.blocks, rngs[1], config.pretrain.micro_candidates, axis=1)
+    block_emb = embedder.embed(model, retriever, "block", batch.blocks, rngs[1])
+    block_emb = block_emb.reshape(len(query_emb), -1, block_emb.shape[-1])
     null_emb = embedder.embed(model, retriever, "block", embedder.null_block(batch.query), rngs[2])
     return jnp.concatenate([query_emb @ null_emb.T, embedder.retrieval_scores(query_emb, block_emb)], axis=1)
 
@@ -78,8 +76,7 @@ def _candidate_states(
     def read(joint, rng):
         return knowledge_encoder.candidate_states(config.model, encoder, joint, batch.mask_positions, rng)
 
-    null_states = read(jax.tree.map(lambda x: x[:, None], batch.null_joint), rngs[0])
-    states = in_chunks(read, batch.joint, rngs[1], config.pretrain.micro_candidates, axis=1)
+    null_states, states = read(batch.null_joint, rngs[0]), read(batch.joint, rngs[1])
     return jnp.concatenate([null_states, states], axis=1)
 
 

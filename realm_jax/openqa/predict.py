@@ -20,7 +20,7 @@ from realm_jax.config import Config, ModelConfig
 from realm_jax.data.prepare import RunData
 from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.models import reader
-from realm_jax.models.bert import MASKED_SCORE
+from realm_jax.models.attention import MASKED_SCORE
 from realm_jax.openqa.inputs import reader_inputs, rows, span_of_text
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.openqa.retriever import Retriever

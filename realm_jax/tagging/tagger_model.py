@@ -19,7 +19,9 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, UInt8
 
 from realm_jax.batches import TaggerInput, Tokens
 from realm_jax.config import ModelConfig
-from realm_jax.models.bert import INITIAL_STDDEV, MASKED_SCORE, Bert
+from realm_jax.models.attention import MASKED_SCORE
+from realm_jax.models.bert import INITIAL_STDDEV, Bert
+from realm_jax.models.packing import alone
 from realm_jax.records import Span
 from realm_jax.tagging.bio import chunks
 from realm_jax.tagging.words import CASINGS, Words
@@ -44,7 +46,7 @@ class TokenClassifier(nn.Module):
 
     def __call__(self, sentences: TaggerInput, deterministic: bool = True) -> Float[Array, "batch tokens labels"]:
         """Logits of the labels at each wordpiece of `sentences`, whose arrays have the shape [batch, tokens]."""
-        hidden = self.bert(sentences.tokens, deterministic, self.casing(sentences.casings))
+        hidden = self.bert(alone(sentences.tokens), deterministic, self.casing(sentences.casings))
         return self.label(self.dropout(hidden, deterministic)).astype(jnp.float32)
 
 

@@ -29,7 +29,8 @@ from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
-from realm_jax.models.bert import MASKED_SCORE
+from realm_jax.models.attention import MASKED_SCORE
+from realm_jax.models.packing import packed
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question
@@ -37,6 +38,7 @@ from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_search import search_to_use
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
+from realm_jax.training.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +151,8 @@ class FinetuneTask(RetrievalTask):
         index: CurrentIndex | FixedIndex = FixedIndex(version, corpus, self._config.index, search)
         if self._config.finetune.train_retriever == "both":
             index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
-        return RetrievalStream(self.asked, self.propose, self.join, index, self._config, state)
+        room = Room(self._config, self.name, state)
+        return RetrievalStream(self.asked, self.propose, self.join, index, room, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
         """This process's questions of a batch: a pure function of the seed and its number."""
@@ -254,10 +257,10 @@ def finetune_loss(
     if settings.train_retriever == "none":
         query_emb = jax.lax.stop_gradient(query_emb)
     beam_scores = embedder.retrieval_scores(query_emb, batch.beam_emb)
-    read = batch.joint.ids.shape[1]
+    read = batch.body_mask.shape[1]
     if settings.train_retriever == "both":
         block_emb = embedder.embed(model, params["embedder"], "block", batch.blocks, rngs[1])
-        fresh = embedder.retrieval_scores(query_emb, block_emb)
+        fresh = embedder.retrieval_scores(query_emb, block_emb.reshape(len(query_emb), read, -1))
         beam_scores = jnp.concatenate([fresh, beam_scores[:, read:]], axis=1)
     beam_scores = jnp.where(batch.beam_mask, beam_scores, MASKED_SCORE)
     retriever = marginal_loss(beam_scores, batch.beam_correct) * batch.weight
@@ -265,7 +268,7 @@ def finetune_loss(
     spans = reader_loss(scores, beam_scores[:, :read], batch.correct_spans) * batch.weight
     flat = (scores + beam_scores[:, :read, None]).reshape(len(spans), -1)
     hit = jnp.take_along_axis(batch.correct_spans.reshape(len(spans), -1), flat.argmax(-1)[:, None], 1)
-    count = batch.weight.sum()
+    count, lengths = batch.weight.sum(), packed(batch.joint).lengths.reshape(len(spans), read)
     in_beam = (batch.beam_correct.any(-1) * batch.weight).sum()
     in_read = (batch.correct_spans.any((-1, -2)) * batch.weight).sum()
     metrics = {
@@ -274,6 +277,6 @@ def finetune_loss(
         "accuracy": ((hit[:, 0] * batch.weight).sum(), count),
         "answer_in_beam": (in_beam, count),
         "answer_in_read": (in_read, count),
-        "tokens": ((batch.joint.mask.sum((-1, -2)) * batch.weight).sum(), 1.0),
+        "tokens": ((lengths.sum(-1) * batch.weight).sum(), 1.0),
     }
     return (retriever + spans).sum(), count, metrics

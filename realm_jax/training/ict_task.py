@@ -14,13 +14,13 @@ from realm_jax.batches import IctBatch
 from realm_jax.config import Config, IctConfig
 from realm_jax.console import tally
 from realm_jax.data.ict_examples import IctExamples
-from realm_jax.data.pipeline import Batches, Examples
+from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
-from realm_jax.models.chunks import in_chunks
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
+from realm_jax.training.room import PackedBatches, Room
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ class IctTask(Task):
         """See `ict_loss`."""
         return ict_loss(self._config, params, batch, rng)
 
-    def stream(self, state: dict) -> Batches:
+    def stream(self, state: dict) -> PackedBatches:
         """Sentences with their blocks; a pure function of seed and position."""
         examples = Examples(len(self._examples), self._examples.example, self.seed, processes.this())
         size = self._config.ict.batch_size
-        return Batches(lambda number: parallel.shard(examples.batch(number, size)), state)
+        return PackedBatches(lambda number: examples.batch(number, size), Room(self._config, self.name, state), state)
 
     def saves_at(self, step: int) -> bool:
         """Every `ict.checkpoint_every` steps."""
@@ -79,12 +79,11 @@ def ict_loss(
     """(sum, count, metrics) over one device's sentences. For use inside a function that `parallel` maps.
 
     A softmax over the blocks of all devices has no parts whose gradients could be added up, as pre-training's loss has:
-    with `ict.micro_batch`, it is the embedding that goes by parts (`models.chunks`).
+    with `ict.micro_batch`, it is the embedding that goes by parts (`models.chunks`), into which the batch is packed.
     """
     query_rng, block_rng = (None, None) if not config.model.dropout or rng is None else jax.random.split(rng)
-    embed, size = functools.partial(embedder.embed, config.model, params["embedder"]), config.ict.micro_batch
-    query_emb = in_chunks(functools.partial(embed, "query"), batch.query, query_rng, size)
-    block_emb = in_chunks(functools.partial(embed, "block"), batch.block, block_rng, size)
+    embed = functools.partial(embedder.embed, config.model, params["embedder"])
+    query_emb, block_emb = embed("query", batch.query, query_rng), embed("block", batch.block, block_rng)
     tokens = (batch.query.mask.sum() + batch.block.mask.sum()).astype(jnp.float32)
     first_label = parallel.device_index() * query_emb.shape[0]
     all_block_emb, all_weight = parallel.all_gather(block_emb), parallel.all_gather(batch.weight)

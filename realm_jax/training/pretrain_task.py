@@ -27,6 +27,7 @@ from realm_jax.losses import marginal
 from realm_jax.models import realm
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
+from realm_jax.training.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,13 @@ class PretrainTask(RetrievalTask):
         first = state.get("position", 0)
         index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=self._own_every)
         return RetrievalStream(
-            lambda number: examples.batch(number, size), self._propose, self._join, index, self._config, state
+            lambda number: examples.batch(number, size),
+            self._propose,
+            self._join,
+            index,
+            Room(self._config, self.name, state),
+            self._config,
+            state,
         )
 
     def _propose(self, queries: MaskedQueries, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
@@ -101,7 +108,7 @@ class PretrainTask(RetrievalTask):
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index
-        return with_candidates(queries, candidates, self._data.knowledge, self._shares, every_slot=processes.are_many())
+        return with_candidates(queries, candidates, self._data.knowledge, self._shares)
 
     def saves_at(self, step: int) -> bool:
         """A checkpoint is due every `pretrain.checkpoint_every` steps, and where the index is due."""

@@ -25,6 +25,7 @@ from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
+from realm_jax.training.room import Room
 
 TICK_S = 0.002  # resolution of the time waited for retrieval
 
@@ -71,7 +72,8 @@ class RetrievalStream:
     Args:
         make_queries: batch number -> this process's share of its queries.
         propose: (queries, their embeddings [batch, dim], index) -> candidates, int32 [batch, n].
-        join: (queries, candidates, index) -> the batch, not yet split over the devices.
+        join: (queries, candidates, index) -> the batch, neither packed nor split over the devices.
+        room: packs it.
         state: from `state()` of an earlier stream, or empty.
     """
 
@@ -81,10 +83,11 @@ class RetrievalStream:
         propose: Callable[[Queries, Float[np.ndarray, "batch dim"], LoadedIndex], Int[np.ndarray, "batch n"]],
         join: Callable[[Queries, Int[np.ndarray, "batch n"], LoadedIndex], Any],
         index: CurrentIndex | FixedIndex,
+        room: Room,
         config: Config,
         state: dict,
     ):
-        self._make_queries, self._propose, self._join = make_queries, propose, join
+        self._make_queries, self._propose, self._join, self._room = make_queries, propose, join, room
         self._index, self._timeout_s = index, config.index.wait_timeout_s
         self._embed = parallel.on_local_devices(
             lambda params, tokens: embedder.embed(config.model, params["embedder"], "query", tokens)
@@ -127,12 +130,14 @@ class RetrievalStream:
         if self._pending is None:
             return {"position": self._taken}
         _, candidates = self._pending.result(timeout=self._timeout_s)
-        return {"position": self._taken, "candidates": processes.join_shares(candidates).tolist()}
+        of_all = processes.join_shares(candidates).tolist()
+        return {"position": self._taken, "candidates": of_all, "sizes": self._room.sizes}
 
     def metrics(self) -> dict[str, float]:
-        """What the index says of itself, and seconds since the last call that training waited for retrieval."""
+        """What index and room say of themselves, and seconds since the last call that training waited for retrieval."""
         retrieval_wait_s, self._retrieval_wait_s = self._retrieval_wait_s, 0.0
-        return {"retrieval_wait_seconds": retrieval_wait_s, **self._index.metrics(self._taken)}
+        index = self._index.metrics(self._taken)
+        return {"retrieval_wait_seconds": retrieval_wait_s, "fill": self._room.fill, **index}
 
     def _retrieve_next(self, params: dict) -> Future:
         queries = self._queries.result()
@@ -148,14 +153,17 @@ class RetrievalStream:
     def _retrieve(self, queries: Queries, query_emb: jax.Array, index: LoadedIndex) -> tuple:
         query_emb = np.asarray(query_emb).reshape(-1, query_emb.shape[-1])
         candidates = self._propose(queries, query_emb, index)
-        return parallel.shard(self._join(queries, candidates, index)), candidates
+        return self._batch(queries, candidates, index), candidates
 
     def _resume(self, asked: Future, of_all: np.ndarray, index: LoadedIndex) -> tuple:
         queries = asked.result()
         # The devices may be others than they were, and so the rows of padding, which come last and repeat one row.
         rows = np.minimum(np.arange(len(queries.query.ids) * processes.this().count), len(of_all) - 1)
         candidates = processes.share(of_all[rows])
-        return parallel.shard(self._join(queries, candidates, index)), candidates
+        return self._batch(queries, candidates, index), candidates
+
+    def _batch(self, queries: Queries, candidates: np.ndarray, index: LoadedIndex) -> Any:
+        return parallel.shard(self._room.pack(self._join(queries, candidates, index)))
 
     def close(self) -> None:
         """Stops the threads."""

@@ -1,0 +1,117 @@
+"""Packs a task's batches into rows, of a few sizes: each is another program, which takes seconds or minutes to compile.
+
+How many rows a batch needs is known once its sequences are placed (`data.packing`). It gets the cheapest of the sizes
+that were used before, if it fits and is not much more than is needed; else a new one is added. All kinds of input are
+decided together, since each combination is a program. Of several processes each needs something else, and all take what
+the greediest needs. A checkpoint keeps the sizes: a restart compiles the same programs and computes the same bits.
+"""
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from realm_jax import parallel, processes
+from realm_jax.batches import PretrainBatch, Tokens
+from realm_jax.config import Config
+from realm_jax.data.assembly import mask_slots
+from realm_jax.data.packing import Packing
+from realm_jax.data.pipeline import Batches
+from realm_jax.plan import longest_batch, work
+
+log = logging.getLogger(__name__)
+
+SLOTS = "mask_slots"
+SPARE = 1.03  # times what is needed, and a row at least: so that the next batches fit too
+WASTE = 0.06  # of the cost that a size may have in vain; as much again for each size that there is
+
+
+class Room:
+    """The sizes of a phase's batches.
+
+    Args:
+        state: of the stream, from a checkpoint; empty at first.
+    """
+
+    def __init__(self, config: Config, phase: str, state: dict):
+        devices = jax.device_count()
+        self._parts = longest_batch.parts(config, phase, devices)
+        self._shares = parallel.num_devices() * longest_batch.micro_batches(config, phase, devices)
+        self._model, self._candidates = config.model, config.pretrain.num_candidates
+        self._agreement = processes.Agreement(config.index.wait_timeout_s)
+        self.sizes: list[dict[str, int]] = [dict(size) for size in state.get("sizes", [])]
+        """Rows of each part by the field of the batch, and slots of each share, of every program."""
+        self.fill: float = math.nan
+        """Share of the positions of the last batch that are real."""
+
+    def pack(self, batch: Any) -> Any:
+        """The batch with packed sequences, of one of the sizes."""
+        tokens = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+        placed = {
+            name: Packing(value, self._shares * self._parts.get(name, 1))
+            for name, value in tokens.items()
+            if isinstance(value, Tokens)
+        }
+        needed = {name: packing.rows for name, packing in placed.items()}
+        if isinstance(batch, PretrainBatch):
+            needed[SLOTS] = _slots(batch.mask_weights, self._shares)
+        rows = self._size(self._agreement.greatest(needed), self._costs(placed))
+        packed = {name: packing.packed(rows[name]) for name, packing in placed.items()}
+        self.fill = sum(x.lengths.sum() for x in packed.values()) / sum(x.ids.size for x in packed.values())
+        if SLOTS in rows:
+            packed[SLOTS] = mask_slots(batch.mask_weights, self._shares, rows[SLOTS])
+        return dataclasses.replace(batch, **packed)
+
+    def _costs(self, placed: dict[str, Packing]) -> dict[str, float]:
+        """Multiply-adds of a row, and of a slot of the MLM head."""
+        rows = {
+            name: work.bert_macs(self._model, np.array([packing.row_length])) * self._parts.get(name, 1)
+            for name, packing in placed.items()
+        }
+        return rows | {SLOTS: work.head_macs(self._model, self._candidates)}
+
+    def _size(self, needed: dict[str, int], costs: dict[str, float]) -> dict[str, int]:
+        def cost(size):
+            return sum(costs[name] * count for name, count in size.items())
+
+        fitting = [size for size in self.sizes if all(size[name] >= count for name, count in needed.items())]
+        best = min(fitting, key=cost, default=None)
+        if best is None or cost(best) > (1 + WASTE * (1 + len(self.sizes))) * cost(needed):
+            best = {name: count if name == SLOTS else _with_spare(count) for name, count in needed.items()}
+            self.sizes.append(best)
+            log.info(f"a batch of a new size is compiled: {', '.join(f'{n} {c}' for n, c in best.items())}")
+        return best
+
+
+def _with_spare(rows: int) -> int:
+    return max(rows + 1, math.ceil(SPARE * rows))
+
+
+def _slots(mask_weights: np.ndarray, shares: int) -> int:
+    """Slots that the share with most predictions needs: a multiple of two for each query, which few numbers are."""
+    most, step = (mask_weights > 0).reshape(shares, -1).sum(1).max(), 2 * (len(mask_weights) // shares)
+    return min(int(-(-most // step)) * step, mask_weights.size // shares)
+
+
+class PackedBatches(Batches):
+    """Batches that depend on their number alone, packed.
+
+    Args:
+        make: batch number -> this process's share of it.
+    """
+
+    def __init__(self, make: Any, room: Room, state: dict):
+        self._room = room
+        super().__init__(lambda number: parallel.shard(room.pack(make(number))), state)
+
+    def state(self) -> dict:
+        """Returns how many batches were taken, and the sizes up to the next one, which is being made."""
+        self._next.result()
+        return super().state() | {"sizes": self._room.sizes}
+
+    def metrics(self) -> dict[str, float]:
+        """How full the rows are."""
+        return {"fill": self._room.fill}
