@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from realm_jax.batches import Packed
 from realm_jax.config import ModelConfig
@@ -73,17 +73,17 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "tokens hidden"], sequences: Int[Array, "rows positions"], deterministic: bool
+        self, x: Float[Array, "tokens hidden"], part: Packed, deterministic: bool
     ) -> Float[Array, "tokens hidden"]:
-        """Args: x, the positions of all rows in one axis; sequences, which one each belongs to."""
+        """Args: x, the positions of all rows in one axis; part, where the sequences are."""
         config = self.config
-        heads = (*sequences.shape, config.num_heads, config.hidden_size // config.num_heads)
+        heads = (*part.ids.shape, config.num_heads, config.hidden_size // config.num_heads)
         query = _dense(config.hidden_size, config, "query")(x).reshape(heads)
         key = _dense(config.hidden_size, config, "key")(x).reshape(heads)
         value = _dense(config.hidden_size, config, "value")(x).reshape(heads)
         is_exact = deterministic or not config.dropout or not config.attention_dropout
         rng = None if is_exact else self.make_rng("dropout")
-        context = attend(query, key, value, sequences, rng, config.dropout).reshape(x.shape)
+        context = attend(query, key, value, part, rng, config.dropout).reshape(x.shape)
         return _dense(config.hidden_size, config, "output")(context)
 
 
@@ -93,11 +93,11 @@ class Layer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Array, sequences: Array, deterministic: bool) -> Array:
+    def __call__(self, x: Array, part: Packed, deterministic: bool) -> Array:
         """Hidden states of the same shape, [tokens, hidden]."""
         config = self.config
         dropout = nn.Dropout(config.dropout)
-        attended = Attention(config, name="attention")(x, sequences, deterministic)
+        attended = Attention(config, name="attention")(x, part, deterministic)
         x = _norm(config, "attention_norm")(x + dropout(attended, deterministic))
         widened = gelu(config, _dense(config.intermediate_size, config, "intermediate")(x))
         narrowed = _dense(config.hidden_size, config, "output")(widened)
@@ -133,18 +133,18 @@ class Bert(nn.Module):
         shape = x.shape
         x = x.reshape(-1, shape[-1])
         if self.config.scan_layers and not self.is_initializing():
-            return self._scanned(x, tokens.sequences, deterministic).reshape(shape)
+            return self._scanned(x, tokens, deterministic).reshape(shape)
         for layer in self.layers:
-            x = layer(x, tokens.sequences, deterministic)
+            x = layer(x, tokens, deterministic)
         return x.reshape(shape)
 
-    def _scanned(self, x: Array, sequences: Array, deterministic: bool) -> Array:
+    def _scanned(self, x: Array, part: Packed, deterministic: bool) -> Array:
         """All layers as a loop over their stacked parameters, whose dropout is not that of the unrolled ones."""
         layer = Layer(self.config, parent=None)
 
         def step(x, layer_params_and_rng):
             params, rng = layer_params_and_rng
-            return layer.apply({"params": params}, x, sequences, deterministic, rngs={"dropout": rng}), None
+            return layer.apply({"params": params}, x, part, deterministic, rngs={"dropout": rng}), None
 
         if self.config.gradient_checkpointing:
             step = jax.checkpoint(step, prevent_cse=False)  # a loop's body shares nothing with its backward pass
