@@ -41,19 +41,19 @@ class Packed:
     Sequences of a device's share may lie in several parts, each with as many; they keep their order, part by part.
     """
 
-    ids: Int32[Array, "parts rows positions"]
-    types: Int32[Array, "parts rows positions"]
+    ids: Int32[Array, "*parts rows positions"]
+    types: Int32[Array, "*parts rows positions"]
     """Segment ids, as in `Tokens`."""
-    sequences: Int32[Array, "parts rows positions"]
+    sequences: Int32[Array, "*parts rows positions"]
     """Which sequence of its part a wordpiece belongs to, from 1; 0 is padding."""
-    places: Int32[Array, "parts rows positions"]
+    places: Int32[Array, "*parts rows positions"]
     """Where in its sequence it stands, from 0."""
-    starts: Int32[Array, "parts sequences"]
+    starts: Int32[Array, "*parts sequences"]
     """Where each sequence begins in the rows of its part, laid end to end."""
-    lengths: Int32[Array, "parts sequences"]
+    lengths: Int32[Array, "*parts sequences"]
 
     @property
-    def mask(self) -> Bool[Array, "parts rows positions"]:
+    def mask(self) -> Bool[Array, "*parts rows positions"]:
         """True where not padding."""
         return self.sequences > 0
 

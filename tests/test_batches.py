@@ -31,7 +31,7 @@ def test_batches_of_pretraining(data, tiny_run):
     sentences = MaskedSentences(data.text, data.special, tiny_run.config.pretrain, 0.2)
     queries = Examples(len(sentences), sentences.example, 0, Process()).batch(0, 4)
     assert misshapen(queries) == []
-    batch = with_candidates(queries, np.array([[0, 1], [2, -1]] * 2), data.knowledge, 2, every_slot=False)
+    batch = with_candidates(queries, np.array([[0, 1], [2, -1]] * 2), data.knowledge, 2)
     assert misshapen(batch) == []
     short = dataclasses.replace(batch, mask_weights=batch.mask_weights[:3])
     assert misshapen(short) == ["PretrainBatch.mask_weights"]

@@ -55,6 +55,8 @@ class Packing:
         self._starts = np.stack([starts for starts, _ in placed])
         self.rows = max(rows for _, rows in placed)
         """How many rows each part needs."""
+        self.most = self._lengths.shape[1]
+        """Rows if each sequence had one of its own."""
 
     def packed(self, rows: int) -> Packed:
         """The sequences in `rows` rows a part, at least `self.rows`."""

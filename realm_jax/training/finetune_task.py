@@ -34,11 +34,11 @@ from realm_jax.models.packing import packed
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question
+from realm_jax.training import room
 from realm_jax.training.best_params import BestParams
 from realm_jax.training.finetune_search import search_to_use
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
-from realm_jax.training.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ class FinetuneTask(RetrievalTask):
         index: CurrentIndex | FixedIndex = FixedIndex(version, corpus, self._config.index, search)
         if self._config.finetune.train_retriever == "both":
             index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
-        room = Room(self._config, self.name, state)
-        return RetrievalStream(self.asked, self.propose, self.join, index, room, self._config, state)
+        packing = room.of_phase(self._config, self.name, state)
+        return RetrievalStream(self.asked, self.propose, self.join, index, packing, self._config, state)
 
     def asked(self, batch: int) -> AskedQuestions:
         """This process's questions of a batch: a pure function of the seed and its number."""

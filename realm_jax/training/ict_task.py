@@ -18,9 +18,10 @@ from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.losses.ict_loss import in_batch_softmax, null_softmax
 from realm_jax.models import embedder
+from realm_jax.training import room
 from realm_jax.training.loop import Task
 from realm_jax.training.optimizer import MAX_GRADIENT_NORM, bert_adamw, schedule
-from realm_jax.training.room import PackedBatches, Room
+from realm_jax.training.room import PackedBatches
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class IctTask(Task):
         """Sentences with their blocks; a pure function of seed and position."""
         examples = Examples(len(self._examples), self._examples.example, self.seed, processes.this())
         size = self._config.ict.batch_size
-        return PackedBatches(lambda number: examples.batch(number, size), Room(self._config, self.name, state), state)
+        packing = room.of_phase(self._config, self.name, state)
+        return PackedBatches(lambda number: examples.batch(number, size), packing, state)
 
     def saves_at(self, step: int) -> bool:
         """Every `ict.checkpoint_every` steps."""

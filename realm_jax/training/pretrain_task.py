@@ -25,9 +25,9 @@ from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
 from realm_jax.models import realm
+from realm_jax.training import room
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.retrieval import RetrievalStream, RetrievalTask
-from realm_jax.training.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class PretrainTask(RetrievalTask):
             self._propose,
             self._join,
             index,
-            Room(self._config, self.name, state),
+            room.of_phase(self._config, self.name, state),
             self._config,
             state,
         )

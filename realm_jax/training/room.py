@@ -33,13 +33,13 @@ class Room:
     """The sizes of a phase's batches.
 
     Args:
+        shares: into how many this process's batch will be split, over its devices and into micro-batches.
+        parts: in how many parts the sequences of a share are computed, by field of the batch; 1 where it is not named.
         state: of the stream, from a checkpoint; empty at first.
     """
 
-    def __init__(self, config: Config, phase: str, state: dict):
-        devices = jax.device_count()
-        self._parts = longest_batch.parts(config, phase, devices)
-        self._shares = parallel.num_devices() * longest_batch.micro_batches(config, phase, devices)
+    def __init__(self, config: Config, shares: int, parts: dict[str, int], state: dict):
+        self._shares, self._parts = shares, parts
         self._model, self._candidates = config.model, config.pretrain.num_candidates
         self._agreement = processes.Agreement(config.index.wait_timeout_s)
         self.sizes: list[dict[str, int]] = [dict(size) for size in state.get("sizes", [])]
@@ -58,32 +58,37 @@ class Room:
         needed = {name: packing.rows for name, packing in placed.items()}
         if isinstance(batch, PretrainBatch):
             needed[SLOTS] = _slots(batch.mask_weights, self._shares)
-        rows = self._size(self._agreement.greatest(needed), self._costs(placed))
+        rows = self._size(self._agreement.greatest(needed), placed)
         packed = {name: packing.packed(rows[name]) for name, packing in placed.items()}
         self.fill = sum(x.lengths.sum() for x in packed.values()) / sum(x.ids.size for x in packed.values())
         if SLOTS in rows:
             packed[SLOTS] = mask_slots(batch.mask_weights, self._shares, rows[SLOTS])
         return dataclasses.replace(batch, **packed)
 
-    def _costs(self, placed: dict[str, Packing]) -> dict[str, float]:
-        """Multiply-adds of a row, and of a slot of the MLM head."""
-        rows = {
-            name: work.bert_macs(self._model, np.array([packing.row_length])) * self._parts.get(name, 1)
-            for name, packing in placed.items()
-        }
-        return rows | {SLOTS: work.head_macs(self._model, self._candidates)}
-
-    def _size(self, needed: dict[str, int], costs: dict[str, float]) -> dict[str, int]:
+    def _size(self, needed: dict[str, int], placed: dict[str, Packing]) -> dict[str, int]:
         def cost(size):
-            return sum(costs[name] * count for name, count in size.items())
+            """Multiply-adds of a share."""
+            macs = work.head_macs(self._model, self._candidates * size.get(SLOTS, 0))
+            for name, packing in placed.items():
+                rows = size[name] * self._parts.get(name, 1)
+                macs += rows * work.bert_macs(self._model, np.array([packing.row_length]))
+            return macs
 
         fitting = [size for size in self.sizes if all(size[name] >= count for name, count in needed.items())]
         best = min(fitting, key=cost, default=None)
         if best is None or cost(best) > (1 + WASTE * (1 + len(self.sizes))) * cost(needed):
-            best = {name: count if name == SLOTS else _with_spare(count) for name, count in needed.items()}
+            spare = {name: min(_with_spare(needed[name]), packing.most) for name, packing in placed.items()}
+            best = needed | spare
             self.sizes.append(best)
             log.info(f"a batch of a new size is compiled: {', '.join(f'{n} {c}' for n, c in best.items())}")
         return best
+
+
+def of_phase(config: Config, phase: str, state: dict) -> Room:
+    """The room of `ict`, `pretrain` or `finetune` on the devices that there are."""
+    devices = jax.device_count()
+    shares = parallel.num_devices() * longest_batch.micro_batches(config, phase, devices)
+    return Room(config, shares, longest_batch.parts(config, phase, devices), state)
 
 
 def _with_spare(rows: int) -> int:

@@ -78,14 +78,14 @@ def slow_bert(config, params, ids, types):
 
 @pytest.fixture(scope="module")
 def params():
-    return moved(Bert(CONFIG).init(jax.random.key(0), random_tokens(0))["params"])
+    return moved(Bert(CONFIG).init(jax.random.key(0), alone(random_tokens(0)))["params"])
 
 
 @pytest.mark.parametrize("kind", ["tanh", "erf"])
 def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
     config = dataclasses.replace(CONFIG, gelu=kind)
     tokens = random_tokens(1)
-    hidden = jax.jit(Bert(config).apply)({"params": params}, tokens)
+    hidden = jax.jit(Bert(config).apply)({"params": params}, alone(tokens))
     assert hidden.shape == (3, 8, 16)
     for row, ids, mask, types in zip(hidden, tokens.ids, np.asarray(tokens.mask), tokens.types, strict=True):
         expected = slow_bert(config, params, np.asarray(ids)[mask], np.asarray(types)[mask])
@@ -96,14 +96,14 @@ def test_padding_changes_nothing(params):
     """Neither more of it nor other ids in it."""
     tokens = random_tokens(2)
     bert = jax.jit(Bert(CONFIG).apply)
-    before = bert({"params": params}, tokens)
+    before = bert({"params": params}, alone(tokens))
     wide = [(0, 0), (0, 4)]
     longer = Tokens(
         jnp.pad(jnp.where(tokens.mask, tokens.ids, 7), wide, constant_values=9),
         jnp.pad(tokens.mask, wide),
         jnp.pad(tokens.types, wide, constant_values=1),
     )
-    after = bert({"params": params}, longer)[:, :8]
+    after = bert({"params": params}, alone(longer))[:, :8]
     np.testing.assert_allclose(after[tokens.mask], before[tokens.mask], atol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_padding_gets_no_gradient(params):
     ids = jnp.where(tokens.mask, tokens.ids % 50, 55)
 
     def loss(params):
-        hidden = Bert(CONFIG).apply({"params": params}, Tokens(ids, tokens.mask, tokens.types))
+        hidden = Bert(CONFIG).apply({"params": params}, alone(Tokens(ids, tokens.mask, tokens.types)))
         return (hidden[tokens.mask] ** 3).sum()
 
     table = jax.jit(jax.grad(loss))(params)["embeddings"]["word"]["embedding"]
@@ -123,10 +123,10 @@ def test_padding_gets_no_gradient(params):
 
 def test_dropout_only_when_asked_for(params):
     config, tokens = dataclasses.replace(CONFIG, dropout=0.5), random_tokens(4)
-    still = Bert(config).apply({"params": params}, tokens)
-    np.testing.assert_array_equal(still, Bert(CONFIG).apply({"params": params}, tokens))
+    still = Bert(config).apply({"params": params}, alone(tokens))
+    np.testing.assert_array_equal(still, Bert(CONFIG).apply({"params": params}, alone(tokens)))
     noisy = [
-        Bert(config).apply({"params": params}, tokens, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        Bert(config).apply({"params": params}, alone(tokens), deterministic=False, rngs={"dropout": jax.random.key(seed)})
         for seed in (0, 1)
     ]
     assert not np.allclose(noisy[0], still)
@@ -141,7 +141,7 @@ def test_gradient_checkpointing_gives_the_same_output_and_gradients(params):
 
     def loss(params, model):
         rngs = {"dropout": jax.random.key(1)}
-        return (model.apply({"params": params}, tokens, deterministic=False, rngs=rngs) ** 3).sum()
+        return (model.apply({"params": params}, alone(tokens), deterministic=False, rngs=rngs) ** 3).sum()
 
     steps = {model: str(jax.make_jaxpr(loss, static_argnums=1)(params, model)) for model in (kept, computed_again)}
     assert "remat" in steps[computed_again] and "remat" not in steps[kept]
@@ -156,7 +156,7 @@ def gradients(params, tokens, **settings):
 
     def loss(params):
         rngs = {"dropout": jax.random.key(1)}
-        return (model.apply({"params": params}, tokens, deterministic=False, rngs=rngs) ** 3).sum()
+        return (model.apply({"params": params}, alone(tokens), deterministic=False, rngs=rngs) ** 3).sum()
 
     return jax.device_get(jax.jit(jax.value_and_grad(loss))(params))
 
@@ -172,7 +172,7 @@ def test_scanned_layers_give_the_same_output_and_gradients(params, dtype, error)
 
 def test_scanned_layers_have_the_parameters_of_the_unrolled_ones():
     models = [Bert(dataclasses.replace(CONFIG, scan_layers=on)) for on in (False, True)]
-    first, second = (model.init(jax.random.key(0), random_tokens(0)) for model in models)
+    first, second = (model.init(jax.random.key(0), alone(random_tokens(0))) for model in models)
     assert jax.tree.structure(first) == jax.tree.structure(second)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
@@ -193,7 +193,7 @@ def test_scanned_layers_are_computed_again_where_they_are_checkpointed(params):
 def residual_bytes(params, **settings):
     """What the forward pass keeps for the backward pass."""
     model = Bert(dataclasses.replace(CONFIG, **settings))
-    _, pullback = jax.vjp(lambda p: model.apply({"params": p}, random_tokens(3, batch=30)), params)
+    _, pullback = jax.vjp(lambda p: model.apply({"params": p}, alone(random_tokens(3, batch=30))), params)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(pullback))
 
 
@@ -207,7 +207,7 @@ def test_scanned_layers_draw_their_own_dropout(params):
     config = dataclasses.replace(CONFIG, dropout=0.5, scan_layers=True)
     ones = jax.tree_util.tree_map_with_path(only_ones, params)
     hidden = Bert(config).apply(
-        {"params": ones}, random_tokens(4), deterministic=False, rngs={"dropout": jax.random.key(0)}
+        {"params": ones}, alone(random_tokens(4)), deterministic=False, rngs={"dropout": jax.random.key(0)}
     )
     assert len(np.unique(np.round(hidden[0, 0], 4))) > 2
 
@@ -230,7 +230,7 @@ def test_mlm_head_is_tied_to_the_word_table():
     np.testing.assert_allclose(logits, transformed @ np.asarray(table).T + p["bias"], atol=2e-5)
 
 
-def test_gather_positions():
+def test_states_at_places_of_each_sequence():
     hidden = jnp.arange(24.0).reshape(2, 4, 3)
-    gathered = gather_positions(hidden, jnp.array([[3, 0], [1, 1]]))
+    gathered = at_places(hidden, jnp.array([0, 4]), jnp.array([[3, 0], [1, 1]]))
     np.testing.assert_array_equal(gathered, np.stack([hidden[0][np.array([3, 0])], hidden[1][np.array([1, 1])]]))

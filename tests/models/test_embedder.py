@@ -11,6 +11,7 @@ from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models import embedder
 from realm_jax.models.bert import Bert
+from realm_jax.models.packing import alone
 
 CONFIG = ModelConfig(
     vocab_size=60,
@@ -47,7 +48,7 @@ def test_embedding_is_the_normalised_projection_of_the_pooled_states(pooling):
     config = dataclasses.replace(CONFIG, pooling=pooling)
     params, tokens = random_params(config), random_tokens(0, 4, 9)
     p = jax.tree.map(np.asarray, params["shared"])
-    hidden = np.asarray(jax.jit(Bert(config).apply)({"params": params["shared"]["bert"]}, tokens))
+    hidden = np.asarray(jax.jit(Bert(config).apply)({"params": params["shared"]["bert"]}, alone(tokens)))
     assert ("pooler" in p) == (pooling == "cls")
     if pooling == "cls":
         pooled = np.tanh(hidden[:, 0] @ p["pooler"]["kernel"] + p["pooler"]["bias"])

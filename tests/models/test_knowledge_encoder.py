@@ -10,6 +10,7 @@ from realm_jax.config import ModelConfig
 from realm_jax.data.assembly import mask_slots
 from realm_jax.models import knowledge_encoder
 from realm_jax.models.bert import Bert
+from realm_jax.models.packing import alone
 
 CONFIG = ModelConfig(
     vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=16, dropout=0.0
@@ -49,10 +50,9 @@ def predictions():
 
 def everywhere(params, joint, positions):
     """log p over the vocabulary [batch, candidates, masks, vocab], from the logits of whole sequences."""
-    flat = jax.tree.map(lambda x: x.reshape(-1, LENGTH), joint)
     every = jnp.tile(jnp.arange(LENGTH), (BATCH * CANDIDATES, 1))
     encoder = knowledge_encoder.KnowledgeEncoder(CONFIG)
-    whole = np.asarray(jax.jit(encoder.apply)({"params": params}, flat, every))
+    whole = np.asarray(jax.jit(encoder.apply)({"params": params}, alone(joint), every))
     rows = [whole[b * CANDIDATES + k][positions[b]] for b in range(BATCH) for k in range(CANDIDATES)]
     logits = np.stack(rows).reshape(BATCH, CANDIDATES, MASKS, -1).astype(np.float64)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -100,7 +100,7 @@ def test_best_is_true_where_the_target_is_the_most_probable(params, joint, predi
 def test_states_are_those_of_the_bert_at_the_positions(params, joint, predictions):
     states = candidate_states(CONFIG, params, joint, jnp.asarray(predictions[0]))
     assert states.shape == (BATCH, CANDIDATES, MASKS, CONFIG.hidden_size)
-    hidden = jax.jit(Bert(CONFIG).apply)({"params": params["bert"]}, jax.tree.map(lambda x: x[2], joint))
+    hidden = jax.jit(Bert(CONFIG).apply)({"params": params["bert"]}, alone(jax.tree.map(lambda x: x[2], joint)))
     np.testing.assert_allclose(states[2], hidden[:, predictions[0][2]], atol=1e-5)
 
 

@@ -18,8 +18,12 @@ from realm_jax.config import Config, ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.store import IndexStore
 from realm_jax.models import reader
-from realm_jax.models.chunks import in_chunks
+from realm_jax.data.packing import Packing
+from realm_jax.models.chunks import in_parts
+from realm_jax.models.packing import mean_of_each
+from realm_jax.plan import longest_batch
 from realm_jax.training import finetune_task, ict_task, loop, phases, pretrain_task
+from realm_jax.training.room import Room
 from tests import test_parallel
 from tests.test_parallel import BATCH, BLOCK, JOINT, QUERY
 
@@ -67,7 +71,7 @@ class Phase:
     def config(self, layers=PLAIN, **micro) -> Config:
         base = test_parallel.tiny(shared=self.name != "pretrain")
         model = dataclasses.replace(base.model, span_hidden_size=6, **layers)
-        section = dataclasses.replace(getattr(base, self.name), **self.settings, **micro)
+        section = dataclasses.replace(getattr(base, self.name), batch_size=BATCH, **self.settings, **micro)
         return dataclasses.replace(base, model=model, **{self.name: section})
 
     def loss(self, config: Config):
@@ -92,14 +96,18 @@ class Phase:
         return test_parallel.on_one(loss)(self.params, self.batch())
 
     def gradients(self, devices: int, parts: int, **settings):
-        """(gradients, metrics) of `parallel.gradients` on some of the devices."""
-        loss = self.loss(self.config(**settings))
+        """(gradients, metrics) of `parallel.gradients` on some of the devices, of packed sequences."""
+        if parts > 1:
+            settings = settings | {"micro_batch": BATCH // devices // parts}
+        config = self.config(**settings)
+        loss, room = self.loss(config), Room(config, devices * parts, longest_batch.parts(config, self.name, devices), {})
+        batch = room.pack(self.batch(devices * parts))
 
         def step(params, batch):
             return parallel.gradients(loss, params, batch, jax.random.key(0), parts)
 
         on_devices = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(None, 0), devices=jax.devices()[:devices])
-        shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), self.batch(devices * parts))
+        shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
         return jax.tree.map(lambda x: np.asarray(x)[0], on_devices(self.params, shares))
 
 
@@ -200,73 +208,71 @@ def test_each_part_has_dropout_of_its_own():
     assert len(np.unique(draws)) == 32
 
 
-def dropped(table, tokens, rng):
-    """An embedding of each row: the mean of rows of a table, half of which are dropped."""
-    kept = 1.0 if rng is None else jax.random.bernoulli(rng, 0.5, tokens.ids.shape) * 2.0
-    weights = tokens.mask * kept
-    return jnp.tanh(jnp.einsum("...t,...td->...d", weights, table[tokens.ids]) / tokens.mask.sum(-1, keepdims=True))
+def dropped(table, part, rng):
+    """An embedding of each sequence: the mean of rows of a table, half of which are dropped."""
+    kept = 1.0 if rng is None else jax.random.bernoulli(rng, 0.5, (*part.ids.shape, 1)) * 2.0
+    return jnp.tanh(mean_of_each(table[part.ids] * kept, part.starts, part.lengths))
 
 
-def random_rows(*shape) -> Tokens:
-    rng = np.random.default_rng(len(shape))
-    tokens = test_parallel.random_tokens(rng, rng.integers(5, BLOCK + 1, shape), BLOCK)
-    return jax.tree.map(jnp.asarray, tokens)
+def random_sequences(count) -> Tokens:
+    rng = np.random.default_rng(count)
+    return test_parallel.random_tokens(rng, rng.integers(5, BLOCK + 1, count), BLOCK)
+
+
+def packed(tokens, parts):
+    packing = Packing(tokens, parts)
+    return jax.tree.map(jnp.asarray, packing.packed(packing.rows))
 
 
 TABLE = np.random.default_rng(1).normal(size=(test_parallel.VOCAB, 4)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((7,), 0), ((3, 7), 1)])
-@pytest.mark.parametrize("size", [1, 3, 9])
-def test_chunks_are_the_rows_in_their_order(shape, axis, size):
-    """7 rows by 1, by 3 (the last chunk is filled up), or at once."""
-    tokens, weights = random_rows(*shape), np.random.default_rng(2).normal(size=(*shape, 4)).astype(np.float32)
+@pytest.mark.parametrize("parts", [2, 4, 12])
+def test_results_of_parts_are_those_of_the_sequences_in_their_order(parts):
+    tokens, weights = random_sequences(12), np.random.default_rng(2).normal(size=(12, 4)).astype(np.float32)
 
-    def loss(table, size):
-        results = in_chunks(functools.partial(dropped, jnp.asarray(table)), tokens, None, size, axis)
+    def loss(table, parts):
+        results = in_parts(functools.partial(dropped, jnp.asarray(table)), packed(tokens, parts), None)
         return (results * weights).sum(), results
 
-    plain, ours = (jax.value_and_grad(loss, has_aux=True)(TABLE, s) for s in (0, size))
-    assert ours[0][1].shape == (*shape, 4)
+    plain, ours = (jax.value_and_grad(loss, has_aux=True)(TABLE, number) for number in (1, parts))
+    expected = [np.tanh(TABLE[row[mask]].mean(0)) for row, mask in zip(tokens.ids, tokens.mask, strict=True)]
+    np.testing.assert_allclose(ours[0][1], expected, rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
 
 
+def test_other_inputs_go_with_their_sequences():
+    tokens, others = random_sequences(12), np.arange(12.0)
+    parts = packed(tokens, 4)
+    found = in_parts(lambda part, rng, x: x * part.lengths, parts, None, jnp.asarray(others))
+    np.testing.assert_array_equal(found, others * tokens.mask.sum(-1))
+
+
 def test_the_backward_pass_drops_what_the_forward_pass_dropped():
-    """Against a loop over the chunks that keeps everything; no two chunks drop the same."""
-    tokens, key = random_rows(8), jax.random.key(3)
+    """Against a loop over the parts that keeps everything; no two parts drop the same."""
+    parts, key = packed(random_sequences(8), 4), jax.random.key(3)
 
     def in_loop(table):
-        chunks = [jax.tree.map(lambda x, i=i: x[i : i + 2], tokens) for i in range(0, 8, 2)]
-        found = [dropped(table, chunk, jax.random.fold_in(key, i)) for i, chunk in enumerate(chunks)]
+        each = [jax.tree.map(lambda x, i=i: x[i], parts) for i in range(4)]
+        found = [dropped(table, part, jax.random.fold_in(key, i)) for i, part in enumerate(each)]
         return (jnp.concatenate(found) ** 3).sum()
 
-    def chunked(table):
-        return (in_chunks(functools.partial(dropped, table), tokens, key, 2) ** 3).sum()
+    def ours(table):
+        return (in_parts(functools.partial(dropped, table), parts, key) ** 3).sum()
 
-    ours, expected = (jax.value_and_grad(function)(jnp.asarray(TABLE)) for function in (chunked, in_loop))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, expected)
-    same = jax.tree.map(lambda x: jnp.repeat(x[:1], 8, axis=0), tokens)
-    assert len(np.unique(in_chunks(functools.partial(dropped, jnp.asarray(TABLE)), same, key, 1)[:, 0])) > 6
+    found, expected = (jax.value_and_grad(function)(jnp.asarray(TABLE)) for function in (ours, in_loop))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    same = jax.tree.map(lambda x: jnp.repeat(x[:1], 8, axis=0), packed(random_sequences(8), 8))
+    assert len(np.unique(in_parts(functools.partial(dropped, jnp.asarray(TABLE)), same, key)[:, 0])) > 6
 
 
 def test_only_results_are_kept_for_the_backward_pass():
-    """With the table, and none of the [rows, tokens] in between."""
-    tokens = random_rows(64)
+    """With the table, and none of the rows in between."""
+    tokens = random_sequences(64)
 
-    def kept(size):
-        _, pullback = jax.vjp(
-            lambda x: in_chunks(functools.partial(dropped, x), tokens, None, size), jnp.asarray(TABLE)
-        )
+    def kept(parts):
+        sequences = packed(tokens, parts)
+        _, pullback = jax.vjp(lambda x: in_parts(functools.partial(dropped, x), sequences, None), jnp.asarray(TABLE))
         return sum(leaf.nbytes for leaf in jax.tree.leaves(pullback) if leaf.dtype == jnp.float32)
 
-    assert kept(8) <= TABLE.nbytes + 64 * 4 * 4 < 64 * BLOCK * 4 < kept(0)
-
-
-def test_a_share_that_does_not_divide_is_refused_or_padded():
-    """Eight devices."""
-    assert [parallel.micro_batches(64, size, "x") for size in (0, 1, 4, 8, 9)] == [1, 8, 2, 1, 1]
-    with pytest.raises(
-        ConfigError, match="pretrain.micro_batch=6 does not divide the 8 rows .* --pretrain.micro_batch=4$"
-    ):
-        parallel.micro_batches(64, 6, "pretrain.micro_batch")
-    assert [parallel.padded(20, size) for size in (0, 1, 2, 3, 4)] == [24, 24, 32, 24, 24]
+    assert kept(8) <= TABLE.nbytes + 64 * 4 * 4 < 64 * BLOCK * 4 < kept(1)

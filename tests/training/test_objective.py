@@ -152,7 +152,7 @@ def random_batch(rng, exists, predicted) -> PretrainBatch:
         mask_positions=rng.integers(1, 5, weights.shape, np.int32),
         mask_targets=rng.integers(5, VOCAB, weights.shape, np.int32),
         mask_weights=weights,
-        mask_slots=mask_slots(weights, 1, every_slot=True),  # one shape, to be compiled once
+        mask_slots=mask_slots(weights, 1, weights.size),  # one shape, to be compiled once
     )
 
 
@@ -295,7 +295,7 @@ def test_micro_batches_and_chunks_give_the_definitions_loss_and_gradient():
     """`parallel.gradients` of one query at a time, which reads two candidates at a time, beside the whole batch."""
     case = Case(MODELS[1], False, "token", False, **UNEVEN)
     config, params, whole = case.config, case.params(), case.batch()
-    batch = dataclasses.replace(whole, mask_slots=mask_slots(whole.mask_weights, BATCH, every_slot=True))
+    batch = dataclasses.replace(whole, mask_slots=mask_slots(whole.mask_weights, BATCH, MASKS))
     chunked = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, micro_candidates=2))
 
     def step(loss_config, params, batch, parts):
