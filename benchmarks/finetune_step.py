@@ -179,7 +179,7 @@ class Run:
         index = self.stream._index.loaded
         asked = self.task.asked(0)
         query_emb = np.random.default_rng(1).standard_normal((BATCH, self.config.model.projection_dim), np.float32)
-        batch = self.task.join(asked, self.task.propose(asked, query_emb, index), index)
+        batch = self.stream._room.pack(self.task.join(asked, self.task.propose(asked, query_emb, index), index))
         width = self.config.finetune.max_span_width
         params = parallel.unreplicate(self.state.params)["reader"]
 

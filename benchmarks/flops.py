@@ -1,4 +1,4 @@
-"""FLOPs of a pre-training step, counted by the planner's formula: as padded, and on real wordpieces alone.
+"""FLOPs of a pre-training step, counted by the planner's formula: of all rows, and of real wordpieces alone.
 
 Those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
 """
@@ -17,7 +17,7 @@ def bert_macs(model: ModelConfig, sequences: int, length: int) -> int:
 
 
 def padded_flops(model: ModelConfig, batch: PretrainBatch) -> int:
-    """FLOPs of the training step on a batch as padded; the head runs at the slots."""
+    """FLOPs of the training step on a batch, packed or not, with all padding; the head runs at the slots."""
     candidates = batch.candidate_mask.shape[-1]
     macs = bert_macs(model, 1, NULL_LEN) + head_macs(model, len(batch.mask_slots) * candidates)
     for tokens in (batch.query, batch.blocks, batch.joint, batch.null_joint):
@@ -27,7 +27,7 @@ def padded_flops(model: ModelConfig, batch: PretrainBatch) -> int:
 
 
 def real_flops(model: ModelConfig, batch: PretrainBatch) -> int:
-    """The same if no padding were computed: each sequence at its own length, the head at the predictions alone."""
+    """The same of a batch that isn't packed, without its padding: the head at the predictions alone."""
     candidates = batch.candidate_mask.shape[-1]
     macs = bert_macs(model, 1, NULL_LEN) + head_macs(model, int((batch.mask_weights > 0).sum()) * candidates)
     for tokens in (batch.query, batch.blocks, batch.joint, batch.null_joint):

@@ -50,13 +50,14 @@ class Part:
 
 
 KEPT = {"gradient_checkpointing": True}
+FUSED = {"attention_dropout": False}
 PARTS = {
     "ceilings": Part("gpu_kernels.ceilings", 40),
     "attention": Part("gpu_kernels.attention", 70),
     "search": Part("gpu_kernels.search", 70),
-    "packing": Part("gpu_kernels.packing", 60),
     "step_minilm": Part("gpu_steps.step", 180, {"name": "minilm", "first": 32}),
     "step_base": Part("gpu_steps.step", 300, {"name": "base", "first": 16}),
+    "step_base_fused": Part("gpu_steps.step", 300, {"name": "base", "first": 16, **FUSED}),
     "embedding_base": Part("gpu_steps.embedding", 90, {"name": "base"}),
     "embedding_minilm": Part("gpu_steps.embedding", 60, {"name": "minilm"}),
     "gradients_minilm": Part("gpu_steps.gradients", 120, {"name": "minilm"}),

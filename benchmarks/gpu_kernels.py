@@ -1,4 +1,4 @@
-"""Parts of `gpu.py` about single operations: the device's ceilings, exact search, attention, packed rows."""
+"""Parts of `gpu.py` about single operations: the device's ceilings, exact search, attention."""
 
 import functools
 import subprocess
@@ -13,15 +13,16 @@ from jax import lax
 from random_batches import BLOCK_LEN, CANDIDATES, QUERY_LEN, real_batch
 from timing import median_seconds
 
+from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.index import exact
-from realm_jax.models.bert import MASKED_SCORE, Attention, Layer
+from realm_jax.models.bert import Attention
+from realm_jax.models.packing import alone
 
 JOINT_LEN = QUERY_LEN + BLOCK_LEN
 BLOCKS, DIM = 13_353_718, 128  # the paper's corpus (Guu et al. 2020, §4.2)
 LARGER_CHUNK = 131_072
 ROWS = 128
-ROWS_OF_STACK = 96  # with the activations of 12 layers, about 40 GB
 
 
 def ceilings(*, dry: bool) -> Iterator[dict]:
@@ -110,11 +111,11 @@ def attention(*, dry: bool) -> Iterator[dict]:
     rows = 4 if dry else ROWS
     lengths = jnp.asarray(_lengths(rows), jnp.int32)
     mask = jnp.arange(JOINT_LEN) < lengths[:, None]
-    bias = jnp.where(mask[:, None, None, :], 0.0, MASKED_SCORE)
+    part = alone(Tokens(mask.astype(jnp.int32), mask, mask.astype(jnp.int32)))
     for model in (BASE, MINILM):
         config = ModelConfig(dtype="bfloat16", **DRY) if dry else model
         x = jax.random.normal(jax.random.key(1), (rows * JOINT_LEN, config.hidden_size), jnp.bfloat16)
-        params = _random_layers(Attention(config), x, bias)
+        params = _random_layers(Attention(config), x, part)
         wanted = None
         for name in ("product", "product, dropout 0", "xla", "cudnn", "cudnn, padding skipped", "projections"):
             row = {"heads": config.num_heads, "of": config.hidden_size // config.num_heads, "attention": name}
@@ -122,7 +123,7 @@ def attention(*, dry: bool) -> Iterator[dict]:
             def loss(params, x, name=name, config=config):
                 if name.startswith("product"):
                     out = Attention(config).apply(
-                        {"params": params}, x, bias, name != "product", rngs={"dropout": jax.random.key(2)}
+                        {"params": params}, x, part, name != "product", rngs={"dropout": jax.random.key(2)}
                     )
                 else:
                     implementation, _, how = name.partition(", ")
@@ -144,62 +145,11 @@ def attention(*, dry: bool) -> Iterator[dict]:
             yield row
 
 
-def packing(*, dry: bool) -> Iterator[dict]:
-    """A stack of the product's layers, forward and backward: one sequence a row, or several with a mask of segments."""
-    config, lengths = (ModelConfig(dtype="bfloat16", **DRY) if dry else BASE), _lengths(4 if dry else ROWS_OF_STACK)
-    padded = np.where(np.arange(JOINT_LEN) < lengths[:, None], 1, 0)
-    for name, segments in (("padded", padded), ("packed", packed(lengths))):
-        bias = segment_bias(segments)
-        bias = bias[:, :, :1] if name == "padded" else bias  # as the product has it
-        x = jax.random.normal(jax.random.key(1), (segments.size, config.hidden_size), jnp.bfloat16)
-        params = _random_layers(Layer(config), x, bias, config.num_layers)
-        real = (segments > 0).reshape(-1, 1)
-
-        def loss(params, x, bias, real):
-            def layer(x, of):
-                return Layer(config).apply({"params": of[0]}, x, bias, False, rngs={"dropout": of[1]}), None
-
-            x, _ = lax.scan(layer, x, (params, jax.random.split(jax.random.key(2), config.num_layers)))
-            return jnp.where(real, x, 0).astype(jnp.float32).var()
-
-        seconds = median_seconds(jax.jit(jax.grad(loss)), params, x, bias, real, least_s=0.5)
-        said = {"rows": len(segments), "real_tokens": int(real.sum()), "real_share": float(real.mean())}
-        yield {"packing": name, **said, "seconds": seconds, "real_tokens_per_s": said["real_tokens"] / seconds}
-
-
-def packed(lengths: np.ndarray) -> np.ndarray:
-    """int [rows, 384]: which of its row's sequences each position is of, from 1; 0 for padding.
-
-    The longest come first, each where it first fits.
-    """
-    rows: list[list[int]] = []
-    for sequence in np.argsort(-lengths, kind="stable"):
-        fits = (row for row in rows if sum(lengths[row]) + lengths[sequence] <= JOINT_LEN)
-        row = next(fits, None)
-        if row is None:
-            rows.append(row := [])
-        row.append(sequence)
-    segments = np.zeros((len(rows), JOINT_LEN), int)
-    for place, row in zip(segments, rows, strict=True):
-        filled = np.repeat(np.arange(1, len(row) + 1), lengths[row])
-        place[: len(filled)] = filled
-    return segments
-
-
-def segment_bias(segments: np.ndarray) -> jax.Array:
-    """float [rows, 1, 384, 384]: 0 where query and key are of the same sequence, a large negative number elsewhere."""
-    same = segments[:, None, :, None] == segments[:, None, None, :]
-    return jnp.where(same & (segments > 0)[:, None, None, :], 0.0, MASKED_SCORE)
-
-
 def _lengths(rows: int) -> np.ndarray:
     """Wordpieces of `rows` joint sequences."""
     return real_batch(0, -(-rows // (CANDIDATES - 1))).joint.mask.sum(-1).reshape(-1)[:rows]
 
 
-def _random_layers(module: nn.Module, x: jax.Array, bias: jax.Array, layers: int | None = None) -> dict:
-    """Random parameters of a part of the encoder; of `layers` such, stacked."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, bias, True))["params"]
-    if layers:
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((layers, *leaf.shape), leaf.dtype), shapes)
-    return jax.device_put(drawn(shapes))
+def _random_layers(module: nn.Module, x: jax.Array, part: Packed) -> dict:
+    """Random parameters of a part of the encoder."""
+    return jax.device_put(drawn(jax.eval_shape(lambda: module.init(jax.random.key(0), x, part, True))["params"]))

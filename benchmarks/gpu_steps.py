@@ -20,6 +20,7 @@ from realm_jax.index import embed_blocks
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.models.bert import INITIAL_STDDEV
 from realm_jax.training.pretrain_task import PretrainTask, realm_loss
+from realm_jax.training.room import Room
 
 BASE = ModelConfig(dtype="bfloat16", gelu="erf")  # as in experiments/base_wikipedia.py
 MINILM = dataclasses.replace(BASE, num_layers=6, hidden_size=384, intermediate_size=1536)
@@ -64,13 +65,14 @@ def drawn(shapes: Any, gain: float = 1.0, stddev: float = INITIAL_STDDEV) -> Any
 
 
 class Step:
-    """The product's pre-training step, compiled for one size of batch."""
+    """The product's pre-training step, compiled for one packed batch."""
 
     def __init__(self, config: Config, size: int):
         self.config, self.size = config, size
         task = PretrainTask.__new__(PretrainTask)  # its own optimizer and loss; its data are not needed
         task._config = config
-        self.batch = real_batch(0, size)
+        self.real = real_batch(0, size)
+        self.batch = Room(config, 1, {}, {}).pack(self.real)
         optimizer = task.optimizer()
         self._shapes = jax.eval_shape(
             lambda params: parallel.TrainState(jnp.int32(0), params, optimizer.init(params)), param_shapes(config)
@@ -105,13 +107,13 @@ class Step:
 
     def _rates(self, seconds: float) -> dict:
         model, batch = self.config.model, self.batch
-        real = sum(int(tokens.mask.sum()) for tokens in _sequences(batch))
+        real = sum(int(tokens.mask.sum()) for tokens in _sequences(self.real))
         return {
             "examples_per_s": self.size / seconds,
             "real_tokens_per_s": real / seconds,
             "real_share_of_tokens": real / sum(tokens.ids.size for tokens in _sequences(batch)),
             "padded_tflop_per_s": padded_flops(model, batch) / seconds / 1e12,
-            "real_tflop_per_s": real_flops(model, batch) / seconds / 1e12,
+            "real_tflop_per_s": real_flops(model, self.real) / seconds / 1e12,
         }
 
 
@@ -135,6 +137,7 @@ def step(name: str, first: int, *, dry: bool, prng: str = "", **model: Any) -> I
         "model": name,
         "prng": jax.config.jax_default_prng_impl,
         "checkpointing": config.model.gradient_checkpointing,
+        "attention_dropout": config.model.attention_dropout,
     }
     size, measured = (2 if dry else first), set()
     while size not in measured:

@@ -4,7 +4,7 @@ QUERIES = 512  # a step of the paper's
 
 
 def markdown(values: dict) -> str:
-    """Markdown: the device, steps, embedding, search, attention, packing, rounding, and what failed."""
+    """Markdown: the device, steps, embedding, search, attention, rounding, and what failed."""
     parts = {name: part.get("rows", []) for name, part in values["parts"].items()}
     ceilings = {key: value for row in parts.get("ceilings", []) for key, value in row.items()}
     rate = ceilings.get("tflop_per_s")
@@ -17,7 +17,6 @@ def markdown(values: dict) -> str:
         _embedding([row for name, rows in parts.items() if name.startswith("embedding") for row in rows]),
         _search(parts.get("search", []), _examples_per_s(parts.get("step_base", []))),
         _attention(parts.get("attention", [])),
-        _packing(parts.get("packing", [])),
         _gradients([row for name, rows in parts.items() if name.startswith("gradients") for row in rows]),
         _failures(values["parts"]),
     ]
@@ -33,11 +32,12 @@ def _table(head: str, rows: list[str]) -> str:
 
 def _steps(rows: list[dict], rate: float | None) -> str:
     head = "| pre-training step, 8 candidates, 96/288 | batch | examples/s | real wordpieces/s | "
-    head += "share of the matmul's rate, padded | real |"
+    head += "share of the matmul's rate, all rows | real |"
     lines = []
     for row in rows:
         label = row["model"] + (", checkpointed" if row["checkpointing"] else "")
         label += ", rbg" if row["prng"] == "rbg" else ""
+        label += "" if row["attention_dropout"] else ", fused attention"
         if "error" in row:
             lines.append(f"| {label} | {row['batch']} | failed | | | |")
             continue
@@ -83,14 +83,6 @@ def _attention(rows: list[dict]) -> str:
             f"{'' if difference is None else f'{difference:.1e}'} |"
         )
     return _table("| attention, forward and backward | heads | ms | gradients differ by |", lines)
-
-
-def _packing(rows: list[dict]) -> str:
-    lines = [
-        f"| {row['packing']} | {row['rows']} | {100 * row['real_share']:.0f}% | {row['real_tokens_per_s']:,.0f} |"
-        for row in rows
-    ]
-    return _table("| BERT-base's layers, rows of 384 | rows | real | real wordpieces/s |", lines)
 
 
 def _gradients(rows: list[dict]) -> str:

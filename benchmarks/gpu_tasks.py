@@ -2,8 +2,6 @@
 
 import time
 
-from realm_jax import parallel
-from realm_jax.data.assembly import with_candidates
 from realm_jax.training.finetune_task import FinetuneTask
 from realm_jax.training.ict_task import IctTask
 from realm_jax.training.pretrain_task import PretrainTask
@@ -47,11 +45,7 @@ class Ict(Stops, IctTask):
 
 
 class Realm(Stops, PretrainTask):
-    """Pre-training that stops, and that always computes all mask slots: so there is one program to compile."""
-
-    def _join(self, queries, candidates, index):
-        del index
-        return with_candidates(queries, candidates, self._data.knowledge, parallel.num_devices(), every_slot=True)
+    """Pre-training that stops."""
 
 
 class Finetune(Stops, FinetuneTask):

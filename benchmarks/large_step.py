@@ -27,6 +27,7 @@ from realm_jax.config import Config, CorpusConfig, ModelConfig, PretrainConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.plan import device_memory
 from realm_jax.training.pretrain_task import PretrainTask
+from realm_jax.training.room import Room
 
 GIB = 2**30
 QUERIES_A_DEVICE, MICRO_BATCH = 2, 1
@@ -72,7 +73,7 @@ def measured(config: Config) -> dict:
     task = PretrainTask.__new__(PretrainTask)  # its own loss and optimizer; its data are not needed
     task._config, task.steps = config, config.pretrain.steps
     optimizer, shares = task.optimizer(), parallel.num_devices() * task.micro_batches
-    batch = parallel.shard(full_batch(0, config.pretrain.batch_size, shares))
+    batch = parallel.shard(Room(config, shares, {}, {}).pack(full_batch(0, config.pretrain.batch_size, shares)))
     params = _first_params(config)
     empty = _resident("VmRSS") - sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     state = parallel.TrainState(jnp.int32(0), params, optimizer.init(params))

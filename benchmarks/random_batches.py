@@ -12,7 +12,7 @@ from realm_jax.batches import MaskedQueries, PretrainBatch, Tokens
 from realm_jax.config import PretrainConfig
 from realm_jax.data.assembly import joint_tokens, with_candidates
 
-BATCH, CANDIDATES, QUERY_LEN, BLOCK_LEN = 4, 8, 96, 288
+CANDIDATES, QUERY_LEN, BLOCK_LEN = 8, 96, 288
 MASKS = PretrainConfig.max_masks
 CLS, SEP, MASK, FIRST_WORD, VOCAB = 101, 102, 103, 1000, 30522
 TITLE_LEN = 3
@@ -51,9 +51,9 @@ class RandomBlocks:
         return Tokens(ids.astype(np.int32), mask, (mask & (at >= body_start)).astype(np.int32))
 
 
-def random_batch(seed: int, *, padded: bool) -> tuple[PretrainBatch, dict[str, np.ndarray]]:
+def random_batch(seed: int, size: int, *, padded: bool) -> tuple[PretrainBatch, dict[str, np.ndarray]]:
     """The same queries and candidates as our batch and as the oracle's arrays."""
-    queries, candidates, corpus = _random_inputs(seed, BATCH, padded=padded)
+    queries, candidates, corpus = _random_inputs(seed, size, padded=padded)
     return with_candidates(queries, candidates, corpus, 1), _oracle_arrays(queries, candidates, corpus)
 
 
@@ -110,7 +110,7 @@ def _oracle_arrays(queries: MaskedQueries, candidates: np.ndarray, corpus: Rando
     """Every candidate at full length, the null block first; labels of -100 where nothing is predicted."""
     blocks = corpus.embedder_tokens(np.pad(candidates, ((0, 0), (1, 0)), constant_values=-1), BLOCK_LEN)
     joint = joint_tokens(queries.query, blocks, QUERY_LEN + BLOCK_LEN)
-    labels = np.full((BATCH, QUERY_LEN + BLOCK_LEN), -100)
+    labels = np.full((len(candidates), QUERY_LEN + BLOCK_LEN), -100)
     rows, columns = np.nonzero(queries.mask_weights)
     labels[rows, queries.mask_positions[rows, columns]] = queries.mask_targets[rows, columns]
     arrays = {"labels": labels, "mlm_mask": labels >= 0}

@@ -80,7 +80,7 @@ def _planned(flags: _Flags) -> planned.Plan:
         from realm_jax.training.measured_step import measured_steps, this_machine
 
         cli.start_jax()
-        machine, measured = this_machine(), measured_steps(config)
+        machine, measured = this_machine(), measured_steps(config, size.means)
     return planned.plan(
         config, size, machine, utilization=flags.utilization, measured=measured, questions=flags.questions
     )

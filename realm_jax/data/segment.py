@@ -99,6 +99,11 @@ class Segment:
         bodies = (self.blocks["token_limit"] - self.blocks["token_start"]).astype(np.int32)
         return bodies + titles[self.blocks["source"]] + np.int32(NUM_SPECIALS)
 
+    @property
+    def sentence_lengths(self) -> Int32[np.ndarray, " sentences"]:
+        """How many wordpieces each sentence has; reads a column."""
+        return (self.sentences["token_limit"] - self.sentences["token_start"]).astype(np.int32)
+
 
 def link(source: os.PathLike, target: os.PathLike) -> None:
     """Gives a file that nobody changes a second place: by a hard link, or on another disk by a copy."""

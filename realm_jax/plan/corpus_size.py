@@ -14,6 +14,7 @@ from realm_jax.buckets import is_remote
 from realm_jax.data.length_batches import length_batches
 from realm_jax.data.manifest import read_manifest
 from realm_jax.data.segment import Segment
+from realm_jax.plan.work import Lengths
 
 MEASURED_LEN = 288
 BLOCK_BYTES, BLOCK_SPANS = 2585, 16
@@ -32,6 +33,13 @@ class CorpusSize:
     disk_bytes: int
     lengths: Int[np.ndarray, " blocks"] | None
     """Wordpieces of each block, title and specials included; None where they are not known."""
+    sentence: float = 0.0
+    """Mean wordpieces of a sentence, with [CLS] and [SEP]; 0 where it is not known."""
+
+    @property
+    def means(self) -> Lengths | None:
+        """Mean lengths, where they are known."""
+        return None if self.lengths is None else Lengths(self.sentence, float(self.lengths.mean()))
 
     def padded(self, batch_tokens: int, most: int) -> list[tuple[int, int]]:
         """(rows, length) of each batch in which all blocks are embedded.
@@ -49,14 +57,18 @@ def of_folder(folder: epath.PathLike) -> CorpusSize:
     """Reads the size of a built corpus. Raises ConfigError if there is none."""
     folder = epath.Path(folder)
     entries = read_manifest(folder)["segments"]
-    lengths = None
+    lengths, sentence = None, 0.0
     if entries and not is_remote(folder):  # a bucket's columns would have to be copied whole
-        lengths = np.concatenate([Segment.open(folder / entry["name"], entry, 0).lengths for entry in entries])
+        segments = [Segment.open(folder / entry["name"], entry, 0) for entry in entries]
+        lengths = np.concatenate([segment.lengths for segment in segments])
+        wordpieces = np.concatenate([segment.sentence_lengths for segment in segments])
+        sentence = float(wordpieces.mean()) + 2
     return CorpusSize(
         blocks=sum(entry["num_blocks"] for entry in entries),
         spans=sum(entry["num_spans"] for entry in entries),
         disk_bytes=sum(sum(entry["bytes"].values()) for entry in entries),
         lengths=lengths,
+        sentence=sentence,
     )
 
 

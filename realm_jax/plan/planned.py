@@ -19,9 +19,8 @@ from realm_jax.plan.work import StepWork
 PHASES = ("ict", "pretrain", "finetune")
 USABLE = 0.92  # of a device's memory: the runtime has some, and what is calculated is some percent off
 SUSTAINED = 0.4  # of the peak; on two CPU cores, 0.37 and 0.48 were measured (benchmarks/pretrain_step.py)
-USUAL_PREDICTIONS, FEW_QUERIES = 4, 8
-"""The MLM head's slots of a query in most batches (`data.assembly.mask_slots`). All are used where several processes
-train, and mostly where a share has but few queries."""
+USUAL_PREDICTIONS = 4
+"""The MLM head's slots of a query in most batches (`training.room`)."""
 CPU_BFLOAT16 = 3.3  # bytes: XLA's CPU compiler computes much of it in float32
 CHECKPOINTS = 3  # kept of each phase
 QUESTIONS, EPOCHS = 79_168, 2  # of Natural Questions, and over them where the config leaves that to the dataset
@@ -179,16 +178,13 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
     return advice.advice(config, phase, hardware.devices, needed=needed, available=available, is_tpu=hardware.is_tpu)
 
 
-def predictions(config: Config, devices: int, hosts: int = 1) -> int:
+def predictions(config: Config) -> int:
     """Slots of a query at which the MLM head runs in most batches."""
-    is_few = device_memory.held(config, "pretrain", devices) < FEW_QUERIES
-    most = config.pretrain.max_masks
-    return most if is_few or hosts > 1 else min(USUAL_PREDICTIONS, most)
+    return min(USUAL_PREDICTIONS, config.pretrain.max_masks)
 
 
 def _step_work(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> StepWork:
-    slots = predictions(config, hardware.devices, hardware.hosts)
-    found = work.of_step(config, phase, devices=hardware.devices, predictions=slots)
+    found = work.of_step(config, phase, devices=hardware.devices, predictions=predictions(config), lengths=corpus.means)
     is_exact = {"ict": False, "pretrain": config.index.search == "exact", "finetune": config.finetune.search != "scann"}
     search = work.of_search(config, device_memory.batch_size(config, phase), corpus.blocks) if is_exact[phase] else 0
     return StepWork(found.model, found.again, found.retrieval + search)

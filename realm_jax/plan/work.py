@@ -4,14 +4,15 @@ With hidden size h, l layers and feed-forward size m, one forward pass over a se
 
     bert(L) = l · L · (4h² + 2hm + 2Lh)        multiply-adds
 
-and a backward pass twice as much. A pre-training step on B queries with k candidates, query length q, block length b, p
+and a backward pass twice as much. Sequences are packed into rows of the greatest length, `FULL` of which they fill: what
+is computed are these rows. A pre-training step on B queries with k candidates, query length q, block length b, p
 predicted wordpieces and vocabulary V costs
 
     6 · [ B·bert(q) + B(k−1)·bert(b)              embedder: queries and candidates
         + B(k−1)·bert(q+b) + B·bert(q)            encoder: with blocks, and with the null block
         + bert(3) + B·p·k·h(h+V) ]                null block; MLM head at the predictions alone
 
-Sequences are padded to these lengths, whatever the corpus's own are; only embedding follows those.
+where each bert(…) is that of the rows its sequences take, of the corpus's own lengths if they are known.
 """
 
 from collections.abc import Iterable
@@ -26,6 +27,18 @@ from realm_jax.plan import device_memory
 NULL_LEN = 3  # [CLS] [SEP] [SEP]
 FORWARD, BACKWARD = 1, 2  # passes, in units of a forward one
 FLOPS_OF_MAC = 2
+FULL = 0.93
+"""Share of the rows' positions that sequences fill, spare rows included (benchmarks/pretrain_step.py)."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean wordpieces of a corpus's sequences, specials included."""
+
+    sentence: float
+    """Of a sentence, as a query."""
+    block: float
+    """Of a block, with its title."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +70,28 @@ def head_macs(model: ModelConfig, positions: int) -> int:
     return positions * model.hidden_size * (model.hidden_size + model.vocab_size)
 
 
-def of_step(config: Config, phase: str, *, devices: int = 1, predictions: int = 0) -> StepWork:
+def of_step(
+    config: Config, phase: str, *, devices: int = 1, predictions: int = 0, lengths: Lengths | None = None
+) -> StepWork:
     """FLOPs of a step of `ict`, `pretrain` or `finetune`.
 
     Args:
         devices: over how many the batch is split; rows of padding are computed like others.
         predictions: of a query, for which the MLM head runs; 0 for all of `pretrain.max_masks`.
+        lengths: of the corpus; None where they are not known, and each sequence fills its row.
     """
     own = device_memory.share(config, phase, devices)
+    lengths = lengths or Lengths(config.model.max_positions, config.model.max_positions)
     if phase == "pretrain":
-        return _pretrain(config, own * devices, predictions or config.pretrain.max_masks)
+        return _pretrain(config, own * devices, predictions or config.pretrain.max_masks, lengths)
     if phase == "finetune":
-        return _finetune(config, own * devices)
-    return _ict(config, own * devices, is_split=device_memory.held(config, phase, devices) < own)
+        return _finetune(config, own * devices, lengths)
+    return _ict(config, own * devices, lengths, is_split=device_memory.held(config, phase, devices) < own)
 
 
 def of_embedding(model: ModelConfig, batches: Iterable[tuple[int, int]]) -> int:
     """FLOPs of embedding batches of (sequences, length) once."""
-    return FLOPS_OF_MAC * FORWARD * sum(_macs(model, sequences, length) for sequences, length in batches)
+    return FLOPS_OF_MAC * FORWARD * sum(_macs(model, sequences, length, length) for sequences, length in batches)
 
 
 def of_search(config: Config, queries: int, blocks: int) -> int:
@@ -82,23 +99,27 @@ def of_search(config: Config, queries: int, blocks: int) -> int:
     return FLOPS_OF_MAC * queries * blocks * config.model.projection_dim
 
 
-def _macs(model: ModelConfig, sequences: int, length: int) -> int:
-    return sequences * bert_macs(model, np.array([length]))
+def _macs(model: ModelConfig, sequences: int, mean: float, row_length: int) -> int:
+    """Multiply-adds of one forward pass over the rows that sequences of a mean length take, one a row at most."""
+    rows = sequences * min(1.0, mean / row_length / FULL)
+    return round(rows * bert_macs(model, np.array([row_length])))
 
 
-def _ict(config: Config, batch: int, *, is_split: bool) -> StepWork:
+def _ict(config: Config, batch: int, lengths: Lengths, *, is_split: bool) -> StepWork:
     model = config.model
-    forward = _macs(model, batch, config.ict.query_len_tokens) + _macs(model, batch, config.corpus.block_len_tokens)
+    forward = _macs(model, batch, lengths.sentence, config.ict.query_len_tokens)
+    forward += _macs(model, batch, lengths.block, config.corpus.block_len_tokens)
     again = is_split + model.gradient_checkpointing  # GradCache embeds all parts twice
     return _work(forward, trained=forward, again=again * forward, retrieval=0)
 
 
-def _pretrain(config: Config, batch: int, predictions: int) -> StepWork:
+def _pretrain(config: Config, batch: int, predictions: int, lengths: Lengths) -> StepWork:
     pretrain, model, block = config.pretrain, config.model, config.corpus.block_len_tokens
     blocks, query = pretrain.num_candidates - 1, pretrain.query_len_tokens
-    of_blocks = _macs(model, batch * blocks, block), _macs(model, batch * blocks, query + block)
-    queries = _macs(model, batch, query)
-    embedder, encoder = queries + of_blocks[0] + _macs(model, 1, NULL_LEN), queries + of_blocks[1]
+    joint = lengths.sentence + lengths.block
+    of_blocks = _macs(model, batch * blocks, lengths.block, block), _macs(model, batch * blocks, joint, query + block)
+    queries = _macs(model, batch, lengths.sentence, query)
+    embedder, encoder = queries + of_blocks[0] + _macs(model, 1, NULL_LEN, NULL_LEN), queries + of_blocks[1]
     head = head_macs(model, batch * predictions * pretrain.num_candidates)
     trained = encoder + head + embedder * pretrain.train_retriever
     again = model.gradient_checkpointing * (embedder * pretrain.train_retriever + encoder)
@@ -106,13 +127,16 @@ def _pretrain(config: Config, batch: int, predictions: int) -> StepWork:
     return _work(embedder + encoder + head, trained=trained, again=again, retrieval=queries)
 
 
-def _finetune(config: Config, batch: int) -> StepWork:
+def _finetune(config: Config, batch: int, lengths: Lengths) -> StepWork:
+    """Questions are taken to be as long as sentences."""
     finetune, model, block = config.finetune, config.model, config.corpus.block_len_tokens
     read, question = finetune.reader_blocks, finetune.question_len_tokens
-    queries, towers = _macs(model, batch, question), finetune.train_retriever
-    blocks = _macs(model, batch * read, block) if towers == "both" else 0
-    spans = batch * read * (question + block) * model.hidden_size * 2 * model.span_hidden_size
-    reader = _macs(model, batch * read, question + block)
+    queries, towers = _macs(model, batch, lengths.sentence, question), finetune.train_retriever
+    blocks = _macs(model, batch * read, lengths.block, block) if towers == "both" else 0
+    joint = lengths.sentence + lengths.block
+    positions = min(float(question + block), joint / FULL)
+    spans = round(batch * read * positions * model.hidden_size * 2 * model.span_hidden_size)
+    reader = _macs(model, batch * read, joint, question + block)
     embedder = (queries if towers != "none" else 0) + blocks
     again = model.gradient_checkpointing * (embedder + reader)
     return _work(queries + blocks + reader + spans, trained=embedder + reader + spans, again=again, retrieval=queries)

@@ -1,10 +1,11 @@
 """Real training steps on this machine's devices, timed: what `realm plan --measure` takes in place of an assumption.
 
-Batches are random. That costs what a real one costs, since sequences are padded to their greatest length whatever they
-hold; the masked language model's head has as many predictions as it has in most batches.
+Batches are of random wordpieces and as long as the corpus's are on average; they are packed as real ones. The masked
+language model's head has as many predictions as it has in most batches.
 """
 
 import dataclasses
+import math
 import statistics
 import time
 from typing import Any
@@ -14,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax import parallel
-from realm_jax.batches import FinetuneBatch, IctBatch, PretrainBatch
+from realm_jax.batches import FinetuneBatch, IctBatch, Packed, PretrainBatch, Tokens
 from realm_jax.config import Config, ConfigError
-from realm_jax.data.assembly import mask_slots
 from realm_jax.plan import longest_batch, planned
 from realm_jax.plan.hardware import Hardware, of_devices
+from realm_jax.plan.work import Lengths
+from realm_jax.training import room
 from realm_jax.training.fit import objective
 
 WARM_UP, STEPS, LEAST_SECONDS = 2, 10, 3.0
@@ -33,24 +35,27 @@ def this_machine() -> Hardware:
     return found
 
 
-def measured_steps(config: Config) -> dict[str, float]:
+def measured_steps(config: Config, lengths: Lengths | None) -> dict[str, float]:
     """Times `STEPS` steps of each phase that the config has, and more where these are over in a moment.
+
+    Args:
+        lengths: of the corpus; None where they are not known.
 
     Returns:
         median seconds of a step, by phase.
     """
     phases = [phase for phase in planned.PHASES if phase != "ict" or config.ict.steps]
-    return {phase: _seconds(config, phase) for phase in phases}
+    return {phase: _seconds(config, phase, lengths) for phase in phases}
 
 
-def _seconds(config: Config, phase: str) -> float:
+def _seconds(config: Config, phase: str, lengths: Lengths | None) -> float:
     devices = jax.device_count()
     trained = objective(config, phase, devices)
     rng = np.random.default_rng(config.seed)
     params = jax.tree.map(lambda leaf: 0.02 * rng.standard_normal(leaf.shape, np.float32), trained.params)
     state = parallel.replicate(parallel.TrainState(jnp.int32(0), params, trained.optimizer.init(params)))
     step = parallel.compiled_train_step(trained.loss, trained.optimizer, trained.seed, trained.micro_batches)
-    batch = random_batch(config, phase, devices)
+    batch = random_batch(config, phase, devices, lengths)
     seconds = []
     while len(seconds) < WARM_UP + STEPS or sum(seconds[WARM_UP:]) < LEAST_SECONDS:
         started = time.perf_counter()
@@ -60,24 +65,48 @@ def _seconds(config: Config, phase: str) -> float:
     return statistics.median(seconds[WARM_UP:])
 
 
-def random_batch(config: Config, phase: str, devices: int) -> IctBatch | PretrainBatch | FinetuneBatch:
-    """A batch of random wordpieces, split over the devices: [devices, rows of a device, …]."""
+def random_batch(
+    config: Config, phase: str, devices: int, lengths: Lengths | None
+) -> IctBatch | PretrainBatch | FinetuneBatch:
+    """A batch of random wordpieces, packed and split over the devices.
+
+    Args:
+        lengths: of the sequences; None makes all as long as they may be.
+    """
     rng = np.random.default_rng(config.seed)
+    longest = longest_batch.of_phase(config, phase, devices)
+    query = longest.query.ids.shape[-1] if lengths is None else round(lengths.sentence)
 
-    def filled(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        if path[-1].name == "mask_positions":
-            return rng.integers(1, config.pretrain.query_len_tokens - 1, leaf.shape, np.int32)
-        if path[-1].name == "types":
-            return np.zeros(leaf.shape, np.int32)
-        if leaf.dtype == np.int32:
-            return rng.integers(config.model.vocab_size, size=leaf.shape, dtype=np.int32)
-        return np.ones(leaf.shape, leaf.dtype)
+    def filled(name: str, value: Any) -> Any:
+        if isinstance(value, Packed):
+            return _sequences(rng, value, _length(name, query, lengths), config.model.vocab_size)
+        if value is None:
+            return None
+        shape = (-1, *value.shape[2:])
+        if name == "mask_positions":
+            return rng.integers(1, max(2, query - 1), value.shape, np.int32).reshape(shape)
+        if value.dtype == np.int32:
+            return rng.integers(config.model.vocab_size, size=value.shape, dtype=np.int32).reshape(shape)
+        return np.ones(value.shape, value.dtype).reshape(shape)
 
-    batch = jax.tree_util.tree_map_with_path(filled, longest_batch.of_phase(config, phase, devices))
-    if phase != "pretrain":
-        return batch
-    weights = np.zeros(batch.mask_weights.shape, np.float32)
-    weights[..., : planned.predictions(config, devices)] = 1
-    shares = devices * longest_batch.micro_batches(config, phase, devices)
-    slots = mask_slots(weights.reshape(-1, weights.shape[-1]), shares)
-    return dataclasses.replace(batch, mask_weights=weights, mask_slots=slots.reshape(devices, -1))
+    fields = [field.name for field in dataclasses.fields(longest)]
+    batch = dataclasses.replace(longest, **{name: filled(name, getattr(longest, name)) for name in fields})
+    if phase == "pretrain":
+        batch.mask_weights[:, planned.predictions(config) :] = 0
+    return parallel.shard(room.of_phase(config, phase, {}).pack(batch))
+
+
+def _length(name: str, query: int, lengths: Lengths | None) -> float:
+    """Mean length of a field's sequences; as long as a row if it is not known."""
+    if lengths is None:
+        return math.inf
+    return {"query": query, "null_joint": query + 1, "joint": query + lengths.block}.get(name, lengths.block)
+
+
+def _sequences(rng: np.random.Generator, longest: Packed, mean: float, vocab_size: int) -> Tokens:
+    """As many random sequences as `longest` has, between half and one and a half times the mean length."""
+    count, row_length = longest.starts.size, longest.ids.shape[-1]
+    drawn = np.full(count, row_length) if math.isinf(mean) else np.rint(mean * rng.uniform(0.5, 1.5, count))
+    mask = np.arange(row_length) < np.clip(drawn, 4, row_length)[:, None]
+    ids = rng.integers(vocab_size, size=mask.shape, dtype=np.int32)
+    return Tokens(ids, mask, np.zeros(mask.shape, np.int32))

@@ -110,8 +110,8 @@ def test_dropout_of_a_sequence_is_the_same_in_both_passes(inputs, part):
     way = np.random.default_rng(2).normal(size=inputs[1].shape).astype(np.float32)
     mixed = np.asarray(part.mask)[..., None, None] * way
     gradient = jax.grad(lambda k: (run(inputs[0], k, inputs[2]) * mixed).sum())(inputs[1])
-    ends = [(run(inputs[0], inputs[1] + step * way, inputs[2]) * mixed).sum() for step in (1e-2, -1e-2)]
-    assert (gradient * way).sum() == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=1e-2)
+    ends = [float((run(inputs[0], inputs[1] + step * way, inputs[2]) * mixed).sum()) for step in (1e-2, -1e-2)]
+    assert float((gradient * way).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=1e-2)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -126,7 +126,9 @@ def test_dropout_only_when_asked_for(params):
     still = Bert(config).apply({"params": params}, alone(tokens))
     np.testing.assert_array_equal(still, Bert(CONFIG).apply({"params": params}, alone(tokens)))
     noisy = [
-        Bert(config).apply({"params": params}, alone(tokens), deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        Bert(config).apply(
+            {"params": params}, alone(tokens), deterministic=False, rngs={"dropout": jax.random.key(seed)}
+        )
         for seed in (0, 1)
     ]
     assert not np.allclose(noisy[0], still)

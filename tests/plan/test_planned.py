@@ -100,12 +100,6 @@ def test_what_does_not_fit_says_what_to_change():
     assert not phase(planned.plan(mended, CORPUS, V3), "pretrain").advice
 
 
-def test_every_process_computes_every_slot_of_the_head():
-    one, four = planned.plan(BASE, CORPUS, V3), planned.plan(BASE, CORPUS, V4)
-    head = 6 * 512 * (BASE.pretrain.max_masks - planned.USUAL_PREDICTIONS) * 8 * 768 * (768 + 30522)
-    assert phase(four, "pretrain").flops.model - phase(one, "pretrain").flops.model == head
-
-
 def test_bytes_on_host_and_disk():
     plan = planned.plan(BASE, CORPUS, V3)
     assert plan.host["builder: ScaNN over a version"] == 1672 * BLOCKS

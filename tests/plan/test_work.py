@@ -72,3 +72,15 @@ def test_the_head_runs_where_there_are_predictions():
     fewer = work.of_step(config, "pretrain", predictions=4).model
     head = 8 * 3 * 768 * (768 + 30522)
     assert work.of_step(config, "pretrain").model - fewer == 6 * 6 * head
+
+
+def test_sequences_of_a_corpus_take_the_rows_that_they_fill():
+    """A block of 144 wordpieces takes half a row of 288, and a 93rd more; a sentence longer than its row takes one."""
+    lengths = work.Lengths(sentence=200.0, block=144.0)
+    query, block, joint = (work.bert_macs(PLAIN.model, np.array([length])) for length in (96, 288, 384))
+    rows = {"query": 1.0, "block": 144 / 288 / 0.93, "joint": 344 / 384 / 0.93}
+    blocks = 7 * 512 * (rows["block"] * block + rows["joint"] * joint)
+    null, head = work.bert_macs(PLAIN.model, np.array([3])), work.head_macs(PLAIN.model, 512 * 10 * 8)
+    found = work.of_step(PLAIN, "pretrain", lengths=lengths)
+    assert found.model == pytest.approx(6 * (2 * 512 * query + blocks + null + head), rel=1e-9)
+    assert found.retrieval == pytest.approx(2 * 512 * query, rel=1e-9)

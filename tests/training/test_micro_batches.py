@@ -14,18 +14,18 @@ import pytest
 
 from realm_jax import parallel
 from realm_jax.batches import FinetuneBatch, Tokens
-from realm_jax.config import Config, ConfigError
+from realm_jax.config import Config
+from realm_jax.data.packing import Packing
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.store import IndexStore
 from realm_jax.models import reader
-from realm_jax.data.packing import Packing
 from realm_jax.models.chunks import in_parts
 from realm_jax.models.packing import mean_of_each
 from realm_jax.plan import longest_batch
 from realm_jax.training import finetune_task, ict_task, loop, phases, pretrain_task
 from realm_jax.training.room import Room
 from tests import test_parallel
-from tests.test_parallel import BATCH, BLOCK, JOINT, QUERY
+from tests.test_parallel import BATCH, BLOCK, CANDIDATES, JOINT, QUERY
 
 READ, BEAM, WIDTH = 3, 5, 3
 PLAIN = {"scan_layers": False, "gradient_checkpointing": False}
@@ -100,7 +100,10 @@ class Phase:
         if parts > 1:
             settings = settings | {"micro_batch": BATCH // devices // parts}
         config = self.config(**settings)
-        loss, room = self.loss(config), Room(config, devices * parts, longest_batch.parts(config, self.name, devices), {})
+        loss, room = (
+            self.loss(config),
+            Room(config, devices * parts, longest_batch.parts(config, self.name, devices), {}),
+        )
         batch = room.pack(self.batch(devices * parts))
 
         def step(params, batch):
@@ -111,8 +114,8 @@ class Phase:
         return jax.tree.map(lambda x: np.asarray(x)[0], on_devices(self.params, shares))
 
 
-PRETRAIN = Phase("pretrain", marginal="token")
-SEQUENCE = Phase("pretrain", marginal="sequence", null_block=False)
+PRETRAIN = Phase("pretrain", marginal="token", num_candidates=CANDIDATES)
+SEQUENCE = Phase("pretrain", marginal="sequence", null_block=False, num_candidates=CANDIDATES)
 ICT, ICT_NULL = Phase("ict"), Phase("ict", null_weight=0.5)
 FINETUNE = Phase("finetune", train_retriever="both", max_span_width=WIDTH)
 
