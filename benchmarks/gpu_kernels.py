@@ -17,7 +17,7 @@ from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.index import exact
 from realm_jax.models.bert import Attention
-from realm_jax.models.packing import alone
+from realm_jax.models.sequences import alone
 
 JOINT_LEN = QUERY_LEN + BLOCK_LEN
 BLOCKS, DIM = 13_353_718, 128  # the paper's corpus (Guu et al. 2020, §4.2)

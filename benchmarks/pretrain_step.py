@@ -3,9 +3,9 @@
     make oracle
     python benchmarks/pretrain_step.py [--oracle-python=.venv-oracle/bin/python]
 
-A step embeds queries and candidates, reads them jointly, and makes loss, gradients and update: batch 4 (2 of BERT-base),
-8 candidates, lengths 96/288/384, float32 on all CPU cores, dropout 0. The two take turns, so that noise hits both alike. FLOPs are
-those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
+A step embeds queries and candidates, reads them jointly, and makes loss, gradients and update: batch 4 (2 of
+BERT-base), 8 candidates, lengths 96/288/384, float32 on all CPU cores, dropout 0. The two take turns, so that noise hits
+both alike. FLOPs are those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
 Writes benchmarks/results/pretrain_step.json. Takes about 15 minutes on two quiet cores, most of it theirs.
 """
 
@@ -27,7 +27,7 @@ from report import write_result
 
 from realm_jax import parallel
 from realm_jax.batches import PretrainBatch
-from realm_jax.config import Config, ConfigError, CorpusConfig, ModelConfig, PretrainConfig
+from realm_jax.config import Config, ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.training.optimizer import joint, retriever_optimizer
 from realm_jax.training.pretrain_task import realm_loss
@@ -58,10 +58,7 @@ class Ours:
     """The product's step, as the trainer runs it, on a fixed cycle of host batches."""
 
     def __init__(self, model: ModelConfig, batches: list[PretrainBatch]):
-        pretrain = PretrainConfig(
-            batch_size=len(batches[0].candidate_mask), num_candidates=CANDIDATES, query_len_tokens=QUERY_LEN
-        )
-        config = Config(model=model, corpus=CorpusConfig(block_len_tokens=BLOCK_LEN), pretrain=pretrain)
+        config = Config(model=model)
         room = Room(config, 1, {}, {})
         keys = jax.random.split(jax.random.key(0), 2)
         params = {"embedder": embedder.init(model, keys[0]), "encoder": knowledge_encoder.init(model, keys[1])}

@@ -1,7 +1,7 @@
 """Softmax attention within each of the sequences that share a row, in the form that each kind of device is good at.
 
 Attention's work grows with the square of what it sees: of a row of 384 wordpieces with three sequences, two thirds of
-the weights are zero. A CPU therefore takes one sequence after the other, its length rounded up to `STEP` (`by_sequence`).
+the weights are zero. So a CPU takes one sequence after the other, its length rounded up to a multiple of `STEP`.
 Accelerators want one large product: all rows at once, or cuDNN's fused attention, with a mask.
 """
 
@@ -33,7 +33,7 @@ def attend(
     rng: PRNGKeyArray | None,
     rate: float,
 ) -> Float[Array, "rows positions heads width"]:
-    """The mean of the values of its own sequence at each position, weighted by the softmax of query · key / sqrt(width).
+    """At each position, the mean of its own sequence's values, weighted by the softmax of query · key / sqrt(width).
 
     What comes out at padding has no meaning.
 
@@ -67,7 +67,14 @@ def _same(sequences: Int[Array, "rows positions"]) -> Bool[Array, "rows position
     return sequences[:, :, None] == sequences[:, None, :]
 
 
-def by_row(query: Array, key: Array, value: Array, part: Packed, rng: PRNGKeyArray | None, rate: float) -> Array:
+def by_row(
+    query: Float[Array, "rows positions heads width"],
+    key: Float[Array, "rows positions heads width"],
+    value: Float[Array, "rows positions heads width"],
+    part: Packed,
+    rng: PRNGKeyArray | None,
+    rate: float,
+) -> Float[Array, "rows positions heads width"]:
     """`attend` for all rows at once; queries are scaled."""
     scores = at_least_float32(jnp.einsum("rqhd,rkhd->rhqk", query, key))
     weights = jax.nn.softmax(jnp.where(_same(part.sequences)[:, None], scores, MASKED_SCORE), axis=-1)
@@ -81,7 +88,14 @@ def _dropped(rng: PRNGKeyArray | None, rate: float, weights: Float[Array, "*shap
     return jnp.where(jax.random.bernoulli(rng, 1 - rate, weights.shape), weights / (1 - rate), 0)
 
 
-def by_sequence(query: Array, key: Array, value: Array, part: Packed, rng: PRNGKeyArray | None, rate: float) -> Array:
+def by_sequence(
+    query: Float[Array, "rows positions heads width"],
+    key: Float[Array, "rows positions heads width"],
+    value: Float[Array, "rows positions heads width"],
+    part: Packed,
+    rng: PRNGKeyArray | None,
+    rate: float,
+) -> Float[Array, "rows positions heads width"]:
     """`attend` for one sequence after the other; queries are scaled."""
     flat = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
     return _by_sequence(rate, query.shape[1], *flat, part, rng).reshape(query.shape)
@@ -89,15 +103,16 @@ def by_sequence(query: Array, key: Array, value: Array, part: Packed, rng: PRNGK
 
 def _each_sequence(part: Packed, longest: int, step: Callable[[Any, "_Place"], Any], carry: Any) -> Any:
     """`carry = step(carry, place)` for each sequence, the shortest first: one loop for each rounded length."""
-    order = jnp.argsort(part.lengths)
+    starts, lengths = jnp.asarray(part.starts), jnp.asarray(part.lengths)
+    order = jnp.argsort(lengths)
     sizes = [min(size, longest) for size in range(STEP, longest + STEP, STEP)]
-    limits = jnp.searchsorted(part.lengths[order], jnp.array(sizes), side="right")
+    limits = jnp.searchsorted(lengths[order], jnp.array(sizes), side="right")
     first: Any = 0
     for size, limit in zip(sizes, limits, strict=True):
 
         def one(i, carry, size=size):
             number = order[i]
-            return step(carry, _Place(number, part.starts[number], part.lengths[number], size))
+            return step(carry, _Place(number, starts[number], lengths[number], size))
 
         carry = jax.lax.fori_loop(first, limit, one, carry)
         first = limit

@@ -17,7 +17,7 @@ from realm_jax.config import ModelConfig
 from realm_jax.models.attention import at_least_float32
 from realm_jax.models.bert import INITIAL_STDDEV, LAYER_NORM_EPS, Bert
 from realm_jax.models.chunks import in_parts
-from realm_jax.models.packing import any_sequence, mean_of_each, packed
+from realm_jax.models.sequences import any_sequence, mean_of_each, packed
 
 Side = Literal["query", "block"]
 

@@ -13,7 +13,7 @@ from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import Bert, MlmHead
 from realm_jax.models.chunks import in_parts
-from realm_jax.models.packing import any_sequence, at_places, packed
+from realm_jax.models.sequences import any_sequence, at_places, packed
 
 
 class KnowledgeEncoder(nn.Module):

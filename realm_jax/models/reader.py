@@ -14,7 +14,7 @@ from realm_jax.batches import Packed, Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.attention import MASKED_SCORE
 from realm_jax.models.bert import INITIAL_STDDEV, Bert
-from realm_jax.models.packing import any_sequence, packed
+from realm_jax.models.sequences import any_sequence, packed
 
 SPAN_NORM_EPS = 1e-3  # of the released checkpoints; the BERT below uses 1e-12
 

@@ -4,8 +4,8 @@ With hidden size h, l layers and feed-forward size m, one forward pass over a se
 
     bert(L) = l · L · (4h² + 2hm + 2Lh)        multiply-adds
 
-and a backward pass twice as much. Sequences are packed into rows of the greatest length, `FULL` of which they fill: what
-is computed are these rows. A pre-training step on B queries with k candidates, query length q, block length b, p
+and a backward pass twice as much. Sequences are packed into rows of the greatest length, `FULL` of which they fill;
+what is computed are these rows. A pre-training step on B queries with k candidates, query length q, block length b, p
 predicted wordpieces and vocabulary V costs
 
     6 · [ B·bert(q) + B(k−1)·bert(b)              embedder: queries and candidates
@@ -15,6 +15,7 @@ predicted wordpieces and vocabulary V costs
 where each bert(…) is that of the rows its sequences take, of the corpus's own lengths if they are known.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def of_step(
         lengths: of the corpus; None where they are not known, and each sequence fills its row.
     """
     own = device_memory.share(config, phase, devices)
-    lengths = lengths or Lengths(config.model.max_positions, config.model.max_positions)
+    lengths = lengths or Lengths(math.inf, math.inf)
     if phase == "pretrain":
         return _pretrain(config, own * devices, predictions or config.pretrain.max_masks, lengths)
     if phase == "finetune":
@@ -99,7 +100,7 @@ def of_search(config: Config, queries: int, blocks: int) -> int:
     return FLOPS_OF_MAC * queries * blocks * config.model.projection_dim
 
 
-def _macs(model: ModelConfig, sequences: int, mean: float, row_length: int) -> int:
+def _macs(model: ModelConfig, sequences: int, mean: float | int, row_length: int) -> int:
     """Multiply-adds of one forward pass over the rows that sequences of a mean length take, one a row at most."""
     rows = sequences * min(1.0, mean / row_length / FULL)
     return round(rows * bert_macs(model, np.array([row_length])))

@@ -21,7 +21,7 @@ from realm_jax.batches import TaggerInput, Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.attention import MASKED_SCORE
 from realm_jax.models.bert import INITIAL_STDDEV, Bert
-from realm_jax.models.packing import alone
+from realm_jax.models.sequences import alone
 from realm_jax.records import Span
 from realm_jax.tagging.bio import chunks
 from realm_jax.tagging.words import CASINGS, Words

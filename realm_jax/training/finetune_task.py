@@ -30,7 +30,7 @@ from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
 from realm_jax.models.attention import MASKED_SCORE
-from realm_jax.models.packing import packed
+from realm_jax.models.sequences import packed
 from realm_jax.openqa.inputs import question_tokens, reader_inputs, rows
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.records import Question

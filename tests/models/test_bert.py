@@ -11,7 +11,7 @@ import pytest
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models.bert import Bert, MlmHead, gelu
-from realm_jax.models.packing import alone, at_places
+from realm_jax.models.sequences import alone, at_places
 
 CONFIG = ModelConfig(
     vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=12, dropout=0.0

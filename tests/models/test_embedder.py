@@ -11,7 +11,7 @@ from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
 from realm_jax.models import embedder
 from realm_jax.models.bert import Bert
-from realm_jax.models.packing import alone
+from realm_jax.models.sequences import alone
 
 CONFIG = ModelConfig(
     vocab_size=60,

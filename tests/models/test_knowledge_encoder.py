@@ -10,7 +10,7 @@ from realm_jax.config import ModelConfig
 from realm_jax.data.assembly import mask_slots
 from realm_jax.models import knowledge_encoder
 from realm_jax.models.bert import Bert
-from realm_jax.models.packing import alone
+from realm_jax.models.sequences import alone
 
 CONFIG = ModelConfig(
     vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=16, dropout=0.0

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, ModelConfig, PretrainConfig
+from realm_jax.models import attention
 from realm_jax.plan import longest_batch, work
 from realm_jax.plan.advice import changed
 from realm_jax.plan.compiled import lowered_step
@@ -29,6 +30,12 @@ CONFIG = Config(
     pretrain=PretrainConfig(batch_size=16, num_candidates=4, query_len_tokens=32, max_masks=4),
     finetune=FinetuneConfig(batch_size=16, question_len_tokens=32, reader_blocks=2, beam_blocks=8),
 )
+
+
+@pytest.fixture(autouse=True)
+def all_rows_at_once(monkeypatch):
+    """As accelerators compute attention: XLA counts the body of a loop over the sequences once."""
+    monkeypatch.setattr(attention, "by_sequence", attention.by_row)
 
 
 def ratio(phase: str, config: Config = CONFIG) -> float:

@@ -89,8 +89,9 @@ def task_of(finetuning, questions, exact_match=lambda params: 0.0, noise=0.0) ->
 
 
 def first_batch(task):
-    """A batch as the devices get it."""
+    """A batch as the devices get it, but for its packing."""
     stream = task.stream({})
+    stream._room.pack = lambda batch: batch
     try:
         return jax.tree.map(np.array, stream.take(parallel.replicate(task.init())))
     finally:

@@ -53,6 +53,7 @@ def make(run, questions):
 def taken(task: FinetuneTask, state: dict):
     """The first batch from a state, as the devices get it, and the state after it."""
     stream = task.stream(state)
+    stream._room.pack = lambda batch: batch  # as it is joined
     try:
         return jax.tree.map(np.array, stream.take(parallel.replicate(task.init()))), stream.state()
     finally:

@@ -20,7 +20,7 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.index.store import IndexStore
 from realm_jax.models import reader
 from realm_jax.models.chunks import in_parts
-from realm_jax.models.packing import mean_of_each
+from realm_jax.models.sequences import mean_of_each
 from realm_jax.plan import longest_batch
 from realm_jax.training import finetune_task, ict_task, loop, phases, pretrain_task
 from realm_jax.training.room import Room
@@ -212,9 +212,9 @@ def test_each_part_has_dropout_of_its_own():
 
 
 def dropped(table, part, rng):
-    """An embedding of each sequence: the mean of rows of a table, half of which are dropped."""
+    """An embedding of each sequence: the mean of squashed rows of a table, half of which are dropped."""
     kept = 1.0 if rng is None else jax.random.bernoulli(rng, 0.5, (*part.ids.shape, 1)) * 2.0
-    return jnp.tanh(mean_of_each(table[part.ids] * kept, part.starts, part.lengths))
+    return jnp.tanh(mean_of_each(jnp.tanh(table[part.ids]) * kept, part.starts, part.lengths))
 
 
 def random_sequences(count) -> Tokens:
@@ -239,7 +239,7 @@ def test_results_of_parts_are_those_of_the_sequences_in_their_order(parts):
         return (results * weights).sum(), results
 
     plain, ours = (jax.value_and_grad(loss, has_aux=True)(TABLE, number) for number in (1, parts))
-    expected = [np.tanh(TABLE[row[mask]].mean(0)) for row, mask in zip(tokens.ids, tokens.mask, strict=True)]
+    expected = [np.tanh(np.tanh(TABLE[row[mask]]).mean(0)) for row, mask in zip(tokens.ids, tokens.mask, strict=True)]
     np.testing.assert_allclose(ours[0][1], expected, rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
 

@@ -138,6 +138,7 @@ def test_a_newer_version_is_adopted_and_recorded(exact_run):
         "index_step",
         "index_age_steps",
         "index_age_seconds",
+        "fill",
         "retrieval_wait_seconds",
         "index_wait_seconds",
     }

@@ -10,7 +10,7 @@ from realm_jax.batches import Packed, Tokens
 def alone(tokens: Tokens) -> Packed:
     """Padded sequences [..., tokens] as one part [rows, positions], each alone in a row."""
     length = tokens.ids.shape[-1]
-    ids, mask, types = (x.reshape(-1, length) for x in (tokens.ids, tokens.mask, tokens.types))
+    ids, mask, types = (jnp.asarray(x).reshape(-1, length) for x in (tokens.ids, tokens.mask, tokens.types))
     number = jnp.arange(1, len(ids) + 1, dtype=jnp.int32)[:, None]
     return Packed(
         ids=ids,
@@ -24,7 +24,9 @@ def alone(tokens: Tokens) -> Packed:
 
 def packed(tokens: Tokens | Packed) -> Packed:
     """Sequences as parts of rows; padded ones are one part."""
-    return jax.tree.map(lambda x: x[None], alone(tokens)) if isinstance(tokens, Tokens) else tokens
+    if isinstance(tokens, Packed):
+        return jax.tree.map(jnp.asarray, tokens)
+    return jax.tree.map(lambda x: x[None], alone(tokens))
 
 
 def at_places(

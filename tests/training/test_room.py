@@ -1,0 +1,112 @@
+"""The sizes that batches are packed to: each holds its batch, they are few, and a restart has the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from realm_jax.batches import Packed
+from realm_jax.config import Config, ModelConfig, PretrainConfig
+from realm_jax.training.room import PackedBatches, Room
+from tests import test_parallel
+from tests.test_parallel import CANDIDATES, random_ict_batch, random_pretrain_batch
+
+CONFIG = Config(
+    model=ModelConfig(vocab_size=40, hidden_size=16, num_layers=1, num_heads=2, intermediate_size=32),
+    pretrain=PretrainConfig(num_candidates=CANDIDATES),
+)
+SHARES = 2
+
+
+def room(sizes=()) -> Room:
+    return Room(CONFIG, SHARES, {"blocks": 2}, {"sizes": list(sizes)})
+
+
+def batch(seed):
+    """Lengths, and so the rows that are needed, differ from batch to batch."""
+    made = random_pretrain_batch(seed)
+    rng = np.random.default_rng(seed)
+    longest = rng.uniform(0.3, 1.0)
+
+    def shorter(tokens):
+        length = tokens.ids.shape[-1]
+        mask = tokens.mask & (np.arange(length) < max(4, round(longest * length)))
+        return dataclasses.replace(tokens, mask=mask, ids=tokens.ids * mask, types=tokens.types * mask)
+
+    return dataclasses.replace(made, blocks=shorter(made.blocks), joint=shorter(made.joint))
+
+
+def test_a_batch_keeps_its_sequences_and_the_rest_of_it():
+    made = batch(0)
+    packed = room().pack(made)
+    for name, parts in {"query": 2, "blocks": 4, "joint": 2, "null_joint": 2}.items():
+        tokens, found = getattr(made, name), getattr(packed, name)
+        assert isinstance(found, Packed) and len(found.ids) == parts
+        np.testing.assert_array_equal(found.lengths.reshape(-1), tokens.mask.sum(-1).reshape(-1))
+        ids = [part.reshape(-1)[s : s + n] for part, ss, ns in zip(found.ids, found.starts, found.lengths, strict=True)
+               for s, n in zip(ss, ns, strict=True)]  # fmt: skip
+        np.testing.assert_array_equal(np.concatenate(ids), tokens.ids[tokens.mask])
+    np.testing.assert_array_equal(packed.candidate_mask, made.candidate_mask)
+
+
+def test_slots_are_those_of_the_predictions_of_each_share():
+    packed = room().pack(batch(1))
+    weights, slots = packed.mask_weights.reshape(SHARES, -1), packed.mask_slots.reshape(SHARES, -1)
+    for used, listed in zip(weights, slots, strict=True):
+        assert set(listed[listed < used.size]) == set(np.flatnonzero(used))
+
+
+def test_sizes_are_few_and_little_is_wasted():
+    packing, rows, needed = room(), 0, 0
+    for seed in range(200):
+        made = packing.pack(batch(seed))
+        rows += made.joint.ids.size
+        needed += made.joint.mask.sum()
+    assert len(packing.sizes) <= 8
+    assert packing.fill == pytest.approx(
+        sum(getattr(made, name).mask.sum() for name in ("query", "blocks", "joint", "null_joint"))
+        / sum(getattr(made, name).ids.size for name in ("query", "blocks", "joint", "null_joint"))
+    )
+    assert needed / rows > 0.6  # of rows of 16, which hold a sequence or two
+
+
+def test_a_batch_like_the_last_one_gets_its_size():
+    packing = room()
+    for _ in range(3):
+        packing.pack(batch(3))
+    assert len(packing.sizes) == 1
+
+
+def test_the_same_sizes_give_the_same_packing():
+    """A restart knows the sizes up to the batch that it begins with."""
+    first = room()
+    for seed in range(20):
+        first.pack(batch(seed))
+    again = room(first.sizes)
+    for seed in (19, 20, 21):
+        jax.tree.map(np.testing.assert_array_equal, again.pack(batch(seed)), first.pack(batch(seed)))
+    assert again.sizes == first.sizes
+
+
+def test_the_greediest_process_decides(monkeypatch):
+    """Here one that needs a row more of each than this one."""
+    packing = room()
+    monkeypatch.setattr(packing._agreement, "greatest", lambda needed: {name: n + 1 for name, n in needed.items()})
+    ours, theirs = room().pack(random_pretrain_batch(5)), packing.pack(random_pretrain_batch(5))
+    for name in ("query", "joint"):
+        assert theirs.__dict__[name].ids.shape[1] >= ours.__dict__[name].ids.shape[1]
+    assert packing.sizes != room().sizes
+
+
+def test_a_stream_says_the_sizes_of_the_batch_that_comes_next(monkeypatch):
+    monkeypatch.setattr("realm_jax.parallel.num_devices", lambda: SHARES)
+    ict = Room(CONFIG, SHARES, {}, {})
+    stream = PackedBatches(random_ict_batch, ict, {})
+    try:
+        stream.take(None)
+        assert stream.state() == {"position": 1, "sizes": ict.sizes}
+        assert 0 < stream.metrics()["fill"] <= 1
+    finally:
+        stream.close()
+    assert test_parallel.BATCH % SHARES == 0
