@@ -124,6 +124,7 @@ PATHS = {
         "realm_jax/processes.py",
     ),
     "sampling": NANO,
+    "search": (*SEARCH, "benchmarks/search_faiss.py"),
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),

@@ -106,7 +106,8 @@ class ScannSearch:
         self._set(config)
 
     def _set(self, config: IndexConfig) -> None:
-        self._leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
+        self.leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
+        """Of the leaves of the tree; None without one."""
         self._reorder = config.scann_reorder
 
     def with_settings(self, config: IndexConfig) -> "ScannSearch":
@@ -120,7 +121,7 @@ class ScannSearch:
     ) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
         """See `Search.search`. Looks further for the queries that got fewer than k live blocks."""
         query_emb = np.ascontiguousarray(query_emb, np.float32)
-        proposals, leaves = max(self._reorder, 2 * k), self._leaves_to_search
+        proposals, leaves = max(self._reorder, 2 * k), self.leaves_to_search
         ids, scores = self._search(query_emb, k, proposals, leaves)
         wanted = min(k, self._num_live)
         while True:
@@ -139,7 +140,8 @@ class ScannSearch:
             ids = np.concatenate([ids, np.where(more < 0, -1, more + self._built)], axis=1)
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
-        candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
+        # [batch, proposals, dim]; `take` needs half the time of indexing
+        candidates = np.asarray(np.take(np.asarray(self._embeddings), np.maximum(ids, 0), axis=0), np.float32)
         return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
 
 

@@ -132,10 +132,9 @@ def tune(
 
 def _rows(search: scann.ScannSearch, query_emb: np.ndarray, exact_ids: np.ndarray, recall: float) -> Iterator[Measured]:
     fastest = 0.0  # of those that reach the recall
-    for leaves in LEAVES if search.scoring == "tree_ah" else (None,):
+    for tree in _trees(search):
         before = -1.0
         for reorder in REORDER:
-            tree = {} if leaves is None else {"scann_leaves_to_search": leaves}
             row = _measure(search, {**tree, "scann_reorder": reorder}, query_emb, exact_ids)
             yield row
             if row.recall >= recall:
@@ -145,6 +144,15 @@ def _rows(search: scann.ScannSearch, query_emb: np.ndarray, exact_ids: np.ndarra
             if row.recall >= recall or row.recall - before < LEAST_GAIN:
                 break
             before = row.recall
+
+
+def _trees(search: scann.ScannSearch) -> list[dict]:
+    """The shares of leaves to try, of those that mean the same leaves the first; one empty setting without a tree."""
+    if search.leaves_to_search is None:
+        return [{}]
+    settings = [{"scann_leaves_to_search": share} for share in LEAVES]
+    by_leaves = {search.with_settings(IndexConfig(**tree)).leaves_to_search: tree for tree in reversed(settings)}
+    return list(reversed(by_leaves.values()))
 
 
 def _measure(search: scann.ScannSearch, settings: dict, query_emb: np.ndarray, exact_ids: np.ndarray) -> Measured:
