@@ -4,9 +4,10 @@
     python benchmarks/search.py --workdir=W [--blocks=1000000] [--faiss=.venv-faiss/bin/python]
 
 The embeddings are those of a run's newest index version, copied with noise up to the wanted number; the queries are
-masked sentences of the run. All engines have the same threads and batches, and take turns: each setting is measured once
-a turn, its figure is the median. faiss runs in a process of its own, which waits while others search. Writes
-benchmarks/results/search.json.
+masked sentences of the run. Every engine builds and searches on one core, with the same batches, and they take turns:
+each setting is measured once a turn, its figure is the median. (With a thread for every core, faiss waits at its
+barriers for whatever else the machine does.) faiss runs in a process of its own, which waits while others search.
+Writes benchmarks/results/search.json.
 """
 
 import json
@@ -90,7 +91,7 @@ def ours(block_emb: np.ndarray, query_emb: np.ndarray, folder: str, builds: dict
             yield Contender("scann", name, timed(search.with_settings(settings), query_emb))
 
 
-def faiss(process: subprocess.Popen, builds: dict) -> Iterator[Contender]:
+def offered(process: subprocess.Popen, builds: dict) -> Iterator[Contender]:
     """The contenders that a process of search_faiss.py offers, once it has built them."""
     while (found := json.loads(process.stdout.readline())) != "ready":
         print(f"{found['index']} ({found['words']}): built in {found['build_s']} s", flush=True)
@@ -139,7 +140,7 @@ def fastest(rows: list[dict]) -> dict[str, dict]:
 def main(
     workdir: Path,
     blocks: int = 1_000_000,
-    faiss_python: Path = Path(".venv-faiss/bin/python"),
+    faiss: Path = Path(".venv-faiss/bin/python"),
     noise: float = 0.3,
     note: str = "",
 ) -> None:
@@ -148,12 +149,13 @@ def main(
     Args:
         workdir: A run with an index version.
         blocks: How many embeddings to make of its own.
-        faiss_python: The Python of the venv that has faiss.
+        faiss: The Python of the venv that has faiss.
         noise: Length of the noise of each copy, as a share of the embedding's.
         note: What else the machine did.
     """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # before there are threads, which inherit it
     run = Workdir.open(workdir)
-    data, version, threads = open_prepared(run), IndexStore(run.index_folder).latest(), len(os.sched_getaffinity(0))
+    data, version, threads = open_prepared(run), IndexStore(run.index_folder).latest(), 1
     params = {"shared": version.load_tower()}
     query_emb, what = tuning.query_embeddings(version, data, run.config, params, QUERIES)
     real = version.load_embeddings()
@@ -162,14 +164,15 @@ def main(
     builds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = [os.path.join(folder, name) for name in ("blocks.npy", "queries.npy")]
-        np.save(files[0], block_emb), np.save(files[1], query_emb)
-        command = [faiss_python, Path(__file__).parent / "search_faiss.py", *files, threads, BATCH, K]
+        np.save(files[0], block_emb)
+        np.save(files[1], query_emb)
+        command = [faiss, Path(__file__).parent / "search_faiss.py", *files, threads, BATCH, K]
         contenders = list(ours(block_emb, query_emb, folder, builds))
         print(f"built: {builds}", flush=True)
         with subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
-            contenders += faiss(process, builds)
+            contenders += offered(process, builds)
             take_turns(contenders, exact_ids)
             process.stdin.close()
     rows = []

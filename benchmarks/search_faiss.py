@@ -1,4 +1,4 @@
-"""The side of faiss in benchmarks/search.py: a process of its own, in a venv of its own, that searches when it is told to.
+"""The side of faiss in benchmarks/search.py: a process in a venv of its own, that searches when it is told to.
 
     .venv-faiss/bin/python benchmarks/search_faiss.py BLOCKS.npy QUERIES.npy THREADS BATCH K
 
@@ -60,8 +60,9 @@ def main(blocks_file: str, queries_file: str, threads: int, batch: int, k: int) 
         start = time.perf_counter()
         built[name] = build(words, blocks)
         seconds = round(time.perf_counter() - start, 1)
-        reorder = (4, 10, 20) if words.endswith("RFlat") else (0,)
-        tell({"index": name, "words": words, "setting": setting, "values": values, "reorder": reorder, "build_s": seconds})
+        reorder = (10, 20, 40) if words.endswith("RFlat") else (0,)
+        offer = {"index": name, "words": words, "build_s": seconds}
+        tell({**offer, "setting": setting, "values": values, "reorder": reorder})
     tell("ready")
     for line in sys.stdin:
         name, value, reorder = json.loads(line)

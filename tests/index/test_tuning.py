@@ -108,7 +108,9 @@ def test_the_fastest_that_reaches_the_recall_is_chosen(scann_run):
 def test_a_recall_that_cannot_be_reached_writes_nothing(scann_run, monkeypatch, capsys):
     monkeypatch.setattr(tuning, "LEAVES", (0.05,))
     config = scann_run.config_file.read_text()
-    with pytest.raises(ConfigError, match=r"no settings of ScaNN reach recall@5 1.0 here, the best 0\.\d+: nothing was"):
+    with pytest.raises(
+        ConfigError, match=r"no settings of ScaNN reach recall@5 1.0 here, the best 0\.\d+: nothing was"
+    ):
         tune(scann_run, "--recall=1.0", "--queries=64")
     assert "| 5% |" in capsys.readouterr().out
     assert scann_run.config_file.read_text() == config and not scann_run.tuned_file.exists()
@@ -154,7 +156,9 @@ def test_what_cannot_be_tuned_says_why(new_run, pretrained_run, monkeypatch):
         tune(workdir)
 
 
-@pytest.mark.parametrize(("flag", "fix"), [("--recall=0", "a share in"), ("--recall=99", "0.99"), ("--queries=3", "64")])
+@pytest.mark.parametrize(
+    ("flag", "fix"), [("--recall=0", "a share in"), ("--recall=99", "0.99"), ("--queries=3", "64")]
+)
 def test_bad_flags_name_the_fix(flag, fix):
     with pytest.raises(ConfigError, match=fix):
         command.main([flag])
