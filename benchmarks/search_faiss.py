@@ -19,7 +19,7 @@ TRAINING_ROWS = 250_000
 
 
 def factories(blocks: int) -> dict[str, tuple[str, str, tuple[int, ...]]]:
-    """faiss' own words for each index, the name of its setting, and the settings to try; as many leaves as ScaNN has."""
+    """faiss' own words for each index, the name of its setting, and what to try; as many leaves as ScaNN has."""
     leaves = math.isqrt(blocks)
     probes = tuple(sorted({max(1, round(share * leaves)) for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)}))
     return {

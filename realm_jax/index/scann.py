@@ -8,7 +8,8 @@ The scoring grows with the corpus:
 
 ScaNN proposes `index.scann_reorder` blocks or more, and they are scored again from the stored embeddings, so that
 scores are exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of
-128 dims: about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a build.
+128 dims: about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a
+build.
 `index.scann_leaves_to_search=1` means exhaustive and is brute force at any size. `tuning` chooses both settings.
 
 The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.

@@ -1,4 +1,4 @@
-"""The settings that `realm tune` chooses reach the recall, are written into the run, and are those of the next search."""
+"""What `realm tune` chooses reaches the recall, is written into the run, and is what the next search uses."""
 
 import dataclasses
 import itertools
