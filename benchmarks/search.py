@@ -35,7 +35,7 @@ from realm_jax.workdir import Workdir
 K, BATCH, TURNS, QUERIES = 5, 256, 3, 1024
 RECALL = 0.99
 LEAVES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
-REORDER = (20, 50, 100, 200)
+REORDER = (50, 100, 150, 200)
 
 
 @dataclass
@@ -98,7 +98,7 @@ def offered(process: subprocess.Popen, builds: dict) -> Iterator[Contender]:
         builds[found["index"]] = found["build_s"]
         for value in found["values"]:
             for reorder in found["reorder"]:
-                again = f", reorder {K * reorder}" if reorder else ""
+                again = f", reorder {reorder}" if reorder else ""
                 yield Contender(
                     found["index"],
                     f"{found['setting']} {value}{again}" if found["setting"] else "",

@@ -14,6 +14,9 @@ import time
 import faiss
 import numpy as np
 
+SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)  # of the leaves, and PROPOSALS: as for ScaNN
+PROPOSALS = (50, 100, 150, 200)
+EF_SEARCH = (16, 32, 48, 64, 96, 128, 192, 256)
 EF_CONSTRUCTION = 60
 TRAINING_ROWS = 250_000
 
@@ -21,12 +24,12 @@ TRAINING_ROWS = 250_000
 def factories(blocks: int) -> dict[str, tuple[str, str, tuple[int, ...]]]:
     """faiss' own words for each index, the name of its setting, and what to try; as many leaves as ScaNN has."""
     leaves = math.isqrt(blocks)
-    probes = tuple(sorted({max(1, round(share * leaves)) for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)}))
+    probes = tuple(math.ceil(share * leaves) for share in SHARES)
     return {
         "faiss Flat": ("Flat", "", (0,)),
         "faiss IVF": (f"IVF{leaves},Flat", "nprobe", probes),
         "faiss IVF-PQ": (f"IVF{leaves},PQ64x4fs,RFlat", "nprobe", probes),
-        "faiss HNSW": ("HNSW32", "efSearch", (16, 32, 64, 128, 256, 512)),
+        "faiss HNSW": ("HNSW32", "efSearch", EF_SEARCH),
     }
 
 
@@ -42,10 +45,10 @@ def build(words: str, blocks: np.ndarray) -> faiss.Index:
     return index
 
 
-def configure(index: faiss.Index, name: str, value: int, reorder: int) -> None:
-    """Sets how much is looked at; a refined index scores `reorder` proposals again for each of the k wanted."""
+def configure(index: faiss.Index, name: str, value: int, factor: float) -> None:
+    """Sets how much is looked at; a refined index scores `factor` proposals again for each of the k wanted."""
     if isinstance(index, faiss.IndexRefine):
-        index.k_factor = reorder
+        index.k_factor = factor
         index = faiss.downcast_index(index.base_index)
     if name:
         faiss.ParameterSpace().set_index_parameter(index, name, value)
@@ -60,13 +63,13 @@ def main(blocks_file: str, queries_file: str, threads: int, batch: int, k: int) 
         start = time.perf_counter()
         built[name] = build(words, blocks)
         seconds = round(time.perf_counter() - start, 1)
-        reorder = (10, 20, 40) if words.endswith("RFlat") else (0,)
+        reorder = PROPOSALS if words.endswith("RFlat") else (0,)
         offer = {"index": name, "words": words, "build_s": seconds}
         tell({**offer, "setting": setting, "values": values, "reorder": reorder})
     tell("ready")
     for line in sys.stdin:
         name, value, reorder = json.loads(line)
-        configure(built[name], known[name][1], value, reorder)
+        configure(built[name], known[name][1], value, reorder / k)
         start = time.perf_counter()
         ids = [built[name].search(queries[at : at + batch], k)[1] for at in range(0, len(queries), batch)]
         tell({"seconds": time.perf_counter() - start, "ids": np.concatenate(ids).tolist()})
