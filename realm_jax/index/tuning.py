@@ -38,7 +38,7 @@ BATCH = 256  # queries that are searched at once
 
 @dataclass(frozen=True)
 class Measured:
-    """What ScaNN finds with one setting, and how fast."""
+    """How much of the truth ScaNN finds with one setting, and how fast."""
 
     settings: dict[str, float | int]
     """Of `IndexConfig`: scann_reorder, and where the index has a tree scann_leaves_to_search."""
@@ -98,8 +98,10 @@ def query_embeddings(
     return embed_queries(TowerEmbedder(config, params, "query"), tokens), "masked sentences"
 
 
-def exact_best(version: Version, data: RunData, query_emb: Float[np.ndarray, "queries dim"]) -> np.ndarray:
-    """The truth: int32 [queries, 5], the best live blocks of an index version."""
+def exact_best(
+    version: Version, data: RunData, query_emb: Float[np.ndarray, "queries dim"]
+) -> Int[np.ndarray, "queries k"]:
+    """The truth: the five best live blocks of an index version for each query."""
     embeddings, live = version.load_embeddings(), version.live_blocks(data.knowledge)
     return search_in_parts(embeddings, live, query_emb, RECALL_K)[0]
 
