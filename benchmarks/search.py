@@ -34,8 +34,8 @@ from realm_jax.workdir import Workdir
 
 K, BATCH, TURNS, QUERIES = 5, 256, 3, 1024
 RECALL = 0.99
-LEAVES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
-REORDER = (50, 100, 150, 200)
+LEAVES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+REORDER = (50, 100, 150, 200, 300, 400, 600)
 
 
 @dataclass
