@@ -38,6 +38,7 @@ DIMS_PER_HASH = 2  # as ORQA and REALM used it
 ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
 TRAINING_ROWS = 250_000
 QUERIES_PER_THREAD = 32
+QUERIES_AT_ONCE = 8  # whose candidates fit into the processor's cache while they are scored again
 ABSL_WARNING = 1  # absl::LogSeverity
 
 
@@ -141,9 +142,17 @@ class ScannSearch:
             ids = np.concatenate([ids, np.where(more < 0, -1, more + self._built)], axis=1)
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
-        # [batch, proposals, dim]; `take` needs half the time of indexing
-        candidates = np.asarray(np.take(np.asarray(self._embeddings), np.maximum(ids, 0), axis=0), np.float32)
-        return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+        return top_k(ids, self._scores(query_emb, ids), k)
+
+    def _scores(self, query_emb: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """float32 [batch, proposals]: inner products with the stored embeddings; those of block -1 mean nothing."""
+        embeddings, rows = np.asarray(self._embeddings), np.maximum(ids, 0)
+        scores = np.empty(ids.shape, np.float32)
+        for start in range(0, len(ids), QUERIES_AT_ONCE):
+            part = slice(start, start + QUERIES_AT_ONCE)
+            candidates = np.take(embeddings, rows[part], axis=0).astype(np.float32, copy=False)
+            scores[part] = np.matmul(candidates, query_emb[part, :, None])[:, :, 0]
+        return scores
 
 
 def _brute_force(embeddings: np.ndarray):
