@@ -14,8 +14,8 @@ import time
 import faiss
 import numpy as np
 
-SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)  # of the leaves, and PROPOSALS: as for ScaNN
-PROPOSALS = (50, 100, 150, 200, 300, 400, 600)
+SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)  # of the leaves, and PROPOSALS: as for ScaNN
+PROPOSALS = (100, 150, 200, 300, 400, 600)
 EF_SEARCH = (16, 32, 48, 64, 80, 96, 128, 192, 256)
 EF_CONSTRUCTION = 60
 TRAINING_ROWS = 250_000

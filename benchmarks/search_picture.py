@@ -9,6 +9,7 @@ import math
 
 COLOURS = {
     "scann": "#33508f",
+    "scann SOAR": "#0d8fb0",
     "exact": "#111111",
     "faiss Flat": "#777777",
     "faiss IVF": "#b0641c",

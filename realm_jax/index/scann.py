@@ -9,7 +9,7 @@ The scoring grows with the corpus:
 ScaNN proposes `index.scann_reorder` blocks or more, and they are scored again from the stored embeddings, so that
 scores are exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of
 128 dims: about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a
-build.
+build. A tree with `index.scann_soar` has 66 bytes a block more on disk.
 `index.scann_leaves_to_search=1` means exhaustive and is brute force at any size. `tuning` chooses both settings.
 
 The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.
@@ -36,6 +36,7 @@ TREE_LIMIT = 100_000
 NEIGHBORS = 100  # what ScaNN's builder wants to know; each search says its own number
 DIMS_PER_HASH = 2  # as ORQA and REALM used it
 ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
+SOAR = 1.5  # of Sun et al. 2023
 TRAINING_ROWS = 250_000
 QUERIES_PER_THREAD = 32
 QUERIES_AT_ONCE = 8  # whose candidates fit into the processor's cache while they are scored again
@@ -63,6 +64,7 @@ def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike
             num_leaves=leaves,
             num_leaves_to_search=_leaves_to_search(leaves, config),
             training_sample_size=min(len(embeddings), TRAINING_ROWS),
+            soar_lambda=SOAR if config.scann_soar else None,
         )
     builder = builder.score_ah(DIMS_PER_HASH, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD)
     target.mkdir(exist_ok=True)
