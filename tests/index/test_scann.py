@@ -67,6 +67,19 @@ def test_tree_reports_its_leaves_and_recall(built):
     assert hashed_bytes < BLOCKS * DIM * 4  # the files do not repeat the embeddings
 
 
+def test_a_second_leaf_finds_more_in_few_leaves_and_no_block_twice(built, tmp_path):
+    folder, embeddings, _ = built
+    few = IndexConfig(scann_leaves_to_search=0.05, scann_soar=True, builder_threads=1)
+    build_search_files("scann", embeddings, tmp_path, few)
+    query_emb = sample_queries(embeddings, 200)
+    best = np.argsort(-query_emb @ embeddings.T, axis=1)[:, :5]
+    ids = {
+        where: ScannSearch(embeddings, folder=where, config=few).search(query_emb, 5)[0] for where in (folder, tmp_path)
+    }
+    assert recall_at_k(ids[folder], best) + 0.02 < recall_at_k(ids[tmp_path], best)
+    assert all(len(set(row)) == 5 for row in ids[tmp_path].tolist())
+
+
 def test_exhaustive_tree_finds_what_exact_finds(built):
     folder, embeddings, _ = built
     query_emb = sample_queries(embeddings, 50)
