@@ -76,6 +76,7 @@ PATHS = {
         *_under("data", "blocks corpus corpus_writer segment"),
     ),
     "corpus_memory": (*_under("data", "blocks corpus corpus_writer segment"), *SEARCH),
+    "exact_search": _under("index", "exact top_k"),
     "finetune_step": (
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),
@@ -124,6 +125,7 @@ PATHS = {
         "realm_jax/processes.py",
     ),
     "sampling": NANO,
+    "search": (*SEARCH, "benchmarks/search_faiss.py"),
     "squad_recall": (
         *PRETRAINING,
         *_under("openqa", "inputs labels"),

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/results.md and docs/scaling.md, and README's picture, from benchmarks/results/.
+"""Writes tables of README.md and of pages in docs/, and two pictures, from benchmarks/results/.
 
 python benchmarks/tables.py
 python benchmarks/tables.py --check      (for `make lint`: only compares, and looks at what results depend on)
@@ -16,6 +16,8 @@ import gpu_table
 import large_step_table
 import nano_picture
 import rehearsal_table
+import search_picture
+import search_table
 
 from realm_jax.ablations.ablation_table import markdown
 
@@ -24,7 +26,9 @@ README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
 SCALING = HERE.parent / "docs" / "scaling.md"
 REHEARSAL = "<!-- rehearsal (benchmarks/tables.py) -->\n", "<!-- /rehearsal -->"
-PICTURE = HERE.parent / "docs" / "img" / "nano.svg"
+SEARCH = HERE.parent / "docs" / "search.md"
+SEARCHED = "<!-- search (benchmarks/tables.py) -->\n", "<!-- /search -->"
+PICTURES = {"nano": nano_picture.svg, "search": search_picture.svg}
 IN_README = ("nano",)
 HEAD = """# Results
 
@@ -37,7 +41,10 @@ def main() -> None:
     text = README.read_text()
     fresh = {README: _between(text, BEGIN, END, tables(IN_README)), RESULTS: HEAD + tables(RENDERERS)}
     fresh[SCALING] = _between(SCALING.read_text(), *REHEARSAL, tables(["rehearsal"]))
-    fresh[PICTURE] = nano_picture.svg(json.loads((HERE / "results" / "nano.json").read_text())["values"])
+    fresh[SEARCH] = _between(SEARCH.read_text(), *SEARCHED, tables(["search", "exact_search"]))
+    for name, draw in PICTURES.items():
+        values = json.loads((HERE / "results" / f"{name}.json").read_text())["values"]
+        fresh[HERE.parent / "docs" / "img" / f"{name}.svg"] = draw(values)
     fresh |= _headers(json.loads((HERE / "results" / "compiled_memory.json").read_text())["values"]["rows"])
     for file, content in fresh.items():
         if "--check" not in sys.argv:
@@ -152,18 +159,6 @@ def _step(values: dict) -> str:
     for row in values["rows"]:
         ours, theirs = row["our_examples_per_s"], row["their_examples_per_s"]
         lines.append(f"| {row['size']}, {row['row']} | {ours:.2f} | {theirs:.2f} | {row['ratio']:.2f} |")
-    return "\n".join(lines)
-
-
-def _index(values: dict) -> str:
-    lines = [f"**Searches** ({values['blocks']:,} synthetic blocks of {values['dim']} dimensions)", ""]
-    lines += ["| search | recall@5 | share of blocks scored | queries/s |", "|---|---:|---:|---:|"]
-    for row in values["rows"]:
-        settings = [f"{key} {row[key]}" for key in ("leaves_share", "tables", "bits") if key in row]
-        label = ", ".join([row["search"], *settings])
-        lines.append(
-            f"| {label} | {row['recall_at_5']:.3f} | {row['share_scored']:.3f} | {row['queries_per_s']:,.0f} |"
-        )
     return "\n".join(lines)
 
 
@@ -334,7 +329,9 @@ RENDERERS = {
     "finetune_step": _finetune_step,
     "pretrain_step": _step,
     "gpu": gpu_table.markdown,
-    "index_recall": _index,
+    "search": search_table.markdown,
+    "exact_search": search_table.exact,
+    "index_recall": search_table.by_share,
     "corpus_memory": _memory,
     "long_blocks_memory": _memory,
     "build_corpus": _build_corpus,

@@ -23,6 +23,7 @@ STAGES = {
     },
     "index": {
         "builder": "keep a run's index fresh, beside its trainer",
+        "tune": "choose how much of the index ScaNN looks at, by recall and speed",
         "update": "add records to what a run knows, and delete others, without training",
         "compact": "join a corpus's small segments, and drop deleted blocks",
     },

@@ -213,7 +213,11 @@ class IndexConfig:
     wait_timeout_s: float = 3600.0
     """Deadline of every wait of the trainer for the builder and of the builder for the trainer."""
     scann_leaves_to_search: float = 0.1
-    """Share of tree leaves that ScaNN searches when the corpus is large enough for a tree."""
+    """Share of tree leaves that ScaNN searches when the corpus is large enough for a tree (`realm tune` chooses it)."""
+    scann_reorder: Count = 100
+    """Blocks that ScaNN proposes for a query, at least, and that are scored again exactly (`realm tune` chooses it)."""
+    scann_soar: bool = False
+    """Keep each block in a second leaf of the tree (Sun et al. 2023): twice the hashes, fewer leaves to search."""
     lsh_tables: int = 16
     """Hash tables of the `lsh` search."""
     lsh_bits: int = 8

@@ -22,6 +22,8 @@ CHANGEABLE = {
     "finetune": ("micro_batch",),
 }
 """Settings of how a device goes about a step: a run may go on with others, on devices of less memory."""
+TUNED = ("scann_leaves_to_search", "scann_reorder")
+"""Settings of the index that `realm tune` writes into the config of a begun run."""
 
 
 class Workdir:
@@ -40,7 +42,8 @@ class Workdir:
         """Opens the folder, writing its config if the run has made nothing yet.
 
         A converted workdir without a corpus still takes any setting but those of its weights. The tracker may always
-        change, and what is `CHANGEABLE`, since no result depends on it but by rounding and by what dropout draws.
+        change, and what is `CHANGEABLE`, since no result depends on it but by rounding and by what dropout draws. A run
+        that was tuned (`tune_index`) keeps its settings under the flags that it was begun with.
 
         Raises:
             ConfigError: the folder holds another config; the message lists what differs.
@@ -52,6 +55,7 @@ class Workdir:
         is_begun = is_converted or workdir.tokenizer_file.exists()
         if is_begun or lock.is_held(workdir.trainer_lock):
             own = cls.open(path).config
+            config = workdir._as_tuned(config, own)
             compared, theirs = _with_changeable_of(own, config), with_absolute_paths(own)
             if is_open:
                 compared = dataclasses.replace(theirs, model=config.model, init=config.init)
@@ -73,6 +77,42 @@ class Workdir:
         if not file.exists():
             raise ConfigError(f"{path} is no workdir (no config.json): pass --workdir=DIR of a run, or make one first")
         return cls(path, config_json.from_json(read_json(file)))
+
+    def tune_index(self, settings: dict, facts: dict) -> "Workdir":
+        """Writes settings of the index's search into the config, and how they were found into `tuned_file`.
+
+        Processes that have the run open keep their settings until they are started again.
+
+        Args:
+            settings: values of `TUNED`.
+            facts: plain values, kept with them.
+
+        Returns:
+            The run with the new settings.
+        """
+        before = {name: getattr(self.config.index, name) for name in TUNED}
+        if self.tuned_file.exists():
+            before = read_json(self.tuned_file)["begun_with"]
+        index = dataclasses.replace(self.config.index, **settings)
+        tuned = Workdir(self.path, dataclasses.replace(self.config, index=index).check())
+        write_json(self.tuned_file, {"settings": settings, "begun_with": before, **facts})  # first: `create` needs it
+        write_json(self.config_file, config_json.to_json(tuned.config))
+        return tuned
+
+    def _as_tuned(self, config: Config, own: Config) -> Config:
+        """The config with the run's own tuned settings, if it has those that the run was begun with."""
+        if not self.tuned_file.exists():
+            return config
+        begun_with = read_json(self.tuned_file)["begun_with"]
+        if any(getattr(config.index, name) != value for name, value in begun_with.items()):
+            return config
+        tuned = {name: getattr(own.index, name) for name in TUNED}
+        return dataclasses.replace(config, index=dataclasses.replace(config.index, **tuned))
+
+    @property
+    def tuned_file(self) -> epath.Path:
+        """How the settings of the index's search were chosen, and those that the run was begun with."""
+        return self.index_folder / "tuned.json"
 
     @property
     def config_file(self) -> epath.Path:

@@ -6,14 +6,16 @@ The scoring grows with the corpus:
     up to TREE_LIMIT blocks          asymmetric hashing (AH): a scan of dim/2 bytes a block
     beyond                           AH in the leaves of a k-means tree that are closest to the query
 
-ScaNN proposes `PROPOSALS` blocks or more, and they are scored again from the stored embeddings, so that scores are
-exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of 128 dims:
-about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a build.
-`index.scann_leaves_to_search=1` means exhaustive and is brute force at any size.
+ScaNN proposes `index.scann_reorder` blocks or more, and they are scored again from the stored embeddings, so that
+scores are exact inner products and the version's files hold hashes only. Bytes a block, measured at 200,000 blocks of
+128 dims: about 73 on disk; in memory 49 for a searcher with AH, 513 for brute force (a float32 copy), up to 2,000 in a
+build. A tree with `index.scann_soar` has 66 bytes a block more on disk.
+`index.scann_leaves_to_search=1` means exhaustive and is brute force at any size. `tuning` chooses both settings.
 
 The files may be of an earlier version with fewer blocks (`serves`): the blocks since are a tail that is scored exactly.
 """
 
+import copy
 import ctypes
 import functools
 import math
@@ -31,11 +33,13 @@ from realm_jax.index.top_k import top_k
 
 BRUTE_FORCE_LIMIT = 20_000  # both limits are the advice of ScaNN's own documentation
 TREE_LIMIT = 100_000
-PROPOSALS = 100
+NEIGHBORS = 100  # what ScaNN's builder wants to know; each search says its own number
 DIMS_PER_HASH = 2  # as ORQA and REALM used it
 ANISOTROPIC_THRESHOLD = 0.2  # of Guo et al. 2020
+SOAR = 1.5  # of Sun et al. 2023
 TRAINING_ROWS = 250_000
 QUERIES_PER_THREAD = 32
+QUERIES_AT_ONCE = 8  # whose candidates fit into the processor's cache while they are scored again
 ABSL_WARNING = 1  # absl::LogSeverity
 
 
@@ -53,13 +57,14 @@ def build(embeddings: Float[np.ndarray, "blocks dim"], *, folder: epath.PathLike
     if scoring == "brute_force":
         return {"scoring": scoring}
     target = Path(folder) / "scann"
-    builder = scann.builder(np.asarray(embeddings, np.float32), PROPOSALS, "dot_product")
+    builder = scann.builder(np.asarray(embeddings, np.float32), NEIGHBORS, "dot_product")
     builder = builder.set_n_training_threads(config.builder_threads)
     if scoring == "tree_ah":
         builder = builder.tree(
             num_leaves=leaves,
             num_leaves_to_search=_leaves_to_search(leaves, config),
             training_sample_size=min(len(embeddings), TRAINING_ROWS),
+            soar_lambda=SOAR if config.scann_soar else None,
         )
     builder = builder.score_ah(DIMS_PER_HASH, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD)
     target.mkdir(exist_ok=True)
@@ -99,15 +104,28 @@ class ScannSearch:
             self._searcher = _load(Path(folder) / "scann", len(embeddings))
         self._built = self._searcher.size()
         self._tail = _brute_force(embeddings[self._built :]) if self._built < len(embeddings) else None
+        self.scoring = scoring
+        """brute_force, ah or tree_ah."""
         self._leaves = _num_leaves(self._built) if scoring == "tree_ah" else None
-        self._leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
+        self._set(config)
+
+    def _set(self, config: IndexConfig) -> None:
+        self.leaves_to_search = self._leaves and _leaves_to_search(self._leaves, config)
+        """Of the leaves of the tree; None without one."""
+        self._reorder = config.scann_reorder
+
+    def with_settings(self, config: IndexConfig) -> "ScannSearch":
+        """The same search, which shares its files and embeddings, with other leaves to search and reordering."""
+        other = copy.copy(self)
+        other._set(config)
+        return other
 
     def search(
         self, query_emb: Float[Array, "batch dim"], k: int
     ) -> tuple[Int[np.ndarray, "batch k"], Float[np.ndarray, "batch k"]]:
         """See `Search.search`. Looks further for the queries that got fewer than k live blocks."""
         query_emb = np.ascontiguousarray(query_emb, np.float32)
-        proposals, leaves = max(PROPOSALS, 2 * k), self._leaves_to_search
+        proposals, leaves = max(self._reorder, 2 * k), self.leaves_to_search
         ids, scores = self._search(query_emb, k, proposals, leaves)
         wanted = min(k, self._num_live)
         while True:
@@ -126,13 +144,22 @@ class ScannSearch:
             ids = np.concatenate([ids, np.where(more < 0, -1, more + self._built)], axis=1)
         if self._live is not None:
             ids = np.where(self._live[ids], ids, -1)
-        candidates = np.asarray(self._embeddings[np.maximum(ids, 0)], np.float32)  # [batch, proposals, dim]
-        return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)
+        return top_k(ids, self._scores(query_emb, ids), k)
+
+    def _scores(self, query_emb: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """float32 [batch, proposals]: inner products with the stored embeddings; those of block -1 mean nothing."""
+        embeddings, rows = np.asarray(self._embeddings), np.maximum(ids, 0)
+        scores = np.empty(ids.shape, np.float32)
+        for start in range(0, len(ids), QUERIES_AT_ONCE):
+            part = slice(start, start + QUERIES_AT_ONCE)
+            candidates = np.take(embeddings, rows[part], axis=0).astype(np.float32, copy=False)
+            scores[part] = np.matmul(candidates, query_emb[part, :, None])[:, :, 0]
+        return scores
 
 
 def _brute_force(embeddings: np.ndarray):
     matrix = np.ascontiguousarray(embeddings, np.float32)
-    return _import_scann().builder(matrix, PROPOSALS, "dot_product").score_brute_force().build()
+    return _import_scann().builder(matrix, NEIGHBORS, "dot_product").score_brute_force().build()
 
 
 def _propose(searcher, query_emb: np.ndarray, proposals: int, leaves: int | None = None) -> np.ndarray:

@@ -25,6 +25,7 @@ CPU_BFLOAT16 = 3.3  # bytes: XLA's CPU compiler computes much of it in float32
 CHECKPOINTS = 3  # kept of each phase
 QUESTIONS, EPOCHS = 79_168, 2  # of Natural Questions, and over them where the config leaves that to the dataset
 SCANN_BUILT, SCANN_OPEN, SCANN_DISK = 1672, 67, 73  # bytes a block (benchmarks/corpus_memory.py; index/scann.py)
+SCANN_SOAR = 66  # more of both, with index.scann_soar
 ORDINAL_BYTES = 4  # of a span that can be masked, and of the limits of a block's spans
 FLAG_BYTES = 6  # of a block in memory: its length, and whether it is held out and live
 SECONDS = 3600
@@ -207,10 +208,10 @@ def _refresh(config: Config, hardware: Hardware, embedding: int, rate: float, st
 def _host(config: Config, corpus: CorpusSize) -> dict[str, int]:
     """Memory of the trainer's host by part, and of the builder's; files that are mapped need none of their own."""
     everything = FLOAT32 * sum(parameters.of_phase(config, "pretrain").values())
-    is_scann = config.index.search == "scann"
+    is_scann, hashed = config.index.search == "scann", SCANN_OPEN + SCANN_SOAR * config.index.scann_soar
     return {
         "trainer and builder: lengths and flags of blocks": FLAG_BYTES * corpus.blocks,
-        "trainer: searcher, twice while a version is adopted": 2 * SCANN_OPEN * corpus.blocks if is_scann else 0,
+        "trainer: searcher, twice while a version is adopted": 2 * hashed * corpus.blocks if is_scann else 0,
         "trainer: a checkpoint on its way to the disk": (1 + device_memory.MOMENTS) * everything,
         "builder: ScaNN over a version": SCANN_BUILT * corpus.blocks if is_scann else 0,
         "builder: parameters": FLOAT32 * parameters.of_phase(config, "pretrain")["embedder"],
@@ -224,7 +225,8 @@ def _disk(config: Config, corpus: CorpusSize) -> dict[str, int]:
     """What lies in the workdir, by part."""
     kept = CHECKPOINTS * (1 + device_memory.MOMENTS) * FLOAT32
     of_phase = {phase: sum(parameters.of_phase(config, phase).values()) for phase in PHASES}
-    searched = SCANN_DISK * corpus.blocks if config.index.search == "scann" else 0
+    hashed = SCANN_DISK + SCANN_SOAR * config.index.scann_soar
+    searched = hashed * corpus.blocks if config.index.search == "scann" else 0
     return {
         "the corpus": corpus.disk_bytes,
         "spans that can be masked": ORDINAL_BYTES * (corpus.spans + corpus.blocks),

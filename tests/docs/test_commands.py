@@ -97,6 +97,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "realm update --workdir=W --add=FILE --delete=IDS": Run(
         swap={"=W": "=runs/mini", "FILE": "new.jsonl", "IDS": "mini-0002"}
     ),
+    "realm tune --workdir=W --recall=0.99": Until("nothing to tune", NANO),
+    "realm tune --workdir=runs/nano --recall=0.99": Until("nothing to tune"),  # the sandbox's has too few blocks
     "realm compact --workdir=W": Run("segments are now", {"=W": "=runs/mini"}),
     "realm eval --only=recall": Run("after REALM", more="--workdir=runs/nano"),
     "realm eval --only=recall --states=realm": Run("after REALM", more="--workdir=runs/nano"),

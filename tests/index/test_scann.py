@@ -18,6 +18,7 @@ from tests.index.test_search import clustered
 pytest.importorskip("scann", reason="no ScaNN wheel for this platform")
 BLOCKS, DIM = 2000, 16
 TREE = IndexConfig(scann_leaves_to_search=0.4, builder_threads=1)
+EVERY_BLOCK = IndexConfig(scann_leaves_to_search=0.999, scann_reorder=BLOCKS)  # of 44 leaves, all
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +67,23 @@ def test_tree_reports_its_leaves_and_recall(built):
     assert hashed_bytes < BLOCKS * DIM * 4  # the files do not repeat the embeddings
 
 
-def test_exhaustive_tree_finds_what_exact_finds(built, monkeypatch):
-    monkeypatch.setattr(scann_search, "PROPOSALS", BLOCKS)
+def test_a_second_leaf_finds_more_in_few_leaves_and_no_block_twice(built, tmp_path):
+    folder, embeddings, _ = built
+    few = IndexConfig(scann_leaves_to_search=0.05, scann_soar=True, builder_threads=1)
+    build_search_files("scann", embeddings, tmp_path, few)
+    query_emb = sample_queries(embeddings, 200)
+    best = np.argsort(-query_emb @ embeddings.T, axis=1)[:, :5]
+    ids = {
+        where: ScannSearch(embeddings, folder=where, config=few).search(query_emb, 5)[0] for where in (folder, tmp_path)
+    }
+    assert recall_at_k(ids[folder], best) + 0.02 < recall_at_k(ids[tmp_path], best)
+    assert all(len(set(row)) == 5 for row in ids[tmp_path].tolist())
+
+
+def test_exhaustive_tree_finds_what_exact_finds(built):
     folder, embeddings, _ = built
     query_emb = sample_queries(embeddings, 50)
-    search = ScannSearch(embeddings, folder=folder, config=TREE)
-    search._leaves_to_search = search._leaves
+    search = ScannSearch(embeddings, folder=folder, config=TREE).with_settings(EVERY_BLOCK)
     ids, scores = search.search(query_emb, 5)
     exact_ids, exact_scores = ExactSearch(embeddings).search(query_emb, 5)
     np.testing.assert_array_equal(ids, exact_ids)
@@ -79,7 +91,7 @@ def test_exhaustive_tree_finds_what_exact_finds(built, monkeypatch):
 
 
 @pytest.mark.parametrize("dead", [(), (1400, 1900)])
-def test_blocks_since_the_build_are_found_exactly(tmp_path, monkeypatch, dead):
+def test_blocks_since_the_build_are_found_exactly(tmp_path, dead):
     embeddings = clustered(BLOCKS, DIM)
     info = build_search_files("scann", embeddings[:1750], tmp_path, TREE)
     assert info["blocks"] == 1750 and files_serve("scann", 1750, BLOCKS, TREE)
@@ -91,9 +103,7 @@ def test_blocks_since_the_build_are_found_exactly(tmp_path, monkeypatch, dead):
     since = exact_ids >= 1750
     assert 50 < since.sum() < 500
     assert all(set(row[new]) <= set(found) for row, new, found in zip(exact_ids, since, ids, strict=True))
-    monkeypatch.setattr(scann_search, "PROPOSALS", BLOCKS)
-    search._leaves_to_search = search._leaves
-    ids, scores = search.search(query_emb, 5)
+    ids, scores = search.with_settings(EVERY_BLOCK).search(query_emb, 5)
     np.testing.assert_array_equal(ids, exact_ids)
     np.testing.assert_allclose(scores, exact_scores, rtol=1e-5)
 

@@ -33,6 +33,21 @@ def test_searches_agree_when_they_score_every_block(tmp_path, dead):
     assert live is None or live[results[0][0]].all()
 
 
+def test_best_of_many_with_equal_scores_is_a_plain_sort():
+    """Few different scores, so that more blocks than k are as good as the k-th."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        rows, columns, k = rng.integers(0, 5), rng.integers(0, 30), int(rng.integers(0, 12))
+        ids = rng.integers(-1, 40, (rows, columns))
+        scores = rng.integers(0, 4, (rows, columns)).astype(np.float32)
+        top_ids, top_scores = top_k(ids, scores, k)
+        for row in range(rows):
+            ranked = sorted((-score, block) for score, block in zip(scores[row], ids[row], strict=True) if block >= 0)
+            ranked = (ranked + [(np.inf, -1)] * k)[:k]
+            assert top_ids[row].tolist() == [block for _, block in ranked]
+            assert top_scores[row].tolist() == [-score for score, _ in ranked]
+
+
 def test_best_sorts_and_pads():
     ids = np.array([[4, 2, -1, 9], [-1, -1, -1, -1]])
     scores = np.array([[1.0, 1.0, 7.0, 3.0], [0.0, 0.0, 0.0, 0.0]])

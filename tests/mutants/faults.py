@@ -604,8 +604,8 @@ INDEX = [
         "ScaNN's blocks in reversed order",
         "index/scann.py",
         "ScannSearch._search",
-        "return top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k)",
-        "return tuple(x[:, ::-1] for x in top_k(ids, np.matmul(candidates, query_emb[:, :, None])[:, :, 0], k))",
+        "return top_k(ids, self._scores(query_emb, ids), k)",
+        "return tuple(x[:, ::-1] for x in top_k(ids, self._scores(query_emb, ids), k))",
         "index/test_scann.py::test_exhaustive_tree_finds_what_exact_finds",
     ),
     Fault(
