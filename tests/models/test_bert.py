@@ -10,6 +10,7 @@ import pytest
 
 from realm_jax.batches import Tokens
 from realm_jax.config import ModelConfig
+from realm_jax.data.packing import Packing
 from realm_jax.models.bert import Bert, MlmHead, gelu
 from realm_jax.models.sequences import alone, at_places
 
@@ -90,6 +91,18 @@ def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
     for row, ids, mask, types in zip(hidden, tokens.ids, np.asarray(tokens.mask), tokens.types, strict=True):
         expected = slow_bert(config, params, np.asarray(ids)[mask], np.asarray(types)[mask])
         np.testing.assert_allclose(np.asarray(row)[mask], expected, atol=2e-5)
+
+
+def test_sequences_of_one_row_do_not_know_of_each_other(params):
+    """Five of them in three rows, against the slow BERT on each alone."""
+    tokens = jax.tree.map(np.asarray, random_tokens(6, batch=5))
+    packing = Packing(tokens, 1)
+    part = jax.tree.map(lambda x: jnp.asarray(x[0]), packing.packed(packing.rows))
+    assert packing.rows < 5
+    hidden = np.asarray(jax.jit(Bert(CONFIG).apply)({"params": params}, part)).reshape(-1, CONFIG.hidden_size)
+    for start, ids, mask, types in zip(part.starts, tokens.ids, tokens.mask, tokens.types, strict=True):
+        expected = slow_bert(CONFIG, params, ids[mask], types[mask])
+        np.testing.assert_allclose(hidden[int(start) : int(start) + mask.sum()], expected, atol=2e-5)
 
 
 def test_padding_changes_nothing(params):
