@@ -210,4 +210,3 @@ def _positions(tokens: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     for offset in range(1, len(wanted)):
         found = found[tokens[found + offset] == wanted[offset]]
     return found
-

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8, UInt16
 from realm_jax.data.corpus import Corpus
 from realm_jax.openqa.bodies import Column, joined
 
-BITS = 2048  # of a signature; a block of 288 wordpieces sets about a third of them by its text
+BITS = 2048  # of a signature; a text of 288 wordpieces sets about a third of them
 MADE_AT_ONCE = 512  # blocks; their bits fit a processor's cache while they are set
 
 
