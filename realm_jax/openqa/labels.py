@@ -39,7 +39,7 @@ class AnswerFinder:
         self._unknown_id = tokenizer.token_to_id("[UNK]")
         self._wordpieces: dict[str, tuple[np.ndarray, dict[int, str]]] = {}
         self._unknown_in_block = functools.lru_cache(REMEMBERED_BLOCKS)(self._read_unknown)
-        self._signatures = {column: Signatures(corpus, column) for column in ("text", "tokens")}
+        self._signatures = functools.cache(functools.partial(Signatures, corpus))  # by column
         self.bad_patterns: set[str] = set()
         """Regular expressions that are malformed, or took too long on one text or on many; they are not tried again."""
 
@@ -138,7 +138,7 @@ class AnswerFinder:
     def _have_wordpieces(self, answer: str, blocks: np.ndarray) -> np.ndarray:
         """Rows of the blocks that have an answer's wordpieces; a row may come twice."""
         wanted, _ = self._encode(answer)
-        rows = self._signatures["tokens"].may_have(blocks, wanted.tobytes())
+        rows = self._signatures("tokens").may_have(blocks, wanted.tobytes())
         return rows[self._places(answer, blocks[rows], *self._tokens(blocks[rows]))[0]]
 
     def _have_text(self, answer: str, blocks: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ class AnswerFinder:
         wanted = answer.encode()
         if not wanted:
             return np.empty(0, np.int64)
-        rows = self._signatures["text"].may_have(blocks, wanted)
+        rows = self._signatures("text").may_have(blocks, wanted)
         text, starts = joined(self._corpus, blocks[rows], "text")
         return rows[list(_rows_with(lambda at: text.find(wanted, at), [*starts[1:].tolist(), len(text)]))]
 
