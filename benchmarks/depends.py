@@ -40,7 +40,7 @@ ANSWERS = (
     *PRETRAINING,
     *_under("models", "reader"),
     *_under("losses", "openqa_loss"),
-    *_under("openqa", "inputs labels predict retriever"),
+    *_under("openqa", "bodies inputs labels predict retriever signatures"),
     *_under("training", "best_params finetune_task finetuning"),
     *_under("eval", "question_answering"),
     *_under("scores", "answers recall"),
@@ -81,7 +81,7 @@ PATHS = {
         *_under("models", "bert embedder reader"),
         *_under("losses", "openqa_loss"),
         "realm_jax/data/assembly.py",
-        *_under("openqa", "inputs labels"),
+        *_under("openqa", "bodies inputs labels signatures"),
         *_under("training", "finetune_search finetune_task optimizer retrieval"),
         *_under("index", "exact"),
         "realm_jax/parallel.py",
@@ -98,6 +98,11 @@ PATHS = {
         *_under("scores", "bootstrap"),
         "benchmarks/gpu_experiment.py",
         "experiments/minilm.py",
+    ),
+    "host": (
+        *_under("data", "assembly corpus eligible_rows masking packing pipeline segment"),
+        *_under("openqa", "bodies labels signatures"),
+        *_under("training", "room"),
     ),
     "index_recall": (*SEARCH, *_under("index", "lsh")),
     "index_update": (
@@ -128,7 +133,7 @@ PATHS = {
     "search": (*SEARCH, "benchmarks/search_faiss.py"),
     "squad_recall": (
         *PRETRAINING,
-        *_under("openqa", "inputs labels"),
+        *_under("openqa", "bodies inputs labels signatures"),
         *_under("eval", "baselines bm25_index zero_shot"),
         *_under("scores", "recall"),
         "experiments/nano.py",

@@ -4,8 +4,8 @@
     python benchmarks/pretrain_step.py [--oracle-python=.venv-oracle/bin/python]
 
 A step embeds queries and candidates, reads them jointly, and makes loss, gradients and update: batch 4 (2 of
-BERT-base), 8 candidates, lengths 96/288/384, float32 on all CPU cores, dropout 0. The two take turns, so that noise hits
-both alike. FLOPs are those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
+BERT-base), 8 candidates, lengths 96/288/384, float32 on all CPU cores, dropout 0. The two take turns, so that noise
+hits both alike. FLOPs are those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
 Writes benchmarks/results/pretrain_step.json. Takes about 15 minutes on two quiet cores, most of it theirs.
 """
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import depends
 import gpu_table
+import host_table
 import large_step_table
 import nano_picture
 import rehearsal_table
@@ -327,6 +328,7 @@ RENDERERS = {
     "squad_ablations": _ablations,
     "index_update": _index_update,
     "finetune_step": _finetune_step,
+    "host": host_table.markdown,
     "pretrain_step": _step,
     "gpu": gpu_table.markdown,
     "search": search_table.markdown,

@@ -20,12 +20,12 @@ from tokenizers import Tokenizer
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions.patterns import MALFORMED, compiled
+from realm_jax.openqa.bodies import joined, stored
+from realm_jax.openqa.signatures import Signatures
 from realm_jax.records import Question
 from realm_jax.scores.answers import REGEX_TIMEOUT_S
 
 Rule = Literal["substring", "wordpieces"]
-BETWEEN_BLOCKS = 0xFFFF  # stands between blocks; vocabularies are smaller, so it is no wordpiece
-NOT_UTF8 = b"\xff"  # stands between texts; it is in no answer
 ALL_TEXTS_TIMEOUT_S = 60.0  # for one expression and all texts of a question; each text has its own limit, too
 REMEMBERED_BLOCKS = 1 << 16  # blocks whose unknown words are kept, since some blocks are found often
 LONGEST_MATCH = 200  # characters; what matches more, as `.*` does, is no span of a few wordpieces
@@ -39,6 +39,7 @@ class AnswerFinder:
         self._unknown_id = tokenizer.token_to_id("[UNK]")
         self._wordpieces: dict[str, tuple[np.ndarray, dict[int, str]]] = {}
         self._unknown_in_block = functools.lru_cache(REMEMBERED_BLOCKS)(self._read_unknown)
+        self._signatures = functools.cache(functools.partial(Signatures, corpus))  # by column
         self.bad_patterns: set[str] = set()
         """Regular expressions that are malformed, or took too long on one text or on many; they are not tried again."""
 
@@ -47,15 +48,12 @@ class AnswerFinder:
         result = np.zeros(len(blocks), bool)
         real = np.flatnonzero(blocks >= 0)
         if question.is_regex:
-            texts = [bytes(piece).decode() for piece in _pieces(self._corpus, blocks[real], "text")]
+            texts = [bytes(piece).decode() for piece in stored(self._corpus, blocks[real], "text")]
             result[real[self._matched(question, texts)]] = True
-        elif rule == "substring":
-            result[real[self._with_substring(question, blocks[real])]] = True
-        else:
-            tokens, starts = self._tokens(blocks[real])
-            for answer in question.answers:
-                rows, _, _ = self._places(answer, blocks[real], tokens, starts)
-                result[real[rows]] = True
+            return result
+        has = self._have_text if rule == "substring" else self._have_wordpieces
+        for answer in question.answers:
+            result[real[has(answer, blocks[real])]] = True
         return result
 
     def each_holds(
@@ -74,7 +72,7 @@ class AnswerFinder:
         real = np.flatnonzero(blocks >= 0)
         answers = question.answers
         if question.is_regex:
-            texts = [bytes(piece).decode() for piece in _pieces(self._corpus, blocks[real], "text")]
+            texts = [bytes(piece).decode() for piece in stored(self._corpus, blocks[real], "text")]
             answers = self._matches(question, texts)
         tokens, starts = self._tokens(blocks[real])
         found: set[tuple[int, int, int]] = set()
@@ -134,17 +132,23 @@ class AnswerFinder:
 
     def _tokens(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bodies' wordpieces one after the other, and where each begins."""
-        pieces = _pieces(self._corpus, blocks, "tokens")
-        separator = np.array([BETWEEN_BLOCKS], np.uint16).tobytes()
-        lengths = np.array([len(piece) for piece in pieces], np.int64) + 1
-        starts = np.cumsum(lengths) - lengths
-        return np.frombuffer(separator.join(pieces), np.uint16), starts
+        data, starts = joined(self._corpus, blocks, "tokens")
+        return np.frombuffer(data, np.uint16), starts
 
-    def _with_substring(self, question: Question, blocks: np.ndarray) -> list[int]:
-        pieces = _pieces(self._corpus, blocks, "text")
-        text, ends = NOT_UTF8.join(pieces), np.cumsum([len(piece) + 1 for piece in pieces]).tolist()
-        wanted = [answer.encode() for answer in question.answers if answer]
-        return [row for answer in wanted for row in _rows_with(lambda at, a=answer: text.find(a, at), ends)]
+    def _have_wordpieces(self, answer: str, blocks: np.ndarray) -> np.ndarray:
+        """Rows of the blocks that have an answer's wordpieces; a row may come twice."""
+        wanted, _ = self._encode(answer)
+        rows = self._signatures("tokens").may_have(blocks, wanted.tobytes())
+        return rows[self._places(answer, blocks[rows], *self._tokens(blocks[rows]))[0]]
+
+    def _have_text(self, answer: str, blocks: np.ndarray) -> np.ndarray:
+        """Rows of the blocks that have an answer byte by byte."""
+        wanted = answer.encode()
+        if not wanted:
+            return np.empty(0, np.int64)
+        rows = self._signatures("text").may_have(blocks, wanted)
+        text, starts = joined(self._corpus, blocks[rows], "text")
+        return rows[list(_rows_with(lambda at: text.find(wanted, at), [*starts[1:].tolist(), len(text)]))]
 
     def _matched(self, question: Question, texts: list[str]) -> list[int]:
         rows: list[int] = []
@@ -206,19 +210,3 @@ def _positions(tokens: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     for offset in range(1, len(wanted)):
         found = found[tokens[found + offset] == wanted[offset]]
     return found
-
-
-def _pieces(corpus: Corpus, blocks: np.ndarray, column: Literal["text", "tokens"]) -> list[memoryview]:
-    """The stored bytes or wordpieces of each block's body."""
-    pieces: list[memoryview] = [memoryview(b"")] * len(blocks)
-    field = column.removesuffix("s")
-    firsts = [segment.first_block for segment in corpus.segments]
-    which = np.searchsorted(firsts, blocks, side="right") - 1
-    for i in np.unique(which):
-        segment, rows = corpus.segments[i], np.flatnonzero(which == i)
-        chosen = segment.blocks[blocks[rows] - segment.first_block]
-        view = memoryview(getattr(segment, column))
-        limits = zip(chosen[f"{field}_start"].tolist(), chosen[f"{field}_limit"].tolist(), strict=True)
-        for row, (start, limit) in zip(rows.tolist(), limits, strict=True):
-            pieces[row] = view[start:limit]
-    return pieces

@@ -4,8 +4,10 @@ import random
 import re
 import unicodedata
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from realm_jax.data.corpus_writer import build
 from realm_jax.openqa.labels import AnswerFinder
@@ -157,6 +159,45 @@ def test_spans(random_corpora, pieces_tokenizer, is_regex, max_width):
         assert list(map(tuple, found.tolist())) == expected, question
         widths |= {last - first + 1 for _, first, last in expected}
     assert {1, max_width} <= widths <= set(range(1, max_width + 1))
+
+
+# Accents of one and of two characters, letters whose case has another length, spaces, punctuation, articles, [UNK].
+ODD = [
+    *"art party the The a An Zoë Zoe\u0308 naïve İ ſ ß ﬁ K 日本 🙂 龍 Ω … — - “ ” 's , 2,000 U.S. [SEP] [UNK]".split()
+]
+ODD += [" ", "  ", "\u00a0", "\u200b", "\t", ".", ". "]
+odd_text = st.lists(st.sampled_from(ODD), min_size=1, max_size=25).map("".join)
+
+
+def stored(corpus, tokenizer, block) -> list:
+    """As `body`, but sentence by sentence, as a corpus stores it: what stands on a border of two may differ."""
+    text = corpus.block(block).text.encode()
+    parts = [text[int(s["byte_start"]) : int(s["byte_limit"])].decode() for s in corpus.sentences(block)]
+    return [piece for part in parts for piece in written(tokenizer, part)]
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(st.lists(odd_text, min_size=1, max_size=6), st.data())
+def test_unusual_texts(tmp_path_factory, pieces_tokenizer, texts, data):
+    records = [Record(str(i), "T", "Art " + text) for i, text in enumerate(texts)]
+    arguments = {"tokenizer": pieces_tokenizer, "tag": lambda sentences, title: [[] for _ in sentences]}
+    description = {"source": "s", "fingerprint": "f", "tagger": "t"}
+    folder = tmp_path_factory.mktemp("odd") / "corpus"
+    corpus = build(records, folder, block_len_tokens=32, description=description, **arguments)
+    finder, blocks = AnswerFinder(corpus, pieces_tokenizer), np.arange(-1, corpus.num_blocks)
+    texts = [corpus.block(block).text for block in range(corpus.num_blocks)]
+    bodies = [stored(corpus, pieces_tokenizer, block) for block in range(corpus.num_blocks)]
+    text = data.draw(st.sampled_from(texts))
+    start, limit = sorted(data.draw(st.integers(0, len(text)), "slice") for _ in range(2))
+    cut = text[start:limit]
+    for answer in (cut, cut.strip(), cut.swapcase(), text, text + text, f" {cut} ", data.draw(odd_text)):
+        question, wanted = Question("q", "?", (answer,)), written(pieces_tokenizer, answer)
+        expected = [False, *(answer != "" and answer in other for other in texts)]
+        assert finder.holds(question, blocks, "substring").tolist() == expected, answer
+        found = [places(pieces, wanted) for pieces in bodies]
+        assert finder.holds(question, blocks, "wordpieces").tolist() == [False, *map(bool, found)], answer
+        spans = [[row, at, at + len(wanted) - 1] for row, of in enumerate(found, 1) for at in of]
+        assert finder.spans(question, blocks, 40).tolist() == spans, answer
 
 
 @pytest.fixture
