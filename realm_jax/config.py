@@ -49,8 +49,7 @@ class ModelConfig:
     projection_dim: int = 128
     """Dimensions of a retrieval embedding (§3.1)."""
     projection_gain: float = 1.0
-    """Initial gain of the embedder's last LayerNorm: at first |e|^2 = gain^2 * projection_dim bounds every retrieval
-    score. Small values let the null block compete; released embedders learned |e|^2 of about 0.74."""
+    """Initial gain of the embedder's last LayerNorm: scores are at most gain^2 * projection_dim (released: 0.74)."""
     span_hidden_size: int = 256
     """Width of the reader's span representation (Lee et al. 2019)."""
     shared_tower: bool = True

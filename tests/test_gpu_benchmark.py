@@ -95,18 +95,3 @@ def test_flops_of_real_wordpieces_are_those_of_each_sequence_alone():
     batch = PretrainBatch(*sequences, np.ones((5, 4), bool), weights, weights, weights, np.arange(10))
     macs += 3 * 3 * (4 * 8 * 8 + 2 * 8 * 20 + 2 * 3 * 8) + 6 * 4 * 8 * (8 + 30522)
     assert flops.real_flops(model, batch) == 6 * macs
-
-
-def test_packed_sequences_are_whole_and_see_none_but_themselves():
-    import gpu_kernels
-
-    lengths = np.array([200, 384, 90, 94, 150, 3])
-    segments = gpu_kernels.packed(lengths)
-    sizes = sorted(int((row == number).sum()) for row in segments for number in range(1, row.max() + 1))
-    assert sizes == sorted(lengths) and len(segments) == 3
-    assert all((np.diff(row[row > 0]) >= 0).all() for row in segments)  # each in one piece
-    visible = np.asarray(gpu_kernels.segment_bias(segments))[:, 0] == 0
-    for row, of in zip(segments, visible, strict=True):
-        for position in range(0, len(row), 7):
-            own = (row == row[position]) & (row[position] > 0)
-            assert (of[position] == own).all()

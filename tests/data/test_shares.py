@@ -11,6 +11,7 @@ from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
 from realm_jax.records import Process, Record
 from realm_jax.training.ict_task import IctTask
+from realm_jax.training.room import Room
 
 BATCH = 16
 SEED = 3
@@ -125,6 +126,7 @@ def test_ict_makes_the_share_of_its_process(data, new_run, monkeypatch):
 
     def batch(process: Process, number: int) -> dict[str, list[np.ndarray]]:
         monkeypatch.setattr(processes, "this", lambda: process)
+        monkeypatch.setattr(Room, "pack", lambda room, batch: batch)  # the room of one process knows no other's
         stream = IctTask(run.config, data, {}).stream({"position": number})
         try:
             parts = vars(stream.take(None))
