@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from realm_jax.records import Process
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning
+from realm_jax.training.room import Room
 from realm_jax.workdir import read_json
 
 QUESTIONS = 20
@@ -52,12 +54,12 @@ def make(run, questions):
 
 def taken(task: FinetuneTask, state: dict):
     """The first batch from a state, as the devices get it, and the state after it."""
-    stream = task.stream(state)
-    stream._room.pack = lambda batch: batch  # as it is joined
-    try:
-        return jax.tree.map(np.array, stream.take(parallel.replicate(task.init()))), stream.state()
-    finally:
-        stream.close()
+    with mock.patch.object(Room, "pack", lambda room, batch: batch):  # as it is joined
+        stream = task.stream(state)
+        try:
+            return jax.tree.map(np.array, stream.take(parallel.replicate(task.init()))), stream.state()
+        finally:
+            stream.close()
 
 
 @pytest.fixture(scope="module")
