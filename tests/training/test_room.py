@@ -90,13 +90,15 @@ def test_the_same_sizes_give_the_same_packing():
 
 
 def test_the_greediest_process_decides(monkeypatch):
-    """Here one that needs a row more of each than this one."""
-    packing = room()
-    monkeypatch.setattr(packing._agreement, "greatest", lambda needed: {name: n + 1 for name, n in needed.items()})
-    ours, theirs = room().pack(random_pretrain_batch(5)), packing.pack(random_pretrain_batch(5))
-    for name in ("query", "joint"):
-        assert theirs.__dict__[name].ids.shape[1] >= ours.__dict__[name].ids.shape[1]
-    assert packing.sizes != room().sizes
+    """Here one that needs two rows or slots more of each than this one."""
+    packing, ours = room(), room()
+    monkeypatch.setattr(packing._agreement, "greatest", lambda needed: {name: n + 2 for name, n in needed.items()})
+    ours.pack(batch(5))
+    packed = packing.pack(batch(5))
+    most = {"query": 8, "null_joint": 8, "blocks": 12, "joint": 24}  # a row for each sequence of a part
+    for name, count in ours.sizes[0].items():
+        assert packing.sizes[0][name] == min(count + 2, most.get(name, 99))
+    assert packed.mask_slots.size == SHARES * packing.sizes[0]["mask_slots"]
 
 
 def test_a_stream_says_the_sizes_of_the_batch_that_comes_next(monkeypatch):
