@@ -16,7 +16,7 @@ from realm_jax.config import ConfigError
 GIB, GB = 2**30, 10**9
 TPU_DOCS, NVIDIA = "https://cloud.google.com/tpu/docs/", "https://www.nvidia.com/en-us/data-center/"
 CPU = "cpu"
-MATMUL_ROWS, MATMUL_SECONDS = 96, 0.1
+MATMUL_ROWS, MATMUL_SECONDS = 64, 0.1
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,10 @@ def _cores() -> int:
 
 
 def _core_flops() -> float:
-    """FLOP/s of one core: the best of many matmuls so small that few are disturbed by other processes."""
+    """FLOP/s of one core: the best of many matmuls, so small that NumPy takes one thread for them.
+
+    Two threads wait for each other: where other processes have a core, every such matmul takes a time slice.
+    """
     matrix = np.random.default_rng(0).standard_normal((MATMUL_ROWS, MATMUL_ROWS), np.float32)
     best, end = float("inf"), time.perf_counter() + MATMUL_SECONDS
     while True:

@@ -1,5 +1,7 @@
 """The table of hardware: figures that follow from each other, and devices as JAX names them."""
 
+import time
+
 import pytest
 
 from realm_jax.config import ConfigError
@@ -53,3 +55,9 @@ def test_devices_that_the_table_lacks():
 def test_this_cpu_is_measured():
     cpu = hardware.named("cpu")
     assert cpu.devices == 1 and cpu.is_cpu and 1e9 < cpu.peak_flops < 1e14
+
+
+def test_a_core_is_measured_by_one_thread():
+    wall, used = time.perf_counter(), time.process_time()
+    hardware._core_flops()
+    assert time.process_time() - used < 1.5 * (time.perf_counter() - wall)
