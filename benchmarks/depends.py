@@ -24,17 +24,17 @@ TEXTS = _under(
     "assets blocks corpus corpus_writer sources/markdown pieces run_tokenizer salient segment sentences "
     "sources/sources",
 )
-ENCODERS = _under("models", "bert chunks embedder knowledge_encoder parts pretrained realm")
+ENCODERS = _under("models", "attention bert chunks embedder knowledge_encoder parts pretrained realm sequences")
 SEARCH = _under("index", "exact scann search top_k")
 STEP = (*ENCODERS, *_under("losses", "marginal"), "realm_jax/parallel.py", *_under("training", "optimizer"))
 PRETRAINING = (
     *TEXTS,
-    *_under("data", "assembly eligible_rows ict_examples masking pipeline recurring_spans"),
+    *_under("data", "assembly eligible_rows ict_examples masking packing pipeline recurring_spans"),
     *STEP,
     *_under("losses", "ict_loss"),
     *SEARCH,
     *_under("index", "current embed_blocks loaded_index source_block"),
-    *_under("training", "ict_task loop pretrain_task retrieval"),
+    *_under("training", "ict_task loop pretrain_task retrieval room"),
 )
 ANSWERS = (
     *PRETRAINING,
@@ -76,13 +76,14 @@ PATHS = {
         *_under("data", "blocks corpus corpus_writer segment"),
     ),
     "corpus_memory": (*_under("data", "blocks corpus corpus_writer segment"), *SEARCH),
+    "embedding": (*_under("data", "length_batches"), *_under("index", "embed_blocks"), *ENCODERS),
     "exact_search": _under("index", "exact top_k"),
     "finetune_step": (
-        *_under("models", "bert embedder reader"),
+        *_under("models", "attention bert embedder reader sequences"),
         *_under("losses", "openqa_loss"),
-        "realm_jax/data/assembly.py",
+        *_under("data", "assembly packing"),
         *_under("openqa", "bodies inputs labels signatures"),
-        *_under("training", "finetune_search finetune_task optimizer retrieval"),
+        *_under("training", "finetune_search finetune_task optimizer retrieval room"),
         *_under("index", "exact"),
         "realm_jax/parallel.py",
     ),
@@ -119,7 +120,7 @@ PATHS = {
         *_under("plan", "device_memory parameters planned work"),
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),
-    "pretrain_step": (*STEP, *_under("data", "assembly pipeline"), *_under("training", "pretrain_task")),
+    "pretrain_step": (*STEP, *_under("data", "assembly packing pipeline"), *_under("training", "pretrain_task room")),
     "rehearsal": (
         *_under("data", "corpus eligible_rows pipeline recurring_spans segment"),
         *_under("index", "current embed_blocks probe publish scann shared_embedding shared_work store"),

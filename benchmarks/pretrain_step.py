@@ -10,9 +10,7 @@ Writes benchmarks/results/pretrain_step.json. Takes about 15 minutes on two quie
 """
 
 import json
-import os
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ import tyro
 from flops import bert_macs, head_macs, padded_flops, real_flops
 from random_batches import BLOCK_LEN, CANDIDATES, QUERY_LEN, VOCAB, random_batch
 from report import write_result
+from rival import Rival, threads
 
 from realm_jax import parallel
 from realm_jax.batches import PretrainBatch
@@ -88,8 +87,8 @@ class Ours:
         return parallel.means(metrics)["loss"]
 
 
-class Theirs:
-    """`oracle_step.py` as a child process that works only when asked."""
+class Theirs(Rival):
+    """`oracle_step.py` with a model of the same shape and the same batches."""
 
     def __init__(self, python: Path, model: ModelConfig, batches: list[dict[str, np.ndarray]]):
         config = {
@@ -109,28 +108,12 @@ class Theirs:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "batches.npz")
             np.savez(file, **arrays)
-            script = Path(__file__).with_name("oracle_step.py")
-            command = [str(python), str(script), str(file), json.dumps(config), str(_num_threads())]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.loss = float(self._answer().split()[1])  # only now has it read the file
-
-    def __enter__(self) -> "Theirs":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+            super().__init__(python, "oracle_step", file, json.dumps(config), threads())
+            self.loss = float(self.answer().split()[1])  # only now has it read the file
 
     def steps(self, count: int) -> list[float]:
         """Seconds of each of the next steps."""
-        print("step", count, file=self._process.stdin, flush=True)
-        return [float(seconds) for seconds in self._answer().split()]
-
-    def _answer(self) -> str:
-        line = self._process.stdout.readline()
-        if not line:
-            raise ConfigError(f"{self._process.args[0]} oracle_step.py ended (see above): pip install what it lacks")
-        return line
+        return [float(seconds) for seconds in self.ask(f"step {count}").split()]
 
 
 def their_flops(model: ModelConfig, batch: int, head_positions: int) -> int:
@@ -152,10 +135,6 @@ def matmul_rate() -> float:
         jax.block_until_ready(multiply(x, x))
         seconds.append(time.perf_counter() - start)
     return 2 * MATMUL_SIZE**3 / statistics.median(seconds)
-
-
-def _num_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def measure(size: str, *, padded: bool, python: Path, turns: int) -> dict:
@@ -224,7 +203,7 @@ def main(
         for padded in (True, False):
             rows.append(measure(size, padded=padded, python=oracle_python, turns=turns or TURNS[size]))
     shape = {"candidates": CANDIDATES, "query_len": QUERY_LEN, "block_len": BLOCK_LEN}
-    print(write_result("pretrain_step", {**shape, "threads": _num_threads(), "rows": rows}, NOTE))
+    print(write_result("pretrain_step", {**shape, "threads": threads(), "rows": rows}, NOTE))
 
 
 if __name__ == "__main__":

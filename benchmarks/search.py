@@ -13,7 +13,6 @@ Writes benchmarks/results/search.json.
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from report import write_result
+from rival import Rival
 
 from realm_jax.config import IndexConfig
 from realm_jax.data.prepare import open_prepared
@@ -93,9 +93,9 @@ def ours(block_emb: np.ndarray, query_emb: np.ndarray, folder: str, builds: dict
                 yield Contender(engine, name, timed(search.with_settings(settings), query_emb))
 
 
-def offered(process: subprocess.Popen, builds: dict) -> Iterator[Contender]:
-    """The contenders that a process of search_faiss.py offers, once it has built them."""
-    while (found := json.loads(process.stdout.readline())) != "ready":
+def offered(faiss: Rival, builds: dict) -> Iterator[Contender]:
+    """The contenders that search_faiss.py offers, once it has built them."""
+    while (found := json.loads(faiss.answer())) != "ready":
         print(f"{found['index']} ({found['words']}): built in {found['build_s']} s", flush=True)
         builds[found["index"]] = found["build_s"]
         for value in found["values"]:
@@ -104,16 +104,15 @@ def offered(process: subprocess.Popen, builds: dict) -> Iterator[Contender]:
                 yield Contender(
                     found["index"],
                     f"{found['setting']} {value}{again}" if found["setting"] else "",
-                    asked(process, [found["index"], value, reorder]),
+                    asked(faiss, [found["index"], value, reorder]),
                 )
 
 
-def asked(process: subprocess.Popen, request: list) -> Callable[[], tuple[float, np.ndarray]]:
+def asked(faiss: Rival, request: list) -> Callable[[], tuple[float, np.ndarray]]:
     """The `run` of one of faiss' searches."""
 
     def run() -> tuple[float, np.ndarray]:
-        print(json.dumps(request), file=process.stdin, flush=True)
-        answer = json.loads(process.stdout.readline())
+        answer = json.loads(faiss.ask(json.dumps(request)))
         return answer["seconds"], np.array(answer["ids"])
 
     return run
@@ -175,15 +174,11 @@ def main(
         files = [os.path.join(folder, name) for name in ("blocks.npy", "queries.npy")]
         np.save(files[0], block_emb)
         np.save(files[1], query_emb)
-        command = [faiss, Path(__file__).parent / "search_faiss.py", *files, threads, BATCH, K]
         contenders = list(ours(block_emb, query_emb, folder, builds))
         print(f"built: {builds}", flush=True)
-        with subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            contenders += offered(process, builds)
+        with Rival(faiss, "search_faiss", *files, threads, BATCH, K) as rival:
+            contenders += offered(rival, builds)
             take_turns(contenders, exact_ids)
-            process.stdin.close()
     rows = []
     for contender in contenders:
         rate = round(len(query_emb) / statistics.median(contender.seconds))
