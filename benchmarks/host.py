@@ -4,8 +4,8 @@
 
 Pre-training: batches of 512 masked sentences, each with 7 blocks of at most 288 wordpieces drawn at random.
 Fine-tuning: batches of 16 questions, each with the 5,000 blocks that BM25 finds for it (filled up with random ones), of
-which 5 are read. Every batch is timed once, so that all questions are new; its figure is the median. Blocks were met
-before, except in the first batch, whose time stands apart. Writes benchmarks/results/host.json.
+which 5 are read. Every batch is timed once, so that all questions are new; its figure is the median. Most blocks were
+met before; the slowest batch stands apart, in which most are met for the second time. Writes benchmarks/results/host.json.
 """
 
 import os
@@ -117,7 +117,7 @@ def finetuning(data: RunData, asked: list[Question]) -> dict[str, float]:
             batch = asked[at : at + ASKED], beams[at : at + ASKED]
             right.append(clock(f"labels, {rule}", finder.each_holds, *batch, rule))
             clock("spans", spans, finder, *batch)
-        found[f"labels, {rule}, first batch, ms"] = round(clock.ms[f"labels, {rule}"][0], 2)
+        found[f"labels, {rule}, slowest batch, ms"] = round(max(clock.ms[f"labels, {rule}"]), 2)
         found[f"right blocks, {rule}, share"] = round(float(np.concatenate(right).mean()), 4)
     return clock.medians() | found
 

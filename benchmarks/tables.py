@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Iterable
 
+import beside_table
 import depends
 import gpu_table
 import host_table
@@ -151,15 +152,6 @@ def _squad(values: dict) -> str:
     lines += ["| | " + " | ".join(ks) + " |", "|---|" + "---:|" * len(ks)]
     for arm, row in values["mean"].items():
         lines.append(f"| {arm} | " + " | ".join(f"{row[k]:.3f}" for k in ks) + " |")
-    return "\n".join(lines)
-
-
-def _step(values: dict) -> str:
-    lines = ["**One pre-training step beside Hugging Face's REALM classes** (batch 4, 8 candidates, 96/288/384)", ""]
-    lines += ["| model, inputs | ours, examples/s | theirs | ratio |", "|---|---:|---:|---:|"]
-    for row in values["rows"]:
-        ours, theirs = row["our_examples_per_s"], row["their_examples_per_s"]
-        lines.append(f"| {row['size']}, {row['row']} | {ours:.2f} | {theirs:.2f} | {row['ratio']:.2f} |")
     return "\n".join(lines)
 
 
@@ -329,7 +321,8 @@ RENDERERS = {
     "index_update": _index_update,
     "finetune_step": _finetune_step,
     "host": host_table.markdown,
-    "pretrain_step": _step,
+    "pretrain_step": beside_table.step,
+    "embedding": beside_table.embedding,
     "gpu": gpu_table.markdown,
     "search": search_table.markdown,
     "exact_search": search_table.exact,

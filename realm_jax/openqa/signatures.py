@@ -18,14 +18,20 @@ MADE_AT_ONCE = 512  # blocks; their bits fit a processor's cache while they are 
 
 
 class Signatures:
-    """Signatures of one corpus's bodies, each made when its block is first asked for: 256 bytes of memory a block."""
+    """Signatures of one corpus's bodies: 256 bytes of memory for each that is made.
+
+    A block gets its signature when it is asked for a second time. To make it takes as long as to look through the
+    block's body three times or so, which is in vain for blocks that are met once.
+    """
 
     def __init__(self, corpus: Corpus, column: Column):
         self._corpus, self._column = corpus, column
         self._dtype = np.dtype(np.uint8 if column == "text" else np.uint16)
         # Pages of both take memory only when they are written.
+        self._was_met = np.zeros(corpus.num_blocks, bool)
         self._row = np.zeros(corpus.num_blocks, np.int32)  # 0: not made yet
         self._rows = np.empty((1 + corpus.num_blocks, BITS // 8), np.uint8)
+        self._rows[0] = 0xFF  # may have anything
         self._filled = 1
         self._lock = threading.Lock()
 
@@ -36,7 +42,7 @@ class Signatures:
             blocks: ordinals, none of them -1.
             wanted: bytes of text, or uint16 wordpieces, that have to stand in a row.
         """
-        self._make(blocks)
+        self._meet(blocks)
         places, starts = np.arange(len(blocks)), self._row[blocks].astype(np.int64) * (BITS // 8)
         stored = self._rows.reshape(-1)
         for bit in set(_bits(np.frombuffer(wanted, self._dtype)).tolist()):
@@ -44,18 +50,20 @@ class Signatures:
             places, starts = places[kept], starts[kept]
         return places
 
-    def _make(self, blocks: np.ndarray) -> None:
-        """Makes the signatures that are not there yet."""
-        if self._row[blocks].all():
+    def _meet(self, blocks: np.ndarray) -> None:
+        """Makes the signatures of the blocks that were met before and have none yet."""
+        new = blocks[self._row[blocks] == 0]
+        if not len(new):
             return
         with self._lock:
-            new = np.unique(blocks[self._row[blocks] == 0])
-            for first in range(0, len(new), MADE_AT_ONCE):
-                some = new[first : first + MADE_AT_ONCE]
+            again = np.unique(new[self._was_met[new] & (self._row[new] == 0)])
+            for first in range(0, len(again), MADE_AT_ONCE):
+                some = again[first : first + MADE_AT_ONCE]
                 rows = np.arange(self._filled, self._filled + len(some))
                 self._rows[rows] = self._signatures(some)
                 self._row[some] = rows  # last: other threads read what is there
                 self._filled += len(some)
+            self._was_met[new] = True
 
     def _signatures(self, blocks: np.ndarray) -> UInt8[np.ndarray, "blocks bytes"]:
         data, starts = joined(self._corpus, blocks, self._column)
