@@ -176,9 +176,12 @@ def _forward(rate, longest, query, key, value, part, rng):
         context, log_sum = carry
         q, k, v = (place.of(x) for x in padded)
         scores = place.scores(q, k)
-        total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-        weights = _dropped(_of_sequence(rng, place), rate, jnp.exp(scores - total))
-        return place.put(context, weights.astype(v.dtype) @ v), place.put(log_sum, total)
+        greatest = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - greatest)
+        total = weights.sum(axis=-1, keepdims=True)
+        # The result is divided and not the weights, which are many more and would be gone through once more.
+        mean = at_least_float32(_dropped(_of_sequence(rng, place), rate, weights).astype(v.dtype) @ v) / total
+        return place.put(context, mean), place.put(log_sum, greatest + jnp.log(total))
 
     log_sum = jnp.zeros((*padded[0].shape[:2], 1), jnp.promote_types(query.dtype, jnp.float32))
     context, log_sum = _each_sequence(part, longest, step, (jnp.zeros_like(padded[2]), log_sum))
@@ -198,11 +201,18 @@ def _backward(rate, longest, kept, gradient):
         of_weights = _dropped(own, rate, at_least_float32(g @ v.swapaxes(1, 2)))
         of_scores = (weights * (of_weights - mean)).astype(q.dtype)
         dropped = _dropped(own, rate, weights).astype(v.dtype)
-        new = of_scores @ k, of_scores.swapaxes(1, 2) @ q, dropped.swapaxes(1, 2) @ g
+        new = of_scores @ k, _transposed_product(of_scores, q), _transposed_product(dropped, g)
         return tuple(place.put(x, rows) for x, rows in zip(carry, new, strict=True))
 
     gradients = _each_sequence(part, longest, step, tuple(jnp.zeros_like(x) for x in padded))
     return *(x[: len(gradient)] for x in gradients), None, None
+
+
+def _transposed_product(
+    weights: Float[Array, "heads queries keys"], x: Float[Array, "heads queries width"]
+) -> Float[Array, "heads keys width"]:
+    """The transposed weights times x, while only x and the product are transposed, which are narrow."""
+    return (x.swapaxes(1, 2) @ weights).swapaxes(1, 2)
 
 
 _by_sequence.defvjp(_forward, _backward)
