@@ -5,7 +5,8 @@
 Pre-training: batches of 512 masked sentences, each with 7 blocks of at most 288 wordpieces drawn at random.
 Fine-tuning: batches of 16 questions, each with the 5,000 blocks that BM25 finds for it (filled up with random ones), of
 which 5 are read. Every batch is timed once, so that all questions are new; its figure is the median. Most blocks were
-met before; the slowest batch stands apart, in which most are met for the second time. Writes benchmarks/results/host.json.
+met before; the slowest batch, in which most are met for the second time, stands apart. Writes
+benchmarks/results/host.json.
 """
 
 import os

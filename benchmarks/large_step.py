@@ -86,7 +86,7 @@ def measured(config: Config) -> dict:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     started = time.monotonic()
     _, metrics = jax.block_until_ready(compiled(state, batch))
-    planned = device_memory.of_phase(config, "pretrain", parallel.num_devices())
+    planned = device_memory.of_phase(config, "pretrain", parallel.num_devices(), platform="cpu")
     step_seconds, peak = time.monotonic() - started, _resident("VmHWM") - empty - grown
     return {
         "state_gib": _a_device(state_bytes),

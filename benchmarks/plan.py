@@ -25,7 +25,7 @@ from compiled_memory import CPU_FLAGS
 from report import RESULTS, write_result
 
 from realm_jax.experiments_file import load_experiment
-from realm_jax.plan import device_memory, longest_batch, planned
+from realm_jax.plan import device_memory, longest_batch
 from realm_jax.plan.advice import changed
 from realm_jax.plan.compiled import compiled_step
 from realm_jax.training.fit import objective
@@ -82,8 +82,7 @@ def memory_row(experiment: str, phase: str, changes: dict) -> dict:
     jax.config.update("jax_num_cpu_devices", 1)
     config = changed(load_experiment(experiment), changes)
     said = compiled_step(objective(config, phase, 1), longest_batch.of_phase(config, phase, 1), jax.devices("cpu"))
-    wider = planned.CPU_BFLOAT16 if config.model.dtype == "bfloat16" else 0.0
-    ours = sum(device_memory.of_phase(config, phase, 1, compute_bytes=wider).step.values())
+    ours = sum(device_memory.of_phase(config, phase, 1, platform="cpu").step.values())
     row = {
         "experiment": config.name,
         "phase": phase,

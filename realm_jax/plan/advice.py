@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 
 from realm_jax.config import Config
 from realm_jax.plan import device_memory
+from realm_jax.plan.device_memory import Platform
 
 GIB = 2**30
 
 
-def advice(config: Config, phase: str, devices: int, *, needed: int, available: int, is_tpu: bool = False) -> str:
+def advice(config: Config, phase: str, devices: int, *, needed: int, available: int, platform: Platform) -> str:
     """Says in one sentence by how much a step is too large, and which settings to change to what.
 
     Args:
@@ -22,22 +23,22 @@ def advice(config: Config, phase: str, devices: int, *, needed: int, available: 
         devices: over how many the batch is split.
         needed: bytes of a device that the step takes with these settings, by the planner's count or a compiler's.
         available: bytes that the device has.
-        is_tpu: whether the devices are TPUs.
+        platform: of the devices.
     """
     said = f"a step of {phase} needs {needed / GIB:.1f} GiB on each device, which has {available / GIB:.1f}: "
-    changes = smallest_change(config, phase, devices, needed=needed, available=available, is_tpu=is_tpu)
+    changes = smallest_change(config, phase, devices, needed=needed, available=available, platform=platform)
     if changes is None:
         return said + f"pass a smaller --{phase}.batch_size, or use more devices or larger ones"
     return said + "pass " + " ".join(f"--{name}={value}" for name, value in changes.items())
 
 
 def smallest_change(
-    config: Config, phase: str, devices: int, *, needed: int, available: int, is_tpu: bool = False
+    config: Config, phase: str, devices: int, *, needed: int, available: int, platform: Platform
 ) -> dict[str, int | bool] | None:
     """The cheapest settings that fit, `section.field` -> value; None if none do. Arguments are those of `advice`."""
-    now = device_memory.of_phase(config, phase, devices, is_tpu=is_tpu)
+    now = device_memory.of_phase(config, phase, devices, platform=platform)
     for changes in _changes(config, phase, devices):
-        then = device_memory.of_phase(changed(config, changes), phase, devices, is_tpu=is_tpu)
+        then = device_memory.of_phase(changed(config, changes), phase, devices, platform=platform)
         moved = (needed - now.fixed) / max(1, now.total - now.fixed)  # of what the changes can lower
         if then.fixed + moved * (then.total - then.fixed) <= available:
             return changes

@@ -3,21 +3,26 @@
 The parts that are exact: parameters, moments and gradients are float32, the stacked copy of scanned layers has the
 compute type. Activations are those that XLA keeps for the backward pass, counted per wordpiece and layer and compared
 with its own count (`benchmarks/plan.py`, `benchmarks/compiled_memory.py`): a compiler's schedule moves them by some
-percent. A TPU's gives the place of activations to gradients as the backward pass frees them, and updates in place.
+percent. A TPU's gives the place of activations to gradients as the backward pass frees them, and updates in place. On a
+CPU, attention keeps no weights (`models/attention.py`), and XLA computes much of bfloat16 in float32.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from realm_jax.config import Config, ModelConfig
 from realm_jax.plan import parameters
 from realm_jax.plan.parameters import FLOAT32
+
+Platform = Literal["tpu", "gpu", "cpu"]  # JAX's names
 
 TOKEN_BYTES = 9  # of an input's position: id and segment int32, mask bool
 BATCHES_WAITING = 2  # the next one, and the one after it, lie on the device while it works
 MOMENTS = 2  # of Adam
 HIDDEN_KEPT = 7.4  # arrays of the hidden width that a layer keeps: its input, query, key, value, context, norms
 WIDE_KEPT = {"erf": 4, "tanh": 3}  # of the feed-forward width: around the GELU
-ATTENTION_KEPT = 2.5  # float32 arrays of attention weights
+ATTENTION_KEPT = {"tpu": 2.5, "gpu": 2.5, "cpu": 0.0}  # float32 arrays of attention weights
+BFLOAT16_BYTES = {"tpu": 2.0, "gpu": 2.0, "cpu": 3.3}
 SCANNED = 1.12  # times as much where a loop over the layers keeps them: nothing is fused with what follows it
 DROPOUT_BYTES = 8  # an element that is dropped out
 HIDDEN_OUTSIDE = 4  # arrays of the hidden width before the first and after the last layer
@@ -61,18 +66,16 @@ class Pass:
         return self.sequences * self.length
 
 
-def of_phase(
-    config: Config, phase: str, devices: int, *, compute_bytes: float = 0.0, blocks: int = 0, is_tpu: bool = False
-) -> DeviceMemory:
+def of_phase(config: Config, phase: str, devices: int, *, platform: Platform, blocks: int = 0) -> DeviceMemory:
     """Memory of a device in `ict`, `pretrain` or `finetune`.
 
     Args:
         devices: over how many the batch is split.
-        compute_bytes: of a number in the compute type, where a compiler makes it wider than it is.
+        platform: of the device.
         blocks: of the index that are on this device for exact search; 0 where none is searched there.
-        is_tpu: whether a TPU's compiler places the buffers.
     """
-    size = compute_bytes or (2.0 if config.model.dtype == "bfloat16" else float(FLOAT32))
+    is_tpu = platform == "tpu"
+    size = BFLOAT16_BYTES[platform] if config.model.dtype == "bfloat16" else float(FLOAT32)
     trained, own, at_once = (
         parameters.trained(config, phase),
         share(config, phase, devices),
@@ -80,7 +83,7 @@ def of_phase(
     )
     in_parts, batch = at_once < own, _batch_bytes(config, phase, own)
     gradients = _gradients(config, phase, in_parts=in_parts, is_tpu=is_tpu)
-    activations = _activations(config, phase, at_once, is_part=in_parts, size=size)
+    activations = _activations(config, phase, at_once, is_part=in_parts, size=size, platform=platform)
     if is_tpu and not in_parts:
         activations = max(0, activations - gradients)  # beyond the place that gradients take over
     step = {
@@ -145,31 +148,32 @@ def passes(config: Config, phase: str, queries: int, *, is_part: bool) -> list[P
     return encoder + embedder
 
 
-def _activations(config: Config, phase: str, queries: int, *, is_part: bool, size: float) -> int:
+def _activations(config: Config, phase: str, queries: int, *, is_part: bool, size: float, platform: Platform) -> int:
     model = config.model
     kept, working = 0.0, [0.0]
     for read in passes(config, phase, queries, is_part=is_part):
-        of_it = _outside_bytes(model, read, size) + model.num_layers * _kept_bytes(model, read, size)
-        again = _layer_bytes(model, read, size) if model.gradient_checkpointing else 0.0
+        of_it = _outside_bytes(model, read, size) + model.num_layers * _kept_bytes(model, read, size, platform)
+        again = _layer_bytes(model, read, size, platform) if model.gradient_checkpointing else 0.0
         kept += 0 if read.is_split else of_it
         working.append((of_it if read.is_split else 0) + again)
     return round(kept + max(*working, _logits_bytes(config, phase, queries, size)))
 
 
-def _kept_bytes(model: ModelConfig, read: Pass, size: float) -> float:
+def _kept_bytes(model: ModelConfig, read: Pass, size: float, platform: Platform) -> float:
     """What one layer keeps from its forward to its backward pass."""
     if model.gradient_checkpointing:
         return read.tokens * model.hidden_size * size
-    return _layer_bytes(model, read, size) * (SCANNED if model.scan_layers else 1)
+    return _layer_bytes(model, read, size, platform) * (SCANNED if model.scan_layers else 1)
 
 
-def _layer_bytes(model: ModelConfig, read: Pass, size: float) -> float:
+def _layer_bytes(model: ModelConfig, read: Pass, size: float, platform: Platform) -> float:
     """All that the backward pass of one layer needs."""
     hidden, wide = read.tokens * model.hidden_size, read.tokens * model.intermediate_size
-    attention = read.sequences * model.num_heads * read.length**2
+    arrays = ATTENTION_KEPT[platform]
+    attention = read.sequences * model.num_heads * read.length**2 if arrays else 0
     dropped = DROPOUT_BYTES * (2 * hidden + attention) if model.dropout else 0
     kept = HIDDEN_KEPT * hidden + WIDE_KEPT[model.gelu] * wide
-    return size * kept + FLOAT32 * ATTENTION_KEPT * attention + dropped
+    return size * kept + FLOAT32 * arrays * attention + dropped
 
 
 def _outside_bytes(model: ModelConfig, read: Pass, size: float) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from realm_jax.config import ConfigError
+from realm_jax.plan.device_memory import Platform
 
 GIB, GB = 2**30, 10**9
 TPU_DOCS, NVIDIA = "https://cloud.google.com/tpu/docs/", "https://www.nvidia.com/en-us/data-center/"
@@ -45,9 +46,9 @@ class Hardware:
         return self.name == CPU
 
     @property
-    def is_tpu(self) -> bool:
-        """Whether libtpu compiles for it, which needs less memory than XLA's other compilers."""
-        return self.kind.startswith("TPU")
+    def platform(self) -> Platform:
+        """JAX's name of what it is."""
+        return "cpu" if self.is_cpu else "tpu" if self.kind.startswith("TPU") else "gpu"
 
     @property
     def says(self) -> str:

@@ -21,7 +21,6 @@ USABLE = 0.92  # of a device's memory: the runtime has some, and what is calcula
 SUSTAINED = 0.4  # of the peak; on two CPU cores, 0.37 and 0.48 were measured (benchmarks/pretrain_step.py)
 USUAL_PREDICTIONS = 4
 """The MLM head's slots of a query in most batches (`training.room`)."""
-CPU_BFLOAT16 = 3.3  # bytes: XLA's CPU compiler computes much of it in float32
 CHECKPOINTS = 3  # kept of each phase
 QUESTIONS, EPOCHS = 79_168, 2  # of Natural Questions, and over them where the config leaves that to the dataset
 SCANN_BUILT, SCANN_OPEN, SCANN_DISK = 1672, 67, 73  # bytes a block (benchmarks/corpus_memory.py; index/scann.py)
@@ -158,7 +157,6 @@ def plan(
 
 def memory(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -> DeviceMemory:
     """What a device of this hardware holds in a phase."""
-    is_wider = hardware.is_cpu and config.model.dtype == "bfloat16"
     share = -(-corpus.blocks * hardware.hosts // hardware.devices)  # each host's devices search all blocks
     searched = {"ict": 0, "pretrain": share if config.index.search == "exact" else 0}
     searched["finetune"] = 0 if config.finetune.search == "scann" else share
@@ -166,8 +164,7 @@ def memory(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) -
         config,
         phase,
         hardware.devices,
-        compute_bytes=CPU_BFLOAT16 if is_wider else 0.0,
-        is_tpu=hardware.is_tpu,
+        platform=hardware.platform,
         blocks=searched[phase],
     )
 
@@ -176,7 +173,9 @@ def _advice(config: Config, phase: str, corpus: CorpusSize, hardware: Hardware) 
     needed, available = memory(config, phase, corpus, hardware).total, round(USABLE * hardware.memory_bytes)
     if needed <= available:
         return ""
-    return advice.advice(config, phase, hardware.devices, needed=needed, available=available, is_tpu=hardware.is_tpu)
+    return advice.advice(
+        config, phase, hardware.devices, needed=needed, available=available, platform=hardware.platform
+    )
 
 
 def predictions(config: Config) -> int:

@@ -1,7 +1,7 @@
 """Whether a phase's step fits into the devices' memory, found out before anything is trained: an error, not an OOM.
 
-The step is compiled for the longest batch that its phase can make. Training uses the same program for such batches, and
-finds it in the cache on disk. Devices that do not say how much memory they have, such as CPUs, are not asked.
+The step is compiled for the longest batch that its phase can make; what a corpus's own batches are packed into is smaller
+and another program. Devices that do not say how much memory they have, such as CPUs, are not asked.
 """
 
 import functools
@@ -52,11 +52,12 @@ def refuse_what_is_too_large(config: Config, phase: str, *, steps: int = ANY_STE
         return
     step, devices = compiled_here(config, phase, steps), jax.device_count()
     blocks = -(-blocks // jax.local_device_count())
-    needed = step.reserved_bytes + sum(device_memory.of_phase(config, phase, devices, blocks=blocks).beside.values())
+    platform = jax.devices()[0].platform
+    planned = device_memory.of_phase(config, phase, devices, platform=platform, blocks=blocks)
+    needed = step.reserved_bytes + sum(planned.beside.values())
     available = min(free_mib * MIB, step.available_bytes or free_mib * MIB)
     if needed > available:
-        is_tpu = jax.devices()[0].platform == "tpu"
-        raise ConfigError(advice(config, phase, devices, needed=needed, available=available, is_tpu=is_tpu))
+        raise ConfigError(advice(config, phase, devices, needed=needed, available=available, platform=platform))
 
 
 def _free_mib(said: dict[str, int] | None) -> int:

@@ -40,7 +40,8 @@ def calculated(workdir: Workdir) -> str:
     config, device = workdir.config, jax.devices()[0]
     machine = hardware.of_devices(device.device_kind, jax.device_count(), jax.process_count())
     if machine is None:
-        memory = max(device_memory.of_phase(config, phase, jax.device_count()).total for phase in ("ict", "pretrain"))
+        sizes = {"devices": jax.device_count(), "platform": device.platform}
+        memory = max(device_memory.of_phase(config, phase, **sizes).total for phase in ("ict", "pretrain"))
         return f"{memory / GIB:.1f} GiB of a device's memory (calculated)"
     return plan_table.one_line(planned.plan(config, _corpus(workdir), machine))
 

@@ -43,7 +43,7 @@ def test_it_fits_with_the_experiments_own_settings(row):
 )
 def test_the_plan_of_a_tpu_is_its_compilers_within_15_percent(row):
     config, devices = load_experiment(str(REPOSITORY / row["config"])), hardware.named(row["hardware"]).devices
-    planned = device_memory.of_phase(config, row["phase"], devices, is_tpu=True)
+    planned = device_memory.of_phase(config, row["phase"], devices, platform="tpu")
     assert sum(planned.step.values()) / 2**30 == pytest.approx(row["reserved_gib"], rel=0.15)
 
 

@@ -1,5 +1,6 @@
 """A device's memory: what every setting does to it, and its exact parts. XLA's count is in `test_compiler.py`."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -22,12 +23,13 @@ CONFIG = changed(
         "finetune.micro_batch": 0,
     },
 )
+of_phase = functools.partial(device_memory.of_phase, platform="gpu")
 PHASES = ["ict", "pretrain", "finetune"]
 
 
 def activations(phase: str, devices: int = 8, **changes) -> int:
     config = changed(CONFIG, {name.replace("__", "."): value for name, value in changes.items()})
-    return device_memory.of_phase(config, phase, devices).step["activations"]
+    return of_phase(config, phase, devices).step["activations"]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -49,7 +51,7 @@ def test_candidates_in_parts_keep_less():
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_eight_devices_have_an_eighth_of_the_batch(phase):
-    one, eight = (device_memory.of_phase(CONFIG, phase, devices) for devices in (1, 8))
+    one, eight = (of_phase(CONFIG, phase, devices) for devices in (1, 8))
     assert one.step["batch"] == 8 * eight.step["batch"]
     assert one.step["activations"] == pytest.approx(8 * eight.step["activations"], rel=1e-6)
     for part in ("parameters", "optimizer", "gradients"):
@@ -57,12 +59,12 @@ def test_eight_devices_have_an_eighth_of_the_batch(phase):
 
 
 def test_parameters_moments_and_gradients_are_four_bytes_each():
-    step = device_memory.of_phase(CONFIG, "pretrain", 8).step
+    step = of_phase(CONFIG, "pretrain", 8).step
     assert step["parameters"] == step["gradients"] == step["optimizer"] / 2 == 4 * 219_095_226
     looped = changed(CONFIG, {"pretrain.micro_batch": 4, "model.scan_layers": True})
-    parts = device_memory.of_phase(looped, "pretrain", 8).step
+    parts = of_phase(looped, "pretrain", 8).step
     assert parts["gradients"] == 2 * step["gradients"]  # the sum and those of a part
-    kept = device_memory.of_phase(changed(CONFIG, {"pretrain.retriever_update_every": 500}), "pretrain", 8).step
+    kept = of_phase(changed(CONFIG, {"pretrain.retriever_update_every": 500}), "pretrain", 8).step
     assert kept["optimizer"] - step["optimizer"] == 4 * 109_580_928
 
 
@@ -71,12 +73,12 @@ def test_scanned_layers_of_both_and_gradients_of_one_are_copied_in_the_compute_t
     for dtype, size in {"bfloat16": 2, "float32": 4}.items():
         config = changed(CONFIG, {"model.scan_layers": True})
         config = replace(config, model=replace(config.model, dtype=dtype))
-        assert device_memory.of_phase(config, "pretrain", 8).step["stacked layers"] == size * layers
+        assert of_phase(config, "pretrain", 8).step["stacked layers"] == size * layers
 
 
 def test_exact_search_holds_two_versions_where_they_change():
     def search(config: Config, phase: str, blocks: int = 1000) -> int:
-        return device_memory.of_phase(config, phase, 8, blocks=blocks).beside["exact search"]
+        return of_phase(config, phase, 8, blocks=blocks).beside["exact search"]
 
     assert search(CONFIG, "pretrain") == 2 * 1000 * 128 * 2 and search(CONFIG, "pretrain", 0) == 0
     assert search(CONFIG, "finetune") == 1000 * 128 * 2
@@ -85,10 +87,17 @@ def test_exact_search_holds_two_versions_where_they_change():
 
 def test_a_query_without_activations_of_its_own_needs_none():
     frozen = changed(CONFIG, {"pretrain.train_retriever": False})
-    step = device_memory.of_phase(frozen, "pretrain", 8).step
+    step = of_phase(frozen, "pretrain", 8).step
     assert step["optimizer"] == 8 * 109_514_298
     assert step["activations"] < activations("pretrain")
 
 
 def test_the_default_config_is_planned():
-    assert device_memory.of_phase(Config(model=ModelConfig()), "pretrain", 8).total > 2**30
+    assert of_phase(Config(model=ModelConfig()), "pretrain", 8).total > 2**30
+
+
+def test_a_cpu_keeps_no_weights_of_attention():
+    config = changed(CONFIG, {"model.dtype": "float32", "model.dropout": 0.0})
+    gpu, cpu = (of_phase(config, "pretrain", 8, platform=platform).step["activations"] for platform in ("gpu", "cpu"))
+    squares = 7 * 64 * 384**2 + 7 * 64 * 288**2 + 64 * 97**2 + 64 * 96**2  # 64 queries a device
+    assert gpu - cpu == pytest.approx(4 * 2.5 * 12 * 12 * squares, rel=1e-6)
