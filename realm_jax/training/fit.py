@@ -1,7 +1,7 @@
 """Whether a phase's step fits into the devices' memory, found out before anything is trained: an error, not an OOM.
 
-The step is compiled for the longest batch that its phase can make; what a corpus's own batches are packed into is smaller
-and another program. Devices that do not say how much memory they have, such as CPUs, are not asked.
+The step is compiled for the longest batch that its phase can make; a corpus's own batches are packed into fewer rows,
+which is another program. Devices that do not say how much memory they have, such as CPUs, are not asked.
 """
 
 import functools
