@@ -6,7 +6,7 @@
 A step embeds queries and candidates, reads them jointly, and makes loss, gradients and update: batch 4 (2 of
 BERT-base), 8 candidates, lengths 96/288/384, float32 on all CPU cores, dropout 0. The two take turns, so that noise
 hits both alike. FLOPs are those of the matmuls, a multiply-add as 2 and the backward pass as twice the forward one.
-Writes benchmarks/results/pretrain_step.json. Takes about 15 minutes on two quiet cores, most of it theirs.
+Writes benchmarks/results/pretrain_step.json after each row. Takes about 15 minutes on two cores, most of it theirs.
 """
 
 import json
@@ -186,24 +186,24 @@ def _rounded(value):
 
 def main(
     oracle_python: Path = Path(".venv-oracle/bin/python"),
-    sizes: tuple[str, ...] = tuple(SIZES),
+    sizes: tuple[str, ...] = ("2x128", "6x384"),
     turns: int = 0,
 ) -> None:
     """Measures both sides.
 
     Args:
         oracle_python: Python of an environment with torch 2.13.0 and transformers 4.57.6.
-        sizes: 2x128 (2 layers, 128 wide), 6x384, 12x768 (BERT-base), or several.
+        sizes: 2x128 (2 layers, 128 wide), 6x384, 12x768 (BERT-base, for which both sides take 25 GB), or several.
         turns: How often the two take turns; 0 takes 7 for the smallest size and 3 for the others.
     """
     if not oracle_python.exists():
         raise ConfigError(f"{oracle_python} does not exist: make it (see this file's docstring), or --oracle-python=")
-    rows = []
+    shape, rows = {"candidates": CANDIDATES, "query_len": QUERY_LEN, "block_len": BLOCK_LEN}, []
     for size in sizes:
         for padded in (True, False):
             rows.append(measure(size, padded=padded, python=oracle_python, turns=turns or TURNS[size]))
-    shape = {"candidates": CANDIDATES, "query_len": QUERY_LEN, "block_len": BLOCK_LEN}
-    print(write_result("pretrain_step", {**shape, "threads": threads(), "rows": rows}, NOTE))
+            path = write_result("pretrain_step", {**shape, "threads": threads(), "rows": rows}, NOTE)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -54,9 +54,10 @@ def test_warm_up_plans_the_steps(tmp_path):
         file = tmp_path / "warm_up" / phase / "metrics.jsonl"
         lines[phase] = [json.loads(line) for line in file.read_text().splitlines()]
         assert [line["step"] for line in lines[phase]] == [5, 10, 15]
-    for part, phase, share, own in (("ict", "ict", 0.1, 20), ("realm", "pretrain", 0.35, 20)):
+    for part, phase, share, unit, own in (("ict", "ict", 0.1, 100, 20), ("realm", "pretrain", 0.35, 10, 20)):
         fit = share * 120 / lines[phase][-1]["step_seconds"]
-        assert plan[part] == own or abs(plan[part] - fit) <= {"ict": 50, "realm": 5}[part]
+        fewest = plan[part] == unit and fit < unit  # on a machine that is busy
+        assert plan[part] == own or fewest or abs(plan[part] - fit) <= unit / 2
         assert plan[part] != own or fit < own / 0.39
 
 
