@@ -1,9 +1,10 @@
 """Packs a task's batches into rows, of a few sizes: each is another program, which takes seconds or minutes to compile.
 
 How many rows a batch needs is known once its sequences are placed (`data.packing`). It gets the cheapest of the sizes
-that were used before, if it fits and is not much more than is needed; else a new one is added. All kinds of input are
-decided together, since each combination is a program. Of several processes each needs something else, and all take what
-the greediest needs. A checkpoint keeps the sizes: a restart compiles the same programs and computes the same bits.
+that were used before, if it fits and is not much more than is needed. Else a new one is added, with rows to spare for the
+batches to come; if nothing fitted, it is the largest of all, so that there is no third kind to fit. All kinds of input
+are decided together, since each combination is a program. Of several processes each needs something else, and all take
+what the greediest needs. A checkpoint keeps the sizes: a restart compiles the same programs and computes the same bits.
 """
 
 import dataclasses
@@ -25,8 +26,8 @@ from realm_jax.plan import longest_batch, work
 log = logging.getLogger(__name__)
 
 SLOTS = "mask_slots"
-SPARE = 1.03  # times what is needed, and a row at least: so that the next batches fit too
-WASTE = 0.06  # of the cost that a size may have in vain; as much again for each size that there is
+SPARE = 2  # standard deviations of the rows that batches need, and a row at least
+WASTE, WASTE_MORE = 0.15, 0.05  # of the cost that a size may have in vain; and for each size that there is
 
 
 class Room:
@@ -58,14 +59,17 @@ class Room:
         needed = {name: packing.rows for name, packing in placed.items()}
         if isinstance(batch, PretrainBatch):
             needed[SLOTS] = _slots(batch.mask_weights, self._shares)
-        rows = self._size(self._agreement.greatest(needed), placed)
+        spare = {name: max(1, math.ceil(SPARE * packing.deviation)) for name, packing in placed.items()}
+        agreed = self._agreement.greatest(needed | {f"spare {name}": count for name, count in spare.items()})
+        spare = {name: agreed.pop(f"spare {name}") for name in spare}
+        rows = self._size(agreed, spare, placed)
         packed = {name: packing.packed(rows[name]) for name, packing in placed.items()}
         self.fill = sum(x.lengths.sum() for x in packed.values()) / sum(x.ids.size for x in packed.values())
         if SLOTS in rows:
             packed[SLOTS] = mask_slots(batch.mask_weights, self._shares, rows[SLOTS])
         return dataclasses.replace(batch, **packed)
 
-    def _size(self, needed: dict[str, int], placed: dict[str, Packing]) -> dict[str, int]:
+    def _size(self, needed: dict[str, int], spare: dict[str, int], placed: dict[str, Packing]) -> dict[str, int]:
         def cost(size):
             """Multiply-adds of a share."""
             macs = work.head_macs(self._model, self._candidates * size.get(SLOTS, 0))
@@ -76,9 +80,10 @@ class Room:
 
         fitting = [size for size in self.sizes if all(size[name] >= count for name, count in needed.items())]
         best = min(fitting, key=cost, default=None)
-        if best is None or cost(best) > (1 + WASTE * (1 + len(self.sizes))) * cost(needed):
-            spare = {name: min(_with_spare(needed[name]), packing.most) for name, packing in placed.items()}
-            best = needed | spare
+        if best is None or cost(best) > (1 + WASTE + WASTE_MORE * len(self.sizes)) * cost(needed):
+            others = self.sizes if best is None else []
+            best = needed | {name: min(needed[name] + spare[name], packing.most) for name, packing in placed.items()}
+            best = {name: max([count, *(size[name] for size in others)]) for name, count in best.items()}
             self.sizes.append(best)
             log.info(f"a batch of a new size is compiled: {', '.join(f'{n} {c}' for n, c in best.items())}")
         return best
@@ -89,10 +94,6 @@ def of_phase(config: Config, phase: str, state: dict) -> Room:
     devices = jax.device_count()
     shares = parallel.num_devices() * longest_batch.micro_batches(config, phase, devices)
     return Room(config, shares, longest_batch.parts(config, phase, devices), state)
-
-
-def _with_spare(rows: int) -> int:
-    return max(rows + 1, math.ceil(SPARE * rows))
 
 
 def _slots(mask_weights: np.ndarray, shares: int) -> int:
