@@ -1,10 +1,10 @@
 """Packs a task's batches into rows, of a few sizes: each is another program, which takes seconds or minutes to compile.
 
 How many rows a batch needs is known once its sequences are placed (`data.packing`). It gets the cheapest of the sizes
-that were used before, if it fits and is not much more than is needed. Else a new one is added, with rows to spare for the
-batches to come; if nothing fitted, it is the largest of all, so that there is no third kind to fit. All kinds of input
-are decided together, since each combination is a program. Of several processes each needs something else, and all take
-what the greediest needs. A checkpoint keeps the sizes: a restart compiles the same programs and computes the same bits.
+that were used before, if it fits and is not much more than is needed. Else a new one is added, with rows to spare for
+the batches to come; where none was large enough, it has at least the rows of all others. All kinds of input are decided
+together, since each combination is a program. Of several processes each needs something else, and all take what the
+greediest needs. A checkpoint keeps the sizes: a restart compiles the same programs and computes the same bits.
 """
 
 import dataclasses
