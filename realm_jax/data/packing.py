@@ -57,8 +57,9 @@ class Packing:
         """How many rows each part needs."""
         self.most = self._lengths.shape[1]
         """Rows if each sequence had one of its own."""
-        self.deviation = float(self.most**0.5 * self._lengths.std() / self.row_length)
-        """Standard deviation of the rows that as many other sequences of such lengths need."""
+        of_queries = tokens.mask.reshape(len(tokens.mask), -1).sum(1)  # candidates of one query are alike
+        self.deviation = float((len(of_queries) / parts) ** 0.5 * of_queries.std() / self.row_length)
+        """Standard deviation of the rows that as many other queries of such lengths need."""
 
     def packed(self, rows: int) -> Packed:
         """The sequences in `rows` rows a part, at least `self.rows`."""

@@ -60,9 +60,11 @@ class Room:
         if isinstance(batch, PretrainBatch):
             needed[SLOTS] = _slots(batch.mask_weights, self._shares)
         spare = {name: max(1, math.ceil(SPARE * packing.deviation)) for name, packing in placed.items()}
-        agreed = self._agreement.greatest(needed | {f"spare {name}": count for name, count in spare.items()})
-        spare = {name: agreed.pop(f"spare {name}") for name in spare}
-        rows = self._size(agreed, spare, placed)
+        wanted = needed | {f"spare {name}": count for name, count in spare.items()}
+        agreed = self._agreement.greatest(wanted)
+        rows = self._size(
+            {name: agreed[name] for name in needed}, {name: agreed[f"spare {name}"] for name in spare}, placed
+        )
         packed = {name: packing.packed(rows[name]) for name, packing in placed.items()}
         self.fill = sum(x.lengths.sum() for x in packed.values()) / sum(x.ids.size for x in packed.values())
         if SLOTS in rows:

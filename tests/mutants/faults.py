@@ -328,8 +328,8 @@ MODELS = [
         "another process's batch does not fit",
         "training/room.py",
         "Room.pack",
-        "self._agreement.greatest(needed)",
-        "needed",
+        "self._agreement.greatest(wanted)",
+        "wanted",
         "training/test_room.py::test_the_greediest_process_decides",
     ),
     Fault(

@@ -1,6 +1,7 @@
 """The sizes that batches are packed to: each holds its batch, they are few, and a restart has the same."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from realm_jax.batches import Packed
 from realm_jax.config import Config, ModelConfig, PretrainConfig
+from realm_jax.data.packing import Packing
 from realm_jax.training.room import PackedBatches, Room
 from tests import test_parallel
 from tests.test_parallel import CANDIDATES, random_ict_batch, random_pretrain_batch
@@ -78,6 +80,27 @@ def test_a_batch_like_the_last_one_gets_its_size():
     assert len(packing.sizes) == 1
 
 
+def test_where_none_is_large_enough_the_new_one_is_as_large_as_all(monkeypatch):
+    monkeypatch.setattr("realm_jax.training.room.WASTE", 100)  # so that there is no other reason
+    monkeypatch.setattr("realm_jax.training.room.SPARE", 0)
+    packing = room()
+    for seed in (2, *range(200)):
+        packing.pack(batch(seed))
+    assert 1 < len(packing.sizes) <= 5
+    for smaller, larger in itertools.pairwise(packing.sizes):
+        assert all(larger[name] >= count for name, count in smaller.items()) and larger != smaller
+
+
+def test_rows_to_spare_are_two_deviations(monkeypatch):
+    made = batch(0)
+    needed = Packing(made.joint, SHARES)
+    of_queries = made.joint.mask.sum((1, 2))
+    deviation = np.sqrt(len(of_queries) / SHARES * of_queries.var()) / 16
+    packing = room()
+    packing.pack(made)
+    assert packing.sizes[0]["joint"] == min(24, needed.rows + max(1, int(np.ceil(2 * deviation))))
+
+
 def test_the_same_sizes_give_the_same_packing():
     """A restart knows the sizes up to the batch that it begins with."""
     first = room()
@@ -92,7 +115,11 @@ def test_the_same_sizes_give_the_same_packing():
 def test_the_greediest_process_decides(monkeypatch):
     """Here one that needs two rows or slots more of each than this one."""
     packing, ours = room(), room()
-    monkeypatch.setattr(packing._agreement, "greatest", lambda needed: {name: n + 2 for name, n in needed.items()})
+
+    def greatest(wanted):
+        return {name: n if name.startswith("spare") else n + 2 for name, n in wanted.items()}
+
+    monkeypatch.setattr(packing._agreement, "greatest", greatest)
     ours.pack(batch(5))
     packed = packing.pack(batch(5))
     most = {"query": 8, "null_joint": 8, "blocks": 12, "joint": 24}  # a row for each sequence of a part
