@@ -5,7 +5,7 @@ Those of the matmuls, a multiply-add as 2 and the backward pass as twice the for
 
 import numpy as np
 
-from realm_jax.batches import PretrainBatch
+from realm_jax.batches import Packed, PretrainBatch
 from realm_jax.config import ModelConfig
 from realm_jax.plan import work
 from realm_jax.plan.work import NULL_LEN, head_macs
@@ -21,8 +21,8 @@ def padded_flops(model: ModelConfig, batch: PretrainBatch) -> int:
     candidates = batch.candidate_mask.shape[-1]
     macs = bert_macs(model, 1, NULL_LEN) + head_macs(model, len(batch.mask_slots) * candidates)
     for tokens in (batch.query, batch.blocks, batch.joint, batch.null_joint):
-        length = tokens.ids.shape[-1]
-        macs += bert_macs(model, tokens.ids.size // length, length)
+        length = tokens.longest if isinstance(tokens, Packed) else tokens.ids.shape[-1]
+        macs += round(bert_macs(model, 1, length) * tokens.ids.size / length)
     return 6 * macs
 
 

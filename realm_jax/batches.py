@@ -17,10 +17,12 @@ Array = Any
 
 
 def batch(cls: type) -> type:
-    """Makes a class a frozen dataclass and a JAX pytree of its fields."""
+    """Makes a class a frozen dataclass and a JAX pytree of its fields; those of type int are no arrays but static."""
     cls = dataclass(frozen=True)(cls)
     cls.__no_type_check__ = True  # JAX also puts other things into its fields: shapes, shardings, arrays of one row
-    return jax.tree_util.register_dataclass(cls, [field.name for field in dataclasses.fields(cls)], [])
+    fields = {field.name: field.type is int for field in dataclasses.fields(cls)}
+    arrays, static = ([name for name, is_static in fields.items() if is_static == wanted] for wanted in (False, True))
+    return jax.tree_util.register_dataclass(cls, arrays, static)
 
 
 @batch
@@ -51,6 +53,8 @@ class Packed:
     starts: Int32[Array, "*parts sequences"]
     """Where each sequence begins in the rows of its part, laid end to end."""
     lengths: Int32[Array, "*parts sequences"]
+    longest: int
+    """No sequence has more wordpieces. A row has as many positions, or is the only one of its part."""
 
     @property
     def mask(self) -> Bool[Array, "*parts rows positions"]:

@@ -98,7 +98,7 @@ def by_sequence(
 ) -> Float[Array, "rows positions heads width"]:
     """`attend` for one sequence after the other; queries are scaled."""
     flat = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
-    return _by_sequence(rate, query.shape[1], *flat, part, rng).reshape(query.shape)
+    return _by_sequence(rate, part.longest, *flat, part, rng).reshape(query.shape)
 
 
 def _each_sequence(part: Packed, longest: int, step: Callable[[Any, "_Place"], Any], carry: Any) -> Any:

@@ -37,7 +37,7 @@ class Embedder(nn.Module):
             pooler = nn.Dense(config.hidden_size, dtype=config.dtype, kernel_init=normal, name="pooler")
             pooled = jnp.tanh(pooler(hidden.reshape(-1, config.hidden_size)[tokens.starts]))
         else:
-            pooled = mean_of_each(hidden, tokens.starts, tokens.lengths)
+            pooled = mean_of_each(hidden, tokens)
         # The projection of a pre-trained state keeps its geometry best when it starts as a scaled isometry.
         projection = nn.Dense(config.projection_dim, kernel_init=nn.initializers.orthogonal(), name="projection")
         gain = nn.initializers.constant(config.projection_gain)

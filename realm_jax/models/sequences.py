@@ -19,6 +19,7 @@ def alone(tokens: Tokens) -> Packed:
         places=jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), ids.shape),
         starts=(number[:, 0] - 1) * length,
         lengths=mask.sum(-1, dtype=jnp.int32),
+        longest=length,
     )
 
 
@@ -36,15 +37,13 @@ def at_places(
     return hidden.reshape(-1, hidden.shape[-1])[starts[:, None] + places]
 
 
-def mean_of_each(
-    hidden: Float[Array, "rows positions hidden"], starts: Int[Array, " sequences"], lengths: Int[Array, " sequences"]
-) -> Float[Array, "sequences hidden"]:
-    """The mean of the hidden states of each sequence, the longest of which fills a row."""
-    places = jnp.arange(hidden.shape[1])
+def mean_of_each(hidden: Float[Array, "rows positions hidden"], part: Packed) -> Float[Array, "sequences hidden"]:
+    """The mean of the hidden states of each sequence."""
+    places, lengths = jnp.arange(part.longest), jnp.asarray(part.lengths)
     is_own = places < lengths[:, None]
     flat = hidden.reshape(-1, hidden.shape[-1])
     # Nothing is added up at the places of others, whose gradient would be a sum of many.
-    at = jnp.where(is_own, starts[:, None] + places, len(flat))
+    at = jnp.where(is_own, part.starts[:, None] + places, len(flat))
     own = flat.at[at].get(mode="fill", fill_value=0.0)
     return own.sum(1) / lengths[:, None].astype(hidden.dtype)
 

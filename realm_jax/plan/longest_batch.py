@@ -72,7 +72,7 @@ class _Shapes:
         parts = self._parts.get(field, 1) * self.micro_batches
         starts = jax.ShapeDtypeStruct((devices, parts, queries * of_query // parts), jnp.int32)
         rows = jax.ShapeDtypeStruct((*starts.shape, length), jnp.int32)
-        return Packed(rows, rows, rows, rows, starts, starts)
+        return Packed(rows, rows, rows, rows, starts, starts, length)
 
 
 def ict(config: Config, devices: int) -> IctBatch:

@@ -131,7 +131,7 @@ class RetrievalStream:
             return {"position": self._taken}
         _, candidates = self._pending.result(timeout=self._timeout_s)
         of_all = processes.join_shares(candidates).tolist()
-        return {"position": self._taken, "candidates": of_all, "sizes": self._room.sizes}
+        return {"position": self._taken, "candidates": of_all, "sizes": list(self._room.sizes)}
 
     def metrics(self) -> dict[str, float]:
         """What index and room say of themselves, and seconds since the last call that training waited for retrieval."""

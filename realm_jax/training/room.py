@@ -52,7 +52,7 @@ class Room:
         """The batch with packed sequences, of one of the sizes."""
         tokens = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
         placed = {
-            name: Packing(value, self._shares * self._parts.get(name, 1))
+            name: Packing(value, self._shares * self._parts.get(name, 1), is_flat=_is_flat())
             for name, value in tokens.items()
             if isinstance(value, Tokens)
         }
@@ -76,16 +76,16 @@ class Room:
             """Multiply-adds of a share."""
             macs = work.head_macs(self._model, self._candidates * size.get(SLOTS, 0))
             for name, packing in placed.items():
-                rows = size[name] * self._parts.get(name, 1)
-                macs += rows * work.bert_macs(self._model, np.array([packing.row_length]))
+                positions = size[name] * self._parts.get(name, 1) * packing.row_length
+                macs += positions * work.bert_macs(self._model, np.array([packing.longest])) / packing.longest
             return macs
 
         fitting = [size for size in self.sizes if all(size[name] >= count for name, count in needed.items())]
         best = min(fitting, key=cost, default=None)
-        if best is None or cost(best) > (1 + WASTE + WASTE_MORE * len(self.sizes)) * cost(needed):
+        new = needed | {name: min(needed[name] + spare[name], packing.most) for name, packing in placed.items()}
+        if best is None or cost(best) > (1 + WASTE + WASTE_MORE * len(self.sizes)) * cost(new):
             others = self.sizes if best is None else []
-            best = needed | {name: min(needed[name] + spare[name], packing.most) for name, packing in placed.items()}
-            best = {name: max([count, *(size[name] for size in others)]) for name, count in best.items()}
+            best = {name: max([count, *(size[name] for size in others)]) for name, count in new.items()}
             self.sizes.append(best)
             log.info(f"a batch of a new size is compiled: {', '.join(f'{n} {c}' for n, c in best.items())}")
         return best
@@ -96,6 +96,14 @@ def of_phase(config: Config, phase: str, state: dict) -> Room:
     devices = jax.device_count()
     shares = parallel.num_devices() * longest_batch.micro_batches(config, phase, devices)
     return Room(config, shares, longest_batch.parts(config, phase, devices), state)
+
+
+def _is_flat() -> bool:
+    """Whether each part is one row: on CPUs, where attention goes from one sequence to the next.
+
+    Elsewhere its work and memory grow with the length of rows.
+    """
+    return jax.default_backend() == "cpu"
 
 
 def _slots(mask_weights: np.ndarray, shares: int) -> int:
@@ -118,7 +126,7 @@ class PackedBatches(Batches):
     def state(self) -> dict:
         """Returns how many batches were taken, and the sizes up to the next one, which is being made."""
         self._next.result()
-        return super().state() | {"sizes": self._room.sizes}
+        return super().state() | {"sizes": list(self._room.sizes)}
 
     def metrics(self) -> dict[str, float]:
         """How full the rows are."""

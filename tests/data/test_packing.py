@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from realm_jax.batches import Tokens
-from realm_jax.data.packing import Packing, starts_in_rows
+from realm_jax.data.packing import FLAT_STEP, Packing, starts_in_rows
 
 ROW = 16
 
@@ -40,12 +40,15 @@ def test_rows_are_nearly_full():
         assert rows <= -(-lengths.sum() // 288) + 2
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
 @pytest.mark.parametrize("parts", [1, 2, 6])
-def test_every_sequence_is_where_it_is_said_to_be(parts):
+def test_every_sequence_is_where_it_is_said_to_be(parts, is_flat):
     tokens = tokens_of(np.random.default_rng(3).integers(1, ROW + 1, (4, 3)))
-    packing = Packing(tokens, parts)
+    packing = Packing(tokens, parts, is_flat=is_flat)
     packed = packing.packed(packing.rows + 1)
-    assert packed.ids.shape == (parts, packing.rows + 1, ROW)
+    rows = packing.rows + 1
+    assert packed.ids.shape == ((parts, 1, FLAT_STEP * rows) if is_flat else (parts, rows, ROW))
+    assert packed.longest == ROW
     assert packed.starts.shape == packed.lengths.shape == (parts, 12 // parts)
     assert packed.mask.sum() == tokens.mask.sum()
     ids, types, mask = (x.reshape(parts, -1, ROW) for x in (tokens.ids, tokens.types, tokens.mask))
@@ -58,3 +61,13 @@ def test_every_sequence_is_where_it_is_said_to_be(parts):
             np.testing.assert_array_equal(flat["places"][rows], np.arange(length))
             assert set(flat["sequences"][rows]) == {number + 1}
         assert not any(flat[name][flat["sequences"] == 0].any() for name in flat)
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_rows_are_as_many_as_the_fullest_part_needs_and_the_longest_would_need(is_flat):
+    lengths = np.random.default_rng(4).integers(1, ROW + 1, (20, 3))
+    packing = Packing(tokens_of(lengths), 2, is_flat=is_flat)
+    row, part = (FLAT_STEP if is_flat else ROW), lengths.reshape(2, -1).sum(1).max()
+    assert packing.row_length == row and -(-part // row) <= packing.rows <= packing.most == -(-30 * ROW // row)
+    assert not is_flat or packing.rows == -(-part // row)
+    assert packing.deviation == pytest.approx(np.sqrt(10) * lengths.sum(1).std() / row)

@@ -21,12 +21,12 @@ def several_rounded_lengths(monkeypatch):
     monkeypatch.setattr(attention, "STEP", 5)
 
 
-@pytest.fixture(scope="module")
-def part():
-    """Sequences of all lengths in rows, one of them empty."""
+@pytest.fixture(scope="module", params=["rows", "flat"])
+def part(request):
+    """Sequences of all lengths in rows, one of them empty, or in one long row."""
     lengths = np.array([1, 12, 5, 6, 10, 11, 4, 7, 2])
     mask = np.arange(ROW) < lengths[:, None]
-    packing = Packing(Tokens(mask.astype(np.int32), mask, mask.astype(np.int32)), 1)
+    packing = Packing(Tokens(mask.astype(np.int32), mask, mask.astype(np.int32)), 1, is_flat=request.param == "flat")
     return jax.tree.map(lambda x: jnp.asarray(x[0]), packing.packed(packing.rows + 1))
 
 

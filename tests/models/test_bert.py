@@ -93,13 +93,14 @@ def test_is_the_slow_bert_on_the_tokens_that_are_not_padding(params, kind):
         np.testing.assert_allclose(np.asarray(row)[mask], expected, atol=2e-5)
 
 
-def test_sequences_of_one_row_do_not_know_of_each_other(params):
-    """Five of them in three rows, against the slow BERT on each alone."""
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_sequences_of_one_row_do_not_know_of_each_other(params, is_flat):
+    """Five of them in three rows, or in one, against the slow BERT on each alone."""
     mask = np.arange(8) < np.array([[3], [8], [4], [5], [3]])
     tokens = dataclasses.replace(jax.tree.map(np.asarray, random_tokens(6, batch=5)), mask=mask)
-    packing = Packing(tokens, 1)
+    packing = Packing(tokens, 1, is_flat=is_flat)
     part = jax.tree.map(lambda x: jnp.asarray(x[0]), packing.packed(packing.rows))
-    assert packing.rows == 3
+    assert packing.rows == (1 if is_flat else 3)
     hidden = np.asarray(jax.jit(Bert(CONFIG).apply)({"params": params}, part)).reshape(-1, CONFIG.hidden_size)
     for start, ids, mask, types in zip(part.starts, tokens.ids, tokens.mask, tokens.types, strict=True):
         expected = slow_bert(CONFIG, params, ids[mask], types[mask])

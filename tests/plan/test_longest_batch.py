@@ -20,6 +20,12 @@ from realm_jax.training.pretrain_task import PretrainTask
 DEVICES = 8
 
 
+@pytest.fixture(autouse=True)
+def rows_as_on_accelerators(monkeypatch):
+    """A CPU has one long row instead."""
+    monkeypatch.setattr("realm_jax.training.room._is_flat", lambda: False)
+
+
 def first_batch(task):
     stream = task.stream({})
     try:

@@ -214,7 +214,7 @@ def test_each_part_has_dropout_of_its_own():
 def dropped(table, part, rng):
     """An embedding of each sequence: the mean of squashed rows of a table, half of which are dropped."""
     kept = 1.0 if rng is None else jax.random.bernoulli(rng, 0.5, (*part.ids.shape, 1)) * 2.0
-    return jnp.tanh(mean_of_each(jnp.tanh(table[part.ids]) * kept, part.starts, part.lengths))
+    return jnp.tanh(mean_of_each(jnp.tanh(table[part.ids]) * kept, part))
 
 
 def random_sequences(count) -> Tokens:
