@@ -144,7 +144,7 @@ def test_gradient_and_loss_are_those_of_the_plain_step(phase, devices, parts, se
     total, count = expected[1]["loss"]
     assert ours[1]["loss"] == (pytest.approx(total, rel=1e-6), count)
     flat = [np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)]) for grads in (ours[0], expected[0])]
-    assert np.linalg.norm(flat[0] - flat[1]) < 1e-6 * np.linalg.norm(flat[1])
+    assert np.linalg.norm(flat[0] - flat[1]) < 1.5e-6 * np.linalg.norm(flat[1])
 
 
 @pytest.mark.slow
