@@ -9,6 +9,7 @@ and of 128, and of its times the best counts. Its times contain those of its tok
 corpus; they are given beside. The two take turns. Writes benchmarks/results/embedding.json.
 """
 
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -23,25 +24,17 @@ from pretrain_step import matmul_rate
 from report import write_result
 from rival import Rival, threads
 
-from realm_jax.config import Config, ConfigError, CorpusConfig, ModelConfig
+from realm_jax.config import Config, ConfigError, CorpusConfig
 from realm_jax.convert.export import to_sentence_transformers
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
+from realm_jax.experiments import minilm
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.plan.work import bert_macs
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir
 
-MODEL = ModelConfig(
-    num_layers=6,
-    hidden_size=384,
-    num_heads=12,
-    intermediate_size=1536,
-    pooling="mean",
-    gelu="erf",
-    projection_gain=0.45,
-    dropout=0.0,
-)
+MODEL = dataclasses.replace(minilm.get_config().model, dtype="float32")
 BATCHES = (32, 128)
 LARGEST_ERROR = 1e-4  # of an embedding, relative to the largest value of all
 

@@ -1,5 +1,6 @@
 """What a benchmark compares with, as a process in a Python environment of its own, that works only when asked."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -31,10 +32,8 @@ class Rival:
 
     def ask(self, line: str) -> str:
         """What it answers. Raises ConfigError if it has ended."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the end of its answers says the same
             print(line, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # the end of its answers says the same
         return self.answer()
 
     def answer(self) -> str:
