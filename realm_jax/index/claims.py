@@ -42,9 +42,7 @@ def holders(folder: epath.Path, limit_s: float = DAY_S) -> list[dict]:
     Args:
         limit_s: how long other hosts believe a pin.
     """
-    pins = folder / PINS
-    found = sorted(pins.glob("*.json")) if pins.exists() else []
-    return [claimed for pin in found if (claimed := _held(pin, limit_s))]
+    return [claimed for pin in sorted((folder / PINS).glob("*.json")) if (claimed := _held(pin, limit_s))]
 
 
 def is_abandoned(draft_folder: epath.Path) -> bool:

@@ -208,7 +208,7 @@ def part_name(number: int) -> str:
 
 def claims_and_parts(folder: epath.Path) -> tuple[set[int], set[int]]:
     """Numbers of the parts that were taken, and of those that were handed over."""
-    names = [file.name for file in folder.iterdir()] if folder.exists() else []
+    names = [file.name for file in folder.glob("*")]  # none if it is gone; `iterdir` would be an error
     claimed = {int(found[2]) for name in names if (found := CLAIM.fullmatch(name)) and found[2]}
     over = {int(name[5:-4]) for name in names if name.startswith("part-") and name.endswith(".npy")}
     return claimed, over

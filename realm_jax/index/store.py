@@ -155,7 +155,7 @@ class IndexStore(History):
 
     def works(self) -> list[epath.Path]:
         """Folders of the versions that are being built, or were."""
-        return sorted((self.folder / WORK).glob("*")) if (self.folder / WORK).exists() else []
+        return sorted((self.folder / WORK).glob("*"))
 
     def versions(self) -> list[Version]:
         """Published versions by step, then by time. Raises ConfigError if a manifest is damaged."""
@@ -219,7 +219,7 @@ class IndexStore(History):
         self.record("published", version=version.name, step=version.step, **told)
 
     def _folders(self) -> list[epath.Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder.exists() else []
+        return sorted(self.folder.glob("step-*"))
 
 
 def _retire(folder: epath.Path) -> bool:

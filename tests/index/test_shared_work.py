@@ -134,6 +134,12 @@ def test_nothing_comes_back_once_the_work_is_over(work, folder):
     assert not folder.exists()
 
 
+def test_a_folder_that_goes_while_it_is_looked_at_has_nothing(work, folder, monkeypatch):
+    work.remove()
+    monkeypatch.setattr(type(folder), "exists", lambda path: True)  # as it was a moment ago
+    assert claims_and_parts(folder) == (set(), set()) and work.holder(JOIN) is None
+
+
 def test_how_far_it_is(work, folder):
     take_for(folder, elsewhere(), "part-00002")
     assert work.take(JOIN) and work.take_part(3, set()) == 0
