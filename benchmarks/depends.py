@@ -38,7 +38,7 @@ PRETRAINING = (
 )
 ANSWERS = (
     *PRETRAINING,
-    *_under("models", "reader"),
+    *_under("models", "reader span_sums"),
     *_under("losses", "openqa_loss"),
     *_under("openqa", "bodies inputs labels predict retriever signatures"),
     *_under("training", "best_params finetune_task finetuning"),
@@ -64,7 +64,7 @@ PATHS = {
     "build_corpus": ("realm_jax/data/build", *TEXTS),
     "compiled_memory": (
         *STEP,
-        *_under("models", "reader"),
+        *_under("models", "reader span_sums"),
         *_under("losses", "ict_loss openqa_loss"),
         *_under("plan", "compiled longest_batch"),
         *_under("training", "finetune_task fit ict_task pretrain_task"),
@@ -79,7 +79,7 @@ PATHS = {
     "embedding": (*_under("data", "length_batches"), *_under("index", "embed_blocks"), *ENCODERS),
     "exact_search": _under("index", "exact top_k"),
     "finetune_step": (
-        *_under("models", "attention bert embedder reader sequences"),
+        *_under("models", "attention bert embedder reader sequences span_sums"),
         *_under("losses", "openqa_loss"),
         *_under("data", "assembly packing"),
         *_under("openqa", "bodies inputs labels signatures"),
@@ -116,7 +116,7 @@ PATHS = {
     "plan": (
         *STEP,
         *_under("losses", "ict_loss openqa_loss"),
-        *_under("models", "reader"),
+        *_under("models", "reader span_sums"),
         *_under("plan", "device_memory parameters planned work"),
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),

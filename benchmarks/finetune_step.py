@@ -2,10 +2,10 @@
 
     python benchmarks/finetune_step.py [--blocks=6000] [--steps=12]
 
-A 2-layer BERT reads 5 blocks of 288 wordpieces with each question; the corpus is made of the mini-corpus's sentences,
-drawn at random. Two streams take turns, which differ in the beam alone: 5000 blocks, or the 5 that are read. Parts of
-the host's work are timed by themselves; in a run they overlap the step before. Writes
-benchmarks/results/finetune_step.json.
+A 2-layer BERT reads 5 blocks of at most 288 wordpieces with each question; the corpora are made of the mini-corpus's
+sentences, drawn at random: in one all blocks are full, in the other they are as long as Wikipedia's leads. Two streams
+take turns, which differ in the beam alone: 5000 blocks, or the 5 that are read. Parts of the host's work are timed by
+themselves; in a run they overlap the step before. Writes benchmarks/results/finetune_step.json.
 """
 
 import json
@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
+from random_batches import BLOCK_LEN, REAL_BLOCK_LEN, drawn_lengths
 from report import write_result
 
 from realm_jax import parallel
@@ -31,7 +32,9 @@ from realm_jax.models import embedder, reader
 from realm_jax.records import Question, Record
 from realm_jax.training.finetune_task import FinetuneTask
 
-BLOCK_LEN, QUESTION_LEN, READ, BEAM, BATCH = 288, 32, 5, 5000, 16
+QUESTION_LEN, READ, BEAM, BATCH = 32, 5, 5000, 16
+SPECIALS = 3  # of a block without a title
+LENGTHS = {"full blocks": (BLOCK_LEN,) * len(REAL_BLOCK_LEN), "as long as leads": REAL_BLOCK_LEN}
 WARM_STEPS = 2
 
 
@@ -46,12 +49,14 @@ class _Flags:
 def main() -> None:
     flags = tyro.cli(_Flags, description=__doc__)
     parallel.set_up_compilation_cache()
-    with tempfile.TemporaryDirectory() as folder:
-        data, questions = make_data(Path(folder), flags.blocks)
-        store = random_index(Path(folder) / "index", data, flags.blocks)
-        values = measure(data, questions, store, Path(folder), flags.steps)
-    print(write_result("finetune_step", values))
-    print(json.dumps(values, indent=1))
+    values = {}
+    for name, percentiles in LENGTHS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            data, questions = make_data(Path(folder), flags.blocks, percentiles)
+            store = random_index(Path(folder) / "index", data)
+            values[name] = measure(data, questions, store, flags.steps)
+        print(json.dumps({name: values[name]}, indent=1), flush=True)
+    print(write_result("finetune_step", {"blocks_in_corpus": flags.blocks, "batch": BATCH, **values}))
 
 
 def config_of(beam: int, vocab_size: int) -> Config:
@@ -67,8 +72,8 @@ def config_of(beam: int, vocab_size: int) -> Config:
     )
 
 
-def make_data(folder: Path, num_blocks: int) -> tuple[RunData, list[Question]]:
-    """A corpus of full blocks, and for each of some sentences a question whose answer is two words of it."""
+def make_data(folder: Path, num_blocks: int, percentiles: tuple[int, ...]) -> tuple[RunData, list[Question]]:
+    """A corpus of blocks of such lengths, and for a sentence of each a question whose answer is two words of it."""
     lines = assets.fetch(assets.MINI_CORPUS).read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     tokenizer = run_tokenizer.train(texts, 3000)
@@ -76,14 +81,13 @@ def make_data(folder: Path, num_blocks: int) -> tuple[RunData, list[Question]]:
     sizes = [len(encoding) for encoding in tokenizer.encode_batch(sentences, add_special_tokens=False)]
     rng = np.random.default_rng(0)
     records, questions = [], []
-    for i in range(num_blocks):
-        chosen, used = [], 0
-        while used < BLOCK_LEN - 10:
-            chosen.append(int(rng.integers(len(sentences))))
-            used += sizes[chosen[-1]]
+    for i, length in enumerate(drawn_lengths(rng, percentiles, num_blocks)):
+        chosen, left = [drawn := int(rng.integers(len(sentences)))], length - SPECIALS  # one sentence at least
+        while (left := left - sizes[drawn]) >= sizes[drawn := int(rng.integers(len(sentences)))]:
+            chosen.append(drawn)
         words = sentences[chosen[0]].split()
         questions.append(Question(str(i), " ".join(words[:8]), (" ".join(words[-2:]).strip("."),)))
-        records.append(Record(str(i), "", " ".join(sentences[j] for j in chosen[:-1])))
+        records.append(Record(str(i), "", " ".join(sentences[j] for j in chosen)))
     built = corpus_writer.build(
         records,
         folder / "corpus",
@@ -95,7 +99,7 @@ def make_data(folder: Path, num_blocks: int) -> tuple[RunData, list[Question]]:
     return RunData(tokenizer, SpecialIds.from_tokenizer(tokenizer), built, built), questions
 
 
-def random_index(folder: Path, data: RunData, num_blocks: int) -> IndexStore:
+def random_index(folder: Path, data: RunData) -> IndexStore:
     """An index version of random embeddings: what is found does not matter here."""
     store = IndexStore(folder)
     with store.begin(0) as draft:
@@ -105,7 +109,7 @@ def random_index(folder: Path, data: RunData, num_blocks: int) -> IndexStore:
     return store
 
 
-def measure(data: RunData, questions: list[Question], store: IndexStore, folder: Path, steps: int) -> dict:
+def measure(data: RunData, questions: list[Question], store: IndexStore, steps: int) -> dict:
     runs = {
         beam: Run(config_of(beam, data.tokenizer.get_vocab_size()), data, questions, store) for beam in (BEAM, READ)
     }
@@ -119,8 +123,6 @@ def measure(data: RunData, questions: list[Question], store: IndexStore, folder:
     print(f"seconds of each step: {seconds}", flush=True)
     step = {beam: statistics.median(of) for beam, of in seconds.items()}
     values = {
-        "blocks_in_corpus": data.knowledge.num_blocks,
-        "batch": BATCH,
         "questions_per_second": round(BATCH / step[BEAM], 2),
         "step_seconds": {str(beam): round(value, 4) for beam, value in step.items()},
         "retriever_loss_share": round(1 - step[READ] / step[BEAM], 4),

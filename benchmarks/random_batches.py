@@ -74,14 +74,15 @@ def _random_inputs(seed: int, size: int, *, padded: bool) -> tuple[MaskedQueries
     if padded:
         lengths, query_lengths, predictions = np.full(count, BLOCK_LEN), np.full(size, QUERY_LEN), [MASKS] * size
     else:
-        lengths = _draw(rng, REAL_BLOCK_LEN, count)
-        query_lengths, predictions = _draw(rng, REAL_QUERY_LEN, size), _draw(rng, REAL_PREDICTIONS, size)
+        lengths = drawn_lengths(rng, REAL_BLOCK_LEN, count)
+        query_lengths, predictions = drawn_lengths(rng, REAL_QUERY_LEN, size), drawn_lengths(rng, REAL_PREDICTIONS, size)
     queries = _random_queries(rng, query_lengths, predictions)
     corpus = RandomBlocks(_words(rng, (count, BLOCK_LEN)), lengths)
     return queries, np.arange(count).reshape(size, CANDIDATES - 1), corpus
 
 
-def _draw(rng: np.random.Generator, values: tuple[int, ...], count: int) -> np.ndarray:
+def drawn_lengths(rng: np.random.Generator, values: tuple[int, ...], count: int) -> np.ndarray:
+    """Whole numbers whose percentiles, at `PERCENTILES`, are `values`."""
     return np.rint(np.interp(100 * rng.random(count), PERCENTILES, values)).astype(int)
 
 

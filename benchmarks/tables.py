@@ -211,11 +211,15 @@ def _ablations(values: dict) -> str:
 
 
 def _finetune_step(values: dict) -> str:
-    lines = ["**One fine-tuning step** (2-layer BERT, 5 blocks of 288 wordpieces read, batch 16)", ""]
-    lines += ["| | |", "|---|---:|", f"| questions/s | {values['questions_per_second']} |"]
-    lines += [f"| share of the retriever's loss over 5000 blocks | {100 * values['retriever_loss_share']:.1f}% |"]
-    lines += [f"| {part}, ms a step | {ms} |" for part, ms in values["parts_ms"].items()]
-    return "\n".join(lines)
+    title = "**One fine-tuning step** (2-layer BERT, 5 blocks of at most 288 wordpieces read, batch 16)"
+    runs = {name: run for name, run in values.items() if isinstance(run, dict)}
+    rows = {"questions/s": [run["questions_per_second"] for run in runs.values()]}
+    shares = [f"{100 * run['retriever_loss_share']:.1f}%" for run in runs.values()]
+    rows["share of the retriever's loss over 5000 blocks"] = shares
+    for part in next(iter(runs.values()))["parts_ms"]:
+        rows[f"{part}, ms a step"] = [run["parts_ms"][part] for run in runs.values()]
+    head = [f"| | {' | '.join(runs)} |", "|---|" + "---:|" * len(runs)]
+    return "\n".join([title, "", *head, *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in rows.items())])
 
 
 def _build_corpus(values: dict) -> str:

@@ -26,9 +26,10 @@ BFLOAT16_BYTES = {"tpu": 2.0, "gpu": 2.0, "cpu": 3.3}
 SCANNED = 1.12  # times as much where a loop over the layers keeps them: nothing is fused with what follows it
 DROPOUT_BYTES = 8  # an element that is dropped out
 HIDDEN_OUTSIDE = 4  # arrays of the hidden width before the first and after the last layer
-UPDATE_KEPT, UPDATE_KEPT_ALONE = 4, 2.5  # times the gradients, at the step's end: summed over devices, clipped, applied
+UPDATE_KEPT = 4  # times the gradients, at the step's end: summed over devices, clipped, applied
+UPDATE_KEPT_ALONE = 2.5  # the same in pre-training on one device
 LOGITS_KEPT = 2  # float32 arrays of vocabulary logits, or of ICT's scores
-SPANS_KEPT = 7  # arrays of the reader's span representations
+SPANS_KEPT = 7  # float32 arrays of the projections that the reader's spans begin and end with, and their gradients
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def of_phase(config: Config, phase: str, devices: int, *, platform: Platform, bl
         "activations": activations,
     }
     during = step["gradients"] + step["stacked layers"] + step["activations"]
-    least = 0.0 if is_tpu else FLOAT32 * trained * (UPDATE_KEPT if devices > 1 else UPDATE_KEPT_ALONE)
+    updated = UPDATE_KEPT_ALONE if phase == "pretrain" and devices == 1 else UPDATE_KEPT
+    least = 0.0 if is_tpu else FLOAT32 * trained * updated
     step["update, beyond these"] = max(0, round(least - during))
     return DeviceMemory(
         step, {"batches in waiting": BATCHES_WAITING * batch, "exact search": _search(config, phase, blocks)}
@@ -187,8 +189,8 @@ def _logits_bytes(config: Config, phase: str, queries: int, size: float) -> floa
         rows = queries * config.pretrain.max_masks * config.pretrain.num_candidates
         return float(LOGITS_KEPT * FLOAT32 * rows * model.vocab_size)
     if phase == "finetune":
-        rows = queries * config.finetune.reader_blocks * config.reader_len_tokens * config.finetune.max_span_width
-        return SPANS_KEPT * size * rows * model.span_hidden_size
+        positions = queries * config.finetune.reader_blocks * config.reader_len_tokens
+        return float(SPANS_KEPT * FLOAT32 * positions * model.span_hidden_size)
     return float(LOGITS_KEPT * FLOAT32 * queries * config.ict.batch_size)
 
 

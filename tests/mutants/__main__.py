@@ -1,12 +1,12 @@
 """Plants every fault of `faults.py`, one at a time, and runs the tests that are said to guard against it.
 
-    python -m tests.mutants [WORD …]      (only faults whose description or place has one of the words)
-    python -m tests.mutants --table       (the table of docs/contributing.md)
+    python -m tests.mutants [WORD …]
 
 First the tests run on the sound code. Then each fault gets a copy of the code of its own. A fault is found if an
 assertion fails; it survives if all tests pass, or if they fail of something else. All share what XLA compiled.
 """
 
+import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -25,10 +25,14 @@ TIMEOUT_S = 600
 
 
 def main() -> None:
-    if "--table" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only faults whose description or place has one of them")
+    parser.add_argument("--table", action="store_true", help="print the table of docs/contributing.md, and plant nothing")
+    flags = parser.parse_args()
+    if flags.table:
         print(table())
         return
-    chosen = [f for f in FAULTS if len(sys.argv) < 2 or any(word in f"{f.what} {f.where}" for word in sys.argv[1:])]
+    chosen = [f for f in FAULTS if not flags.words or any(word in f"{f.what} {f.where}" for word in flags.words)]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         survivors = run(chosen, pathlib.Path(folder))
