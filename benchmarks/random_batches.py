@@ -75,7 +75,8 @@ def _random_inputs(seed: int, size: int, *, padded: bool) -> tuple[MaskedQueries
         lengths, query_lengths, predictions = np.full(count, BLOCK_LEN), np.full(size, QUERY_LEN), [MASKS] * size
     else:
         lengths = drawn_lengths(rng, REAL_BLOCK_LEN, count)
-        query_lengths, predictions = drawn_lengths(rng, REAL_QUERY_LEN, size), drawn_lengths(rng, REAL_PREDICTIONS, size)
+        query_lengths = drawn_lengths(rng, REAL_QUERY_LEN, size)
+        predictions = drawn_lengths(rng, REAL_PREDICTIONS, size)
     queries = _random_queries(rng, query_lengths, predictions)
     corpus = RandomBlocks(_words(rng, (count, BLOCK_LEN)), lengths)
     return queries, np.arange(count).reshape(size, CANDIDATES - 1), corpus

@@ -27,7 +27,7 @@ TIMEOUT_S = 600
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="only faults whose description or place has one of them")
-    parser.add_argument("--table", action="store_true", help="print the table of docs/contributing.md, and plant nothing")
+    parser.add_argument("--table", action="store_true", help="only print the table of docs/contributing.md")
     flags = parser.parse_args()
     if flags.table:
         print(table())
