@@ -1,7 +1,7 @@
 # realm_jax. `make help` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-# Huge pages: XLA on a CPU allocates its temporaries afresh in every step, a quarter of whose time went into page faults.
+# Huge pages, for all that runs below, tests too; `realm` itself asks for them (realm_jax/huge_pages.py).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 ACCEL ?= cpu
 CONFIG ?= experiments/$(if $(TPU),tpu_v3_8,nano).py

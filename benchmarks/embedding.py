@@ -24,6 +24,7 @@ from pretrain_step import matmul_rate
 from report import write_result
 from rival import Rival, threads
 
+from realm_jax import huge_pages
 from realm_jax.config import Config, ConfigError, CorpusConfig
 from realm_jax.convert.export import to_sentence_transformers
 from realm_jax.data.corpus import Corpus
@@ -126,5 +127,6 @@ def measured(flags: _Flags, workdir: Workdir, corpus: Corpus, chosen: np.ndarray
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     jax.config.update("jax_platforms", "cpu")
     main()

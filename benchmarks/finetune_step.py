@@ -21,7 +21,7 @@ import tyro
 from random_batches import BLOCK_LEN, REAL_BLOCK_LEN, drawn_lengths
 from report import write_result
 
-from realm_jax import parallel
+from realm_jax import huge_pages, parallel
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IndexConfig, ModelConfig
 from realm_jax.data import assets, corpus_writer, run_tokenizer
 from realm_jax.data.assembly import SpecialIds
@@ -213,4 +213,5 @@ def _median_ms(part, times: int = 5) -> float:
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     main()

@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 from report import write_result
 
+from realm_jax import huge_pages
 from realm_jax.config import Config, CorpusConfig, PretrainConfig
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
@@ -129,4 +130,5 @@ def spans(finder: AnswerFinder, asked: list[Question], beams: np.ndarray) -> lis
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     main()

@@ -22,7 +22,7 @@ import tyro
 from random_batches import BLOCK_LEN, CANDIDATES, QUERY_LEN, full_batch
 from report import write_result
 
-from realm_jax import parallel
+from realm_jax import huge_pages, parallel
 from realm_jax.config import Config, CorpusConfig, ModelConfig, PretrainConfig
 from realm_jax.models import embedder, knowledge_encoder
 from realm_jax.plan import device_memory
@@ -128,6 +128,7 @@ def _a_device(size: int) -> float:
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     # Save memory, as a TPU's compiler does: the CPU's own order keeps all activations, checkpointed or not.
     os.environ["XLA_FLAGS"] = "--xla_cpu_enable_concurrency_optimized_scheduler=false"  # read with the first backend
     tyro.cli(main)

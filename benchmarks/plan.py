@@ -24,6 +24,7 @@ import tyro
 from compiled_memory import CPU_FLAGS
 from report import RESULTS, write_result
 
+from realm_jax import huge_pages
 from realm_jax.experiments_file import load_experiment
 from realm_jax.plan import device_memory, longest_batch
 from realm_jax.plan.advice import changed
@@ -137,4 +138,5 @@ def _realm(*words: str) -> str:
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     tyro.cli(main)

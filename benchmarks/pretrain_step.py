@@ -24,7 +24,7 @@ from random_batches import BLOCK_LEN, CANDIDATES, QUERY_LEN, VOCAB, random_batch
 from report import write_result
 from rival import Rival, threads
 
-from realm_jax import parallel
+from realm_jax import huge_pages, parallel
 from realm_jax.batches import PretrainBatch
 from realm_jax.config import Config, ConfigError, ModelConfig
 from realm_jax.models import embedder, knowledge_encoder
@@ -207,5 +207,6 @@ def main(
 
 
 if __name__ == "__main__":
+    huge_pages.ensure()
     jax.config.update("jax_platforms", "cpu")
     tyro.cli(main)

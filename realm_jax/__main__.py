@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from realm_jax import terminal
+from realm_jax import huge_pages, terminal
 
 STAGES = {
     "corpus": {
@@ -68,5 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.run(functools.partial(command.main, flags))
 
 
-if __name__ == "__main__":
+def begin() -> None:
+    """The command line's entry."""
+    huge_pages.ensure()
     main()
+
+
+if __name__ == "__main__":
+    begin()

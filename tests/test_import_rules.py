@@ -31,6 +31,7 @@ LAYERS = [
         "memory",
         "paths",
         "terminal",
+        "huge_pages",
         "lock",
         "redo",
         "local_cache",
