@@ -46,8 +46,14 @@ def main() -> None:
         difference = recall.mean(after[0][key] * 1.0 - after[1][key] * 1.0)
         paired[key] = {field: round(value, 5) for field, value in dataclasses.asdict(difference).items()}
         print(f"after REALM - after REALM with the retriever frozen, {key}: {difference} (n {difference.n})")
-    summaries = {arm: json.loads((w / "summary.json").read_text()) for arm, w in (("realm", realm), ("frozen", frozen))}
+    summaries = {"realm": measured(realm), "frozen": measured(frozen)}
     print(write_result(name, {**summaries, "realm_minus_frozen": paired}, NOTE))
+
+
+def measured(workdir: pathlib.Path) -> dict:
+    """The summary, with the seconds of all phases: the evaluation, which writes it, does not know its own."""
+    seconds = json.loads((workdir / "seconds.json").read_text())
+    return json.loads((workdir / "summary.json").read_text()) | {"phase_seconds": seconds}
 
 
 def run(workdir: pathlib.Path, *options: str) -> None:
