@@ -108,9 +108,9 @@ def _of_nano(difference: dict) -> str:
     }
     return (
         "Plain: the sentence finds its block; hard: with a salient span masked and the words of its article's title "
-        "taken out. Without those words ICT makes the first rank worse, and REALM only brings it back to the level of "
-        "BERT as it was downloaded: at the first rank, pre-training as a whole has shown no gain; among the first five "
-        "blocks it has. Until REALM the encoder is BERT as it was downloaded.\n\n"
+        "taken out. Without those words ICT makes both ranks worse; REALM brings the first one back to about the level "
+        "of BERT as it was downloaded, and the first five above it. Until REALM the encoder is BERT as it was "
+        "downloaded.\n\n"
         "REALM's gain over the frozen retriever, on the same sentences: plain "
         f"recall@1 {shown['plain_recall@1']}, hard recall@1 {shown['hard_recall@1']}, retrieval utility "
         f"{shown['utility']} (n {difference['utility']['n']})."

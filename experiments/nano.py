@@ -1,11 +1,11 @@
 """The embedded default: Wikipedia leads and a 2-layer BERT, for two CPU cores.
 
 command   make pretrain
-hardware  2 CPU cores; 3.6 GB at the peak for both processes
-time      13 minutes (ICT 1.9, first index 0.4, REALM 8.0, last index 0.4, evaluation 2.3)
+hardware  2 CPU cores; 3.7 GB at the peak for both processes
+time      6 minutes (ICT 0.7, first index 0.2, REALM 4.0, last index 0.2, evaluation 1.1)
 result    held-out sentences, after ICT -> after REALM, with 95% intervals of the paired difference: answer among the
-          candidates 0.244 -> 0.265 (+0.013 to +0.029, n 4096), plain recall@1 0.573 -> 0.725 (+0.137 to +0.168,
-          n 2481); retrieval utility 0.211, with the retriever frozen 0.183 (+0.014 to +0.042, n 1024)
+          candidates 0.250 -> 0.283 (+0.025 to +0.041, n 4096), plain recall@1 0.523 -> 0.711 (+0.172 to +0.206,
+          n 2544); retrieval utility 0.256, with the retriever frozen 0.210 (+0.028 to +0.064, n 1024)
 """
 
 from realm_jax.config import Config, CorpusConfig, FinetuneConfig, IctConfig, IndexConfig, ModelConfig, PretrainConfig

@@ -26,7 +26,7 @@
 # %% [markdown]
 # ## Choose
 #
-# `nano` downloads 10,033 Wikipedia leads and a small BERT, and takes about 13 minutes on two quiet CPU cores. `mini`
+# `nano` downloads 10,033 Wikipedia leads and a small BERT, and takes about 6 minutes on two quiet CPU cores. `mini`
 # takes about a minute, downloads nothing, and is too small to show that retrieval helps. Anything in [the
 # configuration](https://github.com/realm-jax/realm_jax/blob/main/realm_jax/config.py) is a flag, such as
 # `--pretrain.steps=2000`.

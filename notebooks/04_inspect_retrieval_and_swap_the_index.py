@@ -43,7 +43,7 @@ WORKDIR = f"{RUNS}/{RUN}"
 # %% [markdown]
 # ## A pre-trained run
 #
-# The cell takes the run if it is there and finished, and makes or finishes it if not: `nano` takes about 13 minutes on
+# The cell takes the run if it is there and finished, and makes or finishes it if not: `nano` takes about 6 minutes on
 # two quiet CPU cores, `mini` about one.
 
 # %%

@@ -19,14 +19,14 @@ def test_tables_come_from_the_results():
 
 
 def test_what_is_said_of_hard_recall_is_what_was_measured():
-    """Its first rank falls with ICT and REALM brings it back, no higher; among five blocks it ends above the start."""
+    """Both ranks fall with ICT; REALM brings the first back, hardly higher, and the first five above the start."""
     values = json.loads((REPOSITORY / "benchmarks" / "results" / "nano.json").read_text())["values"]["realm"]["states"]
     first, fifth = ([Interval(**values[state][f"hard_recall@{k}"]) for state in values] for k in (1, 5))
     start, ict, realm = first
     assert ict.is_below(start) and ict.is_below(realm) and not (start.is_below(realm) or realm.is_below(start))
-    assert fifth[0].is_below(fifth[2])
+    assert fifth[1].is_below(fifth[0]) and fifth[0].is_below(fifth[2])
     plain = [Interval(**values[state]["plain_recall@1"]) for state in values]
-    assert plain[0].is_below(plain[1]) and plain[1].is_below(plain[2])
+    assert plain[0].is_below(plain[2]) and plain[1].is_below(plain[2])
 
 
 class Interval(NamedTuple):
