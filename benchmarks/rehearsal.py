@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--blocks", type=int, default=1_000_000, help="of the largest corpus; the others have 1%%, 10%%"
     )
+    parser.add_argument("--sizes", type=int, default=3, choices=(1, 2, 3), help="how many of these, the largest last")
     parser.add_argument("--steps", type=int, default=35, help="until the first new index version is asked for")
     parser.add_argument("--name", default="rehearsal", help="of the result; empty for none")
     parser.add_argument("--trainers", type=int, default=4, help="processes that train together")
@@ -63,11 +64,11 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, fake_bucket(pathlib.Path(temporary) / "store") as environment:
         os.environ.update(environment, REALM_JAX_CACHE=f"{temporary}/cache", JAX_PLATFORMS="cpu")
-        rows = []
-        for blocks in (WARM_UP_BLOCKS, *(max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1))):
+        rows, sizes = [], [max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1)]
+        for blocks in (WARM_UP_BLOCKS, *sizes[-flags.sizes :]):
             rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{len(rows)}-{blocks}", blocks, flags)
             print(json.dumps(rehearsal.prepared), flush=True)
-            rows.append(rehearsal.with_kills() if len(rows) == 3 else rehearsal.undisturbed())
+            rows.append(rehearsal.with_kills() if len(rows) == flags.sizes else rehearsal.undisturbed())
             print(json.dumps(rows[-1]), flush=True)
         rows = rows[1:]
     values = {
