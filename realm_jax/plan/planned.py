@@ -18,7 +18,7 @@ from realm_jax.plan.work import StepWork
 
 PHASES = ("ict", "pretrain", "finetune")
 USABLE = 0.92  # of a device's memory: the runtime has some, and what is calculated is some percent off
-SUSTAINED = 0.4  # of the peak; of what a CPU reaches in NumPy, 0.4 (a tiny model) to 0.9 were measured (benchmarks/plan.py)
+SUSTAINED = 0.4  # of the peak; 0.4 (a tiny model) to 0.9 of what a CPU reaches in NumPy (benchmarks/plan.py)
 USUAL_PREDICTIONS = 4
 """The MLM head's slots of a query in most batches (`training.room`)."""
 CHECKPOINTS = 3  # kept of each phase
