@@ -12,6 +12,7 @@ OUT ?= corpora/new
 TAGGER ?= runs/tagger
 INIT ?=
 DATASET ?=
+QUESTIONS ?=
 PORT ?=
 VENV ?= .venv
 PYTHON ?= python3
@@ -46,7 +47,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall rehearsal notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all mutants oracle docs dist clean
+.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall rehearsal curve notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all mutants oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -106,6 +107,10 @@ recall: setup ## zero-shot retrieval of a run on DATASET=questions.jsonl, or on 
 
 rehearsal: setup ## a run over a million blocks in small: real processes, a bucket, kills; about 20 minutes (ARGS="--blocks=30000 --steps=20 --name=")
 	$(PY) benchmarks/rehearsal.py $(ARGS)
+
+curve: CONFIG = experiments/passages.py
+curve: setup ## hours: curves of REALM, of the frozen retriever and of more ICT, judged on QUESTIONS=FOLDER; resumes
+	$(PY) benchmarks/curve.py $(call flag,questions,$(QUESTIONS)) $(NEW_RUN)
 
 notebooks: setup ## notebooks/*.ipynb from their sources beside them, without outputs
 	$(PY) notebooks/pair.py

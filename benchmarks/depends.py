@@ -76,6 +76,13 @@ PATHS = {
         *_under("data", "blocks corpus corpus_writer segment"),
     ),
     "corpus_memory": (*_under("data", "blocks corpus corpus_writer segment"), *SEARCH),
+    "curve": (
+        *PRETRAINING,
+        *_under("eval", "baselines bm25_index heldout"),
+        *_under("openqa", "bodies labels retriever"),
+        *_under("scores", "recall"),
+        "experiments/passages.py",
+    ),
     "embedding": (*_under("data", "length_batches"), *_under("index", "embed_blocks"), *ENCODERS),
     "exact_search": _under("index", "exact top_k"),
     "finetune_step": (

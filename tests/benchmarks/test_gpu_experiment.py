@@ -1,12 +1,10 @@
 """The experiment for one GPU, tiny on a CPU: it measures, plans, goes on where it was, and its figures are those of
 what it measured."""
 
-import functools
 import io
 import json
 import os
 import pathlib
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -15,18 +13,9 @@ import numpy as np
 import pytest
 
 from realm_jax.data.corpus import Corpus
+from tests.benchmarks.scripts import BENCHMARKS, load
 
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 PARTS = "first,ict,realm,heldout,finetune_ict"
-
-
-@functools.cache
-def load(name: str) -> dict:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return runpy.run_path(str(BENCHMARKS / f"{name}.py"))
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 def experiment(workdir: pathlib.Path, *flags: str) -> str:

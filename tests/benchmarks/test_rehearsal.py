@@ -1,10 +1,7 @@
 """The rehearsal: its corpus is what the tokenizer would have made of its texts, and in short it runs to its end."""
 
-import functools
 import json
 import os
-import pathlib
-import runpy
 import subprocess
 import sys
 
@@ -14,13 +11,7 @@ import pytest
 from realm_jax.data.blocks import hash64
 from realm_jax.data.built import is_built
 from realm_jax.data.corpus import Corpus
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-
-
-@functools.cache
-def load(name: str) -> dict:
-    return runpy.run_path(str(BENCHMARKS / f"{name}.py"))
+from tests.benchmarks.scripts import BENCHMARKS, load
 
 
 def test_the_drawn_corpus_is_a_corpus(tmp_path, monkeypatch):

@@ -1,0 +1,67 @@
+"""The curve's arms train and are judged to their end, in any number of starts; what is drawn is what was judged."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.scripts import BENCHMARKS, load
+
+STEPS = (0, 5, 10)
+
+
+def test_measures_of_each_example():
+    of = {
+        "rank_set": np.array([0, 3, 100]),
+        "utility": np.array([1.0, 2.0, 4.0]),
+        "answer_retrieved": np.array([True, False, True, True]),  # of more examples than are read
+        "accuracy_retrieved": np.array([1.0, 0.5, 0.0]),
+        "accuracy_null": np.array([0.0, 1.0, 1.0]),
+    }
+    found = load("curve")["measures"](of)
+    assert {k: found[f"recall@{k}, set"].tolist() for k in (1, 5)} == {1: [True, False, False], 5: [True, True, False]}
+    assert found["utility with the answer"].tolist() == [1, 4] and found["utility without"].tolist() == [2]
+    assert found["right with blocks alone"].tolist() == [1, -1, -1]
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """A sentence of a block as a question, a word of it as the answer."""
+    lines = (BENCHMARKS.parent / "realm_jax" / "data" / "mini_corpus.jsonl").read_text().splitlines()[:30]
+    asked = [json.loads(line)["text"].split(".")[0] for line in lines]
+    texts = [json.dumps({"question": text, "answers": [max(text.split(), key=len)]}) for text in asked]
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    for name in load("curve")["SETS"]:
+        (folder / f"{name}.jsonl").write_text("\n".join(texts) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_arms_in_several_starts(tmp_path, questions):
+    short = ["--steps=10", "--checkpoint_every=5", "--index_refresh_every=5", "--recall_examples=64"]
+    command = [sys.executable, BENCHMARKS / "curve.py", f"--questions={questions}", "--name=", "--ict.steps=4"]
+    command += ["--config=experiments/mini.py", f"--workdir={tmp_path / 'run'}", "--index.device=inline"]
+    command += ["--index.search=exact", *(flag.replace("--", "--pretrain.") for flag in short)]
+    judged = tmp_path / "run" / "judged"
+    with subprocess.Popen(command, env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"}) as first:
+        deadline = time.monotonic() + 300
+        while not (judged / "realm-0000005.npz").exists():
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        first.send_signal(signal.SIGKILL)
+    subprocess.run(command, check=True, timeout=600)
+    names = {f"{arm}-{step:07}.npz" for arm in ("realm", "frozen", "ict") for step in STEPS}
+    assert {file.name for file in judged.glob("*.npz")} == names | {"bm25.npz"}
+    states = {file.stem: dict(np.load(file)) for file in judged.glob("*.npz")}
+    first, last = states["frozen-0000000"], states["frozen-0000010"]
+    assert all((first[name] == last[name]).all() for name in first if name.startswith(("rank_", "plain_", "hard_")))
+    assert (first["loss_null"] != last["loss_null"]).any()
+    for name, values in states["realm-0000000"].items():
+        np.testing.assert_allclose(first[name], values, rtol=1e-4, atol=1e-4)
+    assert (states["bm25"]["rank_nq_open_dev"] < 5).mean() > 0.9
