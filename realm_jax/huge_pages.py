@@ -27,6 +27,6 @@ def ensure() -> None:
 def is_offered() -> bool:
     """Whether Linux gives huge pages to those that ask; elsewhere there is no such file."""
     try:
-        return "[madvise]" in MODE.read_text()
+        return "[madvise]" in MODE.read_text(encoding="utf-8")
     except OSError:
         return False
