@@ -68,12 +68,13 @@ def main() -> None:
 
 
 class _Judged:
-    """For a task: judges each state that is saved. A state of which the judgement was lost is trained again."""
+    """For a task: judges each state whose checkpoint is due, before it is saved; not one that a stop saves."""
 
-    judge = None
+    judge, every = None, 0
 
     def evaluate(self, step: int, params: dict) -> dict[str, float]:
-        self.judge(step, jax.device_get(parallel.unreplicate(params)))
+        if step % self.every == 0:
+            self.judge(step, jax.device_get(parallel.unreplicate(params)))
         return {}
 
 
@@ -115,6 +116,7 @@ class Curve:
             task = _Ict(dataclasses.replace(config, ict=settings), self.data, {"embedder": first["embedder"]})
         else:
             task = self._pretraining(arm, warm)
+        task.every = config.pretrain.checkpoint_every
         task.judge = lambda step, params: self._judge(arm, step, params)
         loop.run(task, self.workdir.phase(f"curve_{arm}"))
 
