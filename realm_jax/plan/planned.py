@@ -18,7 +18,8 @@ from realm_jax.plan.work import StepWork
 
 PHASES = ("ict", "pretrain", "finetune")
 USABLE = 0.92  # of a device's memory: the runtime has some, and what is calculated is some percent off
-SUSTAINED = 0.4  # of the peak; 0.4 (a tiny model) to 0.9 of what a CPU reaches in NumPy (benchmarks/plan.py)
+SUSTAINED = {"tpu": 0.4, "gpu": 0.4, "cpu": 0.7}
+"""Share of the peak; a CPU's is what NumPy reaches: 0.4 (a tiny model) to 0.9 were measured (benchmarks/plan.py)."""
 USUAL_PREDICTIONS = 4
 """The MLM head's slots of a query in most batches (`training.room`)."""
 CHECKPOINTS = 3  # kept of each phase
@@ -99,20 +100,22 @@ def plan(
     corpus: CorpusSize,
     hardware: Hardware,
     *,
-    utilization: float = SUSTAINED,
+    utilization: float | None = None,
     measured: dict[str, float] | None = None,
     questions: int = QUESTIONS,
 ) -> Plan:
     """Plans a run.
 
     Args:
-        utilization: share of their peak that the devices sustain, where no step of pre-training was measured.
+        utilization: share of their peak that the devices sustain, where no step of pre-training was measured; by
+            default that of `SUSTAINED`.
         measured: seconds of a step, by phase, that were measured on this hardware.
         questions: how many fine-tuning trains on.
     """
     measured = measured or {}
     flops = {phase: _step_work(config, phase, corpus, hardware) for phase in PHASES}
     peak = hardware.devices * hardware.peak_flops
+    utilization = utilization or SUSTAINED[hardware.platform]
     if "pretrain" in measured:
         utilization = flops["pretrain"].all / measured["pretrain"] / peak
     rate = peak * utilization

@@ -37,7 +37,7 @@ def test_seconds_are_flops_over_what_devices_sustain():
 
 def test_a_builder_of_that_many_devices_keeps_up_and_one_fewer_does_not():
     plan = planned.plan(BASE, CORPUS, V3)
-    device_seconds = EMBEDDING / (61.5e12 * planned.SUSTAINED)
+    device_seconds = EMBEDDING / (61.5e12 * planned.SUSTAINED["tpu"])
     needed = plan.refresh.builder_devices
     assert device_seconds / needed <= plan.refresh.every_seconds < device_seconds / (needed - 1)
     assert plan.refresh.every_seconds == 500 * phase(plan, "pretrain").step_seconds
