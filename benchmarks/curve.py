@@ -107,7 +107,7 @@ class Curve:
         if not self.workdir.is_done("ict"):
             loop.run(IctTask(config, self.data, {"embedder": first["embedder"]}), self.workdir.phase("ict"))
             self.workdir.mark_done("ict", config.ict.steps)
-        warm = phases.warm_params(self.workdir)
+        warm, self._index = phases.warm_params(self.workdir), None  # which is another arm's
         self._judge(arm, 0, first if arm == "ict" else warm)
         if arm == "ict":
             settings = dataclasses.replace(
@@ -130,12 +130,12 @@ class Curve:
         return _Realm(config, self.data, store, warm, builder if arm == "realm" else None)
 
     def _judge(self, arm: str, step: int, params: dict) -> None:
-        if arm != "frozen" or self._index is None:  # whose retriever stays as it is
-            self._index = None
-            self._index = exact_index(self.config, self.data.knowledge, params["embedder"], f"{arm} {step}")
-        index, name = self._index, f"{arm}-{step:07}"
+        name = f"{arm}-{step:07}"
 
         def judged() -> dict[str, np.ndarray]:
+            if arm != "frozen" or self._index is None:  # whose retriever stays as it is
+                self._index = exact_index(self.config, self.data.knowledge, params["embedder"], name)
+            index = self._index
             values, _ = heldout.evaluate(self.config, self.data, self.chosen, params, name, index)
             length = self.config.pretrain.query_len_tokens
             retriever = Retriever(self.config, self.data, params["embedder"], index, length)

@@ -107,8 +107,7 @@ def plan(
     """Plans a run.
 
     Args:
-        utilization: share of their peak that the devices sustain, where no step of pre-training was measured; by
-            default that of `SUSTAINED`.
+        utilization: share of their peak that devices sustain, if no pre-training step was measured (`SUSTAINED`).
         measured: seconds of a step, by phase, that were measured on this hardware.
         questions: how many fine-tuning trains on.
     """
