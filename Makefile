@@ -18,7 +18,8 @@ VENV ?= .venv
 PYTHON ?= python3
 PY = $(VENV)/bin/python
 WORKERS ?= 2
-PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+# A worker that crashes ends the tests: with a new one in its place, pytest-xdist's loadfile waits for ever.
+PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
