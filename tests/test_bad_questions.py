@@ -192,6 +192,27 @@ def test_odd_questions_are_answered(odd, capsys, fails):
     assert f"was fine-tuned on the file {dataset.removeprefix('--dataset=')}: pass --dataset=TEST.jsonl" in line
 
 
+def test_sets_that_are_learned_together_are_evaluated_one_by_one(odd, copy_run, tmp_path, monkeypatch, capsys, fails):
+    monkeypatch.chdir(tmp_path)
+    path = str(copy_run(odd[0], tmp_path / "run").path)
+    file_of("two.jsonl", *ODD)
+    finetune.main([f"--workdir={path}", "--dataset=cloze,two.jsonl", *SMALL, "--finetune.epochs=1"])
+    folder = f"{path}/finetune/cloze-two"
+    assert json.load(open(f"{folder}/config.json"))["dataset"] == f"cloze,{tmp_path}/two.jsonl"
+    assert f"next: realm eval --workdir={path} --dataset=cloze --finetuning=cloze-two" in capsys.readouterr().out
+    for flags in ([], ["--dataset=cloze,two.jsonl"]):
+        line = fails(evaluate.main, f"--workdir={path}", *flags)
+        assert "two.jsonl: is several sets, and each has scores of its own: pass one of them" in line
+    flags = ["--dataset=cloze", "--finetuning=cloze-two", "--questions=8", "--blocks=1,3"]
+    evaluate.main([f"--workdir={path}", *flags])
+    assert "cloze-two" in capsys.readouterr().out
+    results = json.load(open(f"{path}/eval/cloze.cloze-two/results.json"))
+    settled = results["facts"]["read_blocks"], results["systems"]["fine-tuned"]["reader_oracle"]
+    assert list(results["by_blocks"]) == sorted({"1", "3", str(settled[0])})
+    assert results["by_blocks"][str(settled[0])]["reader_oracle"] == settled[1]
+    assert sum(group["n"] for group in results["systems"]["fine-tuned"]["by_overlap"].values()) == 8
+
+
 def test_other_settings_under_the_same_name(odd, fails):
     line = fails(finetune.main, *odd[1], "--finetune.epochs=7")
     assert "finetune/odd was begun with other settings (epochs: 7 here, 1 there): pass --name=ANOTHER" in line

@@ -2,15 +2,16 @@
 
 realm eval --dataset=wq                                    (the newest run)
 realm eval --dataset=wq --baseline=bm25,random             (beside baselines; or --baseline=all)
+realm eval --dataset=wq --blocks=1,5,20,100                (exact match by blocks read)
 realm eval --dataset=QUESTIONS.jsonl --only=recall         (retrieval of every state of the run)
 realm eval --only=recall                                   (held-out sentences, no questions)
 realm eval --dataset=wq --run_file=FILE.trec               (what was found, for trec_eval)
 realm eval --dataset=wq --predictions=FILE.jsonl           (lines of {question, prediction})
-
-`python -m realm_jax.eval` is the same command.
+python -m realm_jax.eval --dataset=wq                      (the same command)
 """
 
 import dataclasses
+import re
 from typing import Literal
 
 import tyro
@@ -42,8 +43,8 @@ class _Flags:
     """Name of the fine-tuning (default: the dataset's, else the newest)."""
     baseline: str = ""
     """Floors and baselines, separated by commas, or `all`: bm25, random, ict, pretrained, frequent, closed_book."""
-    blocks: int = 0
-    """Number of blocks that the reader sees (default: finetune.inference_blocks)."""
+    blocks: str = ""
+    """How many blocks the reader sees (default: finetune.inference_blocks); several, as 1,5,20,100, make a curve."""
     questions: int = 0
     """How many questions are asked, from the first on; 0 means all."""
     predictions: cli.PathFlag = ""
@@ -78,7 +79,9 @@ def _request(flags: _Flags) -> Request:
         raise ConfigError(f"{written[0]} needs a run that looks for the passages of --dataset=FILE: pass that")
     asked = {name: getattr(flags, name) for name in ("dataset", "columns", "split", "data_dir", "finetuning")}
     asked |= {"states": _names(flags.states), "baselines": _names(flags.baseline)}
-    return Request(**asked, blocks=flags.blocks, questions=flags.questions, files=files)
+    if flags.blocks and not re.fullmatch(r"-?\d+(,-?\d+)*", flags.blocks):
+        raise ConfigError(f"--blocks={flags.blocks} is no number, nor several with commas: pass 5 or 1,5,20,100")
+    return Request(**asked, blocks=tuple(map(int, _names(flags.blocks))), questions=flags.questions, files=files)
 
 
 def _names(flag: str) -> tuple[str, ...]:

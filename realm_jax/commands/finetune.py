@@ -1,6 +1,7 @@
 """Fine-tunes a run on questions, and keeps the checkpoint with the best exact match on development questions.
 
 realm finetune --workdir=W --dataset=wq
+realm finetune --workdir=W --dataset=nq,wq,ct
 realm finetune --workdir=W --dataset=TRAIN.jsonl --dev=DEV.jsonl
 """
 
@@ -23,7 +24,7 @@ class _Flags:
     """Folder of the run (default: the newest under runs/)."""
     dataset: cli.PathFlag = "cloze"
     """nq, wq, ct, trivia, squad_open, a file of questions (of any form in docs/formats.md), or cloze: sentences of the
-    run's own corpus with a blank, which need no questions."""
+    run's own corpus with a blank, which need no questions. Several with commas are learned together."""
     columns: str = ""
     """Names of the files' fields, if they are others: question=COLUMN,answers=COLUMN (or answer_regex=, id=)."""
     dev: cli.PathFlag = ""
@@ -49,12 +50,15 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(finetune=_first_settings(argv, workdir)),
         config=(tyro.conf.FlagConversionOff,),
     )
+    from realm_jax.data.questions import datasets
     from realm_jax.training.finetune import finetune
 
     cli.start_jax()
     questions = {"dev": flags.dev, "columns": flags.columns, "data_dir": flags.data_dir}
     finetune(workdir, flags.dataset, flags.finetune, name=flags.name, **questions)
-    print(f"next: realm eval --workdir={quoted(workdir.path)} --dataset={quoted(flags.dataset)}", flush=True)
+    first, *more = datasets.sets_of(flags.dataset)
+    by = f" --finetuning={quoted(flags.name or datasets.folder_name(flags.dataset))}" if more else ""
+    print(f"next: realm eval --workdir={quoted(workdir.path)} --dataset={quoted(first)}{by}", flush=True)
 
 
 def _first_settings(argv: list[str], workdir: Workdir | None) -> FinetuneConfig:

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 def _planned(flags: _Flags) -> planned.Plan:
     config = flags.settings.check()
     if flags.utilization is not None and not 0 < flags.utilization <= 1:
-        raise ConfigError(f"--utilization={flags.utilization} must lie in (0, 1]: 0.4 is usual")
+        raise ConfigError(f"--utilization={flags.utilization} must lie in (0, 1]: 0.4 is usual, 0.7 on a CPU")
     if flags.questions < 1 or (flags.blocks is not None and flags.blocks < 1):
         raise ConfigError("--blocks and --questions must be positive")
     if flags.blocks and flags.corpus:

@@ -1,21 +1,26 @@
 """One evaluation of a run: which questions it is asked, by which fine-tuning, and what is written into W/eval/."""
 
+import logging
 import time
 
 from etils import epath
 
-from realm_jax.config import ConfigError
-from realm_jax.data.prepare import open_prepared
+from realm_jax.config import CONVERTED, ConfigError
+from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.data.questions import datasets
 from realm_jax.eval import qa_report, question_answering, ranking_files, zero_shot
 from realm_jax.eval.block_sample import BlockSample
+from realm_jax.eval.overlap import by_overlap
 from realm_jax.eval.predictions import score_file, write_predictions
 from realm_jax.eval.question_answering import BASELINES, FINE_TUNED
 from realm_jax.eval.report_folder import HELDOUT, report_folder
 from realm_jax.eval.request import Answers, Asked, Recall, Request
+from realm_jax.records import Question
 from realm_jax.training import finetune_search
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.workdir import Workdir, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 WITHOUT_INDEX = "retrievers without an index version"
 
@@ -33,9 +38,10 @@ def check(request: Request) -> None:
         raise ConfigError(f"two outputs would be written to {files[0]}: pass a file for each")
     for file in files:
         ranking_files.check(file, request.dataset)
-    for name, count in (("questions", request.questions), ("blocks", request.blocks)):
-        if count < 0:
-            raise ConfigError(f"--{name}={count} is below 0: pass a number of 1 or more, or 0 for the default")
+    if request.questions < 0:
+        raise ConfigError(f"--questions={request.questions} is below 0: pass a number of 1 or more, or 0 for all")
+    if any(count < 1 for count in request.blocks):
+        raise ConfigError(f"--blocks={','.join(map(str, request.blocks))}: a reader sees at least 1 block")
 
 
 def baselines_of(request: Request) -> list[str]:
@@ -47,9 +53,12 @@ def ask(request: Request, workdir: Workdir | None) -> Asked:
     """Loads the questions. Only `cloze`, and a request that names no dataset, need a run.
 
     Raises:
-        ConfigError: they cannot be read, or no dataset is named for a run that was fine-tuned on a file.
+        ConfigError: they cannot be read, they are several sets, or no dataset is named for a run that was fine-tuned on
+            a file or several sets.
     """
     dataset = request.dataset or _dataset_of(workdir)
+    if len(datasets.sets_of(dataset)) > 1:
+        raise ConfigError(f"--dataset={dataset}: is several sets, and each has scores of its own: pass one of them")
     of_run = {"run": open_prepared(workdir), "config": workdir.config} if workdir else {}
     whole = datasets.load(dataset, request.split, data_dir=request.data_dir, columns=request.columns, **of_run)
     return Asked(dataset, whole, whole[: request.questions or None])
@@ -59,7 +68,7 @@ def _dataset_of(workdir: Workdir) -> str:
     """The dataset of the newest fine-tuning; `cloze` if there is none."""
     known = finetunings(workdir)
     dataset = Finetuning.open(workdir, known[-1]).dataset if known else "cloze"
-    if dataset not in datasets.NAMES:
+    if dataset not in datasets.NAMES and len(datasets.sets_of(dataset)) == 1:
         raise ConfigError(f"{workdir.path} was fine-tuned on the file {dataset}: pass --dataset=TEST.jsonl")
     return dataset
 
@@ -99,10 +108,12 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     """Answers with the fine-tuning `name` and with baselines; writes the report and the rankings that are asked for."""
     started, questions, baselines = time.monotonic(), asked.questions, baselines_of(request)
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
-    train = finetuning.train_questions(data, request.data_dir) if "frequent" in baselines else []
-    num_blocks = request.blocks or finetuning.config.finetune.inference_blocks
-    systems, ranks, ranking, sample = question_answering.evaluate(
-        finetuning, data, questions, baselines, num_blocks, train
+    train = _trained_on(finetuning, data, request)
+    num_blocks, counts = finetuning.config.finetune.inference_blocks, request.blocks
+    if len(counts) == 1:
+        num_blocks, counts = counts[0], ()
+    systems, by_blocks, ranks, ranking, sample = question_answering.evaluate(
+        finetuning, data, questions, baselines, num_blocks, train, counts
     )
     facts = {
         "dataset": asked.dataset,
@@ -119,7 +130,8 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     facts |= {name: value for name, value in said.items() if value}
     folder = report_folder(workdir.path / "eval", asked.dataset, request.split, asked.whole, name)
     tables = {name: question_answering.recall_table(of) for name, of in ranks.items()}
-    results = qa_report.results(systems, tables, facts)
+    overlap = by_overlap(questions, train) if train else None
+    results = qa_report.results(systems, tables, facts, overlap=overlap, by_blocks=by_blocks)
     markdown = qa_report.markdown(results)
     write_predictions(folder / "predictions.jsonl", systems[FINE_TUNED], data.knowledge)
     write_json(folder / "results.json", results)
@@ -128,6 +140,20 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     write_text(folder / "report.html", qa_report.html(results, systems[FINE_TUNED], data.knowledge))
     ranking_files.write(ranking, data, request.files, systems[FINE_TUNED])
     return Answers(results, markdown, folder)
+
+
+def _trained_on(finetuning: Finetuning, data: RunData, request: Request) -> list[Question]:
+    """The training questions; without them there is no baseline `frequent`, and overlap with training is not known."""
+    needed = "frequent" in baselines_of(request)
+    if finetuning.name == CONVERTED and not needed:
+        return []
+    try:
+        return finetuning.train_questions(data, request.data_dir)
+    except ConfigError as error:
+        if needed:
+            raise ConfigError(f"{error}, or drop --baseline=frequent") from error
+        log.info(f"notice: what overlaps with training is not known: {error}")
+        return []
 
 
 def score_other(predictions: str, request: Request, asked: Asked) -> str:

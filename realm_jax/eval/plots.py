@@ -28,6 +28,25 @@ def recall_curves(table: dict[str, dict[str, dict]]) -> str:
     return svg("recall by k", draw)
 
 
+def by_blocks(counts: dict[str, dict]) -> str:
+    """Exact match and the reader's oracle in percent by the number of blocks read (logarithmic), with 95% intervals."""
+
+    def draw(axes: Axes) -> None:
+        for i, (key, name) in enumerate({"exact_match": "exact match", "reader_oracle": "reader's oracle"}.items()):
+            means, lows, highs = ([100 * of[key][end] for of in counts.values()] for end in ("mean", "low", "high"))
+            ends = [[m - low for m, low in zip(means, lows, strict=True)]]
+            ends.append([high - m for m, high in zip(means, highs, strict=True)])
+            style = {"color": COLOURS[i], "marker": MARKERS[i], "capsize": 3}
+            axes.errorbar(list(map(int, counts)), means, ends, label=name, **style)
+        axes.set_xscale("log")
+        axes.set_xticks(list(map(int, counts)), list(counts))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel="blocks read", ylabel="questions, %", ylim=(0, 100))
+        axes.legend()
+
+    return svg("exact match by blocks read", draw)
+
+
 def exact_match_by_rank(groups: dict[str, dict]) -> str:
     """Bars of exact match in percent, with 95% intervals: {ranks: {"mean", "low", "high", "n"}}."""
 

@@ -32,6 +32,9 @@ def results(
     systems: dict[str, Sequence[Prediction]],
     recall_tables: dict[str, dict[str, recall.Mean]],
     facts: dict,
+    *,
+    overlap: dict[str, Bool[np.ndarray, " questions"]] | None = None,
+    by_blocks: dict[int, Sequence[Prediction]] | None = None,
 ) -> dict:
     """All numbers as plain JSON values: shares lie in [0, 1], unknown values are None.
 
@@ -40,6 +43,8 @@ def results(
         recall_tables: recall@k by state of the retriever; may be empty.
         facts: what was measured, plain values: `dataset`, `split` ("" for a file), `corpus` (its name), `blocks` if its
             number is known, and whatever else the pages shall say.
+        overlap: which questions training had, as `overlap.by_overlap` says; None if that is not known.
+        by_blocks: the main system's predictions by how many blocks it read; None for one number alone.
 
     Raises:
         ValueError: systems answered different questions.
@@ -54,8 +59,9 @@ def results(
         "main": main_name,
         "questions": len(main),
         "without_answers": sum(not p.question.answers for p in main),
-        "systems": {name: _system(predictions) for name, predictions in systems.items()},
+        "systems": {name: _system(predictions, overlap) for name, predictions in systems.items()},
         "main_minus": {name: _plain(paired(_correct(main), _correct(systems[name]))) for name in others},
+        "by_blocks": {str(count): _of_readers(of) for count, of in sorted((by_blocks or {}).items())},
         "recall": {state: {name: _plain(mean) for name, mean in row.items()} for state, row in recall_tables.items()},
         "published": [dataclasses.asdict(row) for row in paper.published(facts["dataset"])],
         "caveat": paper.caveat(facts["dataset"], facts["split"], facts["corpus"], facts.get("blocks"), len(main)),
@@ -113,20 +119,26 @@ def calibration(probabilities: Float[np.ndarray, " questions"], correct: Bool[np
     return {"expected_error": error, "n": len(correct), "bins": bins}
 
 
-def _system(predictions: Sequence[Prediction]) -> dict:
+def _system(predictions: Sequence[Prediction], overlap: dict[str, np.ndarray] | None) -> dict:
     correct = _correct(predictions)
     words = np.array([question_word(p.question.text) for p in predictions])
     rank = np.array([p.answer_rank for p in predictions])
     ranks = {name: (low <= rank) & (rank <= high) for name, (low, high) in RANKS.items()}
     has_read = any(p.blocks for p in predictions)
     return {
-        "exact_match": _plain(interval(correct)),
-        "reader_oracle": _plain(interval(np.array([p.oracle for p in predictions]))) if has_read else None,
+        **_of_readers(predictions),
         "unanswered": sum(not p.answer.strip() for p in predictions),
         "by_word": _groups(correct, {word: words == word for word in (*WORDS, "other")}),
         "by_answer_rank": _groups(correct, ranks) if has_read else None,
+        "by_overlap": _groups(correct, overlap) if overlap else None,
         "calibration": calibration(np.array([p.probability for p in predictions]), correct),
     }
+
+
+def _of_readers(predictions: Sequence[Prediction]) -> dict:
+    has_read = any(p.blocks for p in predictions)
+    oracle = _plain(interval(np.array([p.oracle for p in predictions]))) if has_read else None
+    return {"exact_match": _plain(interval(_correct(predictions))), "reader_oracle": oracle}
 
 
 def _correct(predictions: Sequence[Prediction]) -> np.ndarray:

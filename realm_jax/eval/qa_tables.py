@@ -6,10 +6,11 @@ They are made from the values of `qa_report.results` alone. Shares are shown in 
 from collections.abc import Callable
 
 from realm_jax.eval import plots
+from realm_jax.eval.overlap import SAME_WORDS
 from realm_jax.report import Figure, Section, Table
 from realm_jax.scores.bootstrap import RESAMPLES
 
-WORD_COLUMNS = ("system", "state", "question word", "source")
+WORD_COLUMNS = ("system", "state", "question word", "overlap with training", "source")
 
 
 def sections(results: dict) -> list[Section]:
@@ -18,6 +19,8 @@ def sections(results: dict) -> list[Section]:
     found = [_scores(results)]
     if table := results["recall"]:
         found.append(_recall(table))
+    if counts := results["by_blocks"]:
+        found.append(_blocks(counts))
     if ranks := main["by_answer_rank"]:
         text = "Exact match by the rank, from 0, of the first retrieved block that has a right answer."
         rows = [(name, f"{group['n']:,}", percent(group["mean"]), _ends(group)) for name, group in ranks.items()]
@@ -25,7 +28,14 @@ def sections(results: dict) -> list[Section]:
         found.append(_section("By rank", text, header, rows, lambda: plots.exact_match_by_rank(ranks)))
     if main["calibration"]:
         found.append(_calibration(main["calibration"]))
-    found.append(_words(results))
+    text = "Exact match in percent by question word."
+    found.append(_by_group(results, "by_word", "question word", text))
+    if main["by_overlap"]:
+        text = "Exact match in percent by what the training questions have. An answer is the same in normal form; a "
+        text += (
+            f"question is if it has the same answer, too, and {SAME_WORDS:.0%} of both questions' words are in both."
+        )
+        found.append(_by_group(results, "by_overlap", "overlap with training", text))
     if results["published"]:
         found.append(_published(results))
     return found
@@ -47,6 +57,16 @@ def _scores(results: dict) -> Section:
             row.append(f"{percent(minus['mean'], '+')} ({_ends(minus, '+')})" if minus else "")
         rows.append(tuple(row))
     return _section("Exact match", text, tuple(header), rows)
+
+
+def _blocks(counts: dict[str, dict]) -> Section:
+    text = "In percent, by how many of the retrieved blocks are read: more have more answers, and more distractors."
+    rows = []
+    for count, of in counts.items():
+        exact_match, oracle = of["exact_match"], of["reader_oracle"]
+        rows.append((count, percent(exact_match["mean"]), _ends(exact_match), percent(oracle["mean"])))
+    header = ("blocks", "exact match", "95% interval", "reader's oracle")
+    return _section("By blocks read", text, header, rows, lambda: plots.by_blocks(counts))
 
 
 def _recall(table: dict) -> Section:
@@ -71,14 +91,14 @@ def _calibration(value: dict) -> Section:
     return _section("Calibration", text, header, rows, lambda: plots.calibration(value["bins"]))
 
 
-def _words(results: dict) -> Section:
+def _by_group(results: dict, key: str, name: str, text: str) -> Section:
+    """Exact match of all systems in groups of questions."""
     systems = results["systems"]
-    text = "Exact match in percent by question word."
     rows = []
-    for word, group in systems[results["main"]]["by_word"].items():
-        cells = (percent(system["by_word"][word]["mean"]) for system in systems.values())
-        rows.append((word, f"{group['n']:,}", *cells))
-    return _section("By question word", text, ("question word", "questions", *systems), rows)
+    for group, of_main in systems[results["main"]][key].items():
+        cells = (percent(system[key][group]["mean"]) for system in systems.values())
+        rows.append((group, f"{of_main['n']:,}", *cells))
+    return _section(f"By {name}", text, (name, "questions", *systems), rows)
 
 
 def _published(results: dict) -> Section:

@@ -48,24 +48,30 @@ def evaluate(
     baselines: Sequence[str],
     num_blocks: int,
     train_questions: Sequence[Question] = (),
-) -> tuple[dict[str, list[Prediction]], dict[str, list[int]], Ranking, BlockSample | None]:
+    counts: Sequence[int] = (),
+) -> tuple[dict[str, list[Prediction]], dict[int, list[Prediction]], dict[str, list[int]], Ranking, BlockSample | None]:
     """Answers the questions with the fine-tuned model, then with each baseline.
 
     Args:
         train_questions: needed by the baseline `frequent` alone.
+        counts: other numbers of blocks that the fine-tuned model reads, besides `num_blocks`.
 
     Returns:
-        predictions by the system's name in the report; the rank of each question's first block with an answer (-1 if
+        predictions by the system's name in the report; those of the fine-tuned model by the number of blocks, where
+        there are several; the rank of each question's first block with an answer (-1 if
         none has one), by each of the retrievers in use and by the one before fine-tuning; what the fine-tuned
         retriever found; and the blocks that retrievers without an index version search, if not all.
     """
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
     answerer = Answerer(finetuning.config, data, params, finetuning.index_of(data, params, store))
-    ranking = rank(answerer, questions, max(DEPTH, num_blocks))
+    ranking = rank(answerer, questions, max(DEPTH, num_blocks, *counts))
     sample = _sample(finetuning, data, ranking, baselines)
-    chosen = {"num_blocks": num_blocks, "candidates": ranking.blocks, "name": FINE_TUNED}
-    systems = {FINE_TUNED: answerer.answer(questions, **chosen)}
+    by_blocks = {}
+    for count in dict.fromkeys((num_blocks, *counts)):
+        chosen = {"num_blocks": count, "candidates": ranking.blocks, "name": f"{FINE_TUNED}, {count} blocks"}
+        by_blocks[count] = answerer.answer(questions, **chosen)
+    systems = {FINE_TUNED: by_blocks[num_blocks]}
     for baseline in baselines:
         name = BASELINES[baseline]
         if baseline == "frequent":
@@ -94,7 +100,7 @@ def evaluate(
     query_emb = before.retriever.encode(questions)[1]
     ranks = before.answer_ranks(questions, before.retriever.search(query_emb, DEPTH)[0])
     found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
-    return systems, {**found, ZERO_SHOT: ranks.tolist()}, ranking, sample
+    return systems, by_blocks if counts else {}, {**found, ZERO_SHOT: ranks.tolist()}, ranking, sample
 
 
 def _sample(finetuning: Finetuning, data: RunData, ranking: Ranking, baselines: Sequence[str]) -> BlockSample | None:

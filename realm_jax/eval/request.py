@@ -27,8 +27,9 @@ class Request:
     """States of the run whose zero-shot retrieval is measured, by names of `zero_shot.STATES`; all by default."""
     baselines: tuple[str, ...] = ()
     """Names of `question_answering.BASELINES` to set beside the run, or `all` as the only one."""
-    blocks: int = 0
-    """How many blocks the reader sees for each question; 0 means finetune.inference_blocks."""
+    blocks: tuple[int, ...] = ()
+    """How many blocks the reader sees for each question; none means finetune.inference_blocks. Of several numbers the
+    report shows the exact match by them, and all else for finetune.inference_blocks."""
     questions: int = 0
     """How many questions are asked, from the first on; 0 means all."""
     files: Mapping[str, str] = field(default_factory=dict)

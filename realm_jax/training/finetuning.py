@@ -131,9 +131,7 @@ class Finetuning:
         files = {"data_dir": data_dir, "dev": self.dev, "columns": self.columns}
         found = datasets.load(self.dataset, "train", **files, run=data, config=self.config)
         if self.content and content_hash(found) != self.content["train"]:
-            raise ConfigError(
-                f"{self.dataset}: is not what {self.folder} was trained on: restore it, or drop --baseline=frequent"
-            )
+            raise ConfigError(f"{self.dataset}: is not what {self.folder} was trained on: restore it")
         return found
 
     @property

@@ -6,6 +6,7 @@ Sources, setting by setting: docs/openqa.md.
 import dataclasses
 
 from realm_jax.config import FinetuneConfig
+from realm_jax.data.questions import datasets
 
 PRESETS = {
     "orqa": {
@@ -28,5 +29,9 @@ _EPOCHS = 2
 
 
 def with_epochs(settings: FinetuneConfig, dataset: str) -> FinetuneConfig:
-    """The settings with a number of epochs: if they have none, as published for the dataset (Lee et al. 2019)."""
-    return dataclasses.replace(settings, epochs=settings.epochs or _EPOCHS_OF_SMALL_SETS.get(dataset, _EPOCHS))
+    """The settings with a number of epochs: if they have none, as published for the dataset (Lee et al. 2019).
+
+    Of several sets, the fewest.
+    """
+    published = min(_EPOCHS_OF_SMALL_SETS.get(one, _EPOCHS) for one in datasets.sets_of(dataset))
+    return dataclasses.replace(settings, epochs=settings.epochs or published)

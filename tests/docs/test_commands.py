@@ -193,6 +193,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         {"DATASET=cloze": "DATASET=cloze WORKDIR=runs/longer"},  # the corpus of runs/nano has changed
     ),
     "realm finetune --workdir=W --dataset=wq": Until(swap=NANO, **NO_NETWORK),
+    "realm finetune --workdir=W --dataset=nq,wq,ct": Until(swap=NANO, **NO_NETWORK),
     "realm eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
     "realm update --workdir=W --add=new.jsonl --delete=id1,id2": Until("id1", {"=W": "=runs/exact"}),
     'make ablations ARGS="--seeds=0,1,2"': Run("REALM", {"0,1,2": "0 --arms=realm,baseline"}),

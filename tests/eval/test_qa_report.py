@@ -48,6 +48,9 @@ def systems():
     return {"REALM": predictions(0), "BM25": predictions(2), "theirs": bare}
 
 
+OVERLAP = {"met": np.arange(200) % 3 == 0, "new": np.arange(200) % 3 > 0, "never": np.zeros(200, bool)}
+
+
 @pytest.fixture(scope="module")
 def results(systems):
     table = {"after <ICT>": {f"recall@{k}": recall.mean(np.arange(50) < 5 * k) for k in (1, 5, 10)}}
@@ -55,7 +58,23 @@ def results(systems):
         systems,
         table | {"none": {f"recall@{k}": recall.Mean(float("nan"), float("nan"), 0) for k in (1, 5, 10)}},
         FACTS,
+        overlap=OVERLAP,
+        by_blocks={20: predictions(3), 5: systems["REALM"]},
     )
+
+
+def test_by_overlap_and_by_blocks_read(results, systems):
+    for name, system in systems.items():
+        found = results["systems"][name]["by_overlap"]
+        assert {group: (of["n"], of["mean"]) for group, of in found.items()} == {
+            "met": (67, pytest.approx(share(system[::3]))),
+            "new": (133, pytest.approx(share(p for i, p in enumerate(system) if i % 3))),
+        }
+    by_blocks = results["by_blocks"]
+    assert list(by_blocks) == ["5", "20"]
+    for count, read in (("5", systems["REALM"]), ("20", predictions(3))):
+        assert by_blocks[count]["exact_match"]["mean"] == pytest.approx(share(read))
+        assert by_blocks[count]["reader_oracle"]["mean"] == sum(p.oracle for p in read) / 200
 
 
 def test_every_question_counts(results, systems):
@@ -169,7 +188,7 @@ def test_html_shows_every_part(results, systems, tiny_run):
     corpus = open_prepared(tiny_run).knowledge
     made = qa_report.html(results, systems["REALM"], corpus)
     page = Balanced(made)
-    assert page.tags.count("svg") == 3 and page.tags.count("article") == 10 and page.tags.count("table") == 6
+    assert page.tags.count("svg") == 4 and page.tags.count("article") == 10 and page.tags.count("table") == 8
     assert len(set(page.ids)) == len(page.ids) and page.references <= set(page.ids) and page.references
     text = " ".join(page.texts)
     assert "tiny_texts, 120 blocks" in text and "not comparable: another corpus and other questions" in text
@@ -199,9 +218,11 @@ def test_markdown_tables_have_the_numbers(results):
     assert titles[1:] == [
         "Exact match",
         "Retrieval",
+        "By blocks read",
         "By rank",
         "Calibration",
         "By question word",
+        "By overlap with training",
         "Published beside ours",
     ]
     rows, row = [], None

@@ -305,8 +305,10 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_computed(writte
     ):
         with pytest.raises(ConfigError, match=message):
             evaluate.main([f"--workdir={workdir.path}", f"--dataset={file}", f"--run_file={target}"])
-    for flag in ("--questions=-1", "--blocks=-1"):
-        with pytest.raises(ConfigError, match=f"{flag} is below 0"):
+    refused = {"--questions=-1": "is below 0", "--blocks=0": "sees at least 1", "--blocks=5,-1": "sees at least 1"}
+    refused |= dict.fromkeys(("--blocks=5,", "--blocks=all"), "is no number, nor several with commas")
+    for flag, message in refused.items():
+        with pytest.raises(ConfigError, match=f"{flag}:? .*{message}"):
             evaluate.main([f"--workdir={workdir.path}", f"--dataset={file}", flag])
     assert file.read_text() == before and "taken for" not in capsys.readouterr().out
 

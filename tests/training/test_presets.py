@@ -16,10 +16,12 @@ from realm_jax.workdir import read_json
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
 PUBLISHED = {"nq": 2, "trivia": 2, "squad_open": 2, "wq": 20, "ct": 20, "cloze": 2, "wq.jsonl": 2}
+SEVERAL = {"wq,ct": 20, "wq,nq": 2}
 
 
 def test_epochs_are_those_of_the_dataset():
-    assert {name: with_epochs(FinetuneConfig(), name).epochs for name in PUBLISHED} == PUBLISHED
+    published = PUBLISHED | SEVERAL
+    assert {name: with_epochs(FinetuneConfig(), name).epochs for name in published} == published
     assert set(datasets.NAMES) <= set(PUBLISHED)
     assert with_epochs(FinetuneConfig(epochs=3), "wq") == FinetuneConfig(epochs=3)
 

@@ -4,6 +4,7 @@ ORQA (Lee et al. 2019, §5; its released code) takes the published development o
 question of the published training set whose hash ends in 0 for development.
 """
 
+import itertools
 import logging
 import pathlib
 import re
@@ -86,9 +87,10 @@ def load(
     """Loads the distinct questions of a split, in a fixed order; logs what was dropped, joined or missing.
 
     A local file's own test split is the whole file; its training and development splits follow ORQA's hash rule.
+    Several sets take turns, so that the first questions are as many of each; what two of them ask comes twice.
 
     Args:
-        name: one of NAMES, or a file or folder as `questions.read` takes it.
+        name: one of NAMES, a file or folder as `questions.read` takes it, or several of these with commas.
         split: train, dev or test.
         data_dir: for published sets, a folder with their raw files, or with files that tensorflow-datasets prepared.
         dev: a file of development questions; then the hash rule takes none out of the training questions.
@@ -103,6 +105,10 @@ def load(
         raise ConfigError(f"{split!r} is no split: use one of {', '.join(SPLITS)}")
     if split == "dev" and dev:
         return questions.read(dev, columns=columns)
+    if len(several := sets_of(name)) > 1:
+        flags = {"data_dir": data_dir, "dev": dev, "columns": columns, "run": run, "config": config}
+        turns = itertools.zip_longest(*(load(one, split, **flags) for one in several))
+        return [question for turn in turns for question in turn if question is not None]
     if name in NAMES and pathlib.Path(name).exists():
         log.info(f"{name}: reads the data set of that name; pass {pathlib.Path(name).absolute()} for that file")
     if name == "cloze":
@@ -122,14 +128,30 @@ def load(
     return found
 
 
+def sets_of(name: str) -> list[str]:
+    """Lists the sets that a name joins with commas; where a file has that very name it is one.
+
+    Raises:
+        ConfigError: a set comes twice, or nothing stands between two commas.
+    """
+    if "," not in name or pathlib.Path(paths.expand(name)).exists():
+        return [name]
+    several = name.split(",")
+    if "" in several or len(set(several)) < len(several):
+        raise ConfigError(f"--dataset={name}: no such file, and not several sets: write each once, as in nq,wq,ct")
+    return several
+
+
 def folder_name(name: str) -> str:
     """Makes a short name for folders: that of the set, or that of the file without folder and endings."""
+    if len(several := sets_of(name)) > 1:
+        return "-".join(map(folder_name, several))
     return name if name in NAMES else re.sub(r"[^\w.-]+", "-", question_files.stem(name)).strip("-.") or "questions"
 
 
 def from_anywhere(name: str) -> str:
-    """Names the same set for a process in another folder: by an absolute path for a file."""
-    return name if name in (*NAMES, "") else paths.absolute(name)
+    """Names the same sets for a process in another folder: by an absolute path for a file."""
+    return ",".join(one if one in (*NAMES, "") else paths.absolute(one) for one in sets_of(name))
 
 
 def is_dev(question: str) -> bool:

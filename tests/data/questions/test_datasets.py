@@ -280,6 +280,24 @@ def test_local_files(tmp_path):
         datasets.load(str(other), "dev")
 
 
+def test_several_sets_take_turns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, asked in {"one": ASKED, "two": ASKED[:3] + ["and this?"], "a,b": ASKED}.items():
+        pathlib.Path(f"{name}.jsonl").write_text(lines({"question": t, "answers": [name]} for t in asked))
+    one, two = (datasets.load(f"{name}.jsonl", "train") for name in ("one", "two"))
+    assert 0 < len(two) < len(one)
+    found = datasets.load("two.jsonl,one.jsonl", "train")
+    turns = [question for both in zip(two, one, strict=False) for question in both]
+    assert found == [*turns, *one[len(two) :]]  # what both ask comes twice
+    assert datasets.load("one.jsonl,two.jsonl", "dev", dev="two.jsonl") == datasets.load("two.jsonl", "test")
+    assert datasets.load("a,b.jsonl", "train") == datasets.load("./a,b.jsonl", "train")  # one file
+    assert datasets.folder_name("nq,data/mine.jsonl") == "nq-mine"
+    assert datasets.from_anywhere("nq,one.jsonl") == f"nq,{tmp_path / 'one.jsonl'}"
+    for name in ("nq,nq", "nq,", ",", "nq,,wq"):
+        with pytest.raises(ConfigError, match="write each once, as in nq,wq,ct"):
+            datasets.load(name, "train")
+
+
 def test_unknown_names(tmp_path):
     with pytest.raises(ConfigError, match="none of nq, wq, ct, trivia, squad_open, cloze"):
         datasets.load("webq", "train")
