@@ -8,13 +8,15 @@
 
 At each checkpoint (`--pretrain.checkpoint_every`) training pauses, and the state is judged on held-out masked sentences
 (`realm_jax/eval/heldout.py`) and on development questions without fine-tuning: the rank of the first block that has an
-answer. Nothing is chosen here on test questions. The same command goes on where it was, in any number of starts, and at
-low priority; what was judged stays in WORKDIR/judged, one file for each state. Each end of an arm, and
+answer, and for the masked sentences, whose own block does not count, the rank of the first that has the span (the
+supply of answers). Nothing is chosen here on test questions. The same command goes on where it was, in any number of
+starts, and at low priority; what was judged stays in WORKDIR/judged, one file for each state. Each end of an arm, and
 `--arms=` alone, writes benchmarks/results/NAME.json.
 """
 
 import argparse
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -30,8 +32,12 @@ from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import questions as question_sets
 from realm_jax.eval import heldout
 from realm_jax.eval.baselines import bm25
+from realm_jax.index.answer_block import has_span
+from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex, exact_index
+from realm_jax.index.probe import embed_queries
+from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.openqa.labels import AnswerFinder
 from realm_jax.openqa.retriever import Retriever
@@ -46,6 +52,7 @@ SETS = ("nq_open_dev", "squad_open_train", "webquestions_train", "curatedtrec_tr
 ARMS = ("realm", "frozen", "ict")
 MOST_QUESTIONS = 2000  # of each set, the first
 KS = (1, 5, 20)
+SUPPLY_KS, SUPPLY_SENTENCES = (5, 20, 50, 100), 1024
 NICE = 10
 NOTE = "Development questions, without fine-tuning. One seed. Intervals are half of 95%, over sentences or questions."
 
@@ -54,13 +61,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", required=True, type=pathlib.Path, help=f"folder of {', '.join(SETS)} as .jsonl")
     parser.add_argument("--arms", default=",".join(ARMS), help="with commas")
+    parser.add_argument("--until", type=int, default=0, help="stop each arm at the checkpoint of this step; 0: the end")
     parser.add_argument("--name", default="curve", help="of the result; empty for none")
     parser.add_argument("--note", default="", help="how the run was made, for the reader of the result")
     flags, of_run = parser.parse_known_args()
     os.nice(NICE)
     console.set_up()
     parallel.set_up_compilation_cache()
-    curve = Curve(cli.new_workdir(__doc__, of_run), flags.questions)
+    curve = Curve(cli.new_workdir(__doc__, of_run), flags.questions, flags.until)
     for arm in filter(None, flags.arms.split(",")):
         curve.train(arm)
         if flags.name:
@@ -70,7 +78,10 @@ def main() -> None:
 class _Judged:
     """For a task: judges each state whose checkpoint is due, before it is saved; not one that a stop saves."""
 
-    judge, every = None, 0
+    judge, every, until = None, 0, 0
+
+    def is_over(self, step: int) -> bool:
+        return 0 < self.until <= step
 
     def evaluate(self, step: int, params: dict) -> dict[str, float]:
         if step % self.every == 0:
@@ -89,8 +100,8 @@ class _Ict(_Judged, IctTask):
 class Curve:
     """The arms over one workdir."""
 
-    def __init__(self, workdir: Workdir, questions: pathlib.Path):
-        self.workdir, self.config = workdir, workdir.config
+    def __init__(self, workdir: Workdir, questions: pathlib.Path, until: int = 0):
+        self.workdir, self.config, self.until = workdir, workdir.config, until
         self.data: RunData = phases.prepare_run(workdir)
         self.folder = pathlib.Path(os.fspath(workdir.path)) / "judged"
         self.folder.mkdir(exist_ok=True)
@@ -98,11 +109,12 @@ class Curve:
         self.sets = {name: asked[:MOST_QUESTIONS] for name, asked in read.items()}
         self.finder = AnswerFinder(self.data.knowledge, self.data.tokenizer)
         self.chosen = heldout.heldout_set(self.config, self.data)
+        self.sentences = jax.tree.map(lambda array: array[:SUPPLY_SENTENCES], self.chosen.queries)
         self._index: LoadedIndex | None = None
 
     def train(self, arm: str) -> None:
         """Trains an arm to its end; all begin with the ICT that REALM starts from."""
-        self._keep("bm25", lambda: self._ranks(lambda asked: bm25(self.data.knowledge, texts_of(asked), max(KS))))
+        self._keep("bm25", self._bm25)
         first, config = phases.first_params(self.workdir), self.config
         if not self.workdir.is_done("ict"):
             loop.run(IctTask(config, self.data, {"embedder": first["embedder"]}), self.workdir.phase("ict"))
@@ -116,7 +128,7 @@ class Curve:
             task = _Ict(dataclasses.replace(config, ict=settings), self.data, {"embedder": first["embedder"]})
         else:
             task = self._pretraining(arm, warm)
-        task.every = config.pretrain.checkpoint_every
+        task.every, task.until = config.pretrain.checkpoint_every, self.until
         task.judge = lambda step, params: self._judge(arm, step, params)
         loop.run(task, self.workdir.phase(f"curve_{arm}"))
 
@@ -139,9 +151,25 @@ class Curve:
             values, _ = heldout.evaluate(self.config, self.data, self.chosen, params, name, index)
             length = self.config.pretrain.query_len_tokens
             retriever = Retriever(self.config, self.data, params["embedder"], index, length)
-            return values | self._ranks(lambda asked: retriever.search(retriever.encode(asked)[1], max(KS))[0])
+            values |= self._ranks(lambda asked: retriever.search(retriever.encode(asked)[1], max(KS))[0])
+            of_query = TowerEmbedder(self.config, params["embedder"], "query")
+            query_emb = embed_queries(of_query, self.sentences.query)
+            return values | self._supply(index.search.search(query_emb, max(SUPPLY_KS) + 1)[0])
 
         self._keep(name, judged)
+
+    def _bm25(self) -> dict[str, np.ndarray]:
+        """What BM25 finds, for masked sentences by the words that are left."""
+        search, tokenizer = functools.partial(bm25, self.data.knowledge), self.data.tokenizer
+        values = self._ranks(lambda asked: search([question.text for question in asked], max(KS)))
+        texts = tokenizer.decode_batch(self.sentences.query.ids.tolist())  # without [MASK] and the other special ones
+        return values | self._supply(search(texts, max(SUPPLY_KS) + 1))
+
+    def _supply(self, found: np.ndarray) -> dict[str, np.ndarray]:
+        """For each masked sentence, the rank of the first block with the span, its own block aside."""
+        others = drop_source(found.astype(np.int32), self.sentences.source_hash, self.data.knowledge)[:, :-1]
+        holds = has_span(others, self.sentences, self.data.knowledge)
+        return {"span_rank": np.where(holds.any(-1), holds.argmax(-1), max(SUPPLY_KS))}
 
     def _ranks(self, find: Callable[[list[Question]], np.ndarray]) -> dict[str, np.ndarray]:
         """By set, the rank of the first block with an answer for each question."""
@@ -174,10 +202,6 @@ class Curve:
         }
 
 
-def texts_of(asked: list[Question]) -> list[str]:
-    return [question.text for question in asked]
-
-
 def plain(values: np.ndarray) -> dict:
     """Mean, half of the 95% interval and count."""
     return {key: round(value, 5) for key, value in dataclasses.asdict(recall.mean(values)).items()}
@@ -187,11 +211,12 @@ def measures(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What is drawn, one value for each sentence or question."""
     ranks = {key.removeprefix("rank_"): of.pop(key) for key in list(of) if key.startswith("rank_")}
     found = {f"recall@{k}, {name}": of_set < k for name, of_set in ranks.items() for k in KS}
+    span_rank = of.pop("span_rank")
+    found |= {f"span among the first {k}": span_rank < k for k in SUPPLY_KS}
     if "utility" in of:
         has = of["answer_retrieved"][: len(of["utility"])]
         found |= {"utility with the answer": of["utility"][has], "utility without": of["utility"][~has]}
-        right, alone = (of[f"accuracy_{kind}"] == 1 for kind in ("retrieved", "null"))
-        found["right with blocks alone"] = (right & ~alone) * 1.0 - (alone & ~right)
+        found["right with blocks alone"] = of["right_retrieved"] - of["right_null"]  # less the reverse
     return of | found
 
 

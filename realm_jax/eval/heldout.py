@@ -27,7 +27,7 @@ from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
 from realm_jax.index.source_block import drop_source
 from realm_jax.losses import marginal
-from realm_jax.models import realm
+from realm_jax.models import knowledge_encoder, realm
 from realm_jax.progress import Progress
 from realm_jax.scores import recall
 from realm_jax.workdir import Workdir
@@ -104,11 +104,12 @@ def evaluate(
         index: made with these parameters; by default it is made here, of all blocks.
 
     Returns:
-        the values of each measure, one for each example, and the index. `answer_retrieved` and
-        `answer_random` say whether a candidate's body has the answer; `plain_recall@k` and `hard_recall@k` are the
-        probe's. For the first `pretrain.eval_examples` there are `loss_*` (nats per wordpiece) and `accuracy_*` with
-        retrieved, random and null blocks, `utility` and `null_share`. Where `pretrain.null_block` is off, an example
-        without any candidate is read with the null block, for a utility of 0.
+        the values of each measure, one for each example, and the index. `answer_retrieved` and `answer_random` say
+        whether a candidate's body has the answer; `plain_recall@k` and `hard_recall@k` are the probe's. For the first
+        `pretrain.eval_examples` there are `loss_*` (nats per wordpiece), `accuracy_*` and `right_*` with retrieved,
+        random and null blocks, `utility` and `null_share`. Accuracy is the share of the span's wordpieces, expected
+        over p(z|x); right is 1 if all of them are what the candidates together predict. Where `pretrain.null_block` is
+        off, an example without any candidate is read with the null block, for a utility of 0.
     """
     knowledge = data.knowledge
     index = index or exact_index(config, knowledge, params["embedder"], name)
@@ -160,10 +161,10 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
                 parts.setdefault(f"{key}_{kind}", []).append(value.reshape(-1)[: count - start])
         progress(min(start + batch, count), count)
     values = {key: np.concatenate(value) for key, value in parts.items()}
-    renamed = {key: values[key] for key in ("loss_retrieved", "loss_random", "accuracy_retrieved", "accuracy_random")}
+    kinds = ("loss", "accuracy", "right")
+    renamed = {f"{kind}_{read}": values[f"{kind}_{read}"] for kind in kinds for read in ("retrieved", "random")}
     return renamed | {
-        "loss_null": values["loss_null_retrieved"],
-        "accuracy_null": values["accuracy_null_retrieved"],
+        **{f"{kind}_null": values[f"{kind}_null_retrieved"] for kind in kinds},
         "utility": values["loss_null_retrieved"] - values["loss_retrieved"],
         "null_share": values["null_share_retrieved"],
     }
@@ -175,10 +176,15 @@ def _per_example(config: Config, params: dict, batch: PretrainBatch) -> dict[str
     weights = batch.mask_weights
     count = weights.sum(-1)
     hit = jnp.einsum("bk,bkm->bm", jnp.exp(prior), read.hits.astype(jnp.float32))
+    together = knowledge_encoder.marginal_hits(
+        config.model, params["encoder"], read.states, prior, batch.mask_targets, batch.mask_slots
+    )
     return {
         "loss": -(marginal.token_marginal_logp(prior, logp) * weights).sum(-1) / count,
         "loss_null": -(logp[:, 0] * weights).sum(-1) / count,
         "accuracy": (hit * weights).sum(-1) / count,
         "accuracy_null": (read.hits[:, 0] * weights).sum(-1) / count,
+        "right": (together | (weights == 0)).all(-1) * 1.0,
+        "right_null": (read.hits[:, 0] | (weights == 0)).all(-1) * 1.0,
         "null_share": jnp.exp(prior[:, 0]),
     }

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 WAITED_FOR = ("retrieval", "index")
 NOT_MEASURED = "The corpus has no held-out sentence: raise corpus.heldout_fraction to have the run measured."
+WITH_BLOCKS_ALONE = "after REALM, span right: retrieved - null"
+"""Share of spans that are right with blocks and wrong without, less the reverse."""
 STATES = ("before ICT", "after ICT", "after REALM")
 
 
@@ -147,6 +149,7 @@ def _differences(values: dict[str, dict[str, np.ndarray]]) -> dict:
     paired = {f"{name}: after REALM - after ICT": after[name] - 1.0 * before[name] for name in after}
     paired["after REALM, loss: random - retrieved"] = after["loss_random"] - after["loss_retrieved"]
     paired["after REALM, loss: null - retrieved"] = after["loss_null"] - after["loss_retrieved"]
+    paired[WITH_BLOCKS_ALONE] = after["right_retrieved"] - after["right_null"]
     return {name: _interval(recall.mean(value)) for name, value in paired.items()}
 
 

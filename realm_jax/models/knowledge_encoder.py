@@ -95,12 +95,8 @@ def token_logp(
     Returns:
         log-probabilities (0 where unused), and whether each target is the most probable wordpiece.
     """
-    batch, candidates, masks, hidden = states.shape
-    by_slot = states.transpose(0, 2, 1, 3).reshape(batch * masks, candidates, hidden)
-    used = by_slot.at[slots].get(mode="fill", fill_value=0.0)
-    wanted = targets.reshape(-1).at[slots].get(mode="fill", fill_value=0)
-    logits = KnowledgeEncoder(config).apply({"params": params}, used.reshape(-1, hidden), method="head")
-    logits = logits.reshape(*used.shape[:2], -1)
+    batch, candidates, masks, _ = states.shape
+    logits, wanted = _slot_logits(config, params, states, targets, slots)
     at_target = jnp.take_along_axis(logits, wanted[:, None, None], axis=-1)[..., 0]
     logp = at_target - jax.nn.logsumexp(logits, axis=-1)
     hits = at_target >= logits.max(-1)
@@ -110,6 +106,37 @@ def token_logp(
         return grid.at[slots].set(values, mode="drop").reshape(batch, masks, candidates).transpose(0, 2, 1)
 
     return scatter(logp, 0.0), scatter(hits, False)
+
+
+def marginal_hits(
+    config: ModelConfig,
+    params: dict,
+    states: Float[Array, "batch candidates masks hidden"],
+    prior: Float[Array, "batch candidates"],
+    targets: Int[Array, "batch masks"],
+    slots: Int[Array, " used"],
+) -> Bool[Array, "batch masks"]:
+    """Whether each target is the wordpiece w with the highest sum_z p(w | z, x) p(z | x); False where unused.
+
+    Args:
+        prior: log p(z | x).
+        slots: as `token_logp` takes them.
+    """
+    logits, wanted = _slot_logits(config, params, states, targets, slots)
+    of_query = prior.at[slots // targets.shape[1]].get(mode="fill", fill_value=0.0)
+    together = jax.nn.logsumexp(of_query[..., None] + jax.nn.log_softmax(logits), axis=1)
+    grid = jnp.zeros(targets.size, bool)
+    return grid.at[slots].set(together.argmax(-1) == wanted, mode="drop").reshape(targets.shape)
+
+
+def _slot_logits(config, params, states, targets, slots) -> tuple[Array, Array]:
+    """Vocabulary logits [used, candidates, vocab] at the slots, and their targets [used]."""
+    batch, candidates, masks, hidden = states.shape
+    by_slot = states.transpose(0, 2, 1, 3).reshape(batch * masks, candidates, hidden)
+    used = by_slot.at[slots].get(mode="fill", fill_value=0.0)
+    wanted = targets.reshape(-1).at[slots].get(mode="fill", fill_value=0)
+    logits = KnowledgeEncoder(config).apply({"params": params}, used.reshape(-1, hidden), method="head")
+    return logits.reshape(*used.shape[:2], -1), wanted
 
 
 def best_tokens(

@@ -12,7 +12,7 @@ from realm_jax.index.probe import KS
 from realm_jax.training import phases
 
 EVAL_EXAMPLES, RECALL_EXAMPLES = 20, 30
-LOSSES = ("loss_retrieved", "loss_random", "loss_null", "accuracy_retrieved", "accuracy_random", "accuracy_null")
+LOSSES = tuple(f"{kind}_{read}" for kind in ("loss", "accuracy", "right") for read in ("retrieved", "random", "null"))
 
 
 @pytest.fixture(scope="module")

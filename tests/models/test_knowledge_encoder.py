@@ -1,5 +1,7 @@
 """The knowledge-augmented encoder: masked positions, and the head that runs where there is a prediction."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,25 @@ def test_slots_give_the_same_as_logits_everywhere(params, joint, predictions):
     np.testing.assert_allclose(np.asarray(logp)[used], expected[used], atol=2e-5)
     np.testing.assert_array_equal(np.asarray(logp)[~used], 0)
     np.testing.assert_array_equal(np.asarray(best), (expected == full.max(-1)) & used)
+
+
+def test_marginal_hits_are_what_all_candidates_together_predict(params, predictions):
+    _, targets, weights = predictions
+    rng, slots = np.random.default_rng(3), mask_slots(weights, 1)
+    states = rng.normal(size=(BATCH, CANDIDATES, MASKS, CONFIG.hidden_size)).astype(np.float32)
+    prior = np.log(rng.dirichlet(np.ones(CANDIDATES), BATCH))
+    head = functools.partial(knowledge_encoder.KnowledgeEncoder(CONFIG).apply, method="head")
+    logits = np.asarray(head({"params": params}, jnp.asarray(states.reshape(-1, states.shape[-1]))), np.float64)
+    of_each = np.exp(logits).reshape(*states.shape[:3], -1)
+    of_each /= of_each.sum(-1, keepdims=True)
+    together = (np.exp(prior)[:, :, None, None] * of_each).sum(1).argmax(-1)
+    assert ((of_each.argmax(-1) != together[:, None]) & (weights[:, None] > 0)).any()  # they do not all agree
+    targets = np.where(np.arange(MASKS) % 2, targets, together).astype(np.int32)
+    hits = jax.jit(knowledge_encoder.marginal_hits, static_argnames="config")(
+        CONFIG, params, *map(jnp.asarray, (states, prior.astype(np.float32), targets, slots))
+    )
+    np.testing.assert_array_equal(hits, (together == targets) & (weights > 0))
+    assert hits.any() and (np.asarray(hits) != (weights > 0)).any()
 
 
 def test_slots_give_the_same_gradients(params, joint, predictions):
