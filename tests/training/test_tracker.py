@@ -33,6 +33,8 @@ def records(file: pathlib.Path) -> list[Record]:
             at += room
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + BLOCK_HEADER])
+        if at + BLOCK_HEADER + length > len(data):
+            break  # wandb's own process still writes it
         part += data[at + BLOCK_HEADER : at + BLOCK_HEADER + length]
         at += BLOCK_HEADER + length
         if kind in (1, 4):  # a whole record, or the last part of one
