@@ -133,7 +133,7 @@ tpu-delete: ## delete the TPU whose full NAME is given, with its disk
 	launch/delete.sh
 
 tpu-watch: ## make JOB=pretrain|ict|finetune|eval on a TPU that may be taken away: make it anew and go on
-	launch/watch.sh $(MAKE) $(JOB)
+	launch/watch.sh $(MAKE) $(call quoted,$(JOB))
 
 lint: setup ## ruff, tables of the measurements, formats and plans, the picture of the rooms
 	$(PY) -m ruff check .

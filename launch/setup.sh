@@ -3,6 +3,7 @@
 # Usage: TPU=v3-8 NAME=realm-v3-8 [JAX=0.10.2] launch/setup.sh
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/tpu_type.sh"
+[[ ${JAX:-} =~ ^[0-9A-Za-z.]*$ ]] || fail "JAX=$JAX is no version: pass one, as JAX=0.10.2" # it reaches a shell there
 cd "$(dirname "$0")/.."
 tree=build/launch/realm_jax.tgz
 if [ -z "${DRY_RUN:-}" ]; then

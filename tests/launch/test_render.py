@@ -110,6 +110,9 @@ def test_life_of_a_tpu(cloud):
     assert create[1] == ["mine"] and create[2]["--project"] == "p" and "--spot" in create[2]
     assert commands(cloud.make("tpu-setup", *where, "JAX=0.11.0"))[0] == "tpu-vm scp mine:realm_jax.tgz"
     assert "vm_setup.sh v6e-8 0.11.0" in cloud.make("tpu-setup", *where, "JAX=0.11.0").stdout
+    for odd in ("0.11.0; touch F", "'0.11.0'", "0.11.0 0.10.0", "$(touch F)"):
+        refused = cloud.run("launch/setup.sh", TPU="v6e-8", NAME="mine", DRY_RUN="1", JAX=odd)
+        assert refused.returncode == 2 and f"error: JAX={odd} is no version" in refused.stderr and not refused.stdout
     assert commands(cloud.make("tpu-status", *where))[-1] == "tpu-vm ssh mine"
     assert "vm_job.sh stop" in printed(cloud.make("tpu-stop", *where).stdout)[0][2]["--command"]
     assert commands(cloud.make("tpu-stop", *where, "BUILDER_TPU=v5litepod-8"))[1] == "tpu-vm ssh mine-builder"
