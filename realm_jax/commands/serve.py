@@ -3,8 +3,8 @@
     realm serve                              (the newest run; `make demo` does the same)
     realm serve --workdir=W --port=7861
 
-It listens on loopback only, follows the newest checkpoint, index version and fine-tuning of the run while it is open,
-and leaves the accelerator to training. Its REST calls are in docs/demo.md.
+It listens on loopback only, takes no calls from pages of other sites, follows the newest checkpoint, index version and
+fine-tuning of the run while it is open, and leaves the accelerator to training. Its REST calls are in docs/demo.md.
 """
 
 import dataclasses
@@ -46,20 +46,21 @@ def main(argv: list[str] | None = None) -> None:
             raise
         raise ConfigError("the demo needs Gradio: run pip install 'realm_jax[serve]'") from error
     from realm_jax.serve import curves_and_reports
+    from realm_jax.serve.guard import Token
     from realm_jax.serve.live import LiveRun
 
     cli.start_jax(cpu_only=flags.device == "cpu")
     print(f"demo: loading and compiling {workdir.path}, a minute at most for a small run", flush=True)
-    run = LiveRun(workdir, flags.finetuning)
+    run, token = LiveRun(workdir, flags.finetuning), Token()
     try:
-        served = page.build(run)
+        served = page.build(run, token)
         try:
-            url = page.launch(served, flags.port)
+            url = page.launch(served, flags.port, token)
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on 127.0.0.1:{flags.port or '7860-7959'} ({error}): pass --port"
             ) from error
-        print(f"demo: {url} (Ctrl-C ends it)")
+        print(f"demo: {url.rstrip('/')}/?token={token.value} (Ctrl-C ends it; who has the token may add documents)")
         evaluate = "" if curves_and_reports.reports(workdir) else f"realm eval --workdir={workdir.path}"
         print(f"next: {run.how_to_ask or evaluate or 'open it; docs/demo.md has its REST calls'}", flush=True)
         served.block_thread()

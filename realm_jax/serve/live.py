@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 2.0
 MOST_CHARACTERS = 100_000  # in a document that is added
+MOST_ASKED = 20_000  # in a sentence or question, of which a few dozen wordpieces are read
 NUM_EXAMPLES = 4
 KNOWN = "This very document is in the corpus already."
 
@@ -65,12 +66,12 @@ class LiveRun:
         return "" if self.state.answerer else how_to_finetune(self.workdir, "cloze").removeprefix("run ")
 
     def fill(self, text: str) -> Filled:
-        """Fills every [MASK]. Raises Refused if the run cannot do so yet."""
-        return self.state.fill(_clean(text))
+        """Fills every [MASK]. Raises Refused if the run cannot do so yet, or the text is too long."""
+        return self.state.fill(_asked(text))
 
     def ask(self, text: str) -> Answered:
-        """Answers a question. Raises Refused if the run is not fine-tuned yet."""
-        return self.state.ask(_clean(text))
+        """Answers a question. Raises Refused if the run is not fine-tuned yet, or the text is too long."""
+        return self.state.ask(_asked(text))
 
     def add_document(self, title: str, text: str) -> Changed:
         """Adds a document to the corpus and the indexes on disk, for good, and answers with it from now on.
@@ -126,6 +127,15 @@ class LiveRun:
         self._loader.close()
 
 
+def _asked(text: str) -> str:
+    text = _clean(text)
+    if len(text) > MOST_ASKED:
+        raise Refused(f"The text has {len(text):,} characters and at most {MOST_ASKED:,} are taken: shorten it.")
+    return text
+
+
 def _clean(text: str) -> str:
-    """Text that tokenizers take: JSON may bring half a surrogate pair."""
+    """Text that tokenizers take: JSON may bring half a surrogate pair, or no text."""
+    if not isinstance(text, str):
+        raise Refused(f"A text is wanted, and {type(text).__name__} came.")
     return text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
 """The demo page and its REST calls, in Gradio: three tabs over one `LiveRun`.
 
 The page needs no network: its fonts are the system's, nothing is measured, and a Content-Security-Policy keeps the
-browser from loading anything from elsewhere.
+browser from loading anything from elsewhere (`guard.py`). Questions are answered one after the other.
 """
 
 import dataclasses
@@ -10,27 +10,25 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import gradio as gr
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 
 from realm_jax.inference import fragments
 from realm_jax.inference.results import Changed, Refused, Source
 from realm_jax.serve import curves_and_reports
+from realm_jax.serve.guard import Guard, Token
 from realm_jax.serve.live import LiveRun
 
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'"
-)
 FONT = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 STATUS_EVERY_S = 3.0
 PRIVATE = {"api_visibility": "private"}  # for the page's own events, which are no REST calls
+ONE_BY_ONE = {"concurrency_limit": 1, "concurrency_id": "models"}
+MOST_WAITING = 32  # requests that wait for the models; more are refused
 T = TypeVar("T")
 
 
-def build(run: LiveRun) -> gr.Blocks:
-    """The page of a run."""
+def build(run: LiveRun, token: Token) -> gr.Blocks:
+    """The page of a run, to which whoever has the token may add documents."""
     name = run.workdir.config.name
     with gr.Blocks(title=f"REALM: {name}", analytics_enabled=False) as page:
         gr.Markdown(f"# REALM: {name.replace('_', ' ')}")
@@ -38,7 +36,7 @@ def build(run: LiveRun) -> gr.Blocks:
         with gr.Tab("Ask"):
             _fill_blanks(run)
             question = _ask(run)
-            _add_document(run)
+            _add_document(run, token)
         with gr.Tab("Training") as training:
             curves = gr.HTML()
         with gr.Tab("Evaluation") as evaluation:
@@ -54,12 +52,12 @@ def build(run: LiveRun) -> gr.Blocks:
             show_progress="hidden",
             **PRIVATE,
         )
-        _rest(run)
+        _rest(run, token)
     return page
 
 
-def launch(page: gr.Blocks, port: int) -> str:
-    """Serves the page on loopback from a thread, and returns its address.
+def launch(page: gr.Blocks, port: int, token: Token) -> str:
+    """Serves the page on loopback from a thread, and returns its address without the token.
 
     Args:
         port: 0 takes the first free one from 7860.
@@ -68,12 +66,12 @@ def launch(page: gr.Blocks, port: int) -> str:
         OSError: the port is in use.
     """
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
-    _, url, _ = page.queue(default_concurrency_limit=4).launch(
+    _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING).launch(
         server_name="127.0.0.1",
         server_port=port or None,
         theme=theme,
         css=fragments.STYLE,
-        app_kwargs={"middleware": [Middleware(_Policy)]},
+        app_kwargs={"middleware": [Middleware(Guard, token=token)]},
         footer_links=["api"],
         share=False,
         ssr_mode=False,
@@ -110,15 +108,19 @@ def _button(label: str, box: gr.Textbox, answer: Callable[[str], str], shown_in:
     """A button that shows, below it, the answer to the text in a box."""
     button = gr.Button(label, variant="primary", elem_id=label.lower())
     found = gr.HTML(elem_id=shown_in)
-    gr.on([box.submit, button.click], _or_refused(answer), box, found, **PRIVATE)
+    gr.on([box.submit, button.click], _or_refused(answer), box, found, **PRIVATE, **ONE_BY_ONE)
     return button
 
 
-def _add_document(run: LiveRun) -> None:
+def _add_document(run: LiveRun, token: Token) -> None:
     folder = str(run.workdir.path)
 
-    def add(title: str, text: str) -> str:
-        return added_html(run.add_document(title, text), folder)
+    def add(title: str, text: str, request: gr.Request) -> str:
+        try:
+            _check(token, request)
+            return added_html(run.add_document(title, text), folder)
+        except Refused as error:
+            return fragments.refused(str(error))
 
     with gr.Accordion("Add a document", open=False):
         gr.Markdown(
@@ -129,15 +131,21 @@ def _add_document(run: LiveRun) -> None:
         text = gr.Textbox(label="Text", lines=4, max_lines=12, elem_id="text")
         button = gr.Button("Add to the corpus", elem_id="add")
         found = gr.HTML(elem_id="added")
-        button.click(_or_refused(add), [title, text], found, **PRIVATE)
+        button.click(add, [title, text], found, **PRIVATE, **ONE_BY_ONE)
 
 
-def _or_refused(answer: Callable[..., str]) -> Callable[..., str]:
+def _check(token: Token, request: gr.Request) -> None:
+    """Raises Refused without the token."""
+    if not token.is_in(request.request):
+        raise Refused("Documents are added by whoever has the token: open the address that realm serve printed.")
+
+
+def _or_refused(answer: Callable[[str], str]) -> Callable[[str], str]:
     """The same function, but with the reason as a part of the page if it refuses to answer."""
 
-    def call(*texts: str) -> str:
+    def call(text: str) -> str:
         try:
-            return answer(*(text or "" for text in texts))
+            return answer(text)
         except Refused as error:
             return fragments.refused(str(error))
 
@@ -184,7 +192,7 @@ def _reports(run: LiveRun) -> tuple[dict, str]:
     return choices, curves_and_reports.report(run.workdir, first)
 
 
-def _rest(run: LiveRun) -> None:
+def _rest(run: LiveRun, token: Token) -> None:
     """The calls for programs; see docs/demo.md."""
 
     def fill(sentence: str) -> dict:
@@ -195,9 +203,14 @@ def _rest(run: LiveRun) -> None:
         """Answers a question, once the run is fine-tuned."""
         return dataclasses.asdict(_or_error(lambda: run.ask(question)))
 
-    def add_document(title: str, text: str) -> dict:
-        """Adds a document to the workdir for good."""
-        added = _or_error(lambda: run.add_document(title, text))
+    def add_document(title: str, text: str, request: gr.Request) -> dict:
+        """Adds a document to the workdir for good; needs the token."""
+
+        def add() -> Changed:
+            _check(token, request)
+            return run.add_document(title, text)
+
+        added = _or_error(add)
         values = {"blocks": added.blocks, "version": added.version, "seconds": added.seconds}
         return {"source_id": added.added[0], **values}
 
@@ -207,8 +220,9 @@ def _rest(run: LiveRun) -> None:
         named = {name: source and dataclasses.asdict(source) for name, source in sources.items()}
         return {"workdir": str(run.workdir.path), **named, "how_to_ask": run.how_to_ask, "problem": run.problem}
 
-    for call in (fill, ask, add_document, status):
-        gr.api(call, api_name=call.__name__)
+    for call in (fill, ask, add_document):
+        gr.api(call, api_name=call.__name__, **ONE_BY_ONE)
+    gr.api(status, api_name="status")
 
 
 def _or_error(answer: Callable[[], T]) -> T:
@@ -216,18 +230,3 @@ def _or_error(answer: Callable[[], T]) -> T:
         return answer()
     except Refused as error:
         raise gr.Error(str(error), print_exception=False) from error
-
-
-class _Policy:
-    """ASGI middleware: sends POLICY with every response."""
-
-    def __init__(self, app: Callable):
-        self._app = app
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def send_with_policy(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Content-Security-Policy"] = POLICY
-            await send(message)
-
-        await self._app(scope, receive, send_with_policy)

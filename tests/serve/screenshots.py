@@ -30,13 +30,14 @@ def main() -> None:
     import jax
 
     from realm_jax.serve import page as page_lib
+    from realm_jax.serve.guard import Token
     from realm_jax.serve.live import LiveRun
 
     jax.config.update("jax_platforms", "cpu")
     out.mkdir(parents=True, exist_ok=True)
-    run = LiveRun(workdir)
-    served = page_lib.build(run)
-    url = page_lib.launch(served, 0)
+    run, token = LiveRun(workdir), Token()
+    served = page_lib.build(run, token)
+    url = page_lib.launch(served, 0, token)
     sentence = run.examples[0] if run.examples else "The capital of France is [MASK]."
     with browser_lib.chromium() as browser:
         for width in WIDTHS:

@@ -11,6 +11,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from realm_jax.serve import live, page
+from realm_jax.serve.guard import Token
 from tests.serve import browser as browser_lib
 from tests.tuned import finetune_by_hand
 
@@ -25,9 +26,9 @@ class Served:
     """A run with its page."""
 
     def __init__(self, workdir):
-        self.run = live.LiveRun(workdir)
-        self._page = page.build(self.run)
-        self.url = page.launch(self._page, 0).rstrip("/")
+        self.run, self.token = live.LiveRun(workdir), Token()
+        self._page = page.build(self.run, self.token)
+        self.url = page.launch(self._page, 0, self.token).rstrip("/")
 
     def close(self) -> None:
         self._page.close()
@@ -44,7 +45,11 @@ def served(tuned_run, tmp_path_factory, copy_run):
 
 @pytest.fixture(scope="module")
 def client(served):
-    return Client(served.url, verbose=False, analytics_enabled=False)
+    return client_with(served.url, served.token.value)
+
+
+def client_with(url: str, token: str) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False, headers={"Authorization": f"Bearer {token}"})
 
 
 def test_programs_fill_and_ask(served, client):
@@ -65,6 +70,16 @@ def test_programs_are_told_what_is_wrong(client):
             client.predict(text, api_name="/fill")
     with pytest.raises(AppError, match="Write the text"):
         client.predict("title", " ", api_name="/add_document")
+    for call in ("/fill", "/ask"):
+        with pytest.raises(AppError, match="has 20,006 characters and at most 20,000 are taken"):
+            client.predict("x" * 20_000 + "[MASK]", api_name=call)
+
+
+def test_without_the_token_nothing_is_added(served):
+    before = served.run.state.version.name
+    with pytest.raises(AppError, match="added by whoever has the token"):
+        client_with(served.url, "another").predict("Title", "Text of it.", api_name="/add_document")
+    assert served.run.state.version.name == before
 
 
 def test_only_documented_calls_are_public(client):
@@ -93,7 +108,7 @@ def test_the_documented_program_works(served):
 
 def test_a_port_in_use_is_an_error(served):
     with pytest.raises(OSError, match="port"):
-        page.launch(page.build(served.run), int(served.url.rsplit(":", 1)[1]))
+        page.launch(page.build(served.run, Token()), int(served.url.rsplit(":", 1)[1]), Token())
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +147,7 @@ def test_answers_are_shown_at_any_width(served, browser, width):
 
 @pytest.mark.slow
 def test_what_people_type_is_survived(served, browser):
-    user = browser_lib.open_page(browser, served.url)
+    user = browser_lib.open_page(browser, f"{served.url}/?token={served.token.value}")
     title = user.title()
     assert "Write a sentence" in browser_lib.ask(user, "sentence", "")
     assert "no [MASK]" in browser_lib.ask(user, "sentence", "no blank")
@@ -152,6 +167,12 @@ def test_what_people_type_is_survived(served, browser):
     assert "Added as" in user.locator("#added").inner_text()
     browser_lib.ask(user, "question", "Who opened the Quorvath Bridge?")
     assert user.title() == title and not user.locator("#answered img, #filled img").count()
+    other = browser_lib.open_page(browser, served.url)  # in a context of its own, without the token
+    other.get_by_text("Add a document").click()
+    other.locator("#text textarea").fill("A text.")
+    other.locator("#add").click()
+    other.wait_for_selector("#added .refused", timeout=60_000)
+    assert "whoever has the token" in other.locator("#added").inner_text()
 
 
 @pytest.mark.slow
