@@ -10,12 +10,15 @@ import pytest
 
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.commands import cli, pretrain
+from realm_jax.config import ConfigError
 from realm_jax.data import segment
+from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import scann
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
+from tests import other_corpus
 
 EXPERIMENT = """
 from realm_jax import config_json
@@ -106,12 +109,22 @@ def test_a_workdir_of_another_config(fails, new_run):
 
 def test_a_corpus_that_changed_under_an_existing_index(fails, new_run):
     workdir = indexed(new_run())
-    manifest = json.loads((workdir.knowledge_folder / "manifest.json").read_text())
-    manifest["segments"][0]["hash"] = "0" * 64
-    (workdir.knowledge_folder / "manifest.json").write_text(json.dumps(manifest))
+    other_corpus.change(workdir.knowledge_folder)
     line = fails(pretrain.main, f"--workdir={workdir.path}")
     assert "was built over another corpus: its segment 0 was" in line and "delete this index version" in line
     assert not workdir.is_done("pretrain") and len(list(workdir.index_folder.glob("step-*"))) == 1
+
+
+@pytest.mark.parametrize("column", segment.COLUMNS)
+def test_a_flipped_bit_in_a_corpus(new_run, column):
+    folder = new_run().knowledge_folder
+    file = folder / "segment-00000" / f"{column}.bin"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.unlink()  # other runs may share it
+    file.write_bytes(bytes(content))
+    with pytest.raises(ConfigError, match="segment-00000: differs from its checksum: build"):
+        Corpus.open(folder)
 
 
 def indexed(workdir):

@@ -35,6 +35,7 @@ LAYERS = [
         "lock",
         "redo",
         "local_cache",
+        "checksums",
         "buckets",
         "workdir",
         "heartbeat",

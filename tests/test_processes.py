@@ -152,7 +152,7 @@ def test_killed_processes_resume_beside_the_other(start, new_run):
     assert workdir.is_done("pretrain") and max(steps_saved(workdir)) == 500
     assert store.latest().step == 500 and not drafts(workdir)
     for version in store.versions():
-        version.verify(quick=False)
+        version.verify()
     lines = [
         json.loads(line)["step"] for line in (workdir.phase("pretrain") / "metrics.jsonl").read_text().splitlines()
     ]

@@ -1,8 +1,9 @@
 """One immutable segment of the corpus store: its columns, how they are written and how they are mapped.
 
-Each column is a flat little-endian file without a header, `COLUMNS` gives its type. Reading maps the files and touches
-only what is asked for; of a segment in a bucket, it maps a copy in the cache, which is found by the segment's hash and
-was checked against it. Writing, on a local disk, holds one batch of rows in memory.
+Each column is a flat little-endian file without a header, `COLUMNS` gives its type. Reading checks the files against
+the segment's hash, which reads each once as long as it stays the same, maps them and touches only what is asked for; of
+a segment in a bucket, it maps a copy in the cache, which is found by that hash. Writing, on a local disk, holds one
+batch of rows in memory.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from etils import epath
 from jaxtyping import Int32, Shaped, UInt8, UInt16
 
 from realm_jax.buckets import copy_files, is_remote
+from realm_jax.checksums import remember, remembered_sha256
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import DROPS, NUM_SPECIALS, CutRecord, hash64
 from realm_jax.data.mapped import map_file
@@ -90,6 +92,7 @@ class Segment:
             except (FileNotFoundError, IsADirectoryError, ValueError) as error:
                 problem = f"is not the file of {size} bytes that was built"
                 raise ConfigError(f"{path}: {problem}: delete {folder.parent}") from error
+        _check(folder, entry, folder)
         return cls(folder, first_block, entry["span_types"], **columns)
 
     @property
@@ -113,12 +116,6 @@ def link(source: os.PathLike, target: os.PathLike) -> None:
         shutil.copy2(source, target)
 
 
-def file_sha256(file: pathlib.Path | epath.Path) -> str:
-    """Computes the SHA-256 of a file's content, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:
     """Computes the hash that identifies a segment, from the SHA-256 of each column's file."""
     lines = [f"{name} {digests[name]}" for name in COLUMNS]
@@ -134,11 +131,16 @@ def _local(folder: epath.Path, entry: dict) -> pathlib.Path:
             copy_files(files, folder, epath.Path(empty))
         except FileNotFoundError as error:
             raise ConfigError(f"{folder}: lacks a file ({error}): build {folder.parent} again") from error
-        digests = {name: file_sha256(empty / f"{name}.bin") for name in COLUMNS}
-        if segment_hash(digests, entry["span_types"]) != entry["hash"]:
-            raise ConfigError(f"{folder}: differs from its checksum: build {folder.parent} again")
+        _check(empty, entry, folder)
 
     return copy_of(f"segments/{entry['hash']}", download) if is_remote(folder) else pathlib.Path(folder)
+
+
+def _check(files: pathlib.Path, entry: dict, named: os.PathLike) -> None:
+    """Raises ConfigError unless the columns in `files` are those that the entry of the segment `named` describes."""
+    digests = {name: remembered_sha256(files / f"{name}.bin") for name in COLUMNS}
+    if segment_hash(digests, entry["span_types"]) != entry["hash"]:
+        raise ConfigError(f"{named}: differs from its checksum: build {named.parent} again")
 
 
 class SegmentWriter:
@@ -197,6 +199,8 @@ class SegmentWriter:
     def close(self) -> dict:
         """Returns the segment's entry of the manifest, which lacks only the name."""
         digests = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        for name, digest in digests.items():
+            remember(self.folder / f"{name}.bin", digest)
         return {
             "hash": segment_hash(digests, list(self._span_types)),
             "num_sources": self.sizes["sources"],

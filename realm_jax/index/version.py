@@ -9,13 +9,12 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from realm_jax.buckets import copy_files, is_remote
+from realm_jax.checksums import remembered_sha256
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.segment import file_sha256
 from realm_jax.index.claims import OWNER
 from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
@@ -57,10 +56,10 @@ class Version:
 
     def _download(self, folder: Path) -> None:
         copy_files(self.manifest["files"], self.folder, epath.Path(folder))
-        self._check_files(epath.Path(folder), quick=False)
+        self._check_files(Path(folder))
 
     def load_embeddings(self) -> Float[np.ndarray, "blocks dim"]:
-        """Maps the embeddings into memory, read-only, after a quick `verify`."""
+        """Maps the embeddings into memory, read-only. Raises ConfigError if a file is damaged."""
         self.verify()
         embeddings = np.load(self.local_folder() / EMBEDDINGS, mmap_mode="r")
         return embeddings.view(ml_dtypes.bfloat16) if self.manifest["dtype"] == "bfloat16" else embeddings
@@ -77,10 +76,7 @@ class Version:
                 "or convert again with that embedder as a further SOURCE"
             )
         self.verify()
-        try:
-            return unflatten(load_file(self.local_folder() / TOWER))
-        except SafetensorError as error:
-            raise ConfigError(f"{self.folder / TOWER} is damaged ({error}): {FIX}") from error
+        return unflatten(load_file(self.local_folder() / TOWER))
 
     def live_blocks(self, corpus: Corpus) -> Bool[np.ndarray, " blocks"]:
         """Which blocks of this version a process may find that has `corpus` open: those that it knows, if not deleted.
@@ -102,21 +98,21 @@ class Version:
         found = self.manifest["segment_hashes"], self.manifest.get("tombstones", [])
         return found == (corpus.segment_hashes, corpus.tombstones.tolist())
 
-    def verify(self, *, quick: bool = True) -> None:
-        """Checks the files against the manifest: their sizes, and unless `quick` their sha256.
+    def verify(self) -> None:
+        """Checks the files against the sizes and checksums of the manifest; reads a file that stays the same once.
 
         Raises:
             ConfigError: a file is missing or damaged.
         """
-        self._check_files(self.folder, quick=quick)
+        self._check_files(Path(self.local_folder()))
 
-    def _check_files(self, folder: epath.Path, *, quick: bool) -> None:
+    def _check_files(self, folder: Path) -> None:
         for name, expected in self.manifest["files"].items():
             file, named = folder / name, self.folder / name
-            length = file.stat().length if file.exists() else 0
+            length = file.stat().st_size if file.exists() else 0
             if length != expected["bytes"]:
                 raise ConfigError(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
-            if not quick and file_sha256(file) != expected["sha256"]:
+            if remembered_sha256(file) != expected["sha256"]:
                 raise ConfigError(f"{named} differs from its checksum: {FIX}")
 
     def check_corpus(self, segment_hashes: Sequence[str]) -> None:
@@ -134,6 +130,6 @@ def describe_files(folder: epath.Path) -> dict:
     """Size and checksum of every file, by its path within the local folder."""
     files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != OWNER]
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": remembered_sha256(path)}
         for path in sorted(files)
     }

@@ -15,11 +15,12 @@ import numpy as np
 from etils import epath
 from tokenizers import Tokenizer
 
+from realm_jax.checksums import remembered_sha256
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import NUM_SPECIALS, place_spans
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, read_manifest, sha256, write_manifest
-from realm_jax.data.segment import COLUMNS, SPAN, Segment, file_sha256, link, segment_hash
+from realm_jax.data.segment import COLUMNS, SPAN, Segment, link, segment_hash
 from realm_jax.lock import only_one
 from realm_jax.records import Span
 from realm_jax.workdir import read_json, write_json, write_text
@@ -158,7 +159,7 @@ class _SegmentMaker:
         os.replace(partial, folder)
         types = list(self._types)
         return self._entry | {
-            "hash": segment_hash({name: file_sha256(folder / f"{name}.bin") for name in COLUMNS}, types),
+            "hash": segment_hash({name: remembered_sha256(folder / f"{name}.bin") for name in COLUMNS}, types),
             "num_spans": num_spans,
             "counts": dict(self._counts),
             "span_types": types,

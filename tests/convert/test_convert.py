@@ -457,7 +457,7 @@ def test_knowledge_files_become_corpus_and_index(tmp_path, base, tokenizer, text
     assert data.knowledge.num_blocks == len(texts)
     version = IndexStore(workdir.index_folder).latest()
     version.check_corpus(data.knowledge.segment_hashes)
-    version.verify(quick=False)
+    version.verify()
     np.testing.assert_allclose(version.load_embeddings().astype(np.float32), tensors["block_emb"], rtol=1e-2)
     if dtype == "float32":
         np.testing.assert_array_equal(version.load_embeddings(), tensors["block_emb"])

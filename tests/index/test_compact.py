@@ -63,7 +63,7 @@ def found(workdir):
     """Texts of the best blocks of a few queries, and all that lives."""
     knowledge, version = open_prepared(workdir).knowledge, IndexStore(workdir.index_folder).latest()
     assert version.is_current(knowledge)
-    version.verify(quick=False)
+    version.verify()
     assert version.load_tower()["kernel"].shape == (2,)
     scores = np.random.default_rng(1).standard_normal((8, 16)) @ version.load_embeddings().T
     best = np.argsort(np.where(version.live_blocks(knowledge), -scores, np.inf), axis=1)[:, :5]

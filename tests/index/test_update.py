@@ -115,7 +115,7 @@ def test_the_added_is_found_and_the_deleted_is_not(indexed, params, tmp_path, se
     assert version.manifest["segment_hashes"] == corpus.segment_hashes and len(corpus.segment_hashes) == 2
     dead = {i for i in range(corpus.num_blocks) if corpus.block(i).source_id in gone}
     assert set(version.manifest["tombstones"]) == dead and 0 in dead and 40 in dead
-    version.verify(quick=False)
+    version.verify()
 
     found = version.load_embeddings()
     np.testing.assert_array_equal(found[:-added], old.load_embeddings())

@@ -156,7 +156,7 @@ def test_two_users_add_at_once(workdir, open_run):
     assert refused == [live.KNOWN] * 2 and len(results) == 4
     corpus, newest = Corpus.open(workdir.knowledge_folder), IndexStore(workdir.index_folder).latest()
     assert len(corpus.record_ids()) == len(set(corpus.record_ids())) and newest.is_current(corpus)
-    newest.verify(quick=False)
+    newest.verify()
     assert run.fill(SENTENCE).source.blocks == corpus.num_blocks
 
 

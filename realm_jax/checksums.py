@@ -1,0 +1,59 @@
+"""SHA-256 of files, computed once as long as a file stays as it is.
+
+What is read back after days, from disks that may err, is compared with its checksum before it is used. A file's size,
+inode and times of change stand for its content from then on, here and in the cache: a restart reads nothing twice.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+
+from etils import epath
+
+from realm_jax.local_cache import cache_dir
+
+
+def file_sha256(file: pathlib.Path | epath.Path) -> str:
+    """Computes the SHA-256 of a file's content, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def remembered_sha256(file: os.PathLike | str) -> str:
+    """The same of a file on a disk of this machine, not computed again if it has not changed since."""
+    return _sha256(os.fspath(file), _state(file))
+
+
+def remember(file: os.PathLike | str, sha256: str) -> None:
+    """Keeps what whoever wrote the file has computed."""
+    _write(_state(file), sha256)
+
+
+def _state(file: os.PathLike | str) -> str:
+    of = os.stat(file)
+    return f"{of.st_dev} {of.st_ino} {of.st_size} {of.st_mtime_ns} {of.st_ctime_ns}"
+
+
+@functools.lru_cache(1 << 16)
+def _sha256(file: str, state: str) -> str:
+    with contextlib.suppress(OSError):
+        return _memory(state).read_text(encoding="ascii")
+    digest = file_sha256(pathlib.Path(file))
+    _write(state, digest)
+    return digest
+
+
+def _memory(state: str) -> pathlib.Path:
+    return cache_dir() / "checksums" / hashlib.sha256(state.encode()).hexdigest()
+
+
+def _write(state: str, digest: str) -> None:
+    """Writes the memory whole or not at all; where the cache is full or read-only, not at all."""
+    memory = _memory(state)
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+        partial.write_text(digest, encoding="ascii")
+        partial.rename(memory)
