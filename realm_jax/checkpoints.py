@@ -1,14 +1,19 @@
 """Orbax checkpoints, shared by trainer and index builder. No other file names Orbax.
 
 A checkpoint holds each part of the parameters (`embedder`, `encoder`) as an item of its own, so that the builder reads
-the embedder alone; `optimizer` (step and optimizer state) and `data` (a few JSON values: the data position). Saves are
-asynchronous and appear whole. A reader pins what it reads, so that pruning leaves it.
+the embedder alone; `optimizer` (step and optimizer state), `data` (a few JSON values: the data position) and a checksum
+of each, which is compared when it is read. Saves are asynchronous and appear whole. A reader pins what it reads, so
+that pruning leaves it.
 """
 
+import contextlib
 import logging
 import os
+import re
 import socket
 import time
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,12 +26,17 @@ from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 
 KEEP = 3
+CHECKSUMS = "checksums"
 LIST_ATTEMPTS = 10
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
 
 
-# Orbax warns of every folder that is opened read-only, which the builder and all evaluations mean to do.
-logging.getLogger("absl").addFilter(lambda record: "directory is read only" not in str(record.msg))
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax warns of folders that are opened read-only, as they mean to be, and shows what it raises where we wait."""
+    return "directory is read only" not in str(record.msg) and not (record.exc_info and "orbax" in record.pathname)
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 class Checkpoints:
@@ -59,19 +69,19 @@ class Checkpoints:
             data: the data position, as JSON values; None if there is none.
 
         Raises:
-            ConfigError: the disk is full, or the folder cannot be written.
+            ConfigError: the disk is full, or the folder cannot be written, now or in the save before.
         """
         if jax.process_count() > 1:  # Orbax takes an array on one host's devices for a piece of one on all
             params, optimizer = jax.device_get((params, optimizer))
-        items = {name: ocp.args.StandardSave(_as_arrays(tree)) for name, tree in params.items()}
+        trees = {name: _as_arrays(tree) for name, tree in params.items()}
         if optimizer is not None:
-            items["optimizer"] = ocp.args.StandardSave(_as_arrays(optimizer))
+            trees["optimizer"] = _as_arrays(optimizer)
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items[CHECKSUMS] = ocp.args.JsonSave({name: _checksum(tree) for name, tree in trees.items()})
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
-        try:
+        with self._writing():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-        except OSError as error:
-            raise ConfigError(f"cannot save a checkpoint in {self._folder}: {error}: free some space, rerun") from error
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -112,24 +122,50 @@ class Checkpoints:
         items = {name: ocp.args.StandardRestore(_as_shapes(tree)) for name, tree in trees.items()}
         if with_data:
             items["data"] = ocp.args.JsonRestore()
+        if (self._folder / str(step) / CHECKSUMS).exists():  # those of earlier versions have none
+            items[CHECKSUMS] = ocp.args.JsonRestore()
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (ValueError, KeyError) as error:
+            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
+        except Exception as error:  # Orbax has no type of its own for it
             reason = str(error).splitlines()[0][:300]
             raise ConfigError(
                 f"checkpoint {self._folder}/{step} does not fit this config or is damaged ({reason}): "
                 "delete that step to go on from the one before, or use another --workdir"
             ) from error
-        return dict(restored.items())
+        saved = restored.pop(CHECKSUMS, {})
+        damaged = [name for name in trees if name in saved and _checksum(restored[name]) != saved[name]]
+        if damaged:
+            raise ConfigError(
+                f"checkpoint {self._folder}/{step} is damaged ({', '.join(damaged)} differ from their checksums): "
+                "delete that step to go on from the one before"
+            )
+        return restored
 
     def wait(self) -> None:
-        """Returns when all saves are on disk; raises what they raised."""
-        self._manager.wait_until_finished()
+        """Returns when all saves are on disk. Raises ConfigError if the disk is full, or cannot be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes the saves and stops Orbax's threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Finishes the saves and stops Orbax's threads. Raises ConfigError like `wait`."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in one line that the disk failed; of Orbax's storage that is a ValueError with the error's number."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            if isinstance(error, ValueError) and number is None:
+                raise
+            reason = os.strerror(int(number[1])) if number else error
+            raise ConfigError(
+                f"cannot save a checkpoint in {self._folder}: {reason}: free some space, rerun"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -159,6 +195,18 @@ class _Pinned:
 
 def _as_arrays(tree: Any) -> Any:
     return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), tree)
+
+
+def _checksum(tree: Any) -> int:
+    """CRC-32 of all arrays, in their order and the types in which they come back.
+
+    JAX keeps the copies on the host that it makes for it.
+    """
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+        total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)
+    return total
 
 
 def _as_shapes(tree: Any) -> Any:

@@ -1,6 +1,9 @@
 """Checkpoints: what comes back, what does not fit, and what pruning leaves."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +34,63 @@ def test_everything_comes_back(saved):
 
 def test_one_part_is_read_alone(saved):
     assert list(saved.restore_params(4, {"encoder": PARAMS["encoder"]})) == ["encoder"]
+
+
+def large(seed: int) -> dict:
+    return {"kernel": np.random.default_rng(seed).normal(size=(300, 1000)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("part", ["embedder", "encoder", "optimizer"])
+def test_a_flipped_bit_is_found_in_the_part_that_has_it(tmp_path, part):
+    params, optimizer = {"embedder": large(0), "encoder": large(1)}, {**large(2), "step": np.int64(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, params, optimizer, {})
+        checkpoints.wait()
+        assert checkpoints.restore(4, params, optimizer)[1]["step"] == 3
+        file = max((tmp_path / "checkpoints" / "4" / part).rglob("*"), key=lambda file: file.stat().st_size)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(bytes(content))
+        with pytest.raises(ConfigError, match=f"4 (is damaged|does not fit this config or is damaged) .*{part}"):
+            checkpoints.restore(4, params, optimizer)
+        others = {name: tree for name, tree in params.items() if name != part}
+        assert checkpoints.restore_params(4, others).keys() == others.keys()
+        file.unlink()
+        with pytest.raises(ConfigError, match="delete that step to go on from the one before"):
+            checkpoints.restore(4, params, optimizer)
+
+
+def test_checkpoints_without_checksums_are_read(saved, tmp_path):
+    shutil.rmtree(tmp_path / "checkpoints" / "4" / checkpoints_lib.CHECKSUMS)
+    assert saved.restore(4, PARAMS, OPTIMIZER)[2]["position"] == 4
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from realm_jax.checkpoints import Checkpoints
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+params = {"encoder": {"kernel": np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)}}
+checkpoints = Checkpoints(sys.argv[1])
+checkpoints.save(0, params)
+checkpoints.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+for end in (checkpoints.wait, checkpoints.close):
+    checkpoints.save(1, params)
+    try:
+        end()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+with Checkpoints(sys.argv[1], read_only=True) as checkpoints:
+    print(checkpoints.latest_step())
+"""
+
+
+def test_a_disk_that_fails_is_one_line_and_the_checkpoint_before_stays(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, timeout=120)
+    line = f"ConfigError: cannot save a checkpoint in {tmp_path}/checkpoints: File too large: free some space, rerun"
+    assert done.stdout.splitlines() == [line, line, "0"] and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("other", [{"kernel": np.zeros((2, 4))}, {"weights": np.zeros((2, 3))}])
