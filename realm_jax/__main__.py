@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from realm_jax import huge_pages, terminal
+from realm_jax import huge_pages, signals, terminal
 
 STAGES = {
     "corpus": {
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def begin() -> None:
     """The command line's entry."""
     huge_pages.ensure()
-    main()
+    with signals.ending():
+        main()
 
 
 if __name__ == "__main__":

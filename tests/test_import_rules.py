@@ -32,6 +32,7 @@ LAYERS = [
         "paths",
         "terminal",
         "huge_pages",
+        "signals",
         "lock",
         "redo",
         "local_cache",

@@ -20,6 +20,7 @@ from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
 from realm_jax.experiments_file import load_experiment
+from realm_jax.signals import Stopped
 from realm_jax.workdir import Workdir
 
 DEFAULT_EXPERIMENT = "experiments/nano.py"
@@ -136,6 +137,8 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()  # here, so that a reader that went away is noticed before the end
     except ConfigError as error:
         sys.exit(_say(f"error: {error}", 2))
+    except Stopped as error:
+        sys.exit(_say(str(error), error.status))
     except RunError as error:
         sys.exit(_say(str(error), 1))
     except UnicodeEncodeError as error:

@@ -21,6 +21,7 @@ from rich.live import Live
 from realm_jax import workdir
 from realm_jax.commands import cli
 from realm_jax.config import ConfigError
+from realm_jax.signals import Ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     if not flags.watch:
         console.print(overview(look(path)))
         return
-    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+    with contextlib.suppress(KeyboardInterrupt, Ended), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(following(look(path), console.width), refresh=True)
             time.sleep(flags.every_s)

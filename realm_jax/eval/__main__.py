@@ -2,9 +2,10 @@
 
 import sys
 
-from realm_jax import huge_pages
+from realm_jax import huge_pages, signals
 from realm_jax.__main__ import main
 
 if __name__ == "__main__":
     huge_pages.ensure()
-    main(["eval", *sys.argv[1:]])
+    with signals.ending():
+        main(["eval", *sys.argv[1:]])

@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 
-from realm_jax import processes
+from realm_jax import processes, signals
 from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load
@@ -101,6 +101,8 @@ class CurrentIndex:
         """Waits until a version of step `oldest` or later is in use."""
         started, timeout_s = time.monotonic(), self._config.index.wait_timeout_s
         while self.loaded.version.step < oldest:
+            if self._process.count == 1:  # several would have to agree on it
+                signals.check()
             self._look.set()
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._error, timeout=POLL_S)

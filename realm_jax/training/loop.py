@@ -20,7 +20,7 @@ import optax
 from etils import epath
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax import parallel, processes
+from realm_jax import parallel, processes, signals
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
@@ -32,10 +32,6 @@ NO_CHECKPOINT = -1
 
 class NonFiniteLoss(RunError):
     """Training diverged; the message names the step."""
-
-
-class Stopped(RunError):
-    """A signal asked to stop; the state was saved first."""
 
 
 @runtime_checkable
@@ -116,10 +112,10 @@ def run(task: Task, folder: epath.PathLike) -> dict:
 
     Raises:
         NonFiniteLoss: the loss was NaN or infinite; no checkpoint has that state.
-        Stopped: SIGTERM or SIGINT; the state is saved.
+        signals.Stopped: SIGTERM or SIGINT; the state is saved.
         ConfigError: the checkpoint does not fit the config.
     """
-    with Checkpoints(folder, read_only=not processes.is_first()) as checkpoints, _Signals() as signals:
+    with Checkpoints(folder, read_only=not processes.is_first()) as checkpoints, _Stop() as stop:
         start = time.monotonic()
         optimizer = task.optimizer()
         step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
@@ -136,24 +132,33 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 _build_index(task, checkpoints, step, state)
             window = _Window(step)
             is_over = processes.from_first(task.is_over(step))
+            number, saved = 0, step
             while step < task.steps and not is_over:
-                batch = stream.take(state.params)
+                try:
+                    batch = stream.take(state.params)
+                except signals.Ended:  # while it waited for an index
+                    if step > saved:
+                        _save(task, checkpoints, step, state, stream)
+                    break
                 state, metrics = train_step(state, batch)
-                step += 1
+                step, signals.has_unsaved = step + 1, True
                 window.add(metrics)
-                stop = signals.anywhere()  # read once: a later signal waits for the next step, which saves
-                saves = step == task.steps or task.saves_at(step) or bool(stop)
+                number = stop.anywhere()  # read once: a later signal waits for the next step, which saves
+                saves = step == task.steps or task.saves_at(step) or bool(number)
                 if saves or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
                     if writer:
                         _report(task, writer, window, step, values, state.params if saves else None)
                 if saves:
+                    saved = step
                     _save(task, checkpoints, step, state, stream)
-                    is_over = processes.from_first(task.is_over(step))
-                if stop and step < task.steps:
-                    checkpoints.wait()
-                    raise Stopped(f"{task.name} stopped by {stop} at step {step}; its state is saved")
+                    is_over = number or processes.from_first(task.is_over(step))
+            if number := number or stop.anywhere():
+                checkpoints.wait()
+                name = signal.Signals(number).name
+                raise signals.Stopped(f"{task.name} stopped by {name} at step {step}; its state is saved", number)
         finally:
+            signals.has_unsaved = False
             stream.close()
             if writer:
                 writer.close()
@@ -238,16 +243,15 @@ class _Window:
         return {**values, "step_seconds": elapsed / max(1, len(fetched))}
 
 
-class _Signals:
+class _Stop:
     """Turns SIGTERM and SIGINT into a flag that the loop reads between steps; a second signal acts at once."""
 
     def __init__(self):
-        self.received = ""
         self._all_reduce = processes.AllReduce()
         self._previous: dict[int, Callable | int | None] = {}
 
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def __enter__(self) -> "_Stop":
+        for number in signals.HANDLED:
             try:
                 self._previous[number] = signal.signal(number, self._receive)
             except ValueError:  # not in the main thread: whoever runs us there handles signals
@@ -256,15 +260,14 @@ class _Signals:
 
     def _receive(self, number: int, frame: Any) -> None:
         del frame
-        self.received = signal.Signals(number).name
+        signals.flagged = number
         signal.signal(number, signal.SIG_DFL)
 
-    def anywhere(self) -> str:
-        """Name of the signal that this process received, or another one; all learn it at the same step."""
-        if not self._all_reduce.reduce(int(bool(self.received))).greatest:
-            return ""
-        return self.received or "a signal to another process"
+    def anywhere(self) -> int:
+        """Number of the signal that this process or another one received, or 0; all learn it at the same step."""
+        return self._all_reduce.reduce(signals.flagged).greatest
 
     def __exit__(self, *exception) -> None:
+        signals.flagged = 0
         for number, handler in self._previous.items():
             signal.signal(number, handler)

@@ -108,8 +108,8 @@ class RetrievalStream:
             self._pending = self._retrieve_next(params)
         self._wait_for_batch(params)
         batch, _ = self._pending.result()
+        self._index.adopt(self._taken + 1)  # may be ended by a signal, as if nothing was taken
         self._taken += 1
-        self._index.adopt(self._taken)
         self._pending = self._retrieve_next(params)
         return batch
 

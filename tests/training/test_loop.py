@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from realm_jax import parallel
+from realm_jax import parallel, signals
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.data.pipeline import Batches
 from realm_jax.training import loop
@@ -96,11 +97,33 @@ def test_saved_position_is_that_of_the_last_trained_batch(tmp_path):
     assert data == {"position": 6}
 
 
-def test_a_signal_saves_and_stops(unbroken, tmp_path):
-    with pytest.raises(loop.Stopped, match="SIGTERM at step 5"):
-        loop.run(LinearTask(4, lambda: os.kill(os.getpid(), signal.SIGTERM)), tmp_path)
+def stop_by(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("step", [1, 5, 6, 12])  # 6 is saved in any case, 12 is the last one
+def test_a_signal_saves_and_stops(unbroken, tmp_path, step, number, status):
+    with pytest.raises(signals.Stopped, match=f"{number.name} at step {step}; its state is saved") as stopped:
+        loop.run(LinearTask(step - 1, stop_by(number)), tmp_path)
+    assert stopped.value.status == status
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() == 5
+        assert checkpoints.latest_step() == step
+    jax.tree.map(np.testing.assert_array_equal, loop.run(LinearTask(), tmp_path), unbroken)
+
+
+@pytest.mark.parametrize("done", [0, 5, 6])
+def test_a_signal_while_a_batch_waits_for_an_index_saves_what_is_done(unbroken, tmp_path, done):
+    def wait():
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            time.sleep(0.01)
+            signals.check()
+
+    with pytest.raises(signals.Stopped, match=f"SIGTERM at step {done}"):
+        loop.run(LinearTask(done, wait), tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == done
     jax.tree.map(np.testing.assert_array_equal, loop.run(LinearTask(), tmp_path), unbroken)
 
 

@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from realm_jax import parallel
+from realm_jax import parallel, signals
 from realm_jax.config import ConfigError, RunError
 from realm_jax.data.corpus_writer import build
 from realm_jax.data.prepare import open_prepared, prepare
@@ -189,6 +191,16 @@ def test_policy_pause_has_a_deadline(exact_run):
     index = run.index()
     with pytest.raises(RunError, match="no newer one came in 0 s: start the builder"):
         index.adopt(6)
+    index.close()
+
+
+def test_a_signal_ends_the_pause(exact_run, monkeypatch):
+    index = exact_run(max_age_steps=5, max_age_policy="pause").index()
+    threading.Timer(0.3, monkeypatch.setattr, (signals, "flagged", signal.SIGTERM)).start()
+    started = time.monotonic()
+    with pytest.raises(signals.Ended):
+        index.adopt(6)
+    assert time.monotonic() - started < 2
     index.close()
 
 

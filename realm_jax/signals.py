@@ -1,0 +1,105 @@
+"""SIGTERM and SIGINT end a command within seconds, with one line and the status that shells give them, never with 0.
+
+The first signal raises `Ended` where the main thread is; training alone takes it as a flag and saves its state first
+(`training.loop`). A main thread that is inside a compiler or a search cannot be reached: a second thread, which the
+system wakes, ends the process then, unless there are steps to save. A second signal ends it at once.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+HANDLED = (signal.SIGTERM, signal.SIGINT)
+GRACE_S = 4.0
+has_unsaved = False
+"""Whether training has steps that no checkpoint has yet: then the process is left to save them."""
+flagged = 0
+"""Number of the signal that training was sent and has yet to act on."""
+
+
+class Ended(SystemExit):
+    """A signal ends the process; the status is the shell's for that signal."""
+
+    def __init__(self, number: int):
+        super().__init__(status(number))
+
+
+class Stopped(RuntimeError):
+    """A signal asked training to stop; the state was saved first. `status` is the shell's for that signal."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.status = status(number)
+
+
+def status(number: int) -> int:
+    """What a shell says of a process that a signal ended."""
+    return 128 + number
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Handles the signals while a command runs."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    for number in HANDLED:
+        signal.signal(number, _raise)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_leave_to_the_system)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    try:
+        yield
+    except Ended as ended:
+        _say(ended.code)
+        raise
+
+
+def check() -> None:
+    """Raises Ended if training was sent a signal: for the main thread where it waits between steps."""
+    if flagged:
+        raise Ended(flagged)
+
+
+def _raise(number: int, frame: Any) -> None:
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    raise Ended(number)
+
+
+def _leave_to_the_system() -> None:
+    """In a forked process: its signals are not its parent's."""
+    signal.set_wakeup_fd(-1)
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _watch(reader: socket.socket) -> None:
+    """Waits for signals; the system writes their numbers, whatever the main thread does."""
+    seen = False
+    while number := reader.recv(1):
+        if number[0] in HANDLED and seen:
+            os._exit(status(number[0]))
+        elif number[0] in HANDLED:
+            seen = True
+            timer = threading.Timer(GRACE_S, _end, (number[0],))
+            timer.daemon = True
+            timer.start()
+
+
+def _end(number: int) -> None:
+    if not has_unsaved:
+        _say(status(number))
+        os._exit(status(number))
+
+
+@functools.cache  # once, by whichever thread comes first
+def _say(code: int) -> None:
+    name = signal.Signals(code - status(0)).name
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"stopped by {name}: the same command goes on where it was\n".encode())

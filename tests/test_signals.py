@@ -1,0 +1,69 @@
+"""A signal ends a command within seconds, wherever it is, with one line and the status that shells give it."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+NAMES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+PLACES = {
+    "in Python": "time.sleep(60)",
+    # As a compiler or a search in C++ does, it lets other threads run, but no handler.
+    "in C": "import ctypes; [ctypes.CDLL(None).sleep(60) for _ in range(9)]",
+    "in a thread": "import concurrent.futures as c; c.ThreadPoolExecutor().submit(time.sleep, 60).result()",
+    "in a clean-up": "\n    try:\n        time.sleep(60)\n    finally:\n        time.sleep(60)",
+    "in an import": "import tests.slow_import",
+}
+COMMAND = """
+import sys, time
+from realm_jax import signals
+with signals.ending():
+    print("begun", flush=True)
+    {place}
+"""
+
+
+def begin(code: str) -> subprocess.Popen:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **options)
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.3)  # until it is at its place
+    return process
+
+
+@pytest.mark.parametrize("number", NAMES)
+@pytest.mark.parametrize("place", PLACES)
+def test_it_ends_with_one_line(place, number):
+    with begin(COMMAND.format(place=PLACES[place])) as process:
+        started = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == NAMES[number] and time.monotonic() - started < 6
+    assert errors == f"stopped by {number.name}: the same command goes on where it was\n"
+
+
+def test_a_second_signal_ends_it_at_once():
+    with begin(COMMAND.format(place=PLACES["in C"])) as process:
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert abs(process.wait(timeout=30)) in (143, signal.SIGTERM) and time.monotonic() - started < 2
+
+
+def test_signals_of_a_forked_process_are_its_own():
+    code = """
+    import os, signal
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    time.sleep(0.2)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == signal.SIGTERM
+    time.sleep(signals.GRACE_S + 1)
+    print("goes on", flush=True)"""
+    with begin(COMMAND.format(place=code.strip())) as process:
+        out, errors = process.communicate(timeout=30)
+    assert (out, errors, process.returncode) == ("goes on\n", "", 0)
