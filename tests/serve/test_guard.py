@@ -76,7 +76,7 @@ def test_the_address_with_the_token_lets_a_browser_add(client):
     assert client.post("/call").text == "yes 0"
 
 
-@pytest.mark.parametrize("given", [f"Bearer {TOKEN.value}", TOKEN.value, "Bearer x", "", "Bearer é"])
+@pytest.mark.parametrize("given", ["Bearer TOKEN", "TOKEN", "Bearer x", "", "Bearer é"])
 def test_programs_send_it_in_a_header(client, given):
-    answer = client.post("/call", headers={"Authorization": given.encode()})
-    assert answer.text == ("may add 0" if TOKEN.value in given else "yes 0")
+    answer = client.post("/call", headers={"Authorization": given.replace("TOKEN", TOKEN.value).encode()})
+    assert answer.text == ("may add 0" if "TOKEN" in given else "yes 0")
