@@ -34,7 +34,7 @@ def get_config() -> Config:
             batch_size=16,
             num_candidates=8,
             query_len_tokens=64,
-            learning_rate=5e-4,
+            learning_rate=1e-4,
             retriever_learning_rate=3e-5,
             answer_elsewhere=True,
             sampling="span",

@@ -96,13 +96,13 @@ def test_all_signs_of_life_say_that_the_run_ended(mini):
 def test_what_people_read_is_short_and_says_whose_it_is(mini):
     workdir, stdout, stderr = mini
     lines = stdout.splitlines()
-    assert len(lines) < 80 and max(map(len, lines)) <= 120
+    assert len(lines) < 100 and max(map(len, lines)) <= 120
     assert lines[0].startswith("run: mini") and any(str(workdir) in line for line in lines[:5])
     assert re.match(r"time: \d+ seconds, as measured on 2 CPU cores", lines[2]), lines[2]
     versions = {int(step): mark for mark, step in re.findall(r"^(.*)index version of step (\d+)", stdout, re.M)}
     assert versions[0] == "" and {mark for step, mark in versions.items() if step} == {"index builder: "}
     assert len(re.findall(r"^(?:ict|pretrain): \d+/", stdout, re.M)) <= 2 + sum(seconds_of(workdir)) / 20
-    assert stdout.count("[MASK]") and stdout.count("answer:") == 1 and stdout.count("after REALM") == 1
+    assert stdout.count("[MASK]") and stdout.count("answer:") == 3 and stdout.count("after REALM") == 1
     assert lines[-1].startswith("next: ")
     assert "InitializeLog" not in stderr and not re.search(r"^(index builder: )?I0000", stderr, re.M)
 

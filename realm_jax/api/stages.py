@@ -103,7 +103,7 @@ def evaluate(
     split: str = "test",
     columns: str = "",
     data_dir: str = "",
-    blocks: int = 0,
+    blocks: int | Sequence[int] = (),
     questions: int = 0,
 ) -> Evaluation:
     """Scores a fine-tuned run on questions, beside baselines, and writes the report into `workdir/eval/`.
@@ -114,7 +114,8 @@ def evaluate(
         finetuning: name of the fine-tuning that answers; by default the dataset's, else the newest.
         split: train, dev or test of a named dataset.
         columns, data_dir: as in `finetune`.
-        blocks: how many the reader sees for each question; 0 means `finetune.inference_blocks`.
+        blocks: how many the reader sees for each question (`finetune.inference_blocks` by default); of several numbers
+            the report has the exact match by each.
         questions: how many are asked, from the first on; 0 means all.
 
     Raises:
@@ -122,7 +123,7 @@ def evaluate(
     """
     made = Workdir.open(paths.expand(os.fspath(workdir)))
     asked = {"dataset": os.fspath(dataset), "split": split, "columns": columns, "data_dir": data_dir}
-    counts = {"blocks": blocks, "questions": questions}
+    counts = {"blocks": (blocks,) if isinstance(blocks, int) else tuple(blocks), "questions": questions}
     request = Request(**asked, **counts, finetuning=finetuning, baselines=tuple(baselines))
     evaluation.check(request)
     about = evaluation.ask(request, made)
