@@ -26,7 +26,7 @@ import numpy as np
 from gpu_scores import answer_ranks
 from report import write_result
 
-from realm_jax import console, huge_pages, parallel
+from realm_jax import console, huge_pages, parallel, signals
 from realm_jax.commands import cli
 from realm_jax.data.prepare import RunData
 from realm_jax.data.questions import questions as question_sets
@@ -222,4 +222,5 @@ def measures(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     huge_pages.ensure()
-    main()
+    with signals.ending():
+        cli.run(main)  # a signal is one line
