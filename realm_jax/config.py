@@ -74,8 +74,7 @@ class CorpusConfig:
     """The texts: the knowledge corpus Z that is retrieved from, and the pre-training text X that is masked."""
 
     knowledge: str = ""
-    """Knowledge corpus Z (--corpus is short for it): asset:wiki-leads, asset:mini, tfds:squad, a folder of .txt and .md
-    files, a file or folder in a format of docs/formats.md, or `converted` (by realm convert)."""
+    """Knowledge corpus Z (or --corpus): asset:wiki-leads, asset:mini, tfds:squad, file or folder (docs/formats.md)."""
     pretrain_text: str = ""
     """Pre-training text X in the same forms; empty means the knowledge corpus (§3.4 compares both)."""
     block_len_tokens: int = 288
@@ -161,6 +160,8 @@ class PretrainConfig:
     """Keep a query's own block out of its candidates (§3.4: trivial retrieval)."""
     answer_elsewhere: bool = False
     """Train only on salient spans that another article's text has too, so that some block can answer the query."""
+    answer_depth: CountOrZero = 0
+    """Where no candidate has the span, the first of so many best blocks that has it becomes the last one; 0: none."""
     index_refresh_every: CountOrZero = 500
     """Steps between embedder checkpoints, each of which asks the builder for an index version; 0 freezes the index."""
     train_retriever: bool = True
@@ -183,8 +184,8 @@ class PretrainConfig:
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
         _require(self.num_candidates >= 2, "pretrain.num_candidates counts the null block: at least 2")
-        is_salient = self.masking == "salient"
-        _require(is_salient or not self.answer_elsewhere, "pretrain.answer_elsewhere needs pretrain.masking=salient")
+        wants = [name for name in ("answer_elsewhere", "answer_depth") if getattr(self, name)]
+        _require(self.masking == "salient" or not wants, f"pretrain.{', '.join(wants)} needs pretrain.masking=salient")
 
 
 @dataclass(frozen=True)
@@ -293,8 +294,7 @@ class Config:
     seed: int = 0
     """Seed of parameters, dropout, masking and example order."""
     init: str = "random"
-    """First weights and vocabulary of both BERTs: asset:bert-tiny, asset:minilm, a Hugging Face id, a local folder,
-    `random` (weights at random, vocabulary trained from the corpus), or `converted` (by realm convert)."""
+    """First weights and vocabulary: asset:bert-tiny, asset:minilm, a Hugging Face id, folder, random (or converted)."""
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"
     """Where curves are drawn: TensorBoard's files in the workdir, or Weights & Biases (the extra `wandb`)."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -327,13 +327,13 @@ class Config:
         has_tracker = self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None))
         _require(has_tracker, "tracker=wandb needs `pip install 'realm_jax[wandb]'`: or pass --tracker=tensorboard")
         _require(bool(self.init), "init is empty: pass --init=random, a folder, a Hugging Face id or asset:NAME")
-        most = self.model.max_positions
         for name, length in (
             ("pretrain.query_len_tokens + corpus.block_len_tokens", self.joint_len_tokens),
             ("ict.query_len_tokens", self.ict.query_len_tokens),
             ("finetune.question_len_tokens + corpus.block_len_tokens", self.reader_len_tokens),
         ):
-            _require(length <= most, f"{name} = {length} exceeds model.max_positions = {most}")
+            fits = length <= self.model.max_positions
+            _require(fits, f"{name} = {length} exceeds model.max_positions = {self.model.max_positions}")
         pauses, every = self.index.max_age_policy == "pause", self.pretrain.index_refresh_every
         rule = "index.max_age_policy=pause needs 0 < pretrain.index_refresh_every <= index.max_age_steps"
         _require(not pauses or 0 < every <= self.index.max_age_steps, f"{rule}: else it waits for what nobody builds")

@@ -18,6 +18,7 @@ from realm_jax.config import Config, PretrainConfig
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
+from realm_jax.index.answer_block import with_answer
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
@@ -100,11 +101,12 @@ class PretrainTask(RetrievalTask):
         )
 
     def _propose(self, queries: MaskedQueries, query_emb: np.ndarray, index: LoadedIndex) -> np.ndarray:
-        k = self._config.pretrain.num_candidates
-        found, _ = index.search.search(query_emb, k)
-        if not self._config.pretrain.ban_source_block:
-            return found[:, : k - 1]
-        return drop_source(found, queries.source_hash, self._data.knowledge)[:, : k - 1]
+        settings, knowledge = self._config.pretrain, self._data.knowledge
+        count = settings.num_candidates - 1
+        found, _ = index.search.search(query_emb, max(count + 1, settings.answer_depth))
+        if settings.ban_source_block:
+            found = drop_source(found, queries.source_hash, knowledge)
+        return with_answer(found, count, queries, knowledge) if settings.answer_depth else found[:, :count]
 
     def _join(self, queries: MaskedQueries, candidates: np.ndarray, index: LoadedIndex) -> PretrainBatch:
         del index

@@ -53,9 +53,9 @@ def write(path, articles, prefix):
 def make_case(tiny_config, articles, tmp_path):
     """Makes cases: `make_case("scann", other_corpus=True, ban_source_block=False)`."""
 
-    def make(search, *, other_corpus, **pretrain) -> Case:
+    def make(search, *, other_corpus, years=1700, **pretrain) -> Case:
         text = write(tmp_path / "text.jsonl", articles, "x")
-        others = [("Elsewhere", f"Something else happened in {1700 + i}.") for i in range(9)]
+        others = [("Elsewhere", f"Something else happened in {years + i}.") for i in range(9)]
         knowledge = write(tmp_path / "z.jsonl", [*others, *reversed(articles)], "z") if other_corpus else text
         corpus = replace(
             tiny_config.corpus, knowledge=knowledge, pretrain_text=text, heldout_fraction=0.0, tagger="rules"
@@ -67,7 +67,7 @@ def make_case(tiny_config, articles, tmp_path):
             pretrain=replace(tiny_config.pretrain, batch_size=BATCH, num_candidates=CANDIDATES, **pretrain),
             index=replace(tiny_config.index, search=search),
         )
-        workdir = Workdir.create(tmp_path / "run", config)
+        workdir = Workdir.create(tmp_path / f"run{len(pretrain)}", config)
         data, params = prepare(workdir), phases.first_params(workdir)
         sentences = MaskedSentences(data.text, data.special, config.pretrain, 0.0)
         assert len(sentences) == ARTICLES == data.text.num_blocks  # one query a block
@@ -121,3 +121,17 @@ def test_the_own_block_may_be_allowed(make_case):
     case = make_case("exact", other_corpus=False, ban_source_block=False)
     proposed, _ = candidates_of(case)
     assert (proposed[:, 0] == case.own).all()
+
+
+def test_another_block_with_the_span_is_read_however_far_down(make_case):
+    plain, _ = candidates_of(make_case("exact", other_corpus=True, years=1860))
+    with_answer = make_case("exact", other_corpus=True, years=1860, answer_depth=100)
+    proposed, _ = candidates_of(with_answer)
+    data, has = with_answer.task._data, 0
+    for own, before, after in zip(with_answer.own, plain, proposed, strict=True):
+        year = data.knowledge.block(own).text[-5:-1]
+        (*others,) = (i for i in range(9) if year in data.knowledge.block(i).text)
+        expected = [*before[:-1], *others] if others and others[0] not in before else before
+        assert after.tolist() == list(expected)
+        has += len(others)
+    assert has == 4 and (plain != proposed).any()  # 1860 to 1863
