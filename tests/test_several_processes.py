@@ -243,12 +243,12 @@ def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch,
     started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
     metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
     while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
+        assert time.monotonic() < deadline, started.said()
+        assert all(process.poll() is None for process in started.processes), started.said()
         time.sleep(0.01)
     started.processes[1].send_signal(signal.SIGTERM)
-    assert started.wait() == [1, 1], started.said()
-    assert "stopped by SIGTERM at step" in started.logs[1].read_text()
-    assert "stopped by a signal to another process at step" in started.logs[0].read_text()
+    assert started.wait() == [143, 143], started.said()
+    assert all("stopped by SIGTERM at step" in log.read_text() for log in started.logs)
     assert not workdir.is_done("pretrain")
     launch(1, "run", workdir)
     assert_equal_losses(losses(runs[1], "pretrain"), losses(workdir, "pretrain"))
@@ -265,7 +265,8 @@ def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
     started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
     metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
     while not metrics.exists():
-        assert time.monotonic() < deadline and all(process.poll() is None for process in started.processes)
+        assert time.monotonic() < deadline, started.said()
+        assert all(process.poll() is None for process in started.processes), started.said()
         time.sleep(0.01)
     started.processes[1].kill()
     statuses = started.wait()
