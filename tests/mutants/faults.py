@@ -462,8 +462,8 @@ DATA = [
         "the own block is not banned",
         "training/pretrain_task.py",
         "PretrainTask._propose",
-        "if not self._config.pretrain.ban_source_block:",
-        "if True:",
+        "if settings.ban_source_block:",
+        "if False:",
         "training/test_own_block.py::test_the_own_block_is_taken_out_of_what_was_found",
     ),
     Fault(
