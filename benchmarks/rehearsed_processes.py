@@ -116,7 +116,7 @@ class Processes:
         """Asks the trainers to save their state and end; the builders are no longer needed."""
         self.trainers[0].send_signal(signal.SIGTERM)
         for process in self.trainers:
-            if process.wait(timeout=DEADLINE_S) != 1:
+            if process.wait(timeout=DEADLINE_S) != 128 + signal.SIGTERM:
                 raise RuntimeError(f"a trainer that was stopped failed:\n{self._said()}")
 
     def resumed_from(self) -> int:
