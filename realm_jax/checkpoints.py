@@ -7,13 +7,15 @@ that pruning leaves it.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import re
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from typing import Any
 
 import jax
@@ -22,12 +24,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
+from realm_jax.background import CLOSE_S, Background
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 
 KEEP = 3
 CHECKSUMS = "checksums"
 LIST_ATTEMPTS = 10
+SAVE_TIMEOUT_S = 3600.0
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
 
 
@@ -60,6 +64,7 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder, options=options)
         self._folder = folder
+        self._waiting = Background(f"saving a checkpoint in {folder}", SAVE_TIMEOUT_S)
 
     def save(self, step: int, params: dict, optimizer: Any = None, data: dict | None = None) -> None:
         """Starts to save; the arrays are copied before this returns, so the caller may donate them.
@@ -70,6 +75,7 @@ class Checkpoints:
 
         Raises:
             ConfigError: the disk is full, or the folder cannot be written, now or in the save before.
+            RunError: the save before is not on disk in time.
         """
         if jax.process_count() > 1:  # Orbax takes an array on one host's devices for a piece of one on all
             params, optimizer = jax.device_get((params, optimizer))
@@ -80,8 +86,7 @@ class Checkpoints:
         items[CHECKSUMS] = ocp.args.JsonSave({name: _checksum(tree) for name, tree in trees.items()})
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
-        with self._writing():
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        self._in_time(functools.partial(self._manager.save, step, args=ocp.args.Composite(**items), force=True))
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -142,16 +147,26 @@ class Checkpoints:
         return restored
 
     def wait(self) -> None:
-        """Returns when all saves are on disk. Raises ConfigError if the disk is full, or cannot be written."""
+        """Returns when all saves are on disk.
+
+        Raises:
+            ConfigError: the disk is full, or cannot be written.
+            RunError: they are not on disk in time.
+        """
+        self._in_time(self._manager.wait_until_finished)
+
+    def _in_time(self, work: Callable) -> None:
+        """Does what can wait for a save, which Orbax does without a deadline."""
         with self._writing():
-            self._manager.wait_until_finished()
+            self._waiting.result(self._waiting.submit(work))
 
     def close(self) -> None:
-        """Finishes the saves and stops Orbax's threads. Raises ConfigError like `wait`."""
+        """Finishes the saves and stops Orbax's threads. Raises like `wait`."""
         try:
             self.wait()
         finally:
-            self._manager.close()
+            wait([self._waiting.submit(self._manager.close)], timeout=CLOSE_S)
+            self._waiting.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

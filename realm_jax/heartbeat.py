@@ -18,6 +18,7 @@ from typing import Literal
 import psutil
 from etils import epath
 
+from realm_jax import background
 from realm_jax.config import ConfigError
 from realm_jax.workdir import read_json, write_json
 
@@ -61,7 +62,7 @@ class Heartbeat:
     def close(self) -> None:
         """Records that this process ended its work in order."""
         self._closed.set()
-        self._thread.join()
+        background.join(self._thread, background.CLOSE_S)
         self.tell(ended=time.time())
 
     def __enter__(self) -> "Heartbeat":

@@ -4,6 +4,8 @@ import threading
 
 import psutil
 
+from realm_jax import background
+
 SAMPLE_S = 2.0
 
 
@@ -14,7 +16,7 @@ class PeakMemory:
         self._processes: dict[str, int] = {}
         self._peaks: dict[str, int] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self._thread.start()
 
     def watch(self, name: str, pid: int) -> None:
@@ -24,7 +26,7 @@ class PeakMemory:
     def close(self) -> dict[str, float]:
         """Stops; returns peak MiB by name, and `together`: the largest sum at one moment."""
         self._stop.set()
-        self._thread.join()
+        background.join(self._thread, background.CLOSE_S)
         return {name: round(peak / 2**20, 1) for name, peak in self._peaks.items()}
 
     def _run(self) -> None:

@@ -28,6 +28,7 @@ LAYERS = [
         "html_page",
         "drawing",
         "report",
+        "background",
         "memory",
         "paths",
         "terminal",

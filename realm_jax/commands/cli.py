@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 from etils import epath
 
-from realm_jax import console, paths, terminal
+from realm_jax import background, console, paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
@@ -125,6 +125,7 @@ def start_jax(*, cpu_only: bool = False) -> None:
     parallel.set_up_compilation_cache()
 
 
+@background.ending()
 def run(main: Callable[[], None]) -> None:
     """Runs a command; errors that a user can correct end it with one line and a non-zero status."""
     terminal.print_anything()

@@ -10,7 +10,7 @@ Retrieval happens elsewhere: `assembly.with_candidates` joins queries and blocks
 
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, SupportsIndex
 
 import grain
@@ -19,6 +19,7 @@ from etils import epath
 from jaxtyping import Int, UInt16
 
 from realm_jax import batches
+from realm_jax.background import Background
 from realm_jax.batches import MaskedQueries
 from realm_jax.config import PretrainConfig
 from realm_jax.console import tally
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 ALONE = Process()
 PERMUTED = 1 << 22  # numbers that are shuffled in memory
+BATCH_TIMEOUT_S = 3600.0
 
 
 class MaskedSentences:
@@ -201,13 +203,13 @@ class Batches:
 
     def __init__(self, make: Callable[[int], Any], state: dict):
         self._make, self._taken = make, state.get("position", 0)
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = Background("making a batch", BATCH_TIMEOUT_S)
         self._next: Future = self._thread.submit(make, self._taken)
 
     def take(self, params: Any) -> Any:
         """Returns the next batch; the parameters do not matter."""
         del params
-        batch = self._next.result()
+        batch = self._thread.result(self._next)
         self._taken += 1
         self._next = self._thread.submit(self._make, self._taken)
         return batch
@@ -222,4 +224,4 @@ class Batches:
 
     def close(self) -> None:
         """Stops the thread."""
-        self._thread.shutdown(cancel_futures=True)
+        self._thread.close()

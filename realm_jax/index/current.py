@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 
-from realm_jax import processes, signals
+from realm_jax import background, processes, signals
 from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load
@@ -64,7 +64,7 @@ class CurrentIndex:
         """No version of a later step is taken: a restart may find one that it has yet to reach."""
         self.loaded = self._load(common_version(store, self._up_to))
         self._record(first_step)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._thread.start()
 
     def adopt(self, trainer_step: int) -> bool:
@@ -181,7 +181,7 @@ class CurrentIndex:
         """Stops looking for versions and gives up the pins."""
         self._closed = True
         self._look.set()
-        self._thread.join(timeout=10 * POLL_S)
+        background.join(self._thread, background.CLOSE_S)
         for index in (self.loaded, self._ready):
             if index is not None:
                 self._store.unpin(index.version)

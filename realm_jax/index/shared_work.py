@@ -26,6 +26,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Shaped
 
+from realm_jax import background
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
 from realm_jax.heartbeat import this_process
@@ -77,7 +78,7 @@ class SharedWork:
 
     def __exit__(self, *exception) -> None:
         self._left.set()
-        self._thread.join()
+        background.join(self._thread, background.CLOSE_S)
         self._leave()
 
     def _stay(self) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 
+from realm_jax import background
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
@@ -48,7 +49,7 @@ class LiveRun:
         """Why what is newer cannot be loaded; empty if all is well."""
         self.examples = heldout_sentences(self.state.data, workdir.config, NUM_EXAMPLES)
         """Held-out sentences with a blank."""
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="what is newer", daemon=True)
         self._thread.start()
 
     def _ready(self, key: Key) -> State:
@@ -122,7 +123,7 @@ class LiveRun:
     def close(self) -> None:
         """Stops following and gives up the pins."""
         self._closed.set()
-        self._thread.join()
+        background.join(self._thread, background.CLOSE_S)
         self.state.unpin()
         self._loader.close()
 

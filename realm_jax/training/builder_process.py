@@ -66,7 +66,7 @@ class BuilderProcess:
                 self._process.wait(timeout=STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                self._process.wait(timeout=STOP_TIMEOUT_S)
         self._wait_for_relays()
 
     def _wait_for_relays(self) -> None:

@@ -9,7 +9,7 @@ for its own share of the batch, in the same version (`index.current`).
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from realm_jax import parallel, processes
+from realm_jax.background import Background
 from realm_jax.batches import Tokens
 from realm_jax.config import Config, RunError
 from realm_jax.index.current import CurrentIndex, FixedIndex
@@ -92,7 +93,7 @@ class RetrievalStream:
         self._embed = parallel.on_local_devices(
             lambda params, tokens: embedder.embed(config.model, params["embedder"], "query", tokens)
         )
-        self._threads = ThreadPoolExecutor(2)
+        self._threads = Background("retrieval", self._timeout_s, threads=2)
         self._taken = self._asked = state.get("position", 0)  # batches handed out; queries asked for
         self._queries = self._ask()
         self._pending: Future | None = None
@@ -107,7 +108,7 @@ class RetrievalStream:
         if self._pending is None:
             self._pending = self._retrieve_next(params)
         self._wait_for_batch(params)
-        batch, _ = self._pending.result()
+        batch, _ = self._threads.result(self._pending)
         self._index.adopt(self._taken + 1)  # may be ended by a signal, as if nothing was taken
         self._taken += 1
         self._pending = self._retrieve_next(params)
@@ -129,7 +130,7 @@ class RetrievalStream:
         """The position of the last batch taken and the candidates of the next, which the weights before it chose."""
         if self._pending is None:
             return {"position": self._taken}
-        _, candidates = self._pending.result(timeout=self._timeout_s)
+        _, candidates = self._threads.result(self._pending)
         of_all = processes.join_shares(candidates).tolist()
         return {"position": self._taken, "candidates": of_all, "sizes": list(self._room.sizes)}
 
@@ -140,7 +141,7 @@ class RetrievalStream:
         return {"retrieval_wait_seconds": retrieval_wait_s, "fill": self._room.fill, **index}
 
     def _retrieve_next(self, params: dict) -> Future:
-        queries = self._queries.result()
+        queries = self._threads.result(self._queries)
         query_emb = self._embed(params, parallel.shard(queries.query))  # dispatched before the step donates params
         future = self._threads.submit(self._retrieve, queries, query_emb, self._index.loaded)
         self._queries = self._ask()
@@ -156,7 +157,7 @@ class RetrievalStream:
         return self._batch(queries, candidates, index), candidates
 
     def _resume(self, asked: Future, of_all: np.ndarray, index: LoadedIndex) -> tuple:
-        queries = asked.result()
+        queries = self._threads.result(asked)
         # The devices may be others than they were, and so the rows of padding, which come last and repeat one row.
         rows = np.minimum(np.arange(len(queries.query.ids) * processes.this().count), len(of_all) - 1)
         candidates = processes.share(of_all[rows])
@@ -167,5 +168,5 @@ class RetrievalStream:
 
     def close(self) -> None:
         """Stops the threads."""
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.close()
         self._index.close()

@@ -125,7 +125,7 @@ class PackedBatches(Batches):
 
     def state(self) -> dict:
         """Returns how many batches were taken, and the sizes up to the next one, which is being made."""
-        self._next.result()
+        self._thread.result(self._next)
         return super().state() | {"sizes": list(self._room.sizes)}
 
     def metrics(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 
+from realm_jax import background
 from realm_jax.config import ConfigError
 from realm_jax.data.build.shards import Job, build_shard
 from realm_jax.data.build.source_parts import Part, Progress
@@ -45,7 +46,7 @@ def run(job: Job, plan: list[Part], beam_options: list[str], progress: Progress)
         pipeline(job, missing, beam_options).run().wait_until_finish()
     finally:
         finished.set()
-        watcher.join()
+        background.join(watcher, background.CLOSE_S)
 
 
 def _watch(job: Job, sizes: dict[int, int], progress: Progress, finished: threading.Event) -> None:

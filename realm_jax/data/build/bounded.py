@@ -20,6 +20,7 @@ LIMIT_S = 30
 """CPU seconds for a page: most take milliseconds, 2 MiB of nothing but templates, as long as MediaWiki saves it, 18."""
 TOO_LONG = f"longer than {LIMIT_S} s to parse"
 CRASHED = "crashed the parser"
+END_TIMEOUT_S = 2 * LIMIT_S
 _COMMAND = "from realm_jax.data.build import bounded; bounded.serve({limit_s})"
 
 
@@ -75,7 +76,11 @@ class BoundedProse:
         except BrokenPipeError:  # what was not yet written
             pass
         child.stdout.close()
-        return child.wait()
+        try:
+            return child.wait(timeout=END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return child.wait(timeout=END_TIMEOUT_S)
 
 
 def serve(limit_s: int) -> None:
