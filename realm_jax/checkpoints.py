@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
+from realm_jax import faults
 from realm_jax.background import CLOSE_S, Background
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
@@ -87,6 +88,7 @@ class Checkpoints:
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
         self._in_time(functools.partial(self._manager.save, step, args=ocp.args.Composite(**items), force=True))
+        faults.point("checkpoint")
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -154,6 +156,7 @@ class Checkpoints:
             RunError: they are not on disk in time.
         """
         self._in_time(self._manager.wait_until_finished)
+        faults.point("committed")
 
     def _in_time(self, work: Callable) -> None:
         """Does what can wait for a save, which Orbax does without a deadline."""

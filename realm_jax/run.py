@@ -9,7 +9,7 @@ import logging
 import os
 import time
 
-from realm_jax import processes
+from realm_jax import faults, processes
 from realm_jax.data.prepare import check_unchanged
 from realm_jax.eval.summary import help_to_summarize, summarize
 from realm_jax.heartbeat import Heartbeat
@@ -56,6 +56,7 @@ def _train(workdir: Workdir) -> None:
             pretrain.train(workdir, data)
         if builder:
             with clock.phase("last index"):
+                faults.point("last index")
                 builder.finish()
     finally:
         if builder:

@@ -29,6 +29,7 @@ LAYERS = [
         "drawing",
         "report",
         "background",
+        "faults",
         "memory",
         "paths",
         "terminal",

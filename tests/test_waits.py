@@ -33,6 +33,7 @@ ALLOWED = {
     "processes.py: multihost_utils.process_allgather": COLLECTIVE,
     "processes.py: multihost_utils.sync_global_devices": COLLECTIVE,
     "signals.py: reader.recv": "a daemon thread that waits for signals as long as the process lives",
+    "training/builder_process.py: self._process.wait": "a daemon thread that lives as long as the builder",
     "training/loop.py: checkpoints.wait": "has a deadline itself",
     **dict.fromkeys(
         (f"{file}: processes.join" for file in ("commands/eval.py", "training/finetune.py", "training/phases.py")),

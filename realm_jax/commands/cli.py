@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 from etils import epath
 
-from realm_jax import background, console, paths, terminal
+from realm_jax import background, console, faults, paths, terminal
 from realm_jax import workdir as workdir_lib
 from realm_jax.buckets import check_reach
 from realm_jax.config import Config, ConfigError, RunError
@@ -132,6 +132,7 @@ def run(main: Callable[[], None]) -> None:
     console.set_up()
     try:
         try:
+            faults.point("start")
             main()
         finally:
             console.close()

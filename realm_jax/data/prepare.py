@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from etils import epath
 from tokenizers import Tokenizer
 
-from realm_jax import paths, redo
+from realm_jax import faults, paths, redo
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.console import tally
 from realm_jax.data import assets, built, corpus_writer, lost, run_tokenizer, salient
@@ -92,6 +92,7 @@ def prepare(workdir: Workdir) -> RunData:
         _make(workdir, tokenizer, config.knowledge, workdir.knowledge_folder)
     if workdir.text_folder != workdir.knowledge_folder:
         _make(workdir, tokenizer, config.pretrain_text, workdir.text_folder)
+    faults.point("corpus")
     if is_new:  # last: a source that had to be corrected leaves no vocabulary of its old text
         if record is not None:
             write_json(workdir.path / _RECORD, record)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from realm_jax import faults
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.records import Prediction, Question
@@ -27,6 +28,7 @@ def write_predictions(
         with_texts: also writes the text of every block that was read, which can be long.
     """
     lines = (json.dumps(_as_json(p, corpus, with_texts), ensure_ascii=False, allow_nan=False) for p in predictions)
+    faults.point("answers")
     write_text(file, "".join(f"{line}\n" for line in lines))
 
 

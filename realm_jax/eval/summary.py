@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from realm_jax import processes, report
+from realm_jax import faults, processes, report
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.eval import run_report
@@ -74,6 +74,7 @@ def _judge(workdir: Workdir, data: RunData, heldout: HeldoutSet) -> tuple[dict, 
     blocks = None if sample is None else sample.blocks
     values, embeddings = {}, {}
     for name, params in states.items():
+        faults.point("evaluation")
         index = index_of(data.knowledge, _embed(workdir, data, params, name, blocks), blocks)
         values[name], _ = evaluate(workdir.config, data, heldout, params, name, index)
         if name != STATES[0]:

@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 
-from realm_jax import background, processes, signals
+from realm_jax import background, faults, processes, signals
 from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load
@@ -63,7 +63,7 @@ class CurrentIndex:
         self._up_to = self._newest_for(first_step)
         """No version of a later step is taken: a restart may find one that it has yet to reach."""
         self.loaded = self._load(common_version(store, self._up_to))
-        self._record(first_step)
+        self._record(first_step, at_start=True)
         self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._thread.start()
 
@@ -122,15 +122,16 @@ class CurrentIndex:
             if not all_have_it:
                 return False
             ready, self._ready = self._ready, None
+        faults.point("adopting")
         self._store.unpin(self.loaded.version)
         self.loaded = ready
         self._record(trainer_step)
         return True
 
-    def _record(self, trainer_step: int) -> None:
+    def _record(self, trainer_step: int, **more) -> None:
         version = self.loaded.version
         if processes.is_first():
-            self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step)
+            self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step, **more)
 
     def _load(self, version: Version) -> LoadedIndex:
         """Loads a version, which must be pinned."""

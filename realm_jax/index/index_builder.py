@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realm_jax import faults
 from realm_jax.config import Config, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
@@ -60,6 +61,7 @@ class IndexBuilder:
 
             def between(done: int, total: int) -> None:
                 progress(done, total)
+                faults.point("embedding")
                 self.check_in()
 
             while (version := self._published(step, weights)) is None:

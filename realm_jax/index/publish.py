@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from realm_jax import faults
 from realm_jax.buckets import copy_files
 from realm_jax.config import IndexConfig
 from realm_jax.data.corpus import Corpus
@@ -40,6 +41,7 @@ def publish(
         search_info: facts about the search's files, where the draft has them already.
         measure: search over the live blocks -> further fields of the manifest.
     """
+    faults.point("search files")
     if search_info is None:
         search_info = build_search_files(config.search, embeddings, draft.folder, config)
     if tower is not None:
@@ -55,6 +57,7 @@ def publish(
         search = open_search(config.search, embeddings, live=corpus.live, folder=draft.folder, config=config)
         fields |= measure(search)
     version = draft.publish(fields)
+    faults.point("published")
     store.prune(config.keep_versions)
     log.info(_told(version))
     return version

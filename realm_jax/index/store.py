@@ -24,7 +24,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from realm_jax import __version__
+from realm_jax import __version__, faults
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import MANIFEST, OWNER, claim, is_abandoned, is_pinned, own_pin
@@ -130,6 +130,7 @@ class Draft:
         times = {"started": self._started, "finished": finished, "seconds": round(finished - self._started, 3)}
         manifest = {"step": self._step, **self._shape, **manifest_fields, "builder_version": __version__, **times}
         manifest["files"] = files
+        faults.point("manifest")
         write_json(self._target / name, manifest)
         (self._target / OWNER).unlink(missing_ok=True)
         return Version(self._target, manifest)
@@ -203,6 +204,8 @@ class IndexStore(History):
             Names of the removed versions.
         """
         removed = [version.name for version in self.versions()[:-keep] if _retire(version.folder)]
+        if removed:
+            faults.point("prune")
         for folder in self._folders():
             if not (folder / MANIFEST).exists() and (folder.name in removed or is_abandoned(folder)):
                 folder.rmtree(missing_ok=True)

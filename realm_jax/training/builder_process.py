@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 
 from realm_jax import console, processes
@@ -18,7 +18,7 @@ RELAY_TIMEOUT_S = 5.0
 
 
 class BuilderProcess:
-    """A `realm builder` beside this process, which starts it again if it died before its work was done.
+    """A `realm builder` beside this process, which starts it again if it dies before its work is done.
 
     This process shows what it prints, marked as the builder's: two processes cannot both overwrite a terminal's lines.
 
@@ -29,7 +29,10 @@ class BuilderProcess:
 
     def __init__(self, workdir: Workdir, *options: str, started: Callable[[int], None] = lambda pid: None):
         self._workdir, self._options, self._started = workdir, options, started
+        self._changing, self._is_stopped = threading.Lock(), False
         self._process = self._start()
+        self._keeper = threading.Thread(target=self._keep, name="the index builder", daemon=True)
+        self._keeper.start()
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
@@ -42,24 +45,28 @@ class BuilderProcess:
         self._started(process.pid)
         return process
 
-    def finish(self) -> None:
-        """Waits until the last weights are indexed; starts a builder that died again, a few times."""
-        deadline = time.monotonic() + self._workdir.config.index.wait_timeout_s
+    def _keep(self) -> None:
+        """Starts a builder that died again, a few times."""
         for attempt in range(RESTARTS + 1):
-            try:
-                status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
-                self._wait_for_relays()
-            except subprocess.TimeoutExpired:
-                log.warning("the index builder did not finish in time; its last version stays")
-                return
-            if status == 0:
-                return
-            log.warning(f"the index builder ended with status {status}")
-            if attempt < RESTARTS:
-                self._process = self._start()
+            status = self._process.wait()
+            with self._changing:
+                if status == 0 or self._is_stopped:
+                    return
+                log.warning(f"the index builder ended with status {status}")
+                if attempt < RESTARTS:
+                    self._process = self._start()
+
+    def finish(self) -> None:
+        """Waits until the last weights are indexed, or no builder is left."""
+        self._keeper.join(timeout=self._workdir.config.index.wait_timeout_s)
+        if self._keeper.is_alive():
+            log.warning("the index builder did not finish in time; its last version stays")
+        self._wait_for_relays()
 
     def stop(self) -> None:
         """Ends the process if it still runs."""
+        with self._changing:
+            self._is_stopped = True
         if self._process.poll() is None:
             self._process.terminate()
             try:

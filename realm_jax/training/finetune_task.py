@@ -18,7 +18,7 @@ import optax
 from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Int32, Int64, PRNGKeyArray
 
-from realm_jax import parallel, processes
+from realm_jax import faults, parallel, processes
 from realm_jax.batches import FinetuneBatch, Tokens
 from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
@@ -215,6 +215,7 @@ class FinetuneTask(RetrievalTask):
         if step % self._eval_every and step != self.steps:
             return {}
         host = jax.device_get(parallel.unreplicate(params))
+        faults.point("dev questions")
         exact_match = self._exact_match(host)
         self._best.add(step, host, exact_match)
         return {"dev_exact_match": exact_match}

@@ -20,7 +20,7 @@ import optax
 from etils import epath
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from realm_jax import parallel, processes, signals
+from realm_jax import faults, parallel, processes, signals
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
@@ -133,6 +133,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
             window = _Window(step)
             is_over = processes.from_first(task.is_over(step))
             number, saved = 0, step
+            faults.point("compile")
             while step < task.steps and not is_over:
                 try:
                     batch = stream.take(state.params)
@@ -142,6 +143,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                     break
                 state, metrics = train_step(state, batch)
                 step, signals.has_unsaved = step + 1, True
+                faults.point(f"{task.name} step")
                 window.add(metrics)
                 number = stop.anywhere()  # read once: a later signal waits for the next step, which saves
                 saves = step == task.steps or task.saves_at(step) or bool(number)

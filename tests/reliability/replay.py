@@ -1,0 +1,96 @@
+"""Trains a run again in one process, with the index versions that it used, from the steps on that it used them.
+
+    python -m tests.reliability.replay WORKDIR FOLDER
+
+A builder beside the trainer publishes versions when it can, so no two runs use the same ones. What they were is
+recorded; with these a run is a function of its config. Prints a fingerprint of the last parameters.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import sys
+from unittest import mock
+
+import jax
+
+from realm_jax.data.prepare import RunData, open_prepared
+from realm_jax.index.index_builder import IndexBuilder, fingerprint
+from realm_jax.index.loaded_index import load
+from realm_jax.index.store import IndexStore
+from realm_jax.training import loop, phases, pretrain_task
+from realm_jax.workdir import Workdir
+
+
+def adoptions(events: list[dict]) -> dict[int, int]:
+    """Step of the version in use, by the step of the trainer from which on it was.
+
+    Args:
+        events: of the index's history, oldest first.
+    """
+    used: dict[int, int] = {}
+    for event in events:
+        if event["event"] == "adopted":
+            # A restart has the batch in flight, which the version before had chosen, and forgets what came after it.
+            first = event["trainer_step"] + bool(event.get("at_start") and event["trainer_step"])
+            used = {step: version for step, version in used.items() if step < first} | {first: event["step"]}
+    return used
+
+
+class ReplayedIndex:
+    """As `CurrentIndex`, with the versions of a record."""
+
+    def __init__(self, store, corpus, config, first_step, *, used, own_every):
+        del first_step, own_every
+        self._store, self._corpus, self._config, self._used = store, corpus, config.index, used
+        self._load(used[0])
+
+    def adopt(self, trainer_step: int) -> bool:
+        if trainer_step in self._used:
+            self._load(self._used[trainer_step])
+        return trainer_step in self._used
+
+    def _load(self, step: int) -> None:
+        version = self._store.latest(step)
+        assert version.step == step
+        self.loaded = load(version, self._corpus, self._config, self._config.search)
+
+    def metrics(self, trainer_step: int) -> dict[str, float]:
+        del trainer_step
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+class Replayed(pretrain_task.PretrainTask):
+    """Pre-training that makes each version of the record when its step comes."""
+
+    def __init__(self, config, data: RunData, store: IndexStore, first: dict, used: dict[int, int]):
+        super().__init__(config, data, store, first, IndexBuilder(config, data, store))
+        self._used = used
+
+    def builds_index_at(self, step: int) -> bool:
+        return step > 0 and step in self._used.values()
+
+    def saves_at(self, step: int) -> bool:
+        return self.builds_index_at(step)
+
+    def stream(self, state: dict):
+        with mock.patch.object(pretrain_task, "CurrentIndex", functools.partial(ReplayedIndex, used=self._used)):
+            return super().stream(state)
+
+
+def replay(workdir: Workdir, folder: pathlib.Path) -> str:
+    """Trains again into a new folder; returns the fingerprint of the last parameters."""
+    used = adoptions(IndexStore(workdir.index_folder).history())
+    data, first, store = open_prepared(workdir), phases.warm_params(workdir), IndexStore(folder / "index")
+    index = dataclasses.replace(workdir.config.index, keep_versions=len(used) + 1)
+    config = dataclasses.replace(workdir.config, index=index)
+    IndexBuilder(config, data, store).build(0, first["embedder"])
+    return fingerprint(loop.run(Replayed(config, data, store, first, used), folder / "pretrain"))
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    print(replay(Workdir.open(sys.argv[1]), pathlib.Path(sys.argv[2])))
