@@ -7,11 +7,10 @@ versions are an exception, which all build together.
 A process that dies ends the others within the distributed service's heartbeat (100 s); the same command resumes.
 """
 
-import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -20,7 +19,7 @@ from jax._src import distributed  # the public `jax.distributed` has no way to i
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Int32, Shaped
 
-from realm_jax import lock, parallel
+from realm_jax import parallel
 from realm_jax.config import ConfigError
 from realm_jax.records import Process
 
@@ -69,14 +68,6 @@ def wait_for_all(name: str) -> None:
     """Returns once every process has come here; `name` says where, the same on all."""
     if are_many():
         multihost_utils.sync_global_devices(name)
-
-
-@contextlib.contextmanager
-def only_trainer(file: os.PathLike, busy: str) -> Iterator[None]:
-    """Joins the other processes, of which the first keeps other trainers out: see `lock.only_one`."""
-    join()
-    with lock.only_one(file, busy) if is_first() else contextlib.nullcontext():
-        yield
 
 
 def on_first(work: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from realm_jax.memory import PeakMemory
 from realm_jax.paths import quoted
 from realm_jax.training import fit, ict, phases, pretrain
 from realm_jax.training.builder_process import BuilderProcess
+from realm_jax.training.only_trainer import only_trainer
 from realm_jax.training.opening import opening
 from realm_jax.workdir import Workdir, read_json, write_json
 
@@ -29,7 +30,7 @@ def run(workdir: Workdir) -> None:
         check_unchanged(workdir)
         log.info(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)")
         return
-    with phases.only_trainer(workdir):
+    with only_trainer(workdir.trainer_lock):
         _train(workdir)
 
 

@@ -31,6 +31,7 @@ from realm_jax.local_cache import cache_dir
 from realm_jax.records import Record
 from realm_jax.training import phases
 from realm_jax.training.metrics import MetricsWriter
+from realm_jax.training.only_trainer import only_trainer
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FIELDS = {"segment_hashes": ["a1"], "search": "exact", "search_info": {}}
@@ -290,6 +291,38 @@ def test_one_update_at_a_time(here):
     with _only_claim(here, "busy"):
         pass
     assert not here.exists()
+
+
+HOLDS = """
+import sys, time
+from etils import epath
+from realm_jax.training import only_trainer
+only_trainer.RENEW_EVERY_S = 0.2
+with only_trainer.only_trainer(epath.Path(sys.argv[1])):
+    print("holds", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_no_second_trainer_in_a_bucket_and_a_killed_one_keeps_nobody_out(here):
+    file = here / "trainer.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(file)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "holds\n"
+        told = f"^{here} is being trained by process {process.pid} on "
+        with pytest.raises(ConfigError, match=told), only_trainer(file):
+            raise AssertionError
+        process.kill()
+    with only_trainer(file):
+        pass
+    assert not here.exists()
+
+
+def test_a_trainer_that_stood_still_ends_when_another_one_has_taken_over(here):
+    file = here / "trainer.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(file)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "holds\n"
+        workdir.write_json(file / "join.001.json", {**this_process(), "claim": "another one's"})
+        assert process.wait(timeout=60) == 1
 
 
 def refused(script, path="gs://bucket/run") -> str:

@@ -36,7 +36,10 @@ ALLOWED = {
     "training/builder_process.py: self._process.wait": "a daemon thread that lives as long as the builder",
     "training/loop.py: checkpoints.wait": "has a deadline itself",
     **dict.fromkeys(
-        (f"{file}: processes.join" for file in ("commands/eval.py", "training/finetune.py", "training/phases.py")),
+        (
+            f"{file}: processes.join"
+            for file in ("commands/eval.py", "training/finetune.py", "training/only_trainer.py", "training/phases.py")
+        ),
         "JAX gives up after five minutes",
     ),
     "processes.py: join": "JAX gives up after five minutes",

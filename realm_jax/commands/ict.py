@@ -11,8 +11,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Warm-start the embedder by the inverse cloze task.", argv)
     from realm_jax.training import ict, phases
+    from realm_jax.training.only_trainer import only_trainer
 
     cli.start_jax()
-    with phases.only_trainer(workdir):
+    with only_trainer(workdir.trainer_lock):
         ict.train(workdir, phases.prepare_run(workdir))
     print(f"next: realm pretrain --workdir={quoted(workdir.path)}", flush=True)

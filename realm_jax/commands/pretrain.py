@@ -11,8 +11,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point."""
     workdir = cli.new_workdir("Pre-train REALM.", argv)
     from realm_jax.training import phases, pretrain
+    from realm_jax.training.only_trainer import only_trainer
 
     cli.start_jax()
-    with phases.only_trainer(workdir):
+    with only_trainer(workdir.trainer_lock):
         pretrain.train(workdir, phases.prepare_run(workdir))
     print(f"next: realm run --workdir={quoted(workdir.path)}   (writes summary and report)", flush=True)

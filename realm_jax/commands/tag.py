@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> None:
         default=_Flags(settings=TagConfig()),
         config=(tyro.conf.FlagConversionOff,),
     )
-    from realm_jax import processes
     from realm_jax.tagging import tag
+    from realm_jax.training.only_trainer import only_trainer
 
     folder = TaggerFolder.create(flags.out, flags.settings)
     cli.start_jax()
-    with processes.only_trainer(folder.path / "trainer.lock", f"{folder.path} is being trained"):
+    with only_trainer(folder.path / "trainer.lock"):
         tag.train(folder)
     _show(folder)
 

@@ -18,6 +18,7 @@ from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.training.finetune_search import measure_search
 from realm_jax.training.finetune_task import FinetuneTask, steps_in_all, trainable
 from realm_jax.training.finetuning import Finetuning
+from realm_jax.training.only_trainer import only_trainer
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
 
@@ -57,7 +58,7 @@ def finetune(
     content = {split: content_hash(found) for split, found in splits.items()}
     files |= {"dev": datasets.from_anywhere(dev), "content": content}
     finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(dataset), settings, **files)
-    with processes.only_trainer(finetuning.folder / "trainer.lock", f"{finetuning.folder} is being trained"):
+    with only_trainer(finetuning.folder / "trainer.lock"):
         train(finetuning, *splits.values())
 
 

@@ -1,6 +1,5 @@
 """What a phase starts from: the run's corpus, and the parameters of the phase before it, else the config's `init`."""
 
-import contextlib
 import logging
 
 import jax
@@ -32,11 +31,6 @@ def _make(workdir: Workdir) -> RunData:
     if folder is not None:
         pretrained.read_parts(workdir.config.model, folder)
     return prepare(workdir)
-
-
-def only_trainer(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
-    """Keeps a second trainer out of the run. Raises ConfigError if there is one."""
-    return processes.only_trainer(workdir.trainer_lock, f"{workdir.path} is being trained")
 
 
 def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
