@@ -8,6 +8,7 @@ REALM_JAX_FAULT_SAYS=FILE              and this file is made; nothing happens wh
 
 import collections
 import os
+import pathlib
 import signal
 import sys
 
@@ -54,7 +55,7 @@ def point(name: str) -> None:
 
 def _end() -> None:
     try:
-        open(os.environ["REALM_JAX_FAULT_SAYS"], "x").close()
+        pathlib.Path(os.environ["REALM_JAX_FAULT_SAYS"]).touch(exist_ok=False)
     except FileExistsError:
         return
     name, _, whom = os.environ.get("REALM_JAX_FAULT_SENDS", "SIGKILL").partition(":")

@@ -42,7 +42,6 @@ ALLOWED = {
         ),
         "JAX gives up after five minutes",
     ),
-    "processes.py: join": "JAX gives up after five minutes",
 }
 
 
