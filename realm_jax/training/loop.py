@@ -7,6 +7,7 @@ before each step. A checkpoint stores what the stream says of itself, so that a 
 Where several processes train, each runs this loop; the first one saves, evaluates and reports, and all stop together.
 """
 
+import io
 import logging
 import signal
 import time
@@ -130,7 +131,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 _save(task, checkpoints, 0, state, stream)
             else:  # the stream has loaded the version before it, which this one may prune
                 _build_index(task, checkpoints, step, state)
-            window = _Window(step)
+            window = _Window(step, epath.Path(folder))
             is_over = processes.from_first(task.is_over(step))
             number, saved = 0, step
             faults.point("compile")
@@ -144,7 +145,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 state, metrics = train_step(state, batch)
                 step, signals.has_unsaved = step + 1, True
                 faults.point(f"{task.name} step")
-                window.add(metrics)
+                window.add(metrics, batch)
                 number = stop.anywhere()  # read once: a later signal waits for the next step, which saves
                 saves = step == task.steps or task.saves_at(step) or bool(number)
                 if saves or step % task.log_every == 0:
@@ -213,25 +214,32 @@ def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: paralle
 class _Window:
     """Device metrics of the steps since the last line, fetched together so that the devices are not held up."""
 
-    def __init__(self, step: int):
-        self._first, self._steps = step, []
+    def __init__(self, step: int, folder: epath.Path):
+        self._first, self._steps, self._folder = step, [], folder
+        self._batches: list[Any] = []
         self.restart()
 
     def restart(self) -> None:
         """Leaves the time until now out of the rates."""
         self._started = time.monotonic()
 
-    def add(self, metrics: dict) -> None:
+    def add(self, metrics: dict, batch: Any) -> None:
         self._steps.append(metrics)
+        self._batches.append(batch)  # on the host
 
     def close(self, step: int) -> dict[str, float]:
-        """Means over the window weighted by count, `tokens` as a rate; starts the next window. Raises NonFiniteLoss."""
+        """Means over the window weighted by count, `tokens` as a rate; starts the next window.
+
+        Raises:
+            NonFiniteLoss: of a step, whose batch is kept in a file.
+        """
         fetched = jax.device_get([parallel.unreplicate(metrics) for metrics in self._steps])
         for i, metrics in enumerate(fetched):
             if not np.isfinite(metrics["loss"][0]):
+                file = _keep(self._batches[i], self._folder, self._first + i + 1)
                 raise NonFiniteLoss(
                     f"loss is {metrics['loss'][0]} at step {self._first + i + 1}: lower the learning rate and rerun; "
-                    "the checkpoint before it is kept"
+                    f"the checkpoint before it is kept, and the step's batch in {file}"
                 )
         elapsed = time.monotonic() - self._started
         values = {}
@@ -241,8 +249,19 @@ class _Window:
                 values["tokens_per_second"] = total / elapsed
             else:
                 values[name] = total / count if count else float("nan")
-        self._first, self._steps, self._started = step, [], time.monotonic()
+        self._first, self._steps, self._batches = step, [], []
+        self.restart()
         return {**values, "step_seconds": elapsed / max(1, len(fetched))}
+
+
+def _keep(batch: Any, folder: epath.Path, step: int) -> epath.Path:
+    """Writes a batch's arrays, by their names, [devices, …] of this process: to be looked at, or computed again."""
+    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(batch)}
+    file = folder / f"batch-{step}-of-process-{processes.this().index}.npz"
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    file.write_bytes(content.getvalue())
+    return file
 
 
 class _Stop:

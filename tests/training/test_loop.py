@@ -128,10 +128,15 @@ def test_a_signal_while_a_batch_waits_for_an_index_saves_what_is_done(unbroken, 
 
 
 def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
-    with pytest.raises(loop.NonFiniteLoss, match="at step 6"):
+    with pytest.raises(loop.NonFiniteLoss, match="at step 6") as told:
         loop.run(LinearTask(spoil=5), tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 3
+    file = tmp_path / "batch-6-of-process-0.npz"
+    assert str(told.value).endswith(f"the step's batch in {file}")
+    kept, batch = np.load(file), LinearTask(spoil=5).make(5)
+    assert set(kept) == {"['x']", "['y']"} and np.isnan(kept["['y']"]).all()
+    np.testing.assert_array_equal(kept["['x']"], batch["x"])
 
 
 def test_non_finite_loss_of_a_resumed_run_names_the_step_too(tmp_path):
