@@ -27,10 +27,14 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from realm_jax import faults
 from realm_jax.background import CLOSE_S, Background
 from realm_jax.buckets import is_remote
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 
 KEEP = 3
 CHECKSUMS = "checksums"
+STRUCTURE = "structure"
+"""Among the checksums: that of the names and shapes of each part."""
+DAMAGED = "damaged"
 LIST_ATTEMPTS = 10
 SAVE_TIMEOUT_S = 3600.0
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
@@ -84,7 +88,8 @@ class Checkpoints:
         if optimizer is not None:
             trees["optimizer"] = _as_arrays(optimizer)
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        items[CHECKSUMS] = ocp.args.JsonSave({name: _checksum(tree) for name, tree in trees.items()})
+        checksums = {name: _checksum(tree) for name, tree in trees.items()}
+        items[CHECKSUMS] = ocp.args.JsonSave({**checksums, STRUCTURE: _structure(trees)})
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
         self._in_time(functools.partial(self._manager.save, step, args=ocp.args.Composite(**items), force=True))
@@ -108,7 +113,8 @@ class Checkpoints:
             params, optimizer: trees of the shapes that are expected.
 
         Raises:
-            ConfigError: the checkpoint has another structure or other shapes, or is damaged.
+            Damaged: the checkpoint is not what was written.
+            ConfigError: it has another structure or other shapes.
         """
         restored = self._restore(step, {**params, "optimizer": optimizer}, with_data=True)
         data = restored.pop("data")
@@ -135,6 +141,8 @@ class Checkpoints:
             restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
         except Exception as error:  # Orbax has no type of its own for it
             reason = str(error).splitlines()[0][:300]
+            if _structure(trees).items() <= self._saved_structure(step).items():
+                raise Damaged(self._is_damaged(step, reason)) from error
             raise ConfigError(
                 f"checkpoint {self._folder}/{step} does not fit this config or is damaged ({reason}): "
                 "delete that step to go on from the one before, or use another --workdir"
@@ -142,11 +150,29 @@ class Checkpoints:
         saved = restored.pop(CHECKSUMS, {})
         damaged = [name for name in trees if name in saved and _checksum(restored[name]) != saved[name]]
         if damaged:
-            raise ConfigError(
-                f"checkpoint {self._folder}/{step} is damaged ({', '.join(damaged)} differ from their checksums): "
-                "delete that step to go on from the one before"
-            )
+            raise Damaged(self._is_damaged(step, f"{', '.join(damaged)} differ from their checksums"))
         return restored
+
+    def _is_damaged(self, step: int, how: str) -> str:
+        return f"checkpoint {self._folder}/{step} is damaged ({how}): delete that step to go on from the one before"
+
+    def _saved_structure(self, step: int) -> dict:
+        """That of the trees that were saved; empty if it cannot be read."""
+        try:
+            found = self._manager.restore(step, args=ocp.args.Composite(**{CHECKSUMS: ocp.args.JsonRestore()}))
+            return found[CHECKSUMS].get(STRUCTURE, {})
+        except Exception:  # Orbax has no type of its own for it; whoever asks has a better one to raise
+            return {}
+
+    def set_aside(self, step: int) -> epath.Path | None:
+        """Moves a damaged checkpoint out of the way, and says where to; None if it is the only one, or in a bucket."""
+        if len(self._manager.all_steps()) < 2 or is_remote(self._folder):
+            return None
+        target = self._folder.parent / DAMAGED / f"{step}-{time.time():.0f}"
+        target.parent.mkdir(exist_ok=True)
+        (self._folder / str(step)).rename(target)
+        self._manager.reload()
+        return target
 
     def wait(self) -> None:
         """Returns when all saves are on disk.
@@ -225,6 +251,16 @@ def _checksum(tree: Any) -> int:
         array = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
         total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)
     return total
+
+
+def _structure(trees: dict) -> dict[str, int]:
+    """Of each tree a CRC-32 of the names and shapes of its arrays."""
+
+    def crc(tree: Any) -> int:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return zlib.crc32(repr([(jax.tree_util.keystr(path), leaf.shape) for path, leaf in leaves]).encode())
+
+    return {name: crc(tree) for name, tree in trees.items()}
 
 
 def _as_shapes(tree: Any) -> Any:

@@ -12,7 +12,12 @@ import pathlib
 
 from etils import epath
 
+from realm_jax.config import ConfigError
 from realm_jax.local_cache import cache_dir
+
+
+class Damaged(ConfigError):
+    """What is read back is not what was written; the message says what to delete."""
 
 
 def file_sha256(file: pathlib.Path | epath.Path) -> str:

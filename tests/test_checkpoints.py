@@ -51,7 +51,7 @@ def test_a_flipped_bit_is_found_in_the_part_that_has_it(tmp_path, part):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(bytes(content))
-        with pytest.raises(ConfigError, match=f"4 (is damaged|does not fit this config or is damaged) .*{part}"):
+        with pytest.raises(ConfigError, match=f"4 is damaged .*{part}"):
             checkpoints.restore(4, params, optimizer)
         others = {name: tree for name, tree in params.items() if name != part}
         assert checkpoints.restore_params(4, others).keys() == others.keys()

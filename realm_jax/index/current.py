@@ -10,6 +10,7 @@ import time
 import zlib
 
 from realm_jax import background, faults, processes, signals
+from realm_jax.checksums import Damaged
 from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load
@@ -62,7 +63,7 @@ class CurrentIndex:
         self._own_every = own_every
         self._up_to = self._newest_for(first_step)
         """No version of a later step is taken: a restart may find one that it has yet to reach."""
-        self.loaded = self._load(common_version(store, self._up_to))
+        self.loaded = self._load_first()
         self._record(first_step, at_start=True)
         self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._thread.start()
@@ -133,6 +134,21 @@ class CurrentIndex:
         if processes.is_first():
             self._store.record("adopted", version=version.name, step=version.step, trainer_step=trainer_step, **more)
 
+    def _load_first(self) -> LoadedIndex:
+        while True:
+            version = common_version(self._store, self._up_to)
+            try:
+                return self._load(version)
+            except Damaged as damaged:
+                self._set_aside(version, damaged)
+
+    def _set_aside(self, version: Version, damaged: Damaged) -> None:
+        """Lets the version before, or a newer one, take the place; where only one will do, raises what is wrong."""
+        if self._own_every or self._process.count > 1:
+            raise damaged
+        log.warning(f"{damaged}; it is set aside, and the next best version is used")
+        self._store.set_aside(version)
+
     def _load(self, version: Version) -> LoadedIndex:
         """Loads a version, which must be pinned."""
         return load(version, self._corpus, self._config.index, self._kind)
@@ -143,7 +159,11 @@ class CurrentIndex:
             try:
                 newest = self._next(known)
                 if newest is not None and self._store.pin(newest):
-                    ready = self._load(newest)
+                    try:
+                        ready = self._load(newest)
+                    except Damaged as damaged:
+                        self._set_aside(newest, damaged)
+                        continue
                     known = ready.version
                     with self._changed:
                         if self._ready is not None:

@@ -9,6 +9,7 @@ No manifest, no version: a folder without one is a draft, or a version on its wa
 In a bucket, drafts and versions in use have a local copy. `search.py` knows what the search's files mean.
 """
 
+import contextlib
 import errno
 import math
 import os
@@ -38,6 +39,7 @@ from realm_jax.workdir import read_json, write_json
 WORK = "work"
 NEXT = "manifest.next"
 RETIRED = "manifest.pruned"
+DAMAGED = "manifest.damaged"
 TOUCH_EVERY_S = 30.0
 
 
@@ -197,6 +199,12 @@ class IndexStore(History):
         """Takes this process's pin off the version."""
         own_pin(version.folder).unlink(missing_ok=True)
 
+    def set_aside(self, version: Version) -> None:
+        """Takes a damaged version from all readers; its files stay for a look at them."""
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            (version.folder / MANIFEST).replace(version.folder / DAMAGED)
+            self.record("damaged", version=version.name, step=version.step)
+
     def prune(self, keep: int) -> list[str]:
         """Removes versions older than the newest `keep` unless they are pinned, and what dead builders left.
 
@@ -207,7 +215,8 @@ class IndexStore(History):
         if removed:
             faults.point("prune")
         for folder in self._folders():
-            if not (folder / MANIFEST).exists() and (folder.name in removed or is_abandoned(folder)):
+            is_kept = (folder / MANIFEST).exists() or (folder / DAMAGED).exists()
+            if not is_kept and (folder.name in removed or is_abandoned(folder)):
                 folder.rmtree(missing_ok=True)
         for folder in self.works():
             if is_deserted(folder):

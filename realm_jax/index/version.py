@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
 from realm_jax.buckets import copy_files, is_remote
-from realm_jax.checksums import remembered_sha256
+from realm_jax.checksums import Damaged, remembered_sha256
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.claims import OWNER
@@ -41,7 +41,7 @@ class Version:
         """The folder itself; if the store is remote, a checked copy in the cache that stays as long as this object.
 
         Raises:
-            ConfigError: a file is damaged.
+            Damaged: a file of a remote version differs from what was written.
         """
         if not is_remote(self.folder):
             return self.folder
@@ -59,7 +59,7 @@ class Version:
         self._check_files(Path(folder))
 
     def load_embeddings(self) -> Float[np.ndarray, "blocks dim"]:
-        """Maps the embeddings into memory, read-only. Raises ConfigError if a file is damaged."""
+        """Maps the embeddings into memory, read-only. Raises Damaged if a file is."""
         self.verify()
         embeddings = np.load(self.local_folder() / EMBEDDINGS, mmap_mode="r")
         return embeddings.view(ml_dtypes.bfloat16) if self.manifest["dtype"] == "bfloat16" else embeddings
@@ -102,7 +102,7 @@ class Version:
         """Checks the files against the sizes and checksums of the manifest; reads a file that stays the same once.
 
         Raises:
-            ConfigError: a file is missing or damaged.
+            Damaged: a file is missing, or differs from what was written.
         """
         self._check_files(Path(self.local_folder()))
 
@@ -111,9 +111,9 @@ class Version:
             file, named = folder / name, self.folder / name
             length = file.stat().st_size if file.exists() else 0
             if length != expected["bytes"]:
-                raise ConfigError(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
+                raise Damaged(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
             if remembered_sha256(file) != expected["sha256"]:
-                raise ConfigError(f"{named} differs from its checksum: {FIX}")
+                raise Damaged(f"{named} differs from its checksum: {FIX}")
 
     def check_corpus(self, segment_hashes: Sequence[str]) -> None:
         """Raises ConfigError unless the corpus is the one that was embedded, or that one with segments appended."""

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from realm_jax import faults, parallel, processes, signals
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.checksums import Damaged
 from realm_jax.config import RunError
 from realm_jax.training.metrics import MetricsWriter
 
@@ -188,9 +189,15 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
     if latest == NO_CHECKPOINT:
         params = task.init()
         return 0, params, optimizer.init(params), {}
-    params = jax.eval_shape(task.init)
-    opt_state = jax.eval_shape(optimizer.init, params)
-    params, opt_state, stream_state = checkpoints.restore(latest, params, opt_state)
+    shapes = jax.eval_shape(task.init)
+    try:
+        params, opt_state, stream_state = checkpoints.restore(latest, shapes, jax.eval_shape(optimizer.init, shapes))
+    except Damaged as damaged:
+        aside = None if processes.are_many() else checkpoints.set_aside(latest)
+        if aside is None:
+            raise
+        log.warning(f"{damaged}; done: it is now {aside}")
+        return _restore_or_init(task, optimizer, checkpoints)
     log.info(f"{task.name}: resuming from step {latest} of {task.steps}")
     return latest, params, opt_state, stream_state
 

@@ -13,6 +13,7 @@ import pytest
 
 from realm_jax import parallel, signals
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.config import ConfigError
 from realm_jax.data.pipeline import Batches
 from realm_jax.training import loop
 
@@ -137,6 +138,42 @@ def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
     kept, batch = np.load(file), LinearTask(spoil=5).make(5)
     assert set(kept) == {"['x']", "['y']"} and np.isnan(kept["['y']"]).all()
     np.testing.assert_array_equal(kept["['x']"], batch["x"])
+
+
+@pytest.mark.parametrize("how", ["a flipped bit", "a file that is gone"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, unbroken, capsys, how):
+    with pytest.raises(Break):
+        loop.run(LinearTask(8, crash), tmp_path)
+    files = [file for file in (tmp_path / "checkpoints" / "6").rglob("*") if "/d/" in str(file)]
+    assert files
+    for file in files:
+        file.unlink() if how.endswith("gone") else file.write_bytes(bytes(x ^ 1 for x in file.read_bytes()))
+    params = loop.run(LinearTask(), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, params, unbroken)
+    said = capsys.readouterr().out
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert "checkpoints/6 is damaged (" in said and f"it is now {aside}" in said and "resuming from step 3" in said
+
+
+def test_the_only_checkpoint_is_never_set_aside(tmp_path):
+    with pytest.raises(Break):
+        loop.run(LinearTask(2, crash), tmp_path)
+    for file in (tmp_path / "checkpoints" / "0").rglob("*"):
+        if "/d/" in str(file):
+            file.unlink()
+    with pytest.raises(ConfigError, match="checkpoints/0 is damaged"):
+        loop.run(LinearTask(), tmp_path)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_checkpoint_of_another_model_is_not_taken_for_damaged(tmp_path):
+    with pytest.raises(Break):
+        loop.run(LinearTask(8, crash), tmp_path)
+    other = LinearTask()
+    other.init = lambda: {"embedder": {"kernel": jnp.zeros(4)}}
+    with pytest.raises(ConfigError, match="does not fit this config"):
+        loop.run(other, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir())[-1] == "6"
 
 
 def test_non_finite_loss_of_a_resumed_run_names_the_step_too(tmp_path):

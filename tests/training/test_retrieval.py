@@ -37,7 +37,7 @@ class Run:
             self.publish(0, self.params)
 
     def publish(self, step, params):
-        IndexBuilder(self.config, self.data, self.store).build(step, params["embedder"])
+        return IndexBuilder(self.config, self.data, self.store).build(step, params["embedder"])
 
     def index(self):
         return CurrentIndex(self.store, self.data.knowledge, self.config, 0)
@@ -124,6 +124,30 @@ def test_a_stream_that_took_nothing_starts_from_the_first_batch(exact_run):
     second = run.task.stream(state)
     jax.tree.map(np.testing.assert_array_equal, take(second, params, 1), expected)
     second.close()
+
+
+def damage(version):
+    file = version.folder / "embeddings.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
+def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys):
+    run = exact_run()
+    damage(run.publish(7, noisy(run.params, 3)))
+    stream = run.task.stream({})
+    params = parallel.replicate(run.params)
+    take(stream, params, 1)
+    assert stream.metrics()["index_step"] == 0  # at the start
+    damage(run.publish(8, noisy(run.params, 4)))
+    _wait(lambda: "damaged" in [e["event"] for e in run.store.history() if e["step"] == 8])
+    take(stream, params, 1)
+    assert stream.metrics()["index_step"] == 0  # and later
+    run.publish(9, noisy(run.params, 5))
+    _wait(lambda: take(stream, params, 1) and stream.metrics()["index_step"] == 9)
+    stream.close()
+    assert capsys.readouterr().out.count("it is set aside") == 2
+    run.store.prune(1)
+    assert len(list(run.store.folder.glob("*/manifest.damaged"))) == 2  # for a look at them
 
 
 def test_a_newer_version_is_adopted_and_recorded(exact_run):
