@@ -128,6 +128,14 @@ PATHS = {
         *_under("training", "finetune_task ict_task pretrain_task"),
     ),
     "pretrain_step": (*STEP, *_under("data", "assembly packing pipeline"), *_under("training", "pretrain_task room")),
+    "kill_matrix": (
+        *_under("index", "current index_builder publish store"),
+        *_under("training", "builder_process loop retrieval"),
+        "realm_jax/checkpoints.py",
+        "realm_jax/faults.py",
+        "realm_jax/run.py",
+        "realm_jax/signals.py",
+    ),
     "rehearsal": (
         *_under("data", "corpus eligible_rows pipeline recurring_spans segment"),
         *_under("index", "current embed_blocks probe publish scann shared_embedding shared_work store"),

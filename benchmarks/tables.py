@@ -15,6 +15,7 @@ import beside_table
 import depends
 import gpu_table
 import host_table
+import kill_table
 import large_step_table
 import nano_picture
 import rehearsal_table
@@ -28,6 +29,8 @@ README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin (benchmarks/tables.py) -->\n", "<!-- results: end -->"
 SCALING = HERE.parent / "docs" / "scaling.md"
 REHEARSAL = "<!-- rehearsal (benchmarks/tables.py) -->\n", "<!-- /rehearsal -->"
+RELIABILITY = HERE.parent / "docs" / "reliability.md"
+KILLS = "<!-- kills (benchmarks/tables.py) -->\n", "<!-- /kills -->"
 SEARCH = HERE.parent / "docs" / "search.md"
 SEARCHED = "<!-- search (benchmarks/tables.py) -->\n", "<!-- /search -->"
 PICTURES = {"nano": nano_picture.svg, "search": search_picture.svg}
@@ -43,6 +46,7 @@ def main() -> None:
     text = README.read_text()
     fresh = {README: _between(text, BEGIN, END, tables(IN_README)), RESULTS: HEAD + tables(RENDERERS)}
     fresh[SCALING] = _between(SCALING.read_text(), *REHEARSAL, tables(["rehearsal"]))
+    fresh[RELIABILITY] = _between(RELIABILITY.read_text(), *KILLS, tables(["kill_matrix"]))
     fresh[SEARCH] = _between(SEARCH.read_text(), *SEARCHED, tables(["search", "exact_search"]))
     for name, draw in PICTURES.items():
         values = json.loads((HERE / "results" / f"{name}.json").read_text())["values"]
@@ -336,6 +340,7 @@ RENDERERS = {
     "build_corpus": _build_corpus,
     "compiled_memory": _compiled_memory,
     "rehearsal": rehearsal_table.markdown,
+    "kill_matrix": kill_table.markdown,
     "plan": _plan,
     "large_step": large_step_table.markdown,
 }

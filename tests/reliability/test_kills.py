@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -103,7 +104,9 @@ def begin(folder: pathlib.Path, kind: str, tiny) -> None:
 @pytest.mark.parametrize(
     "case", [*SHORT, *(pytest.param(case, marks=KILLS) for case in CASES if case not in SHORT)], ids=str
 )
-def test_the_same_command_again_ends_as_an_unbroken_run(case: Case, unbroken, tiny_run, tmp_path):
+def test_the_same_command_again_ends_as_an_unbroken_run(case: Case, unbroken, tiny_run, tmp_path, record_property):
+    record_property("command", case.command)
+    record_property("point", case.point.split(":")[0])
     whole = unbroken("finetune" if case.kind == "finetune" else "inline")
     broken, reached = tmp_path / "run", tmp_path / "reached"
     if case.kind == "finetune":
@@ -121,9 +124,12 @@ def test_the_same_command_again_ends_as_an_unbroken_run(case: Case, unbroken, ti
         REALM_JAX_FAULT_SENDS=f"{case.signal}{whom}",
         REALM_JAX_FAULT_SAYS=str(reached),
     )
+    ended = time.time()
     assert reached.exists(), f"{case.point} was never reached:\n{first.stdout[-3000:]}"
     assert first.returncode == expected_status(case) and "Traceback" not in first.stdout, first.stdout[-3000:]
     assert "left: " not in first.stdout
+    if case.signal != "SIGKILL" and first.returncode:
+        record_property("seconds", round(ended - reached.stat().st_mtime, 2))
     finished(broken, command, unbroken.cache)
     assert_same(broken, whole, case, unbroken.cache)
     assert leftovers(broken) == []
