@@ -40,7 +40,7 @@ _passed: collections.Counter[str] = collections.Counter()
 
 
 def point(name: str) -> None:
-    """Says that this process has come to one of `POINTS`."""
+    """Says that this process has come to one of `POINTS`. Raises ValueError for another name, where one is wanted."""
     if not _wanted:
         return
     command, wanted, *times = _wanted.split(":")
