@@ -48,7 +48,7 @@ export TPU NAME ZONE PROJECT WORKDIR SPOT BUILDER_TPU BUILDER_ZONE JAX DRY_RUN
 HERE = $(if $(TPU),,setup)
 RUN = $(if $(TPU),launch/run.sh,$(PY))
 
-.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall rehearsal curve notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all test-kill mutants oracle docs dist clean
+.PHONY: help setup corpus tagger retag pretrain ict builder finetune eval demo screenshots chromium inspect ablations recall rehearsal curve notebooks tpu-create tpu-setup tpu-status tpu-stop tpu-delete tpu-watch lint test test-slow test-all test-kill soak mutants oracle docs dist clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -154,6 +154,10 @@ test-all: setup oracle chromium ## all tests but the kill matrix
 
 test-kill: setup ## the kill matrix: processes are ended at any point, the same command again ends as an unbroken run
 	$(PY) benchmarks/kill_matrix.py --workers=$(WORKERS)
+
+MINUTES = 120
+soak: setup ## end the processes of a small run at random for MINUTES, then train it again by its record and compare
+	$(PY) benchmarks/soak.py --minutes=$(MINUTES)
 
 mutants: setup ## plant mistakes in the mathematics, one at a time, and see that the tests notice each
 	$(PY) -m tests.mutants

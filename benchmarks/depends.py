@@ -146,6 +146,12 @@ PATHS = {
         "realm_jax/processes.py",
     ),
     "sampling": NANO,
+    "soak": (
+        *_under("index", "current index_builder publish store"),
+        *_under("training", "loop retrieval"),
+        "realm_jax/checkpoints.py",
+        "realm_jax/signals.py",
+    ),
     "search": (*SEARCH, "benchmarks/search_faiss.py"),
     "squad_recall": (
         *PRETRAINING,

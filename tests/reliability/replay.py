@@ -1,9 +1,10 @@
 """Trains a run again in one process, with the index versions that it used, from the steps on that it used them.
 
-    python -m tests.reliability.replay WORKDIR FOLDER
+    python -m tests.reliability.replay WORKDIR FOLDER [STEPS]
 
 A builder beside the trainer publishes versions when it can, so no two runs use the same ones. What they were is
-recorded; with these a run is a function of its config. Prints a fingerprint of the last parameters.
+recorded; with these a run is a function of its config. Prints fingerprints of the parameters after the last step, or
+after STEPS, of the replay and of the run's own checkpoint. A replay that was broken off goes on.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from unittest import mock
 
 import jax
 
+from realm_jax.checkpoints import Checkpoints
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.loaded_index import load
@@ -66,31 +68,44 @@ class ReplayedIndex:
 class Replayed(pretrain_task.PretrainTask):
     """Pre-training that makes each version of the record when its step comes."""
 
-    def __init__(self, config, data: RunData, store: IndexStore, first: dict, used: dict[int, int]):
+    def __init__(self, config, data: RunData, store: IndexStore, first: dict, used: dict[int, int], until: int):
         super().__init__(config, data, store, first, IndexBuilder(config, data, store))
-        self._used = used
+        self._used, self._until = used, until
 
     def builds_index_at(self, step: int) -> bool:
         return step > 0 and step in self._used.values()
 
     def saves_at(self, step: int) -> bool:
-        return self.builds_index_at(step)
+        return self.builds_index_at(step) or step == self._until
+
+    def is_over(self, step: int) -> bool:
+        return step >= self._until
 
     def stream(self, state: dict):
         with mock.patch.object(pretrain_task, "CurrentIndex", functools.partial(ReplayedIndex, used=self._used)):
             return super().stream(state)
 
 
-def replay(workdir: Workdir, folder: pathlib.Path) -> str:
-    """Trains again into a new folder; returns the fingerprint of the last parameters."""
+def replay(workdir: Workdir, folder: pathlib.Path, steps: int) -> str:
+    """Trains again into a folder of its own; returns the fingerprint of the parameters after so many steps."""
     used = adoptions(IndexStore(workdir.index_folder).history())
     data, first, store = open_prepared(workdir), phases.warm_params(workdir), IndexStore(folder / "index")
     index = dataclasses.replace(workdir.config.index, keep_versions=len(used) + 1)
     config = dataclasses.replace(workdir.config, index=index)
-    IndexBuilder(config, data, store).build(0, first["embedder"])
-    return fingerprint(loop.run(Replayed(config, data, store, first, used), folder / "pretrain"))
+    if store.latest() is None:
+        IndexBuilder(config, data, store).build(0, first["embedder"])
+    return fingerprint(loop.run(Replayed(config, data, store, first, used, steps), folder / "pretrain"))
+
+
+def of_run(workdir: Workdir, steps: int) -> str:
+    """The fingerprint of what the run itself has saved after so many steps."""
+    like = phases.first_params(workdir)
+    with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
+        return fingerprint(jax.device_get(checkpoints.restore_params(steps, like)))
 
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    print(replay(Workdir.open(sys.argv[1]), pathlib.Path(sys.argv[2])))
+    run = Workdir.open(sys.argv[1])
+    last = int(sys.argv[3]) if len(sys.argv) > 3 else run.config.pretrain.steps
+    print(replay(run, pathlib.Path(sys.argv[2]), last), of_run(run, last))
