@@ -7,7 +7,7 @@ command   realm tag --data=conll2003 --init=google-bert/bert-base-uncased --lear
           realm run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki --workdir=W
           realm finetune --workdir=W --dataset=nq (or wq, ct), then realm eval
 hardware
-memory    GiB of a device, as compiled: gpu-x8 10.9 of 80 (estimate), v3-8 8.0 of 16, v4-8 8.2 of 32, v5e-8 8.1 of 16
+memory    GiB of a device, as compiled: gpu-x8 8.0 of 80 (estimate), v3-8 8.0 of 16, v4-8 8.2 of 32, v5e-8 8.1 of 16
 time
 result
 """
