@@ -4,6 +4,7 @@ Trainer and builder know each other only through these files. Everything is writ
 so that a reader sees a file whole or not at all.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -67,7 +68,9 @@ class Workdir:
                 )
             if not is_open:
                 workdir.config = _with_changeable_of(config, own)
-        write_json(workdir.config_file, config_json.to_json(workdir.config))
+        file, text = workdir.config_file, _json(config_json.to_json(workdir.config))
+        if not file.exists() or file.read_bytes() != text.encode():  # a finished run may lie on a read-only disk
+            write_text(file, text)
         return workdir
 
     @classmethod
@@ -250,7 +253,8 @@ def write_text(file: os.PathLike, text: str) -> None:
         temporary.write_bytes(content)
         temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
 
 

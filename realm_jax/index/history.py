@@ -37,5 +37,6 @@ class History:
         lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
         # Both, since a workdir may be copied to a bucket and back.
         events = [json.loads(line) for line in lines]
-        events += [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
-        return sorted(events, key=lambda event: event["time"])
+        objects = [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
+        # A file has them in their order, whatever the clock said.
+        return sorted(events + objects, key=lambda event: event["time"]) if objects else events
