@@ -1,5 +1,6 @@
 """Training phases of a workdir: how far each is, how fast it goes, what it measured last, and its checkpoints."""
 
+import contextlib
 import functools
 import statistics
 import time
@@ -80,15 +81,12 @@ def _checkpoints(folder: epath.Path) -> list[dict]:
     if not folder.exists():
         return []
     complete = [f for f in folder.iterdir() if f.name.isdigit() and (f / "_CHECKPOINT_METADATA").exists()]
-    complete.sort(key=lambda checkpoint: int(checkpoint.name))
-    return [
-        {
-            "step": int(checkpoint.name),
-            "bytes": _size(checkpoint),
-            "age_s": max(0.0, time.time() - (checkpoint / "_CHECKPOINT_METADATA").stat().mtime),
-        }
-        for checkpoint in complete
-    ]
+    found = []
+    for checkpoint in sorted(complete, key=lambda checkpoint: int(checkpoint.name)):
+        with contextlib.suppress(OSError):  # it is being pruned
+            age_s = max(0.0, time.time() - (checkpoint / "_CHECKPOINT_METADATA").stat().mtime)
+            found.append({"step": int(checkpoint.name), "bytes": _size(checkpoint), "age_s": age_s})
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

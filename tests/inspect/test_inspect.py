@@ -20,6 +20,7 @@ from realm_jax.commands import inspect as command
 from realm_jax.config import ConfigError
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.index.store import IndexStore
+from realm_jax.inspect import phase_states
 from realm_jax.inspect.following import following
 from realm_jax.inspect.look import look
 from realm_jax.inspect.overview import overview
@@ -57,6 +58,22 @@ def write_beat(folder, **changes):
 @pytest.fixture
 def run(pretrained_run, copy_run, tmp_path) -> Workdir:
     return copy_run(pretrained_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, NotADirectoryError])
+def test_a_checkpoint_that_is_pruned_meanwhile_is_left_out(run, monkeypatch, error):
+    """The others are shown, and it is no problem."""
+    folder, size = run.phase("pretrain") / "checkpoints", phase_states._size
+    shutil.copytree(folder / "1", folder / "2")
+
+    def pruned(checkpoint):
+        if checkpoint.name == "1":
+            raise error(os.fspath(checkpoint))
+        return size(checkpoint)
+
+    monkeypatch.setattr(phase_states, "_size", pruned)
+    found = look(run.path)
+    assert [c["step"] for c in phase(found, "pretrain")["checkpoints"]] == [2] and found["problems"] == []
 
 
 def test_a_finished_run(run):
