@@ -131,14 +131,18 @@ def damage(version):
     file.write_bytes(file.read_bytes()[:-1] + b"?")
 
 
-def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys):
+def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys, monkeypatch):
     run = exact_run()
     damage(run.publish(7, noisy(run.params, 3)))
     stream = run.task.stream({})
     params = parallel.replicate(run.params)
     take(stream, params, 1)
     assert stream.metrics()["index_step"] == 0  # at the start
-    damage(run.publish(8, noisy(run.params, 4)))
+    with monkeypatch.context() as patch:  # else it may be loaded before it is damaged
+        looks = threading.Event()
+        patch.setattr(CurrentIndex, "_next", lambda self, known: looks.set())
+        assert looks.wait(10)
+        damage(run.publish(8, noisy(run.params, 4)))
     _wait(lambda: "damaged" in [e["event"] for e in run.store.history() if e["step"] == 8])
     take(stream, params, 1)
     assert stream.metrics()["index_step"] == 0  # and later
