@@ -128,7 +128,8 @@ def test_a_stream_that_took_nothing_starts_from_the_first_batch(exact_run):
 
 def damage(version):
     file = version.folder / "embeddings.npy"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys, monkeypatch):
