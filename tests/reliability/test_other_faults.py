@@ -166,6 +166,7 @@ def test_another_number_of_devices_changes_rounding_alone(tiny_run, tmp_path):
     assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_a_link_with_an_odd_name_leads(tiny_run, copy_run, tmp_path):
     """It is moved between two starts, and reached through a link, with spaces and letters beyond ASCII."""
     copy_run(tiny_run, tmp_path / "run")
