@@ -41,8 +41,13 @@ PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most thi
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Orbax warns of folders that are opened read-only, as they mean to be, and shows what it raises where we wait."""
-    return "directory is read only" not in str(record.msg) and not (record.exc_info and "orbax" in record.pathname)
+    """Orbax warns of folders opened read-only, as they mean to be, and of steps that come or go as they are listed.
+
+    It also shows what it raises where we wait.
+    """
+    usual = ("directory is read only", "Metadata file does not exist")
+    is_raised = record.exc_info and "orbax" in record.pathname
+    return not is_raised and not any(said in str(record.msg) for said in usual)
 
 
 logging.getLogger("absl").addFilter(_is_news)
