@@ -148,6 +148,7 @@ class CurrentIndex:
             raise damaged
         log.warning(f"{damaged}; it is set aside, and the next best version is used")
         self._store.set_aside(version)
+        self._store.unpin(version)
 
     def _load(self, version: Version) -> LoadedIndex:
         """Loads a version, which must be pinned."""
