@@ -1,9 +1,11 @@
-"""Places where the tests of reliability end processes. They do nothing but where the environment says so.
+"""Places where the tests of reliability end processes, if the environment says so.
 
-REALM_JAX_FAULT=COMMAND:POINT[:N]      when `realm COMMAND` comes to POINT for the N-th time, by default the first
-REALM_JAX_FAULT_SENDS=SIGNAL[:WHOM]    SIGKILL, SIGTERM or SIGINT; to itself, to the `other` one of trainer and
-                                       builder, or to `both`
-REALM_JAX_FAULT_SAYS=FILE              is made then; nothing happens where it is there already
+    REALM_JAX_FAULT=COMMAND:POINT[:N]      when `realm COMMAND` comes to POINT for the N-th time, by default the first
+    REALM_JAX_FAULT_SENDS=SIGNAL[:WHOM]    SIGKILL, SIGTERM or SIGINT; to itself, to the `other` one of trainer and
+                                           builder, or to `both`
+    REALM_JAX_FAULT_SAYS=FILE              is made then; nothing happens where it is there already
+
+Without these variables a place costs one comparison.
 """
 
 import collections
