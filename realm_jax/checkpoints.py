@@ -30,6 +30,8 @@ from realm_jax.buckets import is_remote
 from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 
+log = logging.getLogger(__name__)
+
 KEEP = 3
 CHECKSUMS = "checksums"
 STRUCTURE = "structure"
@@ -140,7 +142,7 @@ class Checkpoints:
         items = {name: ocp.args.StandardRestore(_as_shapes(tree)) for name, tree in trees.items()}
         if with_data:
             items["data"] = ocp.args.JsonRestore()
-        if (self._folder / str(step) / CHECKSUMS).exists():  # those of earlier versions have none
+        if (self._folder / str(step) / CHECKSUMS).exists():
             items[CHECKSUMS] = ocp.args.JsonRestore()
         try:
             restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
@@ -152,6 +154,8 @@ class Checkpoints:
                 f"checkpoint {self._folder}/{step} does not fit this config or is damaged ({reason}): "
                 "delete that step to go on from the one before, or use another --workdir"
             ) from error
+        if CHECKSUMS not in items:
+            log.warning(f"checkpoint {self._folder}/{step} is of an earlier version, which made no checksums")
         saved = restored.pop(CHECKSUMS, {})
         damaged = [name for name in trees if name in saved and _checksum(restored[name]) != saved[name]]
         if damaged:

@@ -60,9 +60,10 @@ def test_a_flipped_bit_is_found_in_the_part_that_has_it(tmp_path, part):
             checkpoints.restore(4, params, optimizer)
 
 
-def test_checkpoints_without_checksums_are_read(saved, tmp_path):
+def test_checkpoints_without_checksums_are_read_with_a_warning(saved, tmp_path, capsys):
     shutil.rmtree(tmp_path / "checkpoints" / "4" / checkpoints_lib.CHECKSUMS)
     assert saved.restore(4, PARAMS, OPTIMIZER)[2]["position"] == 4
+    assert capsys.readouterr().out.count("made no checksums") == 1
 
 
 FULL = """
