@@ -66,11 +66,15 @@ class Background:
 
     def _work(self) -> None:
         while call := self._calls.get():
-            future, function, arguments = call
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:  # whoever waits for the result raises it
-                future.set_exception(error)
+            _answer(*call)
+            del call  # else a thread without work would keep an index in memory that nobody uses any more
+
+
+def _answer(future: Future, function: Callable, arguments: tuple) -> None:
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:  # whoever waits for the result raises it
+        future.set_exception(error)
 
 
 def join(thread: threading.Thread, timeout_s: float) -> None:

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -58,6 +60,20 @@ def test_calls_are_made_in_order_and_their_errors_are_those_of_the_result():
 
 def _raise(error):
     raise error
+
+
+def test_an_idle_thread_keeps_nothing():
+    work, given = Background("work", 10.0), threading.Event()
+    seen = weakref.ref(given)
+    future = work.submit(threading.Event.set, given)
+    work.result(future)
+    del given, future
+    for _ in range(100):
+        if seen() is None:
+            break
+        time.sleep(0.05)
+    assert seen() is None
+    work.close()
 
 
 def test_two_threads_work_side_by_side():
