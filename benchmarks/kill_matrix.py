@@ -7,7 +7,6 @@ Runs all its cases, writes benchmarks/results/kill_matrix.json, and fails if one
 
 import argparse
 import collections
-import os
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ def main() -> None:
         file = Path(folder) / "results.xml"
         command = [sys.executable, "-m", "pytest", "tests/reliability", "--junitxml", str(file), *of_pytest]
         command += ["-k", "test_the_same_command", "-n", str(flags.workers), "--max-worker-restart=0"]
-        status = subprocess.run(command, cwd=REPOSITORY, env=dict(os.environ), check=False).returncode
+        status = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
         values = summed_up(xml.parse(file).getroot())
     values["minutes"] = round((time.monotonic() - started) / 60, 1)
     if flags.name:

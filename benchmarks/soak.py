@@ -4,8 +4,8 @@
 
 The index builder is ended every minute or so and the trainer every five, by SIGKILL, SIGTERM or SIGINT, and started
 again at once. Then the trainer is stopped, and `tests/reliability/replay.py` trains from the beginning with the index
-versions that were recorded to be in use: all parameters have to be the same. Progress lies in WORKDIR: a soak that was
-broken off goes on to the replay with what it has. Writes benchmarks/results/NAME.json.
+versions that were recorded to be in use: all parameters have to be the same. The same command goes on with a replay that
+was broken off; before it, the minutes begin anew, on the same run. Writes benchmarks/results/NAME.json.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import psutil
 from report import write_result
 
 from realm_jax.experiments_file import load_experiment
+from realm_jax.index.history import History
 from realm_jax.workdir import Workdir
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -151,8 +152,7 @@ class Soak:
 
     def values(self) -> dict:
         """What was counted."""
-        events = [json.loads(line) for line in (self.workdir / "index" / "history.jsonl").read_text().splitlines()]
-        kinds = collections.Counter(event["event"] for event in events)
+        kinds = collections.Counter(event["event"] for event in History(self.workdir / "index").history())
         return {
             "steps": self._saved(),
             "versions published": kinds["published"],

@@ -263,7 +263,7 @@ def _checksum(tree: Any) -> int:
 
 
 def _structure(trees: dict) -> dict[str, int]:
-    """Of each tree a CRC-32 of the names and shapes of its arrays."""
+    """A CRC-32 of the names and shapes of each tree's arrays."""
 
     def crc(tree: Any) -> int:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
