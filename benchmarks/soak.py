@@ -4,8 +4,8 @@
 
 The index builder is ended every minute or so and the trainer every five, by SIGKILL, SIGTERM or SIGINT, and started
 again at once. Then the trainer is stopped, and `tests/reliability/replay.py` trains from the beginning with the index
-versions that were recorded to be in use: all parameters have to be the same. The same command goes on with a replay that
-was broken off; before it, the minutes begin anew, on the same run. Writes benchmarks/results/NAME.json.
+versions that were recorded to be in use: all parameters have to be the same. The same command goes on with a replay
+that was broken off; before it, the minutes begin anew, on the same run. Writes benchmarks/results/NAME.json.
 """
 
 import argparse
