@@ -10,6 +10,7 @@ that was broken off; before it, the minutes begin anew, on the same run. Writes 
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -34,9 +35,12 @@ EVERY_S = {"builder": 60.0, "pretrain": 300.0}
 """Mean seconds that a process lives, between half and one and a half of it."""
 SAMPLE_S, DEADLINE_S = 5.0, 120.0
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-CHECKPOINT_EVERY, REFRESH_EVERY, MAX_AGE = 50, 100, 300
+CHECKPOINT_EVERY, REFRESH_EVERY, MAX_AGE = 200, 200, 600
 SETTLED = 60.0  # seconds of a process's life before its memory is looked at
-NOTE = "Mini's model, one device; slopes are medians over the lives of processes, from their second minute on."
+NOTE = (
+    "Mini's model, one device. Slopes are medians over the lives of processes, from their second minute on, in which "
+    "batches of new sizes are compiled; the replay is one long life, whose slope is over its second half."
+)
 
 
 class Ended:
@@ -107,14 +111,15 @@ class Soak:
             for part in (self.builder, self.trainer):
                 if part.look():
                     self._again(part, self._rng.choice(SIGNALS))
-            print(f"\r{self._step():,} steps, {(until - time.monotonic()) / 60:.0f} minutes left ", end="", flush=True)
+            left = (until - time.monotonic()) / 60
+            print(f"\r{last_step(self.workdir):,} steps, {left:.0f} minutes left ", end="", flush=True)
         self.trainer.end(signal.SIGTERM)
         self.builder.end(signal.SIGKILL)
         return self.values()
 
     def _again(self, part: Ended, number: signal.Signals) -> None:
         is_trainer = part is self.trainer
-        before, saved = self._step(), self._saved()
+        before, saved = last_step(self.workdir), self._saved()
         seconds = part.end(number)
         if number != signal.SIGKILL:
             self.seconds[part.command].append(round(seconds, 2))
@@ -122,7 +127,7 @@ class Soak:
         part.start()
         if not is_trainer:
             return
-        stopped = self._step() if number != signal.SIGKILL else 0
+        stopped = last_step(self.workdir) if number != signal.SIGKILL else 0
         self._wait_for(lambda: "resuming from step" in part.log.read_text()[size:])
         resumed = int(re.findall(r"resuming from step ([\d,]+)", part.log.read_text()[size:])[-1].replace(",", ""))
         self.lost_saved += max(0, saved - resumed)
@@ -137,13 +142,6 @@ class Soak:
             if time.monotonic() > started + DEADLINE_S:
                 raise RuntimeError(self.trainer.log.read_text()[-3000:])
             time.sleep(0.1)
-
-    def _step(self) -> int:
-        """The last step with metrics."""
-        file = self.workdir / "pretrain" / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        steps = [json.loads(line)["step"] for line in lines[-2:] if line.endswith("}")]
-        return max(steps, default=0)
 
     def _saved(self) -> int:
         """The last step that is saved."""
@@ -209,15 +207,37 @@ def main() -> None:
         print(write_result(flags.name, values, NOTE))
 
 
-def replay(workdir: Path, steps: int) -> str:
-    """Trains again by the record; says that the parameters are the same. Raises RuntimeError where they differ."""
+def replay(workdir: Path, steps: int) -> dict:
+    """Trains again by the record: its result and memory. Raises RuntimeError where parameters differ."""
     command = [sys.executable, "-m", "tests.reliability.replay", str(workdir), str(workdir / "replay"), str(steps)]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    ours, theirs = done.stdout.splitlines()[-1].split()
+    samples: list[tuple[int, int]] = []
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            time.sleep(SAMPLE_S)
+            with contextlib.suppress(psutil.Error):  # it has ended
+                samples.append((last_step(workdir / "replay"), psutil.Process(process.pid).memory_info().rss))
+        said = process.stdout.read()
+    if process.returncode:
+        raise RuntimeError(f"the replay ended with {process.returncode}: the same command goes on with it")
+    ours, theirs = said.splitlines()[-1].split()
     if ours != theirs:
         raise RuntimeError(f"the run's parameters are {theirs}, those of the replay {ours}")
-    return "the same bits in all arrays"
+    at, memory = np.array(samples[len(samples) // 2 :], float).T
+    return {
+        "parameters": "the same bits in all arrays",
+        "steps in its second half": int(at[-1] - at[0]),
+        "MiB in use, median of that half": round(float(np.median(memory)) / 2**20),
+        "KiB a step": round(np.polyfit(at, memory, 1)[0] / 1024, 3),
+    }
+
+
+def last_step(workdir: Path) -> int:
+    """The last step with metrics."""
+    file = workdir / "pretrain" / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    steps = [json.loads(line)["step"] for line in lines[-2:] if line.endswith("}")]
+    return max(steps, default=0)
 
 
 if __name__ == "__main__":
