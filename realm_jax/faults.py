@@ -61,7 +61,7 @@ def _end() -> None:
     except FileExistsError:
         return
     name, _, whom = os.environ.get("REALM_JAX_FAULT_SENDS", "SIGKILL").partition(":")
-    others = [] if not whom else [os.getppid()] if "REALM_JAX_PARENT" in os.environ else _children()
+    others = [] if not whom else [os.getppid()] if sys.argv[0] == "realm builder" else _children()
     for pid in [*others, *([] if whom == "other" else [os.getpid()])]:
         os.kill(pid, signal.Signals[name])
 

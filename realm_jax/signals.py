@@ -17,6 +17,8 @@ from typing import Any
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 4.0
+HELD = "REALM_JAX_HELD"
+"""Set for a process whose standard input its parent holds open, writing nothing."""
 has_unsaved = False
 """Whether training has steps that no checkpoint has yet: then the process is left to save them."""
 flagged = 0
@@ -58,6 +60,17 @@ def ending() -> Iterator[None]:
     except Ended as ended:
         _say(ended.code)
         raise
+
+
+def end_with_parent() -> None:
+    """Ends this process, as SIGTERM does, when the parent that holds its standard input ends, however it does."""
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.pop(HELD, None):
+        threading.Thread(target=wait, name="the parent", daemon=True).start()
 
 
 def check() -> None:

@@ -213,6 +213,14 @@ def _copy(workdir, path) -> Workdir:
     return Workdir(path, workdir.config)
 
 
+@pytest.fixture
+def between_batches(monkeypatch):
+    """Has a function called by index builders of this process after every batch of blocks that they embed."""
+    from realm_jax import faults
+
+    return lambda call: monkeypatch.setattr(faults, "point", lambda name: call() if name == "embedding" else None)
+
+
 @pytest.fixture(scope="session")
 def copy_run():
     """Copies a workdir: `copy_run(workdir, path)`."""

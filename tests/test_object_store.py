@@ -261,7 +261,7 @@ def test_one_alone_makes_an_object(here):
     assert workdir.create_json(here / "claim.json", {"of": 1})  # the same request once more
 
 
-def test_builders_share_a_version(store, here, tiny_run, tmp_path):
+def test_builders_share_a_version(store, here, tiny_run, tmp_path, between_batches):
     """Two builders; a third one was killed, and left what it had taken."""
     data, params = open_prepared(tiny_run), phases.first_params(tiny_run)["embedder"]
     version = IndexBuilder(tiny_run.config, data, IndexStore(tmp_path), range_tokens=1500).build(5, params)
@@ -270,7 +270,8 @@ def test_builders_share_a_version(store, here, tiny_run, tmp_path):
         gone = {**this_process(), "started": -1e6}
         workdir.write_json(work.folder / "part-00001.000.json", gone)
         workdir.write_json(work.folder / "join.000.json", gone)
-    builder = IndexBuilder(tiny_run.config, data, index, range_tokens=1500, check_in=lambda: time.sleep(0.05))
+    builder = IndexBuilder(tiny_run.config, data, index, range_tokens=1500)
+    between_batches(lambda: time.sleep(0.05))
     threads = [threading.Thread(target=lambda: made.append(builder.build(5, params))) for _ in range(2)]
     for thread in threads:
         thread.start()

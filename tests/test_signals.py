@@ -5,7 +5,10 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
+
+from realm_jax import signals
 
 NAMES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 PLACES = {
@@ -51,6 +54,23 @@ def test_a_second_signal_ends_it_at_once():
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         assert abs(process.wait(timeout=30)) in (143, signal.SIGTERM) and time.monotonic() - started < 2
+
+
+def test_a_process_does_not_outlive_the_parent_that_holds_it(tmp_path):
+    """The parent is killed; the child is anywhere, and would go on for a minute."""
+    code = COMMAND.format(place="signals.end_with_parent(); " + PLACES["in C"])
+    parent = f"""
+from realm_jax import signals
+import os, subprocess, sys, time
+environment = os.environ | {{signals.HELD: "1"}}
+child = subprocess.Popen([sys.executable, "-c", {code!r}], stdin=subprocess.PIPE, env=environment)
+print(child.pid, flush=True)
+time.sleep(60)"""
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        said = {process.stdout.readline(), process.stdout.readline()} - {"begun\n"}
+        child = psutil.Process(int(said.pop()))
+        process.kill()
+    child.wait(timeout=signals.GRACE_S + 2)  # not earlier than that: it is no child of ours, so that psutil polls
 
 
 def test_signals_of_a_forked_process_are_its_own():

@@ -12,7 +12,7 @@ import os
 
 import tyro
 
-from realm_jax import console
+from realm_jax import console, signals
 from realm_jax.commands import cli
 from realm_jax.config import Config, ConfigError
 
@@ -27,6 +27,7 @@ class _Flags:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point."""
+    signals.end_with_parent()
     flags = tyro.cli(_Flags, description="Keep the index of a run fresh.", args=argv)
     workdir = cli.existing(flags.workdir)
     console.set_up(console.BUILDER)
@@ -36,10 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax.heartbeat import Heartbeat
     from realm_jax.index import follow_trainer
 
-    parent = os.environ.get(follow_trainer.PARENT)
     served = workdir.phase(f"finetune/{flags.finetuning}") if flags.finetuning else workdir.path
     with Heartbeat(served / "index", of_many=True, role="index builder"):
-        follow_trainer.follow(workdir, finetuning=flags.finetuning, parent=int(parent) if parent else None)
+        follow_trainer.follow(workdir, finetuning=flags.finetuning)
     print(f"{console.BUILDER}training is done and indexed", flush=True)
 
 

@@ -6,7 +6,6 @@ killed at any time and started again. Several builders of one run share the work
 """
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import jax
 
 from realm_jax.checkpoints import Checkpoints
-from realm_jax.config import ConfigError, RunError
+from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.index_builder import IndexBuilder, with_search
 from realm_jax.index.store import IndexStore
@@ -24,38 +23,26 @@ from realm_jax.workdir import Workdir
 log = logging.getLogger(__name__)
 
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
-PARENT = "REALM_JAX_PARENT"  # process id of the trainer that started this builder
 
 
-class TrainerGone(RunError):
-    """The process that this builder serves has ended."""
-
-
-def follow(workdir: Workdir, *, finetuning: str = "", parent: int | None = None) -> None:
+def follow(workdir: Workdir, *, finetuning: str = "") -> None:
     """Builds a version from each newest checkpoint until training is done; from converted weights at once.
 
     Args:
         finetuning: name of the fine-tuning to follow; empty for pre-training.
-        parent: give up once this process is no longer our parent.
 
     Raises:
         ConfigError: no checkpoint came within `index.wait_timeout_s`.
-        TrainerGone: the parent ended.
     """
-
-    def check_in() -> None:
-        if parent is not None and os.getppid() != parent:
-            raise TrainerGone("index builder: the trainer is gone; start both again to go on")
-
     config, data = workdir.config, open_prepared(workdir)
     template = jax.eval_shape(lambda: embedder.init(config.model, jax.random.key(0)))
     if finetuning:
         phase = f"finetune/{finetuning}"
         store = IndexStore(workdir.phase(phase) / "index")
-        builder = IndexBuilder(with_search(config, "exact"), data, store, phase, check_in)
+        builder = IndexBuilder(with_search(config, "exact"), data, store, phase)
         template = {side: embedder.tower(template, side) for side in ("query", "block")}
     else:
-        builder = IndexBuilder(config, data, IndexStore(workdir.index_folder), check_in=check_in)
+        builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
         _build_converted(workdir, builder, template)
     built_at = None
     with Checkpoints(workdir.phase(builder.phase), read_only=True) as checkpoints:
@@ -88,7 +75,6 @@ def _new_checkpoints(
     last_news, pause = time.monotonic(), POLL_S[0]
     gone: set[int] = set()
     while True:
-        builder.check_in()
         is_done = workdir.is_done(builder.phase)  # read before the checkpoints: if it is set, the last one is there
         newest, built = checkpoints.latest_step(), builder.store.latest()
         after = -1 if built is None else built.step

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +36,6 @@ class IndexBuilder:
     store: IndexStore
     phase: str = "pretrain"
     """Training phase whose checkpoints embed the blocks, for the manifest."""
-    check_in: Callable[[], None] = lambda: None
-    """Called after every batch and in every wait; may raise to give up, which leaves nothing behind."""
     range_tokens: int = RANGE_TOKENS
     """Wordpieces of a range, the same in all processes."""
 
@@ -62,7 +60,6 @@ class IndexBuilder:
             def between(done: int, total: int) -> None:
                 progress(done, total)
                 faults.point("embedding")
-                self.check_in()
 
             while (version := self._published(step, weights)) is None:
                 with self.store.shared_work(step, weights) as work:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from realm_jax import console, processes
+from realm_jax import console, processes, signals
 from realm_jax.workdir import Workdir
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,11 @@ class BuilderProcess:
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "realm_jax", "builder", f"--workdir={self._workdir.path}", *self._options]
         environment = {name: value for name, value in os.environ.items() if name != processes.VARIABLE}
-        environment |= {"REALM_JAX_PARENT": str(os.getpid()), "PYTHONIOENCODING": "utf-8:backslashreplace"}
+        environment |= {signals.HELD: "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
         if console.is_live():
             environment[console.RELAYS] = "1"
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         self._relays = [console.Relay(getattr(process, to), console.BUILDER, to) for to in ("stdout", "stderr")]
         self._started(process.pid)
         return process

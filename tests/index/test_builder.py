@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 import threading
 import time
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from realm_jax import signals
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.commands import builder as command
 from realm_jax.config import ConfigError
@@ -147,28 +149,19 @@ def test_a_trainer_that_never_comes_has_a_deadline(new_run):
         follow_trainer.follow(workdir)
 
 
-def test_builder_gives_up_when_its_parent_has_gone(new_run, params):
-    workdir = new_run()
-    save(workdir, params, 1)
-    with pytest.raises(follow_trainer.TrainerGone, match="the trainer is gone; start both again"):
-        follow_trainer.follow(workdir, parent=os.getpid())  # our own parent is another
-    workdir.mark_done("pretrain", 1)
-    follow_trainer.follow(workdir, parent=os.getppid())
-    assert IndexStore(workdir.index_folder).latest().step == 1
-
-
-def test_giving_up_in_mid_build_leaves_nothing(new_run, params):
+def test_giving_up_in_mid_build_leaves_nothing(new_run, params, between_batches):
     workdir = new_run(index={"embed_batch_tokens": 512})
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     seen = []
 
-    def check_in():
+    def stop():
         seen.append([folder.name for folder in workdir.index_folder.glob("step-*")])
         if len(seen) == 2:
-            raise follow_trainer.TrainerGone("gone")
+            raise signals.Ended(signal.SIGTERM)
 
-    with pytest.raises(follow_trainer.TrainerGone):
-        IndexBuilder(workdir.config, data, store, check_in=check_in).build(7, params["embedder"])
+    between_batches(stop)
+    with pytest.raises(signals.Ended):
+        IndexBuilder(workdir.config, data, store).build(7, params["embedder"])
     assert len(seen[-1]) == 1 and seen[-1][0].startswith("step-00000007-")
     assert not list(workdir.index_folder.iterdir()) and store.latest() is None
 

@@ -31,9 +31,9 @@ def params(tiny_run):
     return phases.first_params(tiny_run)["embedder"]
 
 
-def builder_of(workdir, store=None, **options) -> IndexBuilder:
+def builder_of(workdir, store=None) -> IndexBuilder:
     store = store or IndexStore(workdir.index_folder)
-    return IndexBuilder(workdir.config, open_prepared(workdir), store, range_tokens=RANGE_TOKENS, **options)
+    return IndexBuilder(workdir.config, open_prepared(workdir), store, range_tokens=RANGE_TOKENS)
 
 
 def published(store) -> list[int]:
@@ -49,7 +49,7 @@ def wait_for(condition, what=""):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_three_builders_make_the_version_of_one(new_run, params, dtype, tmp_path, capfd):
+def test_three_builders_make_the_version_of_one(new_run, params, dtype, tmp_path, capfd, between_batches):
     workdir = new_run(index={"dtype": dtype, "embed_batch_tokens": 512})
     alone = builder_of(workdir, IndexStore(tmp_path / "alone")).build(5, params)
     corpus = open_prepared(workdir).knowledge
@@ -57,9 +57,10 @@ def test_three_builders_make_the_version_of_one(new_run, params, dtype, tmp_path
     embed_corpus(workdir.config, params, corpus, expected)
     np.testing.assert_allclose(alone.load_embeddings().astype(np.float32), expected, rtol=2**-7, atol=1e-4)
     made, together = [], threading.Barrier(3)
+    between_batches(lambda: time.sleep(0.01))
 
     def build():
-        builder = builder_of(workdir, check_in=lambda: time.sleep(0.01))
+        builder = builder_of(workdir)
         together.wait()
         made.append(builder.build(5, params))
 
@@ -160,20 +161,22 @@ from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir
-from realm_jax import console
+from realm_jax import console, faults
 console.set_up()
 workdir = Workdir.open(folder)
 hold, held = (pathlib.Path(folder) / f"{{word}}-{{name}}" for word in ("hold", "held"))
-def check_in():
-    held.touch()
-    while hold.exists():
-        time.sleep(0.01)
+def point(name):
+    if name == "embedding":
+        held.touch()
+        while hold.exists():
+            time.sleep(0.01)
+faults.point = point
 if role == "follow":
     follow_trainer.IndexBuilder = functools.partial(IndexBuilder, range_tokens={RANGE_TOKENS})
     follow_trainer.follow(workdir)
 else:
     builder = IndexBuilder(workdir.config, open_prepared(workdir), IndexStore(workdir.index_folder),
-                           check_in=check_in, range_tokens={RANGE_TOKENS})
+                           range_tokens={RANGE_TOKENS})
     builder.build(5, phases.first_params(workdir)["embedder"])
 """
 

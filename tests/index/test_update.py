@@ -231,18 +231,19 @@ def test_a_full_version_reads_the_corpus_anew(indexed, params, tmp_path):
     assert [e["event"] for e in store.history()[published:]].count("published") == 1
 
 
-def test_a_version_that_is_being_built_has_what_came_meanwhile(indexed, params, tmp_path):
+def test_a_version_that_is_being_built_has_what_came_meanwhile(indexed, params, tmp_path, between_batches):
     workdir = indexed(embed_batch_tokens=512)
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     calls = []
 
-    def check_in():
+    def update():
         calls.append(1)
         if len(calls) == 2:
             update_knowledge(workdir, write(tmp_path / "new.jsonl", NEWS), (data.knowledge.block(3).source_id,))
 
+    between_batches(update)
     newer = moved(params, 1)
-    version = IndexBuilder(workdir.config, data, store, check_in=check_in).build(8, newer)
+    version = IndexBuilder(workdir.config, data, store).build(8, newer)
     corpus = Corpus.open(workdir.knowledge_folder)
     assert version.name == store.latest().name and version.is_current(corpus) and len(corpus.tombstones)
     assert (version.step, version.manifest["embedded_by"]["step"]) == (8, 8)

@@ -9,7 +9,7 @@ class Case(NamedTuple):
     """A process of a run is ended at a point (`realm_jax.faults`), then the same command is given again."""
 
     kind: str
-    """Of run: beside a `builder`, `inline`, or a `finetune` of one."""
+    """Of run: with an `inline` builder, beside a `builder` after ICT, or a `finetune` of one."""
     command: str
     """Which comes to the point: run, builder, finetune or eval."""
     point: str
@@ -27,15 +27,15 @@ def _of(kind: str, command: str, points: list[str], whom: str = "itself") -> lis
 
 
 CASES = [
-    *_of("builder", "run", ["start", "corpus", "compile", "ict step:3", "checkpoint:2", "committed"]),
-    *_of("builder", "run", ["embedding", "search files", "manifest", "published"]),  # of the first index
-    *_of("builder", "run", ["compile:2", "pretrain step:6", "adopting", "last index", "evaluation:2"]),
-    *_of("builder", "run", ["pretrain step:7", "adopting"], "both"),
+    *_of("inline", "run", ["start", "corpus", "compile", "ict step:3", "checkpoint:2", "committed"]),
+    *_of("inline", "run", ["embedding", "published"]),  # of the first index
+    *_of("inline", "run", ["pretrain step:6", "committed:5", "embedding:2", "published:2", "adopting", "evaluation:2"]),
+    *_of("builder", "run", ["compile", "pretrain step:6", "adopting", "last index"]),
+    *_of("builder", "run", ["pretrain step:7"], "both"),
     *_of("builder", "run", ["pretrain step:7"], "other"),
     *_of("builder", "builder", ["start", "embedding", "search files", "manifest", "published", "prune"]),
-    *_of("builder", "builder", ["embedding", "manifest"], "both"),
-    *_of("builder", "builder", ["embedding", "manifest", "published"], "other"),
-    *_of("inline", "run", ["pretrain step:6", "committed:5", "embedding:2", "published:2", "adopting"]),
+    *_of("builder", "builder", ["manifest"], "both"),
+    *_of("builder", "builder", ["embedding", "published"], "other"),
     *_of("finetune", "finetune", ["compile", "finetune step:3", "checkpoint:2", "dev questions", "committed"]),
     *_of("finetune", "eval", ["start", "answers"]),
 ]

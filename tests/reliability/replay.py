@@ -16,6 +16,7 @@ from unittest import mock
 import jax
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.commands import cli
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.loaded_index import load
@@ -105,7 +106,7 @@ def of_run(workdir: Workdir, steps: int) -> str:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_platforms", "cpu")
+    cli.start_jax(cpu_only=True)
     run = Workdir.open(sys.argv[1])
     last = int(sys.argv[3]) if len(sys.argv) > 3 else run.config.pretrain.steps
     print(replay(run, pathlib.Path(sys.argv[2]), last), of_run(run, last))
