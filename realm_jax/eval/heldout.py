@@ -6,6 +6,8 @@ too large for that, it has a sample of the blocks.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -147,7 +149,7 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
     """Losses and accuracies of the first `eval_examples`, read in batches of one shape, the last one padded."""
     count = min(config.pretrain.eval_examples, len(retrieved))
     batch = LOSS_BATCH * parallel.num_devices()
-    step = parallel.on_local_devices(lambda params, batch: _per_example(config, params, batch))
+    step = _compiled(config)
     replicated = parallel.replicate(params)
     progress = Progress(f"{name}: reading held-out sentences")
     parts: dict[str, list] = {}
@@ -168,6 +170,11 @@ def _reading(config, knowledge, queries, params, retrieved, random_blocks, name)
         "utility": values["loss_null_retrieved"] - values["loss_retrieved"],
         "null_share": values["null_share_retrieved"],
     }
+
+
+@functools.cache  # one function, so that the next state finds it compiled
+def _compiled(config: Config) -> Callable:
+    return parallel.on_local_devices(functools.partial(_per_example, config))
 
 
 def _per_example(config: Config, params: dict, batch: PretrainBatch) -> dict[str, Float[Array, " batch"]]:

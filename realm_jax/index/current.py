@@ -235,10 +235,14 @@ def _marked(store: IndexStore, mark: int) -> Version:
 
 
 class FixedIndex:
-    """One index version for a whole training, where the tower of its blocks does not learn; arguments as of `load`."""
+    """One index version for a whole training, where the tower of its blocks does not learn.
 
-    def __init__(self, version: Version, corpus: Corpus, config: IndexConfig, search: str):
-        self.loaded = load(version, corpus, config, search)
+    Args:
+        version: of the store, pinned; the others as of `load`.
+    """
+
+    def __init__(self, store: IndexStore, version: Version, corpus: Corpus, config: IndexConfig, search: str):
+        self._store, self.loaded = store, load(version, corpus, config, search)
 
     def adopt(self, trainer_step: int) -> bool:
         """Never switches."""
@@ -251,4 +255,5 @@ class FixedIndex:
         return {}
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """Gives up the pin."""
+        self._store.unpin(self.loaded.version)

@@ -213,13 +213,16 @@ class IndexStore(History):
         Returns:
             Names of the removed versions.
         """
-        removed = [version.name for version in self.versions()[:-keep] if _retire(version.folder)]
-        if removed:
+        removed = []
+        if any([_retire(version.folder) for version in self.versions()[:-keep]]):
             faults.point("prune")
         for folder in self._folders():
+            is_retired = (folder / RETIRED).exists() and not is_pinned(folder)
             is_kept = (folder / MANIFEST).exists() or (folder / DAMAGED).exists()
-            if not is_kept and (folder.name in removed or is_abandoned(folder)):
+            if is_retired or not is_kept and is_abandoned(folder):
                 folder.rmtree(missing_ok=True)
+            if is_retired:
+                removed.append(folder.name)
         for folder in self.works():
             if is_deserted(folder):
                 folder.rmtree(missing_ok=True)

@@ -148,9 +148,12 @@ class FinetuneTask(RetrievalTask):
         corpus, first = self._data.knowledge, state.get("position", 0)
         version = common_version(self._store)
         search = search_to_use(self._config, version)
-        index: CurrentIndex | FixedIndex = FixedIndex(version, corpus, self._config.index, search)
+        index: CurrentIndex | FixedIndex
         if self._config.finetune.train_retriever == "both":
+            self._store.unpin(version)
             index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
+        else:
+            index = FixedIndex(self._store, version, corpus, self._config.index, search)
         packing = room.of_phase(self._config, self.name, state)
         return RetrievalStream(self.asked, self.propose, self.join, index, packing, self._config, state)
 

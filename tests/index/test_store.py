@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from realm_jax import faults, signals
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import is_abandoned
 from realm_jax.index.store import IndexStore
@@ -160,6 +162,20 @@ def test_prune_keeps_the_newest_and_the_pinned(store):
     store.unpin(by_name[names[1]])
     assert store.prune(2) == [names[1]]
     assert [e["version"] for e in store.history() if e["event"] == "pruned"] == [names[0], names[2], names[1]]
+
+
+def test_what_a_killed_prune_had_hidden_is_removed_by_the_next(store, monkeypatch):
+    names = [publish(store, step).name for step in range(4)]
+
+    def end(point):
+        raise signals.Ended(signal.SIGTERM)
+
+    with monkeypatch.context() as killed, pytest.raises(signals.Ended):
+        killed.setattr(faults, "point", end)
+        store.prune(2)
+    assert [version.name for version in store.versions()] == names[2:] and len(list(store.folder.glob("step-*"))) == 4
+    assert store.prune(2) == names[:2] and len(list(store.folder.glob("step-*"))) == 2
+    assert [e["version"] for e in store.history() if e["event"] == "pruned"] == names[:2]
 
 
 def test_pins_of_the_dead_and_the_old_do_not_count(store):

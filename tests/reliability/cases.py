@@ -36,7 +36,7 @@ CASES = [
     *_of("builder", "builder", ["start", "embedding", "search files", "manifest", "published", "prune"]),
     *_of("builder", "builder", ["manifest"], "both"),
     *_of("builder", "builder", ["embedding", "published"], "other"),
-    *_of("finetune", "finetune", ["compile", "finetune step:3", "checkpoint:2", "dev questions", "committed"]),
+    *_of("finetune", "finetune", ["finetune step:3", "dev questions", "committed"]),
     *_of("finetune", "eval", ["start", "answers"]),
 ]
 SHORT = [

@@ -26,6 +26,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 DEADLINE_S = 300
 STEPS, ICT_STEPS, EVERY = 12, 4, 4
 PHASES = {"ict": ICT_STEPS, "pretrain": STEPS}
+FINETUNE = {"epochs": 1, "batch_size": 8, "eval_every": 2, "log_every": 1, "train_questions": 48, "dev_questions": 8}
 SEED = 3
 """With it the first batch is the largest: later ones need no program of another size, which would take seconds."""
 ENVIRONMENT = {"JAX_NUM_CPU_DEVICES": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -35,7 +36,7 @@ KILLS = [pytest.mark.slow, pytest.mark.kill]
 def realm(workdir: pathlib.Path, command: str, cache: pathlib.Path, **fault: str) -> subprocess.CompletedProcess:
     """The command that a case gives, with the faults that it plants."""
     flags = {
-        "finetune": ["--dataset=cloze", "--epochs=1", "--batch_size=8", "--eval_every=2", "--log_every=1"],
+        "finetune": ["--dataset=cloze", *(f"--finetune.{name}={value}" for name, value in FINETUNE.items())],
         "eval": ["--dataset=cloze", "--questions=4"],
     }
     given = [sys.executable, "-m", "realm_jax", command, f"--workdir={workdir}", *flags.get(command, [])]
