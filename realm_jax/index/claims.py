@@ -45,6 +45,13 @@ def holders(folder: epath.Path, limit_s: float = DAY_S) -> list[dict]:
     return [claimed for pin in sorted((folder / PINS).glob("*.json")) if (claimed := _held(pin, limit_s))]
 
 
+def drop_lapsed_pins(folder: epath.Path) -> None:
+    """Removes what dead processes left."""
+    for pin in (folder / PINS).glob("*.json"):
+        if _held(pin, DAY_S) is None:
+            pin.unlink(missing_ok=True)
+
+
 def is_abandoned(draft_folder: epath.Path) -> bool:
     """Whether the owner of an unpublished folder died: its process is gone, or has given no sign for ten minutes."""
     owner = draft_folder / OWNER

@@ -44,6 +44,7 @@ def follow(workdir: Workdir, *, finetuning: str = "") -> None:
     else:
         builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
         _build_converted(workdir, builder, template)
+    builder.store.tidy()
     built_at = None
     with Checkpoints(workdir.phase(builder.phase), read_only=True) as checkpoints:
         for step, params in _new_checkpoints(workdir, builder, checkpoints, template):

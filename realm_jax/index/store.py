@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 from realm_jax import __version__, faults
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
-from realm_jax.index.claims import MANIFEST, OWNER, claim, is_abandoned, is_pinned, own_pin
+from realm_jax.index.claims import MANIFEST, OWNER, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
 from realm_jax.index.shared_work import SharedWork, is_deserted
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
@@ -184,6 +184,7 @@ class IndexStore(History):
         Returns:
             False if the version was pruned meanwhile: take the latest instead.
         """
+        drop_lapsed_pins(version.folder)
         claim(own_pin(version.folder))
         # `prune` hides the manifest and then looks for pins; we do the reverse, so that one of us sees the other.
         if (version.folder / MANIFEST).exists():
@@ -213,16 +214,20 @@ class IndexStore(History):
         Returns:
             Names of the removed versions.
         """
-        removed = []
         if any([_retire(version.folder) for version in self.versions()[:-keep]]):
             faults.point("prune")
+        return self.tidy()
+
+    def tidy(self) -> list[str]:
+        """Removes what a killed `prune` had hidden, and what dead builders left; returns as `prune` does."""
+        removed = []
         for folder in self._folders():
             is_retired = (folder / RETIRED).exists() and not is_pinned(folder)
             is_kept = (folder / MANIFEST).exists() or (folder / DAMAGED).exists()
-            if is_retired or not is_kept and is_abandoned(folder):
-                folder.rmtree(missing_ok=True)
             if is_retired:
                 removed.append(folder.name)
+            if is_retired or not is_kept and is_abandoned(folder):
+                folder.rmtree(missing_ok=True)
         for folder in self.works():
             if is_deserted(folder):
                 folder.rmtree(missing_ok=True)

@@ -44,6 +44,8 @@ class RetrievalTask(Task):
         self._store, self._refresh_every, self._builder = store, refresh_every, builder
         self._own_every = refresh_every if builder else 0
         """Steps between versions that this task builds; see `CurrentIndex`."""
+        if builder is not None:
+            store.tidy()
 
     def refreshes_index_at(self, step: int) -> bool:
         """Whether an index version of the weights after `step` steps is due."""

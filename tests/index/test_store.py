@@ -178,6 +178,14 @@ def test_what_a_killed_prune_had_hidden_is_removed_by_the_next(store, monkeypatc
     assert [e["version"] for e in store.history() if e["event"] == "pruned"] == names[:2]
 
 
+def test_whoever_pins_a_version_removes_the_pins_of_the_dead(store):
+    version = publish(store, 0)
+    write_claim(version.folder / "pins" / "dead.json", pid=dead_pid())
+    write_claim(version.folder / "pins" / "foreign.json", host="elsewhere", age_s=3600)
+    assert store.pin(version)
+    assert len(list((version.folder / "pins").iterdir())) == 2 and not (version.folder / "pins" / "dead.json").exists()
+
+
 def test_pins_of_the_dead_and_the_old_do_not_count(store):
     for step in range(4):
         publish(store, step)
