@@ -50,6 +50,7 @@ class BuilderProcess:
         """Starts a builder that died again, a few times."""
         for attempt in range(RESTARTS + 1):
             status = self._process.wait()
+            self._process.stdin.close()
             with self._changing:
                 if status == 0 or self._is_stopped:
                     return
