@@ -153,7 +153,7 @@ test-all: setup oracle chromium ## all tests but the kill matrix
 	$(PYTEST) -m 'not kill'
 
 test-kill: setup ## the kill matrix: processes are ended at any point, the same command again ends as an unbroken run
-	$(PY) benchmarks/kill_matrix.py --workers=$(WORKERS)
+	$(PY) benchmarks/kill_matrix.py
 
 MINUTES = 120
 soak: setup ## end the processes of a small run at random for MINUTES, then train it again by its record and compare
