@@ -23,7 +23,7 @@ NOTE = "Seconds from a signal to the end of the process that it was sent to; med
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=3, help="cases at once; their processes also wait for one another")
+    parser.add_argument("--workers", type=int, default=3, help="cases at once, each with up to two processes")
     parser.add_argument("--name", default="kill_matrix", help="of the result; empty for none")
     flags, of_pytest = parser.parse_known_args()
     started = time.monotonic()

@@ -19,6 +19,7 @@ from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
 from tests import other_corpus
+from tests.damage import flip_a_bit
 
 EXPERIMENT = """
 from realm_jax import config_json
@@ -119,10 +120,7 @@ def test_a_corpus_that_changed_under_an_existing_index(fails, new_run):
 def test_a_flipped_bit_in_a_corpus(new_run, column):
     folder = new_run().knowledge_folder
     file = folder / "segment-00000" / f"{column}.bin"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
-    file.unlink()  # other runs may share it
-    file.write_bytes(bytes(content))
+    flip_a_bit(file)
     with pytest.raises(ConfigError, match="segment-00000: differs from its checksum: build"):
         Corpus.open(folder)
 
@@ -137,11 +135,12 @@ def indexed(workdir):
 
 def test_a_truncated_scann_file(fails, new_run, monkeypatch):
     monkeypatch.setattr(scann, "BRUTE_FORCE_LIMIT", 32)
-    workdir = indexed(new_run(index={"search": "scann"}))
+    workdir = indexed(new_run(index={"search": "scann", "device": "cpu"}))
     files = sorted(workdir.index_folder.glob("step-*/scann/*"), key=lambda file: file.stat().length)
     os.truncate(files[-1], files[-1].stat().length - 1)
     line = fails(pretrain.main, f"--workdir={workdir.path}")
-    assert f"{files[-1]} has " in line and "delete this index version and build a new one" in line
+    assert f"{files[-1]} has " in line and "is set aside: the same command again builds one" in line
+    assert IndexStore(workdir.index_folder).latest() is None
 
 
 def test_no_space_for_the_corpus(fails, monkeypatch, tmp_path):

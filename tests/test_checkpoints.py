@@ -11,6 +11,7 @@ import pytest
 from realm_jax import checkpoints as checkpoints_lib
 from realm_jax.checkpoints import KEEP, Checkpoints
 from realm_jax.config import ConfigError
+from tests.damage import flip_a_bit
 
 PARAMS = {"embedder": {"kernel": np.arange(6.0).reshape(2, 3)}, "encoder": {"bias": np.ones(2)}}
 OPTIMIZER = {"m": np.zeros(2)}
@@ -48,9 +49,7 @@ def test_a_flipped_bit_is_found_in_the_part_that_has_it(tmp_path, part):
         checkpoints.wait()
         assert checkpoints.restore(4, params, optimizer)[1]["step"] == 3
         file = max((tmp_path / "checkpoints" / "4" / part).rglob("*"), key=lambda file: file.stat().st_size)
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(bytes(content))
+        flip_a_bit(file, file.stat().st_size // 2)
         with pytest.raises(ConfigError, match=f"4 is damaged .*{part}"):
             checkpoints.restore(4, params, optimizer)
         others = {name: tree for name, tree in params.items() if name != part}

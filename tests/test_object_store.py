@@ -32,6 +32,7 @@ from realm_jax.records import Record
 from realm_jax.training import phases
 from realm_jax.training.metrics import MetricsWriter
 from realm_jax.training.only_trainer import only_trainer
+from tests.damage import flip_a_bit
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FIELDS = {"segment_hashes": ["a1"], "search": "exact", "search_info": {}}
@@ -177,10 +178,7 @@ def test_a_damaged_segment_is_refused(store, here, tiny_run):
     copies = cache_dir() / "segments" / manifest["segments"][0]["hash"]
     if copies.exists():
         copies.rename(copies.with_name("of another test"))
-    file = on_disk(store, here) / "segment-00000" / "tokens.bin"
-    content = bytearray(file.read_bytes())
-    content[7] ^= 1
-    (here / "segment-00000" / "tokens.bin").write_bytes(bytes(content))
+    flip_a_bit(here / "segment-00000" / "tokens.bin", 7)
     with pytest.raises(ConfigError, match="differs from its checksum: build"):
         Corpus.open(here)
     assert not copies.exists()
@@ -234,9 +232,7 @@ def test_a_damaged_version_is_refused(here, monkeypatch, tmp_path):
         draft.embeddings(4, 3, "float32")[:] = 1
         version = draft.publish(FIELDS)
     monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path))  # another machine
-    content = bytearray((version.folder / "embeddings.npy").read_bytes())
-    content[-1] ^= 1
-    (version.folder / "embeddings.npy").write_bytes(bytes(content))
+    flip_a_bit(version.folder / "embeddings.npy")
     with pytest.raises(ConfigError, match="embeddings.npy differs from its checksum"):
         index.latest().load_embeddings()
     assert not any((tmp_path / "index").glob("*"))

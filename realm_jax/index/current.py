@@ -14,6 +14,7 @@ from realm_jax.checksums import Damaged
 from realm_jax.config import Config, ConfigError, IndexConfig, RunError
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.loaded_index import LoadedIndex, load
+from realm_jax.index.own_versions import version_for
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 
@@ -96,7 +97,7 @@ class CurrentIndex:
 
     def _newest_for(self, trainer_step: int) -> int | None:
         """Step of the newest version that `trainer_step` may use; None, without limit, where a builder makes them."""
-        return max(0, trainer_step - 1) // self._own_every * self._own_every if self._own_every else None
+        return version_for(trainer_step, self._own_every) if self._own_every else None
 
     def _wait_for(self, oldest: int, trainer_step: int) -> None:
         """Waits until a version of step `oldest` or later is in use."""
@@ -144,11 +145,15 @@ class CurrentIndex:
 
     def _set_aside(self, version: Version, damaged: Damaged) -> None:
         """Lets the version before, or a newer one, take the place; where only one will do, raises what is wrong."""
-        if self._own_every or self._process.count > 1:
+        if self._process.count > 1:
             raise damaged
-        log.warning(f"{damaged}; it is set aside, and the next best version is used")
+        if self._own_every:  # see `own_versions.mend`
+            raise Damaged(f"{damaged}: the same command again does both")
         self._store.set_aside(version)
         self._store.unpin(version)
+        if self._store.latest() is None:
+            raise Damaged(f"{damaged}; it was the only one and is set aside: the same command again builds one")
+        log.warning(f"{damaged}; it is set aside, and the next best version is used")
 
     def _load(self, version: Version) -> LoadedIndex:
         """Loads a version, which must be pinned."""

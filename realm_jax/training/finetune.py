@@ -10,6 +10,7 @@ from realm_jax.config import CONVERTED, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.questions import datasets
 from realm_jax.data.questions.questions import content_hash
+from realm_jax.index.own_versions import mend
 from realm_jax.openqa.predict import Answerer
 from realm_jax.paths import quoted
 from realm_jax.records import Question
@@ -95,6 +96,8 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
 
     moves = settings.train_retriever == "both"
     inline = finetuning.index_builder(store, data) if moves and config.index.device == "inline" else None
+    if inline:
+        mend(inline, finetuning.folder, settings.index_refresh_every, first["embedder"], finetuning.source)
     task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"

@@ -4,8 +4,10 @@ Builds index version 0 itself if there is none; from then on the builder's versi
 """
 
 from realm_jax import processes
+from realm_jax.config import Config
 from realm_jax.data.prepare import RunData
 from realm_jax.index.index_builder import IndexBuilder
+from realm_jax.index.own_versions import mend
 from realm_jax.index.store import IndexStore
 from realm_jax.training import fit, loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
@@ -14,11 +16,14 @@ from realm_jax.workdir import Workdir
 
 def build_first_index(workdir: Workdir, data: RunData) -> None:
     """Index version 0, by the devices of all processes; does nothing where there is one."""
-    config = workdir.config
-    builder = IndexBuilder(config, data, IndexStore(workdir.index_folder))
+    builder = IndexBuilder(workdir.config, data, IndexStore(workdir.index_folder))
     if processes.from_first(builder.store.latest() is None):
-        source = {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
-        builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=source)
+        builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=_source(workdir.config))
+
+
+def _source(config: Config) -> dict:
+    """Where the first embedder comes from."""
+    return {"phase": "ict" if config.ict.steps else "init", "step": config.ict.steps}
 
 
 def train(workdir: Workdir, data: RunData) -> None:
@@ -28,7 +33,10 @@ def train(workdir: Workdir, data: RunData) -> None:
     is_exact = workdir.config.index.search == "exact"
     fit.refuse_what_is_too_large(workdir.config, "pretrain", blocks=data.knowledge.num_blocks if is_exact else 0)
     build_first_index(workdir, data)
-    config, store = workdir.config, IndexStore(workdir.index_folder)
-    builder = IndexBuilder(config, data, store) if config.index.device == "inline" else None
-    loop.run(PretrainTask(config, data, store, phases.warm_params(workdir), builder), workdir.phase("pretrain"))
+    config, store, folder = workdir.config, IndexStore(workdir.index_folder), workdir.phase("pretrain")
+    builder, first = None, phases.warm_params(workdir)
+    if config.index.device == "inline":
+        builder = IndexBuilder(config, data, store)
+        mend(builder, folder, config.pretrain.index_refresh_every, first["embedder"], _source(config))
+    loop.run(PretrainTask(config, data, store, first, builder), folder)
     processes.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))

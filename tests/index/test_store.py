@@ -15,6 +15,7 @@ from realm_jax import faults, signals
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import is_abandoned
 from realm_jax.index.store import IndexStore
+from tests.damage import flip_a_bit
 
 FIELDS = {"segment_hashes": ["a1", "b2"], "search": "exact", "search_info": {}}
 
@@ -126,9 +127,7 @@ def test_full_disk_is_one_clear_line(store, monkeypatch):
 def test_damage_is_found(store):
     version = publish(store, 1)
     file = version.folder / "embeddings.npy"
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(bytes(data))
+    flip_a_bit(file)
     for read in (version.verify, version.load_embeddings):
         with pytest.raises(ConfigError, match=r"embeddings.npy differs from its checksum: delete"):
             read()

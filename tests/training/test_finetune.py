@@ -28,6 +28,7 @@ from realm_jax.training.finetune_task import METRIC, FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning, finetunings
 from realm_jax.training.retrieval import RetrievalStream
 from tests.batch_shapes import misshapen
+from tests.damage import flip_a_bit
 
 SETTINGS = FinetuneConfig(
     epochs=1,
@@ -427,13 +428,17 @@ def test_a_killed_run_ends_with_the_same_bits(trained, begin, questions, monkeyp
     ]
 
 
-def test_a_kill_before_an_index_version_changes_nothing(trained, begin, questions, monkeypatch):
-    """The blocks of the batch in flight have the embeddings of the version before, which a restart must find."""
-    finetuning = begin("killed both", train_retriever="both")
+@pytest.mark.parametrize("is_damaged", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_kill_before_an_index_version_changes_nothing(trained, begin, questions, monkeypatch, capsys, is_damaged):
+    """The blocks of the batch in flight have the embeddings of the version before, which a restart must have."""
+    finetuning = begin(f"killed both, damaged {is_damaged}", train_retriever="both")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(FinetuneTask, "build_index", _killed)
         train(finetuning, *questions)
+    if is_damaged:
+        flip_a_bit(IndexStore(finetuning.folder / "index").latest().folder / "embeddings.npy")
     train(finetuning, *questions)
+    assert ("it is set aside, and built again" in capsys.readouterr().out) == is_damaged
     unbroken = trained["both"]
     jax.tree.map(np.testing.assert_array_equal, last_params(finetuning), last_params(unbroken))
     versions = [[v.step for v in IndexStore(f.folder / "index").versions()] for f in (finetuning, unbroken)]

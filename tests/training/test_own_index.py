@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from realm_jax.config import ConfigError
 from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.current import CurrentIndex
@@ -18,6 +19,7 @@ from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir, write_json
+from tests.damage import flip_a_bit
 
 STEPS, EVERY, RUNS = 5, 2, 5
 SETTINGS = {
@@ -124,6 +126,67 @@ def test_a_kill_after_a_version_changes_nothing(unbroken, new_run, monkeypatch, 
         train(run)
     train(run)
     assert_same(result(run), result(unbroken))
+
+
+@pytest.fixture
+def killed_run(new_run, monkeypatch):
+    """A run killed before step 5; going on, it needs version 2 for the batch in flight, then version 4."""
+    run, adopt = new_run(**SETTINGS), CurrentIndex.adopt
+
+    def killed(self, at):
+        if at == 5:
+            raise Killed
+        return adopt(self, at)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(CurrentIndex, "adopt", killed)
+        train(run)
+    assert [version.step for version in IndexStore(run.index_folder).versions()] == [2, 4]
+    return run
+
+
+@pytest.mark.parametrize(
+    "steps", [pytest.param([2], marks=pytest.mark.slow), pytest.param([4], marks=pytest.mark.slow), [2, 4]], ids=str
+)
+def test_a_damaged_version_is_built_again(unbroken, killed_run, capsys, steps):
+    store = IndexStore(killed_run.index_folder)
+    damaged = [version for version in store.versions() if version.step in steps]
+    for version in damaged:
+        flip_a_bit(version.folder / "embeddings.npy")
+    train(killed_run)
+    assert_same(result(killed_run), result(unbroken))
+    assert capsys.readouterr().out.count("it is set aside, and built again") == len(steps)
+    assert [event["version"] for event in store.history() if event["event"] == "damaged"] == [v.name for v in damaged]
+
+
+@pytest.mark.slow
+def test_a_version_that_is_gone_is_built_again(unbroken, killed_run):
+    shutil.rmtree(IndexStore(killed_run.index_folder).versions()[0].folder)
+    train(killed_run)
+    assert_same(result(killed_run), result(unbroken))
+
+
+@pytest.mark.slow
+def test_a_version_that_is_damaged_while_it_is_waited_for(unbroken, new_run, monkeypatch):
+    run, build = new_run(**SETTINGS), PretrainTask.build_index
+
+    def damaged(self, at, params):
+        build(self, at, params)
+        flip_a_bit(IndexStore(run.index_folder).latest().folder / "embeddings.npy")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"the same command again does both"):
+        patch.setattr(PretrainTask, "build_index", damaged)
+        train(run)
+    train(run)
+    assert_same(result(run), result(unbroken))
+
+
+@pytest.mark.slow
+def test_a_version_whose_checkpoint_is_gone_too(killed_run):
+    shutil.rmtree(IndexStore(killed_run.index_folder).versions()[0].folder)
+    shutil.rmtree(killed_run.phase("pretrain") / "checkpoints" / "2")
+    with pytest.raises(ConfigError, match=r"lacks the version of step 2, and .*checkpoints/2 is gone"):
+        train(killed_run)
 
 
 @pytest.fixture

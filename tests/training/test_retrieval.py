@@ -23,6 +23,7 @@ from realm_jax.records import Record, Span
 from realm_jax.training import phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
+from tests.damage import flip_a_bit
 
 
 class Run:
@@ -126,15 +127,9 @@ def test_a_stream_that_took_nothing_starts_from_the_first_batch(exact_run):
     second.close()
 
 
-def damage(version):
-    file = version.folder / "embeddings.npy"
-    content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-
 def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys, monkeypatch):
     run = exact_run()
-    damage(run.publish(7, noisy(run.params, 3)))
+    flip_a_bit(run.publish(7, noisy(run.params, 3)).folder / "embeddings.npy")
     stream = run.task.stream({})
     params = parallel.replicate(run.params)
     take(stream, params, 1)
@@ -143,7 +138,7 @@ def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsy
         looks = threading.Event()
         patch.setattr(CurrentIndex, "_next", lambda self, known: looks.set())
         assert looks.wait(10)
-        damage(run.publish(8, noisy(run.params, 4)))
+        flip_a_bit(run.publish(8, noisy(run.params, 4)).folder / "embeddings.npy")
     _wait(lambda: "damaged" in [e["event"] for e in run.store.history() if e["step"] == 8])
     take(stream, params, 1)
     assert stream.metrics()["index_step"] == 0  # and later
