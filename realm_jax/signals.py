@@ -7,11 +7,13 @@ system wakes, ends the process then, unless there are steps to save. A second si
 
 import contextlib
 import functools
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,7 +84,15 @@ def check() -> None:
 def _raise(number: int, frame: Any) -> None:
     del frame
     signal.signal(number, signal.SIG_DFL)
+    _hush()
     raise Ended(number)
+
+
+def _hush() -> None:
+    """What is broken off at any line, objects half made among it, complains when it is destroyed, which tells nobody."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("asyncio").disabled = True
+    sys.unraisablehook = threading.excepthook = lambda complaint: None
 
 
 def _leave_to_the_system() -> None:

@@ -18,6 +18,33 @@ PLACES = {
     "in a thread": "import concurrent.futures as c; c.ThreadPoolExecutor().submit(time.sleep, 60).result()",
     "in a clean-up": "\n    try:\n        time.sleep(60)\n    finally:\n        time.sleep(60)",
     "in an import": "import tests.slow_import",
+    "in an object half made": """
+    class Half:
+        def __init__(self):
+            time.sleep(60)
+            self.file = sys.stdin
+        def __del__(self):
+            self.file.close()
+    Half()""",
+    "beside a coroutine": "import asyncio; begun = asyncio.sleep(1); time.sleep(60)",
+    "beside a task": """
+    import asyncio
+    async def fail():
+        raise ValueError
+    async def wait():
+        kept.append(asyncio.ensure_future(fail()))
+        await asyncio.sleep(0)
+        time.sleep(60)
+    kept = []
+    asyncio.run(wait())""",
+    "beside a thread": """
+    import threading
+    def work():
+        while not signals.sys.is_finalizing() and threading.main_thread().is_alive():
+            time.sleep(0.1)
+        raise ValueError
+    threading.Thread(target=work).start()
+    time.sleep(60)""",
 }
 COMMAND = """
 import sys, time
