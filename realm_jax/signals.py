@@ -89,7 +89,7 @@ def _raise(number: int, frame: Any) -> None:
 
 
 def _hush() -> None:
-    """What is broken off at any line, objects half made among it, complains when it is destroyed, which tells nobody."""
+    """Silences what is broken off anywhere: objects half made, tasks, and threads whose work nobody takes any more."""
     warnings.simplefilter("ignore")
     logging.getLogger("asyncio").disabled = True
     sys.unraisablehook = threading.excepthook = lambda complaint: None
