@@ -28,7 +28,7 @@ from realm_jax import faults
 from realm_jax.background import CLOSE_S, Background
 from realm_jax.buckets import is_remote
 from realm_jax.checksums import Damaged
-from realm_jax.config import ConfigError
+from realm_jax.config import ConfigError, RunError
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ STRUCTURE = "structure"
 """Among the checksums: that of the names and shapes of each part."""
 DAMAGED = "damaged"
 LIST_ATTEMPTS = 10
-SAVE_TIMEOUT_S = 3600.0
+TIMEOUT_S = 3600.0  # of a save, and of a read
 PIN_EXPIRES_S = 3600.0  # a pin outlives a reader that was killed by at most this long
 
 
@@ -76,7 +76,7 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(folder, options=options)
         self._folder = folder
-        self._waiting = Background(f"saving a checkpoint in {folder}", SAVE_TIMEOUT_S)
+        self._waiting = Background(f"a checkpoint in {folder}", TIMEOUT_S)
 
     def save(self, step: int, params: dict, optimizer: Any = None, data: dict | None = None) -> None:
         """Starts to save; the arrays are copied before this returns, so the caller may donate them.
@@ -145,7 +145,9 @@ class Checkpoints:
         if (self._folder / str(step) / CHECKSUMS).exists():
             items[CHECKSUMS] = ocp.args.JsonRestore()
         try:
-            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
+            restored = self._read(step, items)
+        except RunError:
+            raise
         except Exception as error:  # Orbax has no type of its own for it
             reason = str(error).splitlines()[0][:300]
             if _structure(trees).items() <= self._saved_structure(step).items():
@@ -162,14 +164,18 @@ class Checkpoints:
             raise Damaged(self._is_damaged(step, f"{', '.join(damaged)} differ from their checksums"))
         return restored
 
+    def _read(self, step: int, items: dict) -> dict:
+        """Orbax's restore, on a thread: it would take a signal that ends this one for what is wrong with the files."""
+        read = functools.partial(self._manager.restore, step, args=ocp.args.Composite(**items))
+        return dict(self._waiting.result(self._waiting.submit(read)).items())
+
     def _is_damaged(self, step: int, how: str) -> str:
         return f"checkpoint {self._folder}/{step} is damaged ({how}): delete that step to go on from the one before"
 
     def _saved_structure(self, step: int) -> dict:
         """That of the trees that were saved; empty if it cannot be read."""
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**{CHECKSUMS: ocp.args.JsonRestore()}))
-            return found[CHECKSUMS].get(STRUCTURE, {})
+            return self._read(step, {CHECKSUMS: ocp.args.JsonRestore()})[CHECKSUMS].get(STRUCTURE, {})
         except Exception:  # Orbax has no type of its own for it; whoever asks has a better one to raise
             return {}
 

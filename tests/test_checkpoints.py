@@ -93,6 +93,31 @@ def test_a_disk_that_fails_is_one_line_and_the_checkpoint_before_stays(tmp_path)
     assert done.stdout.splitlines() == [line, line, "0"] and "Traceback" not in done.stderr
 
 
+STOPPED = """
+import os, signal, sys, time
+import orbax.checkpoint as ocp
+from realm_jax import signals
+from realm_jax.checkpoints import Checkpoints
+
+def restore(self, *arguments, **options):
+    try:  # as Orbax reads arrays
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+    except BaseException as error:
+        raise Exception("Encountered error while reading array") from error
+
+ocp.CheckpointManager.restore = restore
+with signals.ending(), Checkpoints(sys.argv[1], read_only=True) as checkpoints:
+    checkpoints.restore(4, {"embedder": {}, "encoder": {}}, {})
+"""
+
+
+def test_a_signal_in_a_read_is_not_taken_for_damage(saved, tmp_path):
+    """Else a trainer that is stopped while it starts would set its last checkpoint aside."""
+    done = subprocess.run([sys.executable, "-c", STOPPED, tmp_path], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM: the same command goes on where it was\n")
+
+
 @pytest.mark.parametrize("other", [{"kernel": np.zeros((2, 4))}, {"weights": np.zeros((2, 3))}])
 def test_another_shape_or_name_is_an_error(saved, tmp_path, other):
     with pytest.raises(ConfigError, match="does not fit this config"):
