@@ -158,12 +158,6 @@ def shuffled(size: int, seed: int) -> Iterator[int]:
             yield number
 
 
-def contains(tokens: UInt16[np.ndarray, " tokens"], wanted: UInt16[np.ndarray, " wanted"]) -> bool:
-    """Whether `wanted` stands in `tokens` as a run of neighbours."""
-    starts = np.flatnonzero(tokens[: max(0, len(tokens) - len(wanted) + 1)] == wanted[0])
-    return any(np.array_equal(tokens[start : start + len(wanted)], wanted) for start in starts)
-
-
 class Examples:
     """The endless, shuffled sequence of a set's examples: `batch(i)` is a pure function of (seed, i) and the process.
 

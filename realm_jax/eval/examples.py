@@ -11,7 +11,8 @@ from realm_jax import parallel, report
 from realm_jax.config import Config
 from realm_jax.data.assembly import with_candidates
 from realm_jax.data.prepare import RunData
-from realm_jax.eval.heldout import HeldoutSet, answer_among
+from realm_jax.eval.heldout import HeldoutSet
+from realm_jax.index.answer_block import has_span
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.probe import embed_queries
 from realm_jax.index.search import Search
@@ -47,7 +48,7 @@ def describe(
     query_emb = embed_queries(TowerEmbedder(config, params["embedder"], "query"), queries.query)
     found, _ = search.search(query_emb, config.pretrain.num_candidates)
     candidates = drop_source(found, queries.source_hash, data.knowledge)[:, :-1]
-    holds = answer_among(data.knowledge, candidates, [heldout.answers[row] for row in rows])
+    holds = has_span(candidates, queries, data.knowledge).any(1)
     batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())
 
     def judge(params, batch):

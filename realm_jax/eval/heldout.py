@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, Shaped, UInt16
+from jaxtyping import Array, Float, Int32, Shaped, UInt16
 
 from realm_jax import parallel
 from realm_jax.batches import MaskedQueries, PretrainBatch, stack
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.assembly import with_candidates
-from realm_jax.data.corpus import Corpus
-from realm_jax.data.pipeline import MaskedSentences, contains
+from realm_jax.data.pipeline import MaskedSentences
 from realm_jax.data.prepare import RunData
 from realm_jax.eval import block_sample
 from realm_jax.eval.block_sample import BlockSample, NewestIndex
+from realm_jax.index.answer_block import has_span
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large
 from realm_jax.index.probe import KS, Probe, embed_queries, make_probe
@@ -121,8 +121,8 @@ def evaluate(
     retrieved = drop_source(found, heldout.queries.source_hash, knowledge)[:, :-1]
     random_blocks = drop_source(heldout.random_blocks, heldout.queries.source_hash, knowledge)
     values = {
-        "answer_retrieved": answer_among(knowledge, retrieved, heldout.answers),
-        "answer_random": answer_among(knowledge, random_blocks, heldout.answers),
+        "answer_retrieved": has_span(retrieved, heldout.queries, knowledge).any(1),
+        "answer_random": has_span(random_blocks, heldout.queries, knowledge).any(1),
     }
     if heldout.probe is not None:
         for kind, tokens in (("plain", heldout.probe.plain), ("hard", heldout.probe.hard)):
@@ -131,18 +131,6 @@ def evaluate(
     if "encoder" in params:
         values |= _reading(config, knowledge, heldout.queries, params, retrieved, random_blocks, name)
     return values, index
-
-
-def answer_among(
-    corpus: Corpus, blocks: Int[np.ndarray, "batch found"], answers: list[Answer]
-) -> Bool[np.ndarray, " batch"]:
-    """Whether the wordpieces of each answer stand, in a row, in the body of one of its blocks; block -1 has none."""
-    return np.array(
-        [
-            any(contains(corpus.body(int(block)), answer) for block in row if block >= 0)
-            for row, answer in zip(blocks, answers, strict=True)
-        ]
-    )
 
 
 def _reading(config, knowledge, queries, params, retrieved, random_blocks, name) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.data.pipeline import Batches, Examples, MaskedSentences, contains
+from realm_jax.data.pipeline import Batches, Examples, MaskedSentences
 from realm_jax.data.prepare import open_prepared
 
 HELDOUT = 0.3
@@ -172,18 +172,3 @@ def test_batches_state_is_that_of_the_last_batch_taken():
     resumed = Batches(make, stream.state())
     assert resumed.take(None) == 30
     resumed.close()
-
-
-def test_contains():
-    tokens = np.array([1, 2, 2, 3], np.uint16)
-    for wanted, expected in [
-        ([2, 3], True),
-        ([1], True),
-        ([3], True),
-        ([2, 2, 3], True),
-        ([3, 1], False),
-        ([1, 2, 3], False),
-        ([9], False),
-        ([1, 2, 2, 3, 4], False),
-    ]:
-        assert contains(tokens, np.array(wanted, np.uint16)) == expected, wanted
