@@ -11,18 +11,20 @@ At each checkpoint (`--pretrain.checkpoint_every`) training pauses, and the stat
 answer, and for the masked sentences, whose own block does not count, the rank of the first that has the span (the
 supply of answers). Nothing is chosen here on test questions. The same command goes on where it was, in any number of
 starts, and at low priority; what was judged stays in WORKDIR/judged, one file for each state. Each end of an arm, and
-`--arms=` alone, writes benchmarks/results/NAME.json.
+`--arms=` alone, writes benchmarks/results/NAME.json, where the arms that it lacks stay as they were.
 """
 
 import argparse
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from depends import RESULTS
 from gpu_scores import answer_ranks
 from report import write_result
 
@@ -72,7 +74,8 @@ def main() -> None:
     for arm in filter(None, flags.arms.split(",")):
         curve.train(arm)
         if flags.name:
-            print(write_result(flags.name, curve.values(), f"{NOTE} {flags.note}".rstrip()), flush=True)
+            values = with_earlier_arms(curve.values(), RESULTS / f"{flags.name}.json")
+            print(write_result(flags.name, values, f"{NOTE} {flags.note}".rstrip()), flush=True)
 
 
 class _Judged:
@@ -200,6 +203,15 @@ class Curve:
             "blocks": self.data.knowledge.num_blocks,
             "config": dataclasses.asdict(self.config),
         }
+
+
+def with_earlier_arms(values: dict, file: pathlib.Path) -> dict:
+    """With the arms of an earlier result of the same settings, which may have been trained on another machine."""
+    earlier = json.loads(file.read_text())["values"] if file.exists() else {}
+    ours = json.loads(json.dumps(values))
+    if any(earlier.get(key) != ours[key] for key in ("config", "blocks", "bm25")):
+        return values
+    return {**values, "arms": earlier["arms"] | values["arms"]}
 
 
 def plain(values: np.ndarray) -> dict:

@@ -31,6 +31,15 @@ def test_measures_of_each_example():
     assert found["right with blocks alone"].tolist() == [1, -1, -1]
 
 
+def test_arms_that_were_trained_elsewhere_stay(tmp_path):
+    with_earlier_arms, file = load("curve")["with_earlier_arms"], tmp_path / "curve.json"
+    ours = {"arms": {"ict": [3]}, "bm25": {}, "blocks": 7, "config": {"sizes": (1, 2)}}
+    assert with_earlier_arms(ours, file) == ours
+    file.write_text(json.dumps({"values": {**ours, "arms": {"realm": [1], "ict": [2]}}}))
+    assert with_earlier_arms(ours, file)["arms"] == {"realm": [1], "ict": [3]}
+    assert with_earlier_arms({**ours, "blocks": 8}, file)["arms"] == {"ict": [3]}
+
+
 @pytest.fixture
 def questions(tmp_path):
     """A sentence of a block as a question, a word of it as the answer."""
