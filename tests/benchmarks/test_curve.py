@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as xml
 
 import numpy as np
 import pytest
@@ -76,3 +77,21 @@ def test_arms_in_several_starts(tmp_path, questions):
     for name, values in states["realm-0000000"].items():
         np.testing.assert_array_equal(first[name], values)  # the same weights
     assert (states["bm25"]["rank_nq_open_dev"] < 5).mean() > 0.9
+
+
+def test_the_picture_has_a_line_for_each_arm_where_it_was_measured():
+    picture = load("curve_picture")
+    panels, colours = picture["PANELS"], picture["COLOURS"]
+    recalls = [measure for measure in panels if measure.startswith("recall")]
+    drawn = {"realm": [*panels, "accuracy_null"], "ict": recalls}
+    arms = {
+        arm: [{"step": step, **{name: {"mean": step / 100} for name in names}} for step in STEPS]
+        for arm, names in drawn.items()
+    }
+    bm25 = {measure: {"mean": 0.5} for measure in recalls}
+    svg = picture["svg"]({"blocks": 7, "arms": arms, "bm25": bm25})
+    lines = [line for line in svg.splitlines() if line.startswith('<path class="line"') and "L" in line]
+    by_arm = {arm: sum(colours[arm] in line for line in lines) for arm in colours}
+    assert by_arm == {"realm": len(panels), "ict": len(recalls), "frozen": 0}
+    assert svg.count('class="thin"') == 1 and svg.count('class="bm25"') == len(recalls)
+    assert xml.fromstring(svg).tag.endswith("svg")
