@@ -21,6 +21,7 @@ import nano_picture
 import rehearsal_table
 import search_picture
 import search_table
+import soak_table
 
 from realm_jax.ablations.ablation_table import markdown
 
@@ -46,7 +47,7 @@ def main() -> None:
     text = README.read_text()
     fresh = {README: _between(text, BEGIN, END, tables(IN_README)), RESULTS: HEAD + tables(RENDERERS)}
     fresh[SCALING] = _between(SCALING.read_text(), *REHEARSAL, tables(["rehearsal"]))
-    fresh[RELIABILITY] = _between(RELIABILITY.read_text(), *KILLS, tables(["kill_matrix"]))
+    fresh[RELIABILITY] = _between(RELIABILITY.read_text(), *KILLS, tables(["kill_matrix", "soak"]))
     fresh[SEARCH] = _between(SEARCH.read_text(), *SEARCHED, tables(["search", "exact_search"]))
     for name, draw in PICTURES.items():
         values = json.loads((HERE / "results" / f"{name}.json").read_text())["values"]
@@ -341,6 +342,7 @@ RENDERERS = {
     "compiled_memory": _compiled_memory,
     "rehearsal": rehearsal_table.markdown,
     "kill_matrix": kill_table.markdown,
+    "soak": soak_table.markdown,
     "plan": _plan,
     "large_step": large_step_table.markdown,
 }
