@@ -2,6 +2,8 @@
 
 from realm_jax.faults import POINTS
 
+COMMANDS = ("run", "builder", "finetune", "eval")
+
 
 def markdown(values: dict) -> str:
     lines = [
@@ -11,7 +13,9 @@ def markdown(values: dict) -> str:
         "| command | it is ended where | cases | passed | seconds to its end, by a signal (most) |",
         "|---|---|---:|---:|---:|",
     ]
-    for row in values["rows"]:
+    for row in sorted(
+        values["rows"], key=lambda row: (COMMANDS.index(row["command"]), list(POINTS).index(row["point"]))
+    ):
         seconds = "" if row["most"] is None else f"{row['seconds to the end']} ({row['most']})"
         point = f"{row['point']}: {POINTS[row['point']]}"
         lines.append(f"| {row['command']} | {point} | {row['cases']} | {row['passed']} | {seconds} |")
