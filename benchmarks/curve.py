@@ -79,16 +79,18 @@ def main() -> None:
 
 
 class _Judged:
-    """For a task: judges each state whose checkpoint is due, before it is saved; not one that a stop saves."""
+    """For a task: judges each state whose checkpoint is due; not one that a stop saves."""
 
     judge, every, until = None, 0, 0
 
     def is_over(self, step: int) -> bool:
         return 0 < self.until <= step
 
+    def evaluates_at(self, step: int) -> bool:
+        return step % self.every == 0
+
     def evaluate(self, step: int, params: dict) -> dict[str, float]:
-        if step % self.every == 0:
-            self.judge(step, jax.device_get(parallel.unreplicate(params)))
+        self.judge(step, jax.device_get(parallel.unreplicate(params)))
         return {}
 
 

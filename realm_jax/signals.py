@@ -13,12 +13,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
-GRACE_S = 4.0
+GRACE_S, POLL_S = 4.0, 0.05
 HELD = "REALM_JAX_HELD"
 """Set for a process whose standard input its parent holds open, writing nothing."""
 has_unsaved = False
@@ -110,15 +111,18 @@ def _watch(reader: socket.socket) -> None:
             os._exit(status(number[0]))
         elif number[0] in HANDLED:
             seen = True
-            timer = threading.Timer(GRACE_S, _end, (number[0],))
-            timer.daemon = True
-            timer.start()
+            threading.Thread(target=_end, args=(number[0],), daemon=True).start()
 
 
 def _end(number: int) -> None:
-    if not has_unsaved:
-        _say(status(number))
-        os._exit(status(number))
+    """Ends the process once it had GRACE_S with nothing left to save."""
+    until = time.monotonic() + GRACE_S
+    while time.monotonic() < until:
+        time.sleep(POLL_S)
+        if has_unsaved:
+            until = time.monotonic() + GRACE_S
+    _say(status(number))
+    os._exit(status(number))
 
 
 @functools.cache  # once, by whichever thread comes first

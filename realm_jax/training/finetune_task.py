@@ -213,10 +213,12 @@ class FinetuneTask(RetrievalTask):
         """A checkpoint is due at evaluations, and where the index is due."""
         return step % self._eval_every == 0 or self.refreshes_index_at(step)
 
+    def evaluates_at(self, step: int) -> bool:
+        """An evaluation is due every so many steps, and after the last one."""
+        return step % self._eval_every == 0 or step == self.steps
+
     def evaluate(self, step: int, params: Any) -> dict[str, float]:
         """Exact match on the development questions; keeps the parameters if none before were as good."""
-        if step % self._eval_every and step != self.steps:
-            return {}
         host = jax.device_get(parallel.unreplicate(params))
         faults.point("dev questions")
         exact_match = self._exact_match(host)

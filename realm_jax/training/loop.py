@@ -83,13 +83,17 @@ class Task:
         """Whether a checkpoint is due once `step` steps are taken."""
         raise NotImplementedError
 
-    def evaluate(self, step: int, params: Any) -> dict[str, float]:
-        """Called with the replicated parameters before the checkpoint of `step` is saved.
+    def evaluates_at(self, step: int) -> bool:
+        """Whether `evaluate` is due after `step` steps, at which a checkpoint is."""
+        del step
+        return False
 
-        So a run that is killed in between does it again. What it returns joins the metrics. On the first process only.
+    def evaluate(self, step: int, params: Any) -> dict[str, float]:
+        """Judges the replicated parameters; what it returns joins the metrics. On the first process only.
+
+        Called once the checkpoint of `step` is on disk, and again after a restart from it, if it was broken off.
         """
-        del step, params
-        return {}
+        raise NotImplementedError
 
     def builds_index_at(self, step: int) -> bool:
         """Whether `build_index` is due after `step` steps."""
@@ -122,6 +126,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         optimizer = task.optimizer()
         step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
         is_new = not stream_state
+        unreported = stream_state.pop("unreported", None)
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
         train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)
@@ -129,9 +134,9 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         stream = task.stream(stream_state)
         try:
             if is_new:
-                _save(task, checkpoints, 0, state, stream)
+                _save(checkpoints, 0, state, stream, writer, {})
             else:  # the stream has loaded the version before it, which this one may prune
-                _build_index(task, checkpoints, step, state)
+                _settle(task, checkpoints, step, state, writer, unreported)
             window = _Window(step, epath.Path(folder))
             is_over = processes.from_first(task.is_over(step))
             number, saved = 0, step
@@ -141,7 +146,8 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                     batch = stream.take(state.params)
                 except signals.Ended:  # while it waited for an index
                     if step > saved:
-                        _save(task, checkpoints, step, state, stream)
+                        values = {**window.close(step), **stream.metrics()}
+                        _save(checkpoints, step, state, stream, writer, values)
                     break
                 state, metrics = train_step(state, batch)
                 step, signals.has_unsaved = step + 1, True
@@ -151,11 +157,14 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 saves = step == task.steps or task.saves_at(step) or bool(number)
                 if saves or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
-                    if writer:
-                        _report(task, writer, window, step, values, state.params if saves else None)
+                    if not saves and writer:
+                        writer.write(step, values)
                 if saves:
                     saved = step
-                    _save(task, checkpoints, step, state, stream)
+                    _save(checkpoints, step, state, stream, writer, values)
+                    if not number:
+                        _settle(task, checkpoints, step, state, writer, values)
+                        window.restart()
                     is_over = number or processes.from_first(task.is_over(step))
             if number := number or stop.anywhere():
                 checkpoints.wait()
@@ -168,19 +177,6 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 writer.close()
         log.info(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s")
         return jax.device_get(parallel.unreplicate(state.params))
-
-
-def _report(
-    task: Task, writer: MetricsWriter, window: "_Window", step: int, values: dict[str, float], saved: Any | None
-) -> None:
-    """Writes the metrics of a step, with those of the evaluation where the parameters `saved` are to be saved."""
-    if saved is None:
-        writer.write(step, values)
-        return
-    evaluated = task.evaluate(step, saved)
-    window.restart()
-    writer.write(step, values | evaluated)
-    writer.flush()
 
 
 def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[int, dict, Any, dict]:
@@ -202,18 +198,43 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
     return latest, params, opt_state, stream_state
 
 
-def _save(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState, stream: Stream) -> None:
+def _save(
+    checkpoints: Checkpoints,
+    step: int,
+    state: parallel.TrainState,
+    stream: Stream,
+    writer: MetricsWriter | None,
+    values: dict[str, float],
+) -> None:
+    """Saves a state with the metrics of its steps, which are reported once it is settled."""
     stream_state = stream.state()
-    if processes.is_first():
+    if writer:
+        writer.flush()  # a run that is resumed from here writes no earlier line again
         single = parallel.unreplicate(state)
-        checkpoints.save(step, single.params, single.opt_state, stream_state)
-    _build_index(task, checkpoints, step, state)
+        checkpoints.save(step, single.params, single.opt_state, {**stream_state, "unreported": values})
 
 
-def _build_index(task: Task, checkpoints: Checkpoints, step: int, state: parallel.TrainState) -> None:
-    if task.builds_index_at(step):
-        # A restart from an earlier one would need versions that this build, by whichever process, may prune.
+def _settle(
+    task: Task,
+    checkpoints: Checkpoints,
+    step: int,
+    state: parallel.TrainState,
+    writer: MetricsWriter | None,
+    values: dict[str, float] | None,
+) -> None:
+    """Does what a saved state still owes: its evaluation, its metrics, its index version; nothing that is done.
+
+    A signal ends the process meanwhile, since nothing is lost: a restart from the state comes here again.
+    """
+    evaluates, builds = task.evaluates_at(step), task.builds_index_at(step)
+    if evaluates or builds:
         checkpoints.wait()
+        signals.has_unsaved = False
+    if writer and values and writer.last_step < step:
+        writer.write(step, {**values, **(task.evaluate(step, state.params) if evaluates else {})})
+        writer.flush()
+    if builds:
+        # A restart from an earlier one would need versions that this build, by whichever process, may prune.
         processes.wait_for_all("the checkpoint is on disk")
         task.build_index(step, state.params)
 

@@ -32,7 +32,8 @@ class MetricsWriter:
     def __init__(self, folder: epath.Path, phase: str, total_steps: int, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
         self._total, self._first, self._started = total_steps, first_step, time.monotonic()
-        last_step = _drop_records_after(folder / "metrics.jsonl", first_step)
+        self.last_step, last_step = _drop_records_after(folder / "metrics.jsonl", first_step)
+        """The last one that is recorded, up to the first one of this writer; 0 if none is."""
         self._records = GrowingFile(folder / "metrics.jsonl")
         self._tracker = open_tracker(folder, phase, first_step, last_step)
         self._heartbeat = Heartbeat(folder, role="trainer", phase=phase, steps=total_steps)
@@ -41,6 +42,7 @@ class MetricsWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Records the metrics of the steps up to `step`."""
+        self.last_step = step
         record = {"step": step, "time": round(time.time(), 3), **{k: _plain(v) for k, v in values.items()}}
         self._records.append(json.dumps(record) + "\n")
         self._tracker.write(step, {name: value for name, value in values.items() if math.isfinite(value)})
@@ -67,16 +69,21 @@ def _plain(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 
-def _drop_records_after(file: epath.Path, step: int) -> int:
-    """A resumed run repeats the steps after its checkpoint; their old records go. Returns the last step of all."""
+def _drop_records_after(file: epath.Path, step: int) -> tuple[int, int]:
+    """A resumed run repeats the steps after its checkpoint; their old records go.
+
+    Returns:
+        the last step whose record stays, and the last of all.
+    """
     if not file.exists():
-        return step
+        return 0, step
     text = file.read_text(encoding="utf-8")
     steps = {line: _step_of(line) for line in text.splitlines()}
     kept = "".join(line + "\n" for line in text.splitlines() if steps[line] <= step)
     if kept != text:
         file.write_text(kept, encoding="utf-8")
-    return max([step, *(int(found) for found in steps.values() if math.isfinite(found))])
+    found = [int(of_line) for of_line in steps.values() if math.isfinite(of_line)]
+    return max([0, *(of_line for of_line in found if of_line <= step)]), max([step, *found])
 
 
 def _step_of(line: str) -> int | float:

@@ -21,11 +21,12 @@ from realm_jax.data.questions import datasets
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder, reader
 from realm_jax.records import Question
-from realm_jax.training import loop, phases
+from realm_jax.training import phases
 from realm_jax.training.best_params import EVALUATIONS, BestParams, best_folder
 from realm_jax.training.finetune import train
 from realm_jax.training.finetune_task import METRIC, FinetuneTask, finetune_loss
 from realm_jax.training.finetuning import Finetuning, finetunings
+from realm_jax.training.metrics import MetricsWriter
 from realm_jax.training.retrieval import RetrievalStream
 from tests.batch_shapes import misshapen
 from tests.damage import flip_a_bit
@@ -397,19 +398,19 @@ def before_batch(number):
     return RetrievalStream, "take", killed
 
 
-def before_checkpoint(number):
-    """Between an evaluation and the checkpoint of its step."""
-    save = loop._save
+def before_report(number):
+    """Between an evaluation and the line of its step."""
+    write = MetricsWriter.write
 
-    def killed(task, checkpoints, step, state, stream):
+    def killed(self, step, values):
         if step == number:
             raise Killed
-        save(task, checkpoints, step, state, stream)
+        write(self, step, values)
 
-    return loop, "_save", killed
+    return MetricsWriter, "write", killed
 
 
-@pytest.mark.parametrize("kill", [before_batch(3), before_checkpoint(4)], ids=["training", "evaluated"])
+@pytest.mark.parametrize("kill", [before_batch(3), before_report(4)], ids=["training", "evaluated"])
 def test_a_killed_run_ends_with_the_same_bits(trained, begin, questions, monkeypatch, kill, request):
     finetuning = begin(f"killed {request.node.callspec.id}")
     with monkeypatch.context() as patch:
@@ -489,7 +490,7 @@ def test_the_first_of_the_best_evaluations_is_kept(judged):
     kept = {2: 2, 4: 4, 6: 4, 8: 4, 10: 10}
     assert best_step(folder) is None
     for step, best in kept.items():
-        assert task.evaluate(step - 1, parallel.replicate(small(step))) == {}
+        assert task.evaluates_at(step) and not task.evaluates_at(step - 1)
         assert list(task.evaluate(step, parallel.replicate(small(step)))) == ["dev_exact_match"]
         assert best_step(folder) == best and folders(folder) == [best_folder(folder, best).name]
         with Checkpoints(best_folder(folder, best), read_only=True) as checkpoints:
@@ -505,7 +506,7 @@ def test_all_zero_keeps_the_first(judged):
 
 
 def test_an_evaluation_that_is_repeated_after_a_kill_replaces_the_first(judged):
-    """The run was killed between an evaluation and its checkpoint, and went on from the one before."""
+    """The run was killed before the evaluation was reported, and went on from the checkpoint before it."""
     task, folder = judged("again", [0.1, 0.3])
     task.evaluate(2, parallel.replicate(small(2)))
     task.evaluate(4, parallel.replicate(small(4)))

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -67,8 +69,30 @@ class LinearTask(loop.Task):
         return step % 3 == 0
 
 
+class Judged(LinearTask):
+    """It is evaluated after every sixth step; what comes first in the evaluation after step `at` is `during`."""
+
+    def __init__(self, at=None, during=None):
+        super().__init__()
+        self.at, self.during = at, during
+
+    def evaluates_at(self, step):
+        return step % 6 == 0
+
+    def evaluate(self, step, params):
+        if step == self.at:
+            self.during()
+        return {"score": float(parallel.unreplicate(params)["embedder"]["kernel"].sum())}
+
+
 def crash():
     raise Break
+
+
+def reported(folder) -> list[tuple]:
+    """Step, loss and score of each line."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(record["step"], record["loss"], record.get("score")) for record in records]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +119,7 @@ def test_saved_position_is_that_of_the_last_trained_batch(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         params = task.init()
         _, _, data = checkpoints.restore(6, params, task.optimizer().init(params))
-    assert data == {"position": 6}
+    assert data["position"] == 6
 
 
 def stop_by(number):
@@ -126,6 +150,47 @@ def test_a_signal_while_a_batch_waits_for_an_index_saves_what_is_done(unbroken, 
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == done
     jax.tree.map(np.testing.assert_array_equal, loop.run(LinearTask(), tmp_path), unbroken)
+
+
+@pytest.mark.parametrize("step", [6, 12])
+def test_an_evaluation_that_is_broken_off_is_done_after_a_restart(unbroken, tmp_path, step):
+    loop.run(Judged(), tmp_path / "unbroken")
+    with pytest.raises(Break):
+        loop.run(Judged(step, crash), tmp_path / "broken")
+    with Checkpoints(tmp_path / "broken") as checkpoints:
+        assert checkpoints.latest_step() == step
+    resumed = loop.run(Judged(), tmp_path / "broken")
+    jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
+    assert reported(tmp_path / "broken") == reported(tmp_path / "unbroken")
+    assert [line[0] for line in reported(tmp_path / "broken") if line[2] is not None] == [6, 12]
+
+
+EVALUATING = """
+import sys, time
+from realm_jax import signals
+from realm_jax.training import loop
+from tests.training.test_loop import Judged
+
+def judge():
+    print("judging", flush=True)
+    time.sleep(60)
+
+with signals.ending():
+    loop.run(Judged(6, judge), sys.argv[1])
+"""
+
+
+def test_a_signal_in_an_evaluation_waits_for_nothing_and_loses_nothing(unbroken, tmp_path):
+    command = [sys.executable, "-c", EVALUATING, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "judging\n":
+            assert process.poll() is None
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143 and time.monotonic() - started < signals.GRACE_S + 2
+        assert process.stderr.read() == "stopped by SIGTERM: the same command goes on where it was\n"
+    jax.tree.map(np.testing.assert_array_equal, loop.run(Judged(), tmp_path), unbroken)
+    assert [line[0] for line in reported(tmp_path) if line[2] is not None] == [6, 12]
 
 
 def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
