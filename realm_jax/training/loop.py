@@ -125,18 +125,16 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         start = time.monotonic()
         optimizer = task.optimizer()
         step, params, opt_state, stream_state = _restore_or_init(task, optimizer, checkpoints)
-        is_new = not stream_state
-        unreported = stream_state.pop("unreported", None)
         state = parallel.replicate(parallel.TrainState(jnp.int32(step), params, opt_state))
         del params, opt_state
         train_step = parallel.compiled_train_step(task.loss, optimizer, task.seed, task.micro_batches)
-        writer = MetricsWriter(epath.Path(folder), task.name, task.steps, step) if processes.is_first() else None
+        keeper = _Keeper(task, epath.Path(folder), checkpoints, step)
         stream = task.stream(stream_state)
         try:
-            if is_new:
-                _save(checkpoints, 0, state, stream, writer, {})
+            if not stream_state:
+                keeper.save(0, state, stream, {})
             else:  # the stream has loaded the version before it, which this one may prune
-                _settle(task, checkpoints, step, state, writer, unreported)
+                keeper.settle(step, state, stream_state.get("unreported", {}))
             window = _Window(step, epath.Path(folder))
             is_over = processes.from_first(task.is_over(step))
             number, saved = 0, step
@@ -146,8 +144,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                     batch = stream.take(state.params)
                 except signals.Ended:  # while it waited for an index
                     if step > saved:
-                        values = {**window.close(step), **stream.metrics()}
-                        _save(checkpoints, step, state, stream, writer, values)
+                        keeper.save(step, state, stream, {**window.close(step), **stream.metrics()})
                     break
                 state, metrics = train_step(state, batch)
                 step, signals.has_unsaved = step + 1, True
@@ -157,13 +154,13 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 saves = step == task.steps or task.saves_at(step) or bool(number)
                 if saves or step % task.log_every == 0:
                     values = {**window.close(step), **stream.metrics()}
-                    if not saves and writer:
-                        writer.write(step, values)
+                    if not saves:
+                        keeper.report(step, values)
                 if saves:
                     saved = step
-                    _save(checkpoints, step, state, stream, writer, values)
+                    keeper.save(step, state, stream, values)
                     if not number:
-                        _settle(task, checkpoints, step, state, writer, values)
+                        keeper.settle(step, state, values)
                         window.restart()
                     is_over = number or processes.from_first(task.is_over(step))
             if number := number or stop.anywhere():
@@ -173,8 +170,7 @@ def run(task: Task, folder: epath.PathLike) -> dict:
         finally:
             signals.has_unsaved = False
             stream.close()
-            if writer:
-                writer.close()
+            keeper.close()
         log.info(f"{task.name}: {step} steps done in {time.monotonic() - start:.0f} s")
         return jax.device_get(parallel.unreplicate(state.params))
 
@@ -198,45 +194,48 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
     return latest, params, opt_state, stream_state
 
 
-def _save(
-    checkpoints: Checkpoints,
-    step: int,
-    state: parallel.TrainState,
-    stream: Stream,
-    writer: MetricsWriter | None,
-    values: dict[str, float],
-) -> None:
-    """Saves a state with the metrics of its steps, which are reported once it is settled."""
-    stream_state = stream.state()
-    if writer:
-        writer.flush()  # a run that is resumed from here writes no earlier line again
-        single = parallel.unreplicate(state)
-        checkpoints.save(step, single.params, single.opt_state, {**stream_state, "unreported": values})
+class _Keeper:
+    """Saves states and reports on them: all of it on the first process, but for building an index."""
 
+    def __init__(self, task: Task, folder: epath.Path, checkpoints: Checkpoints, first_step: int):
+        self._task, self._checkpoints = task, checkpoints
+        self._writer = MetricsWriter(folder, task.name, task.steps, first_step) if processes.is_first() else None
 
-def _settle(
-    task: Task,
-    checkpoints: Checkpoints,
-    step: int,
-    state: parallel.TrainState,
-    writer: MetricsWriter | None,
-    values: dict[str, float] | None,
-) -> None:
-    """Does what a saved state still owes: its evaluation, its metrics, its index version; nothing that is done.
+    def report(self, step: int, values: dict[str, float]) -> None:
+        """Writes a line of metrics."""
+        if self._writer:
+            self._writer.write(step, values)
 
-    A signal ends the process meanwhile, since nothing is lost: a restart from the state comes here again.
-    """
-    evaluates, builds = task.evaluates_at(step), task.builds_index_at(step)
-    if evaluates or builds:
-        checkpoints.wait()
-        signals.has_unsaved = False
-    if writer and values and writer.last_step < step:
-        writer.write(step, {**values, **(task.evaluate(step, state.params) if evaluates else {})})
-        writer.flush()
-    if builds:
-        # A restart from an earlier one would need versions that this build, by whichever process, may prune.
-        processes.wait_for_all("the checkpoint is on disk")
-        task.build_index(step, state.params)
+    def save(self, step: int, state: parallel.TrainState, stream: Stream, values: dict[str, float]) -> None:
+        """Saves a state with the metrics of its steps, which are reported once it is settled."""
+        stream_state = stream.state()
+        if self._writer:
+            self._writer.flush()  # a run that is resumed from here writes no earlier line again
+            single = parallel.unreplicate(state)
+            data = {**stream_state, "unreported": values}
+            self._checkpoints.save(step, single.params, single.opt_state, data)
+
+    def settle(self, step: int, state: parallel.TrainState, values: dict[str, float]) -> None:
+        """Does what a saved state still owes: its evaluation, its metrics, its index version; nothing that is done.
+
+        A signal ends the process meanwhile, since nothing is lost: a restart from the state comes here again.
+        """
+        evaluates, builds = self._task.evaluates_at(step), self._task.builds_index_at(step)
+        if evaluates or builds:
+            self._checkpoints.wait()
+            signals.has_unsaved = False
+        if self._writer and values and self._writer.last_step < step:
+            self.report(step, {**values, **(self._task.evaluate(step, state.params) if evaluates else {})})
+            self._writer.flush()
+        if builds:
+            # A restart from an earlier one would need versions that this build, by whichever process, may prune.
+            processes.wait_for_all("the checkpoint is on disk")
+            self._task.build_index(step, state.params)
+
+    def close(self) -> None:
+        """Closes the files of metrics."""
+        if self._writer:
+            self._writer.close()
 
 
 class _Window:

@@ -119,15 +119,15 @@ def test_it_learns_what_the_labels_say(trained, capsys):
 
 def test_a_broken_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
     whole, flags = trained
-    save = loop._save
+    save = loop._Keeper.save
 
-    def dies(checkpoints, step, *others):
-        save(checkpoints, step, *others)
+    def dies(keeper, step, *others):
+        save(keeper, step, *others)
         if step == 30:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "_save", dies)
+        patch.setattr(loop._Keeper, "save", dies)
         tag_command.main([*flags, f"--out={tmp_path / 'broken'}"])
     with pytest.raises(ConfigError, match="has no trained tagger: run realm tag --out="):
         TaggerFolder.open(tmp_path / "broken")
