@@ -35,6 +35,7 @@ ALLOWED = {
     "signals.py: reader.recv": "a daemon thread that waits for signals as long as the process lives",
     "training/builder_process.py: self._process.wait": "a daemon thread that lives as long as the builder",
     "training/loop.py: checkpoints.wait": "has a deadline itself",
+    "training/loop.py: self._checkpoints.wait": "has a deadline itself",
     **dict.fromkeys(
         (
             f"{file}: processes.join"
