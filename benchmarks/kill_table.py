@@ -1,4 +1,4 @@
-"""The table of `kill_matrix.py`."""
+"""The tables of `kill_matrix.py` and `soak.py`."""
 
 from realm_jax.faults import POINTS
 
@@ -20,3 +20,18 @@ def markdown(values: dict) -> str:
         point = f"{row['point']}: {POINTS[row['point']]}"
         lines.append(f"| {row['command']} | {point} | {row['cases']} | {row['passed']} | {seconds} |")
     return "\n".join(lines)
+
+
+def soak(values: dict) -> str:
+    """One line for each thing that was counted; what the replay is at the end."""
+    counted = {key: value for key, value in values.items() if key not in ("minutes", "the replay")}
+    lines = [f"**The soak**: {values['minutes']:g} minutes", "", "| | |", "|---|---:|"]
+    lines += [f"| {key} | {_shown(value)} |" for key, value in counted.items()]
+    lines += [f"| the replay: {key} | {_shown(value)} |" for key, value in values["the replay"].items()]
+    return "\n".join(lines)
+
+
+def _shown(value: float | str | dict) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    return value if isinstance(value, str) else f"{value:,}"

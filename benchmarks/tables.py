@@ -21,7 +21,6 @@ import nano_picture
 import rehearsal_table
 import search_picture
 import search_table
-import soak_table
 
 from realm_jax.ablations.ablation_table import markdown
 
@@ -342,7 +341,7 @@ RENDERERS = {
     "compiled_memory": _compiled_memory,
     "rehearsal": rehearsal_table.markdown,
     "kill_matrix": kill_table.markdown,
-    "soak": soak_table.markdown,
+    "soak": kill_table.soak,
     "plan": _plan,
     "large_step": large_step_table.markdown,
 }

@@ -85,7 +85,7 @@ def test_the_next_search_of_the_run_reaches_the_recall(scann_run, capsys):
     shown, kept = capsys.readouterr().out, read_json(tuned.tuned_file)
     assert f"next: realm eval --workdir={tuned.path}" in shown and "block embeddings" in shown
     assert kept["settings"] == {name: getattr(tuned.config.index, name) for name in kept["settings"]}
-    assert kept["version"] == version.name and kept["recall_wanted"] == RECALL and kept["recall_at_5"] > RECALL - 0.1
+    assert kept["version"] == version.name and kept["recall_wanted"] == RECALL and kept["recall_at_5"] > RECALL - 0.05
     (chosen,) = [line for line in shown.splitlines() if "←" in line]
     assert f"{100 * tuned.config.index.scann_leaves_to_search:g}% | {tuned.config.index.scann_reorder} |" in chosen
 
