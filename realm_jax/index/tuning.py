@@ -120,7 +120,7 @@ def tune(
         recall: recall@5 to be reached.
         progress: called with the number of settings measured, and None for the unknown total.
     """
-    choosing, judging = slice(0, None, 2), slice(1, None, 2)
+    choosing, judging = halves(len(query_emb))
     rows = []
     for row in _rows(search, query_emb[choosing], exact_ids[choosing], recall):
         rows.append(row)
@@ -130,6 +130,12 @@ def tune(
         return Tuning(rows, None, None)
     chosen = max(reaching, key=lambda row: row.queries_per_s)
     return Tuning(rows, chosen, _measure(search, chosen.settings, query_emb[judging], exact_ids[judging]))
+
+
+def halves(number: int) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " rest"]]:
+    """Rows of two halves of the queries, drawn: their order means something (every other block is given noise)."""
+    drawn = np.random.default_rng(0).permutation(number)
+    return drawn[: number // 2], drawn[number // 2 :]
 
 
 def _rows(search: scann.ScannSearch, query_emb: np.ndarray, exact_ids: np.ndarray, recall: float) -> Iterator[Measured]:

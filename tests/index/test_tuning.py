@@ -13,6 +13,7 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.index import scann, tuning
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import load
+from realm_jax.index.search import sample_queries
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir, read_json, write_json
@@ -88,6 +89,15 @@ def test_the_next_search_of_the_run_reaches_the_recall(scann_run, capsys):
     assert kept["version"] == version.name and kept["recall_wanted"] == RECALL and kept["recall_at_5"] > RECALL - 0.05
     (chosen,) = [line for line in shown.splitlines() if "←" in line]
     assert f"{100 * tuned.config.index.scann_leaves_to_search:g}% | {tuned.config.index.scann_reorder} |" in chosen
+
+
+def test_both_halves_of_the_queries_have_as_much_noise():
+    blocks = np.random.default_rng(2).standard_normal((300, 16)).astype(np.float32)
+    query_emb = sample_queries(blocks, 256)
+    same = np.isclose(query_emb[:, None], blocks).all(axis=2).any(axis=1)  # the query is a block, without noise
+    choosing, judging = tuning.halves(256)
+    assert sorted([*choosing, *judging]) == list(range(256)) and len(choosing) == len(judging)
+    assert same.mean() == 0.5 and abs(same[choosing].mean() - same[judging].mean()) < 0.2
 
 
 def test_the_next_index_version_is_built_with_them(scann_run):
