@@ -38,6 +38,7 @@ from realm_jax.index.answer_block import has_span
 from realm_jax.index.embed_blocks import TowerEmbedder
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex, exact_index
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.probe import embed_queries
 from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
@@ -144,7 +145,9 @@ class Curve:
         builder = IndexBuilder(config, self.data, store, arm)
         if store.latest() is None:
             builder.build(0, warm["embedder"])
-        return _Realm(config, self.data, store, warm, builder if arm == "realm" else None)
+        source = {"phase": "ict", "step": config.ict.steps}
+        own = OwnVersions(builder, self.workdir.phase(f"curve_{arm}"), warm["embedder"], source)
+        return _Realm(config, self.data, store, warm, own if arm == "realm" else None)
 
     def _judge(self, arm: str, step: int, params: dict) -> None:
         name = f"{arm}-{step:07}"

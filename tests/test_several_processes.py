@@ -20,6 +20,7 @@ from realm_jax.data.prepare import open_prepared
 from realm_jax.index.embed_blocks import embed_corpus
 from realm_jax.index.store import IndexStore
 from realm_jax.workdir import Workdir, read_json, write_json
+from tests.damage import flip_a_bit
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 DEVICES = 4  # of all processes
@@ -221,6 +222,32 @@ def test_two_hosts_embed_together(tiny_run, cache, tmp_path):
         found, expected = version.load_embeddings(), np.empty((corpus.num_blocks, 16), np.float32)
         embed_corpus(workdir.config, {"block": version.load_tower()}, corpus, expected)
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_hosts_set_a_damaged_checkpoint_and_damaged_versions_aside(tiny_run, cache, tmp_path):
+    """The checkpoint before is taken, its versions are built again, and training ends as before."""
+    workdir = run_with({}, tiny_run, tmp_path / "run")
+    phase, ended = workdir.phase("pretrain"), []
+    for name in ("whole", "mended"):
+        started = Processes(2, cache, "pretrain", f"--workdir={workdir.path}", log=tmp_path / name)
+        assert started.wait() == [0, 0], started.said()
+        versions = {version.step: version for version in IndexStore(workdir.index_folder).versions()}
+        ended.append((losses(workdir, "pretrain"), {step: v.manifest["weights"] for step, v in versions.items()}))
+        if name == "whole":
+            (phase / "DONE").unlink()
+            saved = pathlib.Path(phase) / "checkpoints" / "4" / "embedder"
+            arrays = [file for file in saved.rglob("*") if file.parent.name == "d"]
+            assert arrays
+            for array in arrays:
+                flip_a_bit(array)
+            for step in (0, 2):
+                flip_a_bit(versions[step].folder / "embeddings.npy")
+    assert ended[0] == ended[1] and sorted(versions) == [0, 2, 4]
+    first, second = (log.read_text() for log in started.logs)
+    assert "checkpoints/4 is damaged" in first and "resuming from step 2 of 4" in first and "from step 2" in second
+    assert (phase / "checkpoints" / "4").exists() and len(list((phase / "damaged").iterdir())) == 1
+    assert all(said.count("it is set aside, and built again") == 2 for said in (first, second))
 
 
 @pytest.mark.slow

@@ -138,21 +138,25 @@ class CurrentIndex:
     def _load_first(self) -> LoadedIndex:
         while True:
             version = common_version(self._store, self._up_to)
+            damaged = None
             try:
-                return self._load(version)
-            except Damaged as damaged:
-                self._set_aside(version, damaged)
+                loaded = self._load(version)
+            except Damaged as error:
+                damaged = error
+            if processes.least(damaged is None):  # one process that finds it damaged is enough
+                return loaded
+            damaged = damaged or Damaged(f"another process finds {version.folder} damaged")
+            self._set_aside(version, damaged)
+            if not processes.from_first(self._store.latest() is not None):
+                raise Damaged(f"{damaged}; it was the only one and is set aside: the same command again builds one")
 
     def _set_aside(self, version: Version, damaged: Damaged) -> None:
         """Lets the version before, or a newer one, take the place; where only one will do, raises what is wrong."""
-        if self._process.count > 1:
-            raise damaged
-        if self._own_every:  # see `own_versions.mend`
+        if self._own_every:  # see `OwnVersions.mend`
             raise Damaged(f"{damaged}: the same command again does both")
-        self._store.set_aside(version)
+        if self._process.index == 0:
+            self._store.set_aside(version)
         self._store.unpin(version)
-        if self._store.latest() is None:
-            raise Damaged(f"{damaged}; it was the only one and is set aside: the same command again builds one")
         log.warning(f"{damaged}; it is set aside, and the next best version is used")
 
     def _load(self, version: Version) -> LoadedIndex:
@@ -168,6 +172,9 @@ class CurrentIndex:
                     try:
                         ready = self._load(newest)
                     except Damaged as damaged:
+                        if self._process.index:  # of the first one, which others may have taken since
+                            at_fault = f"{damaged}, but not as the first process reads it: run the same command again"
+                            raise Damaged(at_fault) from damaged
                         self._set_aside(newest, damaged)
                         continue
                     known = ready.version

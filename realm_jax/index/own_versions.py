@@ -1,6 +1,7 @@
 """Versions that a trainer builds itself: which one a step uses, and what is done where it is damaged or gone."""
 
 import logging
+from dataclasses import dataclass
 
 import jax
 from etils import epath
@@ -10,6 +11,7 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from realm_jax.index.index_builder import IndexBuilder
+from realm_jax.index.version import Version
 
 log = logging.getLogger(__name__)
 
@@ -19,39 +21,48 @@ def version_for(trainer_step: int, every: int) -> int:
     return max(0, trainer_step - 1) // every * every if every else 0
 
 
-def mend(builder: IndexBuilder, folder: epath.PathLike, every: int, first: dict, source: dict) -> None:
-    """Sets damaged versions aside from the one that training goes on with; builds that from its checkpoint if need be.
+@dataclass(frozen=True)
+class OwnVersions:
+    """The versions that the trainer of a phase builds. All of its processes call the same methods."""
 
-    Where several processes train it does nothing: they might see different things.
+    builder: IndexBuilder
+    folder: epath.Path
+    """Of the phase."""
+    first: dict
+    """The embedder's parameters before the first step, on the host."""
+    source: dict
+    """Phase and step of the checkpoint that they come from."""
 
-    Args:
-        folder: of the phase that the trainer goes on with.
-        every: steps between versions; 0 where there is but the first.
-        first: the embedder's parameters before the first step, on the host.
-        source: phase and step of the checkpoint that they come from.
+    def build(self, step: int, embedder_params: dict) -> None:
+        """Builds the version of a step, unless it is there; parameters are on the host."""
+        self.builder.build(step, embedder_params, embedded_by=None if step else self.source)
 
-    Raises:
-        ConfigError: that checkpoint is gone, too.
-    """
-    if processes.are_many():
-        return
-    store = builder.store
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        needed = version_for(checkpoints.latest_step() or 0, every)
+    def mend(self, needed: int) -> None:
+        """Sets damaged versions aside from step `needed` on; builds that one from its checkpoint if it is not there.
+
+        Raises:
+            ConfigError: the checkpoint is gone, too.
+        """
+        store = self.builder.store
         for version in store.versions():
-            try:
-                if version.step >= needed:
-                    version.verify()
-            except Damaged as damaged:
-                log.warning(f"{damaged}; it is set aside, and built again")
+            if version.step >= needed and not processes.least(_is_whole(version)) and processes.is_first():
                 store.set_aside(version)
-        if needed in [version.step for version in store.versions()]:
-            return
-        params = first
-        if needed:
-            checkpoint = epath.Path(folder) / "checkpoints" / str(needed)
-            if not checkpoint.exists():
-                what = f"{store.folder} lacks the version of step {needed}, and {checkpoint} is gone"
-                raise ConfigError(f"{what}: train again in another --workdir")
-            params = jax.device_get(checkpoints.restore_params(needed, {"embedder": first})["embedder"])
-    builder.build(needed, params, embedded_by=None if needed else source)
+        if not processes.from_first(needed in [version.step for version in store.versions()]):
+            self.build(needed, self._params(needed) if needed else self.first)
+
+    def _params(self, step: int) -> dict:
+        checkpoint = self.folder / "checkpoints" / str(step)
+        if not checkpoint.exists():
+            what = f"{self.builder.store.folder} lacks the version of step {step}, and {checkpoint} is gone"
+            raise ConfigError(f"{what}: train again in another --workdir")
+        with Checkpoints(self.folder, read_only=True) as checkpoints:
+            return jax.device_get(checkpoints.restore_params(step, {"embedder": self.first})["embedder"])
+
+
+def _is_whole(version: Version) -> bool:
+    try:
+        version.verify()
+    except Damaged as damaged:
+        log.warning(f"{damaged}; it is set aside, and built again")
+        return False
+    return True

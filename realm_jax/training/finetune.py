@@ -10,7 +10,7 @@ from realm_jax.config import CONVERTED, ConfigError, FinetuneConfig
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.questions import datasets
 from realm_jax.data.questions.questions import content_hash
-from realm_jax.index.own_versions import mend
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.openqa.predict import Answerer
 from realm_jax.paths import quoted
 from realm_jax.records import Question
@@ -95,10 +95,11 @@ def train(finetuning: Finetuning, train_questions: list[Question], dev_questions
         return sum(p.is_correct for p in answered) / len(answered)
 
     moves = settings.train_retriever == "both"
-    inline = finetuning.index_builder(store, data) if moves and config.index.device == "inline" else None
-    if inline:
-        mend(inline, finetuning.folder, settings.index_refresh_every, first["embedder"], finetuning.source)
-    task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, inline)
+    own = None
+    if moves and config.index.device == "inline":
+        inline = finetuning.index_builder(store, data)
+        own = OwnVersions(inline, finetuning.folder, first["embedder"], finetuning.source)
+    task = FinetuneTask(config, data, train_questions, store, first, exact_match, finetuning.folder, own)
     del first
     builder, follow = None, f"--finetuning={finetuning.name}"
     if moves and config.index.device == "cpu" and processes.is_first():

@@ -24,8 +24,8 @@ from realm_jax.config import Config, ConfigError, FinetuneConfig
 from realm_jax.data.pipeline import Examples
 from realm_jax.data.prepare import RunData
 from realm_jax.index.current import CurrentIndex, FixedIndex, common_version
-from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.store import IndexStore
 from realm_jax.losses.openqa_loss import correct_spans, marginal_loss, reader_loss
 from realm_jax.models import embedder, reader
@@ -84,7 +84,7 @@ class FinetuneTask(RetrievalTask):
         first_params: `embedder` as two towers, and `reader`.
         exact_match: host parameters -> exact match on the development questions.
         folder: of this fine-tuning; evaluations and the best checkpoint are kept there.
-        builder: as in `RetrievalTask`, for `train_retriever=both`.
+        own: as in `RetrievalTask`, for `train_retriever=both`.
     """
 
     name = "finetune"
@@ -98,10 +98,10 @@ class FinetuneTask(RetrievalTask):
         first_params: dict,
         exact_match: Callable[[dict], float],
         folder: epath.Path,
-        builder: IndexBuilder | None = None,
+        own: OwnVersions | None = None,
     ):
         settings = config.finetune
-        super().__init__(store, settings.index_refresh_every if settings.train_retriever == "both" else 0, builder)
+        super().__init__(store, settings.index_refresh_every if settings.train_retriever == "both" else 0, own)
         self._config, self._data, self._first, self._exact_match = config, data, first_params, exact_match
         self.questions = trainable(questions, settings)
         self.steps = steps_in_all(settings, len(self.questions))
@@ -146,12 +146,13 @@ class FinetuneTask(RetrievalTask):
     def stream(self, state: dict) -> RetrievalStream:
         """Questions with what the index finds for them."""
         corpus, first = self._data.knowledge, state.get("position", 0)
+        self.mend_index(first)
         version = common_version(self._store)
         search = search_to_use(self._config, version)
         index: CurrentIndex | FixedIndex
         if self._config.finetune.train_retriever == "both":
             self._store.unpin(version)
-            index = CurrentIndex(self._store, corpus, self._config, first, search=search, own_every=self._own_every)
+            index = self.current_index(corpus, self._config, first, search)
         else:
             index = FixedIndex(self._store, version, corpus, self._config.index, search)
         packing = room.of_phase(self._config, self.name, state)

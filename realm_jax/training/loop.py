@@ -182,16 +182,25 @@ def _restore_or_init(task: Task, optimizer, checkpoints: Checkpoints) -> tuple[i
         params = task.init()
         return 0, params, optimizer.init(params), {}
     shapes = jax.eval_shape(task.init)
+    damaged = None
     try:
         params, opt_state, stream_state = checkpoints.restore(latest, shapes, jax.eval_shape(optimizer.init, shapes))
-    except Damaged as damaged:
-        aside = None if processes.are_many() else checkpoints.set_aside(latest)
-        if aside is None:
-            raise
-        log.warning(f"{damaged}; done: it is now {aside}")
+    except Damaged as error:
+        damaged = error
+    if not processes.least(damaged is None):  # one process that finds it damaged is enough
+        _set_aside(checkpoints, latest, damaged)
         return _restore_or_init(task, optimizer, checkpoints)
-    log.info(f"{task.name}: resuming from step {latest} of {task.steps}")
+    log.info(f"{task.name}: resuming from step {latest:,} of {task.steps:,}")
     return latest, params, opt_state, stream_state
+
+
+def _set_aside(checkpoints: Checkpoints, step: int, damaged: Damaged | None) -> None:
+    """Moves a checkpoint away, by the first process. Raises Damaged on all if it cannot be."""
+    damaged = damaged or Damaged(f"another process finds the checkpoint of step {step:,} damaged")
+    aside = checkpoints.set_aside(step) if processes.is_first() else None
+    if not processes.from_first(aside is not None):
+        raise damaged
+    log.warning(f"{damaged}; done{f': it is now {aside}' if aside else ''}")
 
 
 class _Keeper:

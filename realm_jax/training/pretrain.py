@@ -7,7 +7,7 @@ from realm_jax import processes
 from realm_jax.config import Config
 from realm_jax.data.prepare import RunData
 from realm_jax.index.index_builder import IndexBuilder
-from realm_jax.index.own_versions import mend
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.store import IndexStore
 from realm_jax.training import fit, loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
@@ -34,9 +34,8 @@ def train(workdir: Workdir, data: RunData) -> None:
     fit.refuse_what_is_too_large(workdir.config, "pretrain", blocks=data.knowledge.num_blocks if is_exact else 0)
     build_first_index(workdir, data)
     config, store, folder = workdir.config, IndexStore(workdir.index_folder), workdir.phase("pretrain")
-    builder, first = None, phases.warm_params(workdir)
+    first, own = phases.warm_params(workdir), None
     if config.index.device == "inline":
-        builder = IndexBuilder(config, data, store)
-        mend(builder, folder, config.pretrain.index_refresh_every, first["embedder"], _source(config))
-    loop.run(PretrainTask(config, data, store, first, builder), folder)
+        own = OwnVersions(IndexBuilder(config, data, store), folder, first["embedder"], _source(config))
+    loop.run(PretrainTask(config, data, store, first, own), folder)
     processes.on_first(lambda: workdir.mark_done("pretrain", config.pretrain.steps))

@@ -19,9 +19,8 @@ from realm_jax.data.assembly import with_candidates
 from realm_jax.data.pipeline import Examples, MaskedSentences
 from realm_jax.data.prepare import RunData
 from realm_jax.index.answer_block import with_answer
-from realm_jax.index.current import CurrentIndex
-from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.source_block import drop_source
 from realm_jax.index.store import IndexStore
 from realm_jax.losses import marginal
@@ -37,7 +36,7 @@ class PretrainTask(RetrievalTask):
     """Pre-training as a task of the loop.
 
     Args:
-        store, builder: as in `RetrievalTask`.
+        store, own: as in `RetrievalTask`.
         first_params: embedder and encoder, on the host.
     """
 
@@ -49,10 +48,10 @@ class PretrainTask(RetrievalTask):
         data: RunData,
         store: IndexStore,
         first_params: dict,
-        builder: IndexBuilder | None = None,
+        own: OwnVersions | None = None,
     ):
         parallel.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size")
-        super().__init__(store, config.pretrain.index_refresh_every, builder)
+        super().__init__(store, config.pretrain.index_refresh_every, own)
         self._config, self._data, self._first = config, data, first_params
         self._shares = parallel.num_devices() * self.micro_batches  # checks the latter
         self.steps, self.seed, self.log_every = config.pretrain.steps, config.seed, config.pretrain.log_every
@@ -89,7 +88,8 @@ class PretrainTask(RetrievalTask):
         examples = Examples(len(self._sentences), self._sentences.example, self.seed, processes.this())
         size = self._config.pretrain.batch_size
         first = state.get("position", 0)
-        index = CurrentIndex(self._store, self._data.knowledge, self._config, first, own_every=self._own_every)
+        self.mend_index(first)
+        index = self.current_index(self._data.knowledge, self._config, first)
         return RetrievalStream(
             lambda number: examples.batch(number, size),
             self._propose,

@@ -20,9 +20,10 @@ from realm_jax import parallel, processes
 from realm_jax.background import Background
 from realm_jax.batches import Tokens
 from realm_jax.config import Config, RunError
+from realm_jax.data.corpus import Corpus
 from realm_jax.index.current import CurrentIndex, FixedIndex
-from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex
+from realm_jax.index.own_versions import OwnVersions, version_for
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
@@ -37,14 +38,12 @@ class RetrievalTask(Task):
     Args:
         store: index versions to retrieve from.
         refresh_every: steps between index versions; 0 where the index stays as it is.
-        builder: builds them inside the trainer; None where a builder process does, or nobody.
+        own: those that the trainer builds; None where a builder process does, or nobody.
     """
 
-    def __init__(self, store: IndexStore, refresh_every: int, builder: IndexBuilder | None):
-        self._store, self._refresh_every, self._builder = store, refresh_every, builder
-        self._own_every = refresh_every if builder else 0
-        """Steps between versions that this task builds; see `CurrentIndex`."""
-        if builder is not None:
+    def __init__(self, store: IndexStore, refresh_every: int, own: OwnVersions | None):
+        self._store, self._refresh_every, self._own = store, refresh_every, own
+        if own is not None:
             store.tidy()
 
     def refreshes_index_at(self, step: int) -> bool:
@@ -53,12 +52,22 @@ class RetrievalTask(Task):
 
     def builds_index_at(self, step: int) -> bool:
         """A version is built here where the index is due and this process is its own builder."""
-        return self._builder is not None and self.refreshes_index_at(step)
+        return self._own is not None and self.refreshes_index_at(step)
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the block tower of `params`; all processes share the blocks."""
         if self._store.latest(step).step != step:
-            self._builder.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+            self._own.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
+
+    def mend_index(self, step: int) -> None:
+        """Sees to it that the version that training goes on with after `step` is there, if it is an own one."""
+        if self._own is not None:
+            self._own.mend(version_for(step, self._refresh_every))
+
+    def current_index(self, corpus: Corpus, config: Config, step: int, search: str = "") -> CurrentIndex:
+        """The index that training goes on with after `step`; arguments as there."""
+        own_every = self._refresh_every if self._own is not None else 0
+        return CurrentIndex(self._store, corpus, config, step, search=search, own_every=own_every)
 
 
 @runtime_checkable

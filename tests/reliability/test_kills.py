@@ -1,6 +1,7 @@
 """Any process of a run is ended anywhere; the same command again ends as an unbroken run, and nothing is left over."""
 
 import ast
+import collections
 import dataclasses
 import json
 import os
@@ -215,3 +216,11 @@ def test_every_point_and_every_command_that_has_one_is_in_the_matrix():
     named = set(faults.POINTS) - {point for point in faults.POINTS if point.endswith(" step")}
     assert {ast.unparse(name) for name in called} == {repr(point) for point in named} | {"f'{task.name} step'"}
     assert len(CASES) >= 80 and len(set(CASES)) == len(CASES)
+
+
+def test_the_committed_result_has_every_case_and_all_passed():
+    values = json.loads((REPOSITORY / "benchmarks" / "results" / "kill_matrix.json").read_text())["values"]
+    measured = {(row["command"], row["point"]): (row["cases"], row["passed"]) for row in values["rows"]}
+    wanted = collections.Counter((case.command, case.point.split(":")[0]) for case in CASES)
+    assert measured == {place: (cases, cases) for place, cases in wanted.items()}
+    assert values["passed"] == values["cases"] == len(CASES) and values["minutes"] < 25

@@ -11,14 +11,17 @@ import pytest
 from realm_jax import processes
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index import current
+from realm_jax.index.claims import MANIFEST
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder
-from realm_jax.index.store import IndexStore
+from realm_jax.index.store import NEXT, IndexStore
 from realm_jax.processes import Reduced
 from realm_jax.records import Process
 from realm_jax.training import phases
+from tests.damage import flip_a_bit
 
 PROCESSES, STEPS, EVERY = 3, 150, 30
+KINDS = ("adopted", "damaged")
 
 
 class Threads:
@@ -50,6 +53,9 @@ class Threads:
     def from_first(self, value: int) -> int:
         return self.together(value)[0]
 
+    def least(self, value: int) -> int:
+        return min(self.together(value))
+
     def all_reduce(self):
         pending = [0] * PROCESSES
 
@@ -68,13 +74,18 @@ def threads(monkeypatch):
     monkeypatch.setattr(processes, "this", made.this)
     monkeypatch.setattr(processes, "is_first", made.is_first)
     monkeypatch.setattr(processes, "from_first", made.from_first)
+    monkeypatch.setattr(processes, "least", made.least)
     monkeypatch.setattr(processes, "AllReduce", made.all_reduce)
     monkeypatch.setattr(current, "POLL_S", 0.02)
     return made
 
 
-@pytest.mark.parametrize("own_every", [0, EVERY], ids=["a builder's versions", "the trainer's own"])
-def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every):
+@pytest.mark.parametrize(
+    ("own_every", "damaged"),
+    [(0, ()), (EVERY, ()), (0, (1, 2 * EVERY))],
+    ids=["a builder's versions", "the trainer's own", "some of them damaged"],
+)
+def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every, damaged):
     workdir = new_run()
     data, store = open_prepared(workdir), IndexStore(workdir.index_folder)
     params = phases.first_params(workdir)["embedder"]
@@ -89,8 +100,13 @@ def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every):
                 os.makedirs((draft.folder / name).parent, exist_ok=True)
                 shutil.copy(first.folder / name, draft.folder / name)
             kept = {k: v for k, v in first.manifest.items() if k not in ("files", "step", "started", "finished")}
-            draft.publish(kept)
+            version = draft.hand_over(kept)
+            if step in damaged:
+                flip_a_bit(version.folder / "embeddings.npy")
+            (version.folder / NEXT).rename(version.folder / MANIFEST)
 
+    if damaged:
+        publish(1)  # found at the start
     used: list[list[int]] = [[] for _ in range(PROCESSES)]
     failures = []
 
@@ -127,5 +143,6 @@ def test_all_processes_switch_at_the_same_steps(new_run, threads, own_every):
     assert len(set(used[0])) >= 3, "versions were adopted"
     if own_every:
         assert used[0] == [(step - 1) // EVERY * EVERY for step in range(1, STEPS + 1)]
-    events = [event for event in store.history() if event["event"] == "adopted"]
-    assert [event["step"] for event in events] == sorted(set(used[0])), "the first process alone writes the history"
+    assert not set(used[0]) & set(damaged)
+    told = {kind: [event["step"] for event in store.history() if event["event"] == kind] for kind in KINDS}
+    assert told == {"adopted": sorted(set(used[0])), "damaged": list(damaged)}, "the first process alone writes it"
