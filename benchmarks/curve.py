@@ -193,6 +193,7 @@ class Curve:
 
     def values(self) -> dict:
         """Means by arm and step, and what each state has more than the first of its arm, on the same questions."""
+        corpus = dataclasses.replace(self.config.corpus, knowledge=pathlib.Path(self.config.corpus.knowledge).name)  # no path
         files = sorted(self.folder.glob("*-*.npz"))
         states = {file.stem: measures(dict(np.load(file))) for file in files}
         rows: dict[str, list[dict]] = {}
@@ -206,7 +207,7 @@ class Curve:
             "arms": rows,
             "bm25": {key: plain(value) for key, value in measures(dict(np.load(self.folder / "bm25.npz"))).items()},
             "blocks": self.data.knowledge.num_blocks,
-            "config": dataclasses.asdict(self.config),
+            "config": dataclasses.asdict(dataclasses.replace(self.config, corpus=corpus)),
         }
 
 
