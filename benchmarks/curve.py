@@ -193,7 +193,8 @@ class Curve:
 
     def values(self) -> dict:
         """Means by arm and step, and what each state has more than the first of its arm, on the same questions."""
-        corpus = dataclasses.replace(self.config.corpus, knowledge=pathlib.Path(self.config.corpus.knowledge).name)  # no path
+        name = pathlib.Path(self.config.corpus.knowledge).name
+        corpus = dataclasses.replace(self.config.corpus, knowledge=name)  # not where it lies
         files = sorted(self.folder.glob("*-*.npz"))
         states = {file.stem: measures(dict(np.load(file))) for file in files}
         rows: dict[str, list[dict]] = {}
