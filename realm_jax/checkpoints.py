@@ -8,6 +8,7 @@ that pruning leaves it.
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import re
@@ -70,7 +71,9 @@ class Checkpoints:
             me = jax.process_index()
             alone = {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": f"host{me}"}
             chosen["multiprocessing_options"] = ocp.options.MultiprocessingOptions(**alone)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=False, **chosen)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, create=False, cleanup_tmp_directories=not read_only, **chosen
+        )
         folder = epath.Path(phase_folder) / "checkpoints"
         folder = folder if is_remote(folder) else folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +98,11 @@ class Checkpoints:
         if optimizer is not None:
             trees["optimizer"] = _as_arrays(optimizer)
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        checksums = {name: _checksum(tree) for name, tree in trees.items()}
-        items[CHECKSUMS] = ocp.args.JsonSave({**checksums, STRUCTURE: _structure(trees)})
+        checksums: dict = {name: _checksum(tree) for name, tree in trees.items()}
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
+            checksums["data"] = _checksum_of_json(data)
+        items[CHECKSUMS] = ocp.args.JsonSave({**checksums, STRUCTURE: _structure(trees)})
         self._in_time(functools.partial(self._manager.save, step, args=ocp.args.Composite(**items), force=True))
         faults.point("checkpoint")
 
@@ -150,7 +154,8 @@ class Checkpoints:
             raise
         except Exception as error:  # Orbax has no type of its own for it
             reason = str(error).splitlines()[0][:300]
-            if _structure(trees).items() <= self._saved_structure(step).items():
+            saved = self._saved_structure(step) if CHECKSUMS in items else {}
+            if saved is None or _structure(trees).items() <= saved.items():
                 raise Damaged(self._is_damaged(step, reason)) from error
             raise ConfigError(
                 f"checkpoint {self._folder}/{step} does not fit this config or is damaged ({reason}): "
@@ -159,7 +164,10 @@ class Checkpoints:
         if CHECKSUMS not in items:
             log.warning(f"checkpoint {self._folder}/{step} is of an earlier version, which made no checksums")
         saved = restored.pop(CHECKSUMS, {})
-        damaged = [name for name in trees if name in saved and _checksum(restored[name]) != saved[name]]
+        found = {name: _checksum(restored[name]) for name in trees if name in saved}
+        if with_data and "data" in saved:
+            found["data"] = _checksum_of_json(restored["data"])
+        damaged = [name for name in found if found[name] != saved[name]]
         if damaged:
             raise Damaged(self._is_damaged(step, f"{', '.join(damaged)} differ from their checksums"))
         return restored
@@ -172,12 +180,12 @@ class Checkpoints:
     def _is_damaged(self, step: int, how: str) -> str:
         return f"checkpoint {self._folder}/{step} is damaged ({how}): delete that step to go on from the one before"
 
-    def _saved_structure(self, step: int) -> dict:
-        """That of the trees that were saved; empty if it cannot be read."""
+    def _saved_structure(self, step: int) -> dict | None:
+        """That of the trees that were saved; None if it cannot be read."""
         try:
             return self._read(step, {CHECKSUMS: ocp.args.JsonRestore()})[CHECKSUMS].get(STRUCTURE, {})
         except Exception:  # Orbax has no type of its own for it; whoever asks has a better one to raise
-            return {}
+            return None
 
     def set_aside(self, step: int) -> epath.Path | None:
         """Moves a damaged checkpoint out of the way, and says where to; None if it is the only one, or in a bucket."""
@@ -247,6 +255,8 @@ class _Pinned:
             try:
                 if time.time() - pin.stat().mtime < PIN_EXPIRES_S:
                     pinned.add(int(pin.name.split(".")[0]))
+                else:
+                    pin.unlink(missing_ok=True)
             except FileNotFoundError:  # its reader has just finished
                 continue
         return [checkpoint.step in pinned for checkpoint in checkpoints]
@@ -266,6 +276,11 @@ def _checksum(tree: Any) -> int:
         array = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
         total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)
     return total
+
+
+def _checksum_of_json(values: dict) -> int:
+    """CRC-32 of JSON values, as they come back."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode())
 
 
 def _structure(trees: dict) -> dict[str, int]:

@@ -10,6 +10,7 @@ A process that dies ends the others within the distributed service's heartbeat (
 import itertools
 import json
 import os
+import signal
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ from jax._src import distributed  # the public `jax.distributed` has no way to i
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Int32, Shaped
 
-from realm_jax import parallel
+from realm_jax import parallel, signals
 from realm_jax.config import ConfigError
 from realm_jax.records import Process
 
@@ -40,13 +41,15 @@ def join() -> None:
     value = os.environ.get(VARIABLE, "")
     if not value or jax.distributed.is_initialized():
         return
+    address, *numbers = value.split(",")
     if value == "auto":
         jax.distributed.initialize()
-        return
-    address, *numbers = value.split(",")
-    if ":" not in address or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+    elif ":" in address and len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+        jax.distributed.initialize(address, int(numbers[0]), int(numbers[1]))
+    else:
         raise ConfigError(f"{VARIABLE}={value}: set it to auto, or ADDRESS:PORT,PROCESSES,NUMBER (10.0.0.2:8476,4,0)")
-    jax.distributed.initialize(address, int(numbers[0]), int(numbers[1]))
+    for number in signals.HANDLED:  # JAX's service takes SIGTERM for itself, and does nothing before training
+        signal.signal(number, signal.getsignal(number))
 
 
 def this() -> Process:

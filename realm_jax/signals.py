@@ -33,6 +33,7 @@ class Ended(SystemExit):
 
     def __init__(self, number: int):
         super().__init__(status(number))
+        self.number = number
 
 
 class Stopped(RuntimeError):

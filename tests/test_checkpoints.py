@@ -10,6 +10,7 @@ import pytest
 
 from realm_jax import checkpoints as checkpoints_lib
 from realm_jax.checkpoints import KEEP, Checkpoints
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from tests.damage import flip_a_bit
 
@@ -57,6 +58,28 @@ def test_a_flipped_bit_is_found_in_the_part_that_has_it(tmp_path, part):
         file.unlink()
         with pytest.raises(ConfigError, match="delete that step to go on from the one before"):
             checkpoints.restore(4, params, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("item", "before", "after"),
+    [("data", b'"position": 4', b'"position": 5'), (checkpoints_lib.CHECKSUMS, b"{", b"["), ("data", b"{", b"[")],
+)
+def test_values_that_changed_are_found_too(saved, tmp_path, item, before, after):
+    """What is still JSON, and what is none any more, of the checksums too."""
+    (file,) = (f for f in (tmp_path / "checkpoints" / "4" / item).iterdir() if before in f.read_bytes())
+    file.write_bytes(file.read_bytes().replace(before, after, 1))
+    with pytest.raises(Damaged, match="4 is damaged"):
+        saved.restore(4, PARAMS, OPTIMIZER)
+
+
+def test_what_a_killed_save_left_goes(saved, tmp_path):
+    left = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp-1"
+    left.mkdir()
+    with Checkpoints(tmp_path, read_only=True):
+        assert left.exists()  # the trainer may be writing it
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(6, PARAMS)
+    assert not left.exists()
 
 
 def test_checkpoints_without_checksums_are_read_with_a_warning(saved, tmp_path, capsys):
@@ -161,3 +184,4 @@ def test_the_pin_of_a_reader_that_died_expires(saved, tmp_path, monkeypatch):
     (tmp_path / "pins" / "4.host.1").write_text("")
     monkeypatch.setattr(checkpoints_lib, "PIN_EXPIRES_S", 0.0)
     assert steps_after_pruning(saved, tmp_path) == [6, 7, 8]
+    assert not list((tmp_path / "pins").iterdir())

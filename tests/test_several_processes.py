@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from realm_jax import config_json
+from realm_jax import config_json, signals
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.embed_blocks import embed_corpus
@@ -131,6 +132,15 @@ class Processes:
 
     def said(self) -> str:
         return "\n".join(f"--- process {i}\n{log.read_text()[-4000:]}" for i, log in enumerate(self.logs))
+
+
+def wait_for(started: Processes, condition: Callable[[], bool]) -> None:
+    """Waits while all of them run."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, started.said()
+        assert all(process.poll() is None for process in started.processes), started.said()
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -268,17 +278,58 @@ def test_two_hosts_embed_for_an_evaluation(tiny_run, cache, tmp_path):
 def test_one_signal_stops_all_hosts_and_one_host_goes_on(runs, tiny_run, launch, cache, tmp_path):
     workdir = run_with(SETTINGS, tiny_run, tmp_path / "stopped")
     started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
-    metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert time.monotonic() < deadline, started.said()
-        assert all(process.poll() is None for process in started.processes), started.said()
-        time.sleep(0.01)
+    metrics = workdir.phase("pretrain") / "metrics.jsonl"
+    wait_for(started, lambda: metrics.exists() and metrics.read_text().count("\n") >= 3)
     started.processes[1].send_signal(signal.SIGTERM)
     assert started.wait() == [143, 143], started.said()
     assert all("stopped by SIGTERM at step" in log.read_text() for log in started.logs)
     assert not workdir.is_done("pretrain")
     launch(1, "run", workdir)
     assert_equal_losses(losses(runs[1], "pretrain"), losses(workdir, "pretrain"))
+
+
+INDEXING = """
+import sys, time
+from realm_jax import signals
+from realm_jax.training import pretrain
+
+def build(workdir, data):
+    print("indexing", flush=True)
+    time.sleep(60)
+
+pretrain.build_first_index = build
+from realm_jax.__main__ import main
+with signals.ending():
+    main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_host_before_training_too(tiny_run, cache, tmp_path):
+    """JAX's distributed service must not swallow it."""
+    workdir = run_with({}, tiny_run, tmp_path / "run")
+    started = Processes(2, cache, "pretrain", f"--workdir={workdir.path}", log=tmp_path / "log", code=INDEXING)
+    wait_for(started, lambda: all("indexing" in log.read_text() for log in started.logs))
+    for process in started.processes:
+        process.send_signal(signal.SIGTERM)
+    ended = time.monotonic()
+    assert started.wait() == [143, 143], started.said()
+    assert time.monotonic() - ended < signals.GRACE_S + 4
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_host_ends_all_that_wait_for_an_index(tiny_run, cache, tmp_path):
+    waiting = {name: SETTINGS[name] for name in ("pretrain", "index")}
+    workdir = run_with(waiting, tiny_run, tmp_path / "run")  # and no builder
+    started = Processes(2, cache, "pretrain", f"--workdir={workdir.path}", log=tmp_path / "log")
+    metrics = workdir.phase("pretrain") / "metrics.jsonl"
+    wait_for(started, lambda: metrics.exists() and '"step": 2,' in metrics.read_text())
+    time.sleep(2)  # until it waits for a version that is younger than version 0 at step 3
+    started.processes[1].send_signal(signal.SIGTERM)
+    ended = time.monotonic()
+    assert started.wait() == [143, 143], started.said()
+    assert time.monotonic() - ended < 60 < SETTINGS["index"]["wait_timeout_s"]
+    assert all("stopped by SIGTERM at step 2; its state is saved" in log.read_text() for log in started.logs)
 
 
 @pytest.mark.slow
@@ -290,11 +341,7 @@ def test_a_host_that_dies_ends_the_others(tiny_run, cache, tmp_path):
     }
     workdir = run_with(long, tiny_run, tmp_path / "killed")
     started = Processes(2, cache, "run", f"--workdir={workdir.path}", log=tmp_path / "run")
-    metrics, deadline = workdir.phase("pretrain") / "metrics.jsonl", time.monotonic() + DEADLINE_S
-    while not metrics.exists():
-        assert time.monotonic() < deadline, started.said()
-        assert all(process.poll() is None for process in started.processes), started.said()
-        time.sleep(0.01)
+    wait_for(started, (workdir.phase("pretrain") / "metrics.jsonl").exists)
     started.processes[1].kill()
     statuses = started.wait()
     assert statuses[0] not in (0, None) and statuses[1] == -signal.SIGKILL

@@ -91,7 +91,7 @@ def publish_index(
         return
     with store.begin(0) as draft:
         copy = draft.embeddings(*embeddings.shape, config.index.dtype)
-        copy_rows(embeddings, copy, draft, Progress("index, blocks"))
+        copy_rows(embeddings, copy, Progress("index, blocks"))
         publish(draft, store, copy, blocks, config.index, tower=tower, embedded_by=source)
 
 

@@ -55,7 +55,8 @@ class CurrentIndex:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._look, self._closed = threading.Event(), False
-        self._process, self._all_reduce = processes.this(), processes.AllReduce()
+        self._process = processes.this()
+        self._all_reduce, self._signal = processes.AllReduce(), processes.AllReduce()
         self._first_mark = 0
         """Mark of the version that the first process has loaded."""
         self._late_steps = 0
@@ -103,8 +104,8 @@ class CurrentIndex:
         """Waits until a version of step `oldest` or later is in use."""
         started, timeout_s = time.monotonic(), self._config.index.wait_timeout_s
         while self.loaded.version.step < oldest:
-            if self._process.count == 1:  # several would have to agree on it
-                signals.check()
+            if number := self._signal.reduce(signals.flagged).greatest:  # of whichever process
+                raise signals.Ended(number)
             self._look.set()
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._error, timeout=POLL_S)
@@ -183,7 +184,7 @@ class CurrentIndex:
                             self._store.unpin(self._ready.version)
                         self._ready = ready
                         self._changed.notify_all()
-            except (ConfigError, OSError) as error:
+            except Exception as error:  # raised where training asks for the index
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
@@ -227,6 +228,10 @@ def common_version(store: IndexStore, up_to: int | None = None) -> Version:
     mark = processes.from_first(_mark(version) if version else 0)
     if not processes.is_first() and mark:
         version = _marked(store, mark)
+        if version is None:
+            raise RunError(
+                f"the first process has an index version that {store.folder} lacks here: share one --workdir"
+            )
         store.pin(version)
     if version is None:
         raise ConfigError(f"no index version in {store.folder}: run realm builder")
@@ -238,12 +243,9 @@ def _mark(version: Version) -> int:
     return 1 + zlib.crc32(version.name.encode()) % (2**31 - 2)
 
 
-def _marked(store: IndexStore, mark: int) -> Version:
-    """The version of a mark. Raises RunError if this process does not see it."""
-    for version in reversed(store.versions()):
-        if _mark(version) == mark:
-            return version
-    raise RunError(f"the first process has an index version that {store.folder} lacks here: share one --workdir")
+def _marked(store: IndexStore, mark: int) -> Version | None:
+    """The version of a mark; None if this process does not see it."""
+    return next((version for version in reversed(store.versions()) if _mark(version) == mark), None)
 
 
 class FixedIndex:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.index_builder import IndexBuilder, with_search
@@ -22,6 +23,7 @@ from realm_jax.workdir import Workdir
 
 log = logging.getLogger(__name__)
 
+SKIP_S = 60.0  # for which a checkpoint that cannot be read is left out
 POLL_S = (0.2, 2.0)  # first and longest pause between looks at the checkpoints
 
 
@@ -74,21 +76,22 @@ def _new_checkpoints(
     """
     folder, timeout_s = workdir.phase(builder.phase), builder.config.index.wait_timeout_s
     last_news, pause = time.monotonic(), POLL_S[0]
-    gone: set[int] = set()
+    skipped: dict[int, float] = {}  # until when; a trainer may save a step anew
     while True:
         is_done = workdir.is_done(builder.phase)  # read before the checkpoints: if it is set, the last one is there
         newest, built = checkpoints.latest_step(), builder.store.latest()
+        skipped = {step: until for step, until in skipped.items() if time.monotonic() < until}
         after = -1 if built is None else built.step
         # What other builders are at comes before the newest, which all of them then share.
-        shared = [step for step in builder.steps_under_way() if step > after and step not in gone]
+        shared = [step for step in builder.steps_under_way() if step > after and step not in skipped]
         step = shared[-1] if shared else newest
-        if step is not None and step > after:
-            params = _restore(checkpoints, step, template)
+        if step is not None and step > after and step not in skipped:
+            params = _restore(checkpoints, step, template, is_last=is_done)
             if params is not None:
                 yield step, jax.device_get(params)
                 last_news, pause = time.monotonic(), POLL_S[0]
-            elif step != newest:
-                gone.add(step)
+            else:
+                skipped[step] = time.monotonic() + SKIP_S
         elif is_done:
             return
         elif time.monotonic() - last_news > timeout_s:
@@ -101,10 +104,15 @@ def _new_checkpoints(
             pause = min(2 * pause, POLL_S[1])
 
 
-def _restore(checkpoints: Checkpoints, step: int, template: dict) -> Any:
-    """The embedder's parameters; None if the trainer went on and pruned them while we read."""
+def _restore(checkpoints: Checkpoints, step: int, template: dict, is_last: bool) -> Any:
+    """The embedder's parameters; None if the trainer went on and pruned them while we read, or they are damaged."""
     try:
         return checkpoints.restore_params(step, {"embedder": template})["embedder"]
+    except Damaged as damaged:
+        if is_last:
+            raise
+        log.warning(f"{damaged}; the index builder waits for another one")
+        return None
     except (ConfigError, FileNotFoundError):
         if checkpoints.latest_step() == step:
             raise

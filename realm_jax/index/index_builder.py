@@ -110,7 +110,7 @@ class IndexBuilder:
 
         with store.begin(step) as draft:
             embeddings = draft.embeddings(corpus.num_blocks, config.model.projection_dim, config.index.dtype)
-            shared.join(embeddings, touch=draft.touch)
+            shared.join(embeddings)
             tower, embedded_by = embedder.tower(params, "block"), facts["embedded_by"]
             common = {"tower": tower, "embedded_by": embedded_by, "measure": measure}
             version = publish(draft, store, embeddings, corpus, config.index, **common)
@@ -160,16 +160,11 @@ def extend_version(config: Config, corpus: Corpus, store: IndexStore, version: V
     index = dataclasses.replace(config.index, search=manifest["search"], dtype=manifest["dtype"])
     with store.begin(version.step) as draft:
         embeddings = draft.embeddings(corpus.num_blocks, old.shape[1], index.dtype)
-        copy_rows(old, embeddings, draft)
+        copy_rows(old, embeddings)
         if is_longer:
-            progress = Progress("index, new blocks")
-
-            def between(done: int, total: int) -> None:
-                progress(done, total)
-                draft.touch()
-
             new, rows = np.arange(len(old), corpus.num_blocks), embeddings[len(old) :]
-            embed_corpus(config, {"block": tower}, corpus, rows, blocks=new, between_batches=between)
+            progress = Progress("index, new blocks")
+            embed_corpus(config, {"block": tower}, corpus, rows, blocks=new, between_batches=progress)
         info = None
         if files_serve(index.search, manifest["search_info"].get("blocks", len(old)), corpus.num_blocks, index):
             info = copy_search_files(version, draft)

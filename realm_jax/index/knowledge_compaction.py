@@ -109,7 +109,6 @@ def _moved(config: Config, draft: Draft, version: Version, before: Corpus, manif
         for start in range(0, len(rows), COPY_ROWS):
             part = rows[start : start + COPY_ROWS]
             embeddings[start : start + len(part)] = old[part]
-            draft.touch()
         search_info = build_search_files(index.search, embeddings, draft.folder, index)
         if version.has_tower:
             link(folder / TOWER, draft.folder / TOWER)

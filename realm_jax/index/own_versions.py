@@ -40,13 +40,17 @@ class OwnVersions:
     def mend(self, needed: int) -> None:
         """Sets damaged versions aside from step `needed` on; builds that one from its checkpoint if it is not there.
 
+        The first process alone looks. What dead processes left goes, too.
+
         Raises:
             ConfigError: the checkpoint is gone, too.
         """
         store = self.builder.store
-        for version in store.versions():
-            if version.step >= needed and not processes.least(_is_whole(version)) and processes.is_first():
-                store.set_aside(version)
+        if processes.is_first():
+            store.tidy()
+            for version in store.versions():
+                if version.step >= needed and not _is_whole(version):
+                    store.set_aside(version)
         if not processes.from_first(needed in [version.step for version in store.versions()]):
             self.build(needed, self._params(needed) if needed else self.first)
 

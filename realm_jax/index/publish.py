@@ -58,7 +58,7 @@ def publish(
         fields |= measure(search)
     version = draft.publish(fields)
     faults.point("published")
-    store.prune(config.keep_versions)
+    store.prune(config.keep_versions, but=version)
     log.info(_told(version))
     return version
 
@@ -74,7 +74,6 @@ def _told(version: Version) -> str:
 def copy_rows(
     source: Float[np.ndarray, "rows dim"],
     target: Float[np.ndarray, "blocks dim"],
-    draft: Draft,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Copies embeddings into the first rows of a draft's, a few at a time: both may be larger than memory."""
@@ -82,7 +81,6 @@ def copy_rows(
         rows = source[start : start + COPY_ROWS]
         target[start : start + len(rows)] = rows
         progress(start + len(rows), len(source))
-        draft.touch()
 
 
 def copy_search_files(version: Version, draft: Draft) -> dict:

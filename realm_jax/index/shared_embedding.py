@@ -44,12 +44,11 @@ class SharedEmbedding:
     def __post_init__(self):
         self._heard, self._shown = time.monotonic(), 0
 
-    def join(self, out: Float[np.ndarray, "blocks dim"], *, touch: Callable[[], None] = lambda: None) -> None:
+    def join(self, out: Float[np.ndarray, "blocks dim"]) -> None:
         """Fills `out` with what this process embeds and what others hand over.
 
         Args:
             out: float32 or bfloat16; may be a memory map.
-            touch: called as often as `between`.
 
         Raises:
             RunError: others that take part had nothing done within `index.wait_timeout_s`.
@@ -63,10 +62,10 @@ class SharedEmbedding:
             filled |= over
             number = self.work.take_part(len(self.ranges), filled)
             if number is not None:
-                self._embed(number, out[self._rows(number)], touch)
+                self._embed(number, out[self._rows(number)])
                 filled.add(number)
             elif len(filled) < len(self.ranges):
-                self._wait(touch)
+                self._wait()
         if self.work.done < len(self.ranges):
             theirs = len(self.ranges) - self.work.done
             log.info(f"other processes embedded {theirs} of {len(self.ranges)} ranges of blocks")
@@ -96,17 +95,16 @@ class SharedEmbedding:
     def _hand_over(self, number: int, dtype: str) -> None:
         kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32
         part = np.empty((len(self.ranges[number]), self.config.model.projection_dim), kind)
-        self._embed(number, part, lambda: None)
+        self._embed(number, part)
         if self.work.is_open():  # else others were faster
             self.work.hand_over(number, part.view(np.uint16) if dtype == "bfloat16" else part)  # .npy knows no bfloat16
 
-    def _embed(self, number: int, out: np.ndarray, touch: Callable[[], None]) -> None:
+    def _embed(self, number: int, out: np.ndarray) -> None:
         rows = self._rows(number)
 
         def between(done: int) -> None:
             self._shown = rows.start + done
             self.between(self._shown, len(self.blocks))
-            touch()
 
         embed_range(self.config, self._tower, self.corpus, self.blocks[rows], out, between)
         self._heard = time.monotonic()
@@ -119,7 +117,7 @@ class SharedEmbedding:
     def _rows(self, number: int) -> slice:
         return slice(self.ranges[number].start, self.ranges[number].stop)
 
-    def _wait(self, touch: Callable[[], None] = lambda: None) -> None:
+    def _wait(self) -> None:
         timeout_s = self.config.index.wait_timeout_s
         if time.monotonic() - self._heard > timeout_s:
             raise RunError(
@@ -128,4 +126,3 @@ class SharedEmbedding:
             )
         time.sleep(POLL_S)
         self.between(self._shown, len(self.blocks))
-        touch()

@@ -11,9 +11,9 @@ In a bucket, drafts and versions in use have a local copy. `search.py` knows wha
 
 import contextlib
 import errno
-import math
 import os
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import final
@@ -25,12 +25,12 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from realm_jax import __version__, faults
+from realm_jax import __version__, background, faults
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import MANIFEST, OWNER, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
-from realm_jax.index.shared_work import SharedWork, is_deserted
+from realm_jax.index.shared_work import RENEW_EVERY_S, SharedWork, is_deserted
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
@@ -40,7 +40,6 @@ WORK = "work"
 NEXT = "manifest.next"
 RETIRED = "manifest.pruned"
 DAMAGED = "manifest.damaged"
-TOUCH_EVERY_S = 30.0
 
 
 @final
@@ -52,9 +51,11 @@ class Draft:
         self._target = store.folder / f"step-{step:08d}-{secrets.token_hex(3)}"
         self._matrix: np.memmap | None = None
         self._shape: dict = {}
-        self._touched = -math.inf
         self._is_kept = False
-        self.touch()
+        claim(self._target / OWNER)
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._stay, name="draft", daemon=True)
+        self._thread.start()
         self._local = temporary_folder() if is_remote(self._target) else None
         self.folder = epath.Path(self._local.name) / "files" if self._local else self._target
         """Local folder to write the version's files into."""
@@ -68,11 +69,17 @@ class Draft:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ConfigError(f"no space left for index version {self._target}: free some and run again") from error
 
-    def touch(self) -> None:
-        """Renews the owner's claim, which other hosts believe for ten minutes. Cheap to call."""
-        if time.monotonic() - self._touched > TOUCH_EVERY_S:
-            claim(self._target / OWNER)
-            self._touched = time.monotonic()
+    def _stay(self) -> None:
+        """Renews the owner's claim, which other hosts believe for ten minutes, until it is given up."""
+        while not self._left.wait(RENEW_EVERY_S):
+            with contextlib.suppress(ConfigError, OSError):
+                if (self._target / OWNER).exists():
+                    claim(self._target / OWNER)
+
+    def _give_up(self) -> None:
+        self._left.set()
+        background.join(self._thread, background.CLOSE_S)
+        (self._target / OWNER).unlink(missing_ok=True)
 
     def embeddings(self, num_blocks: int, dim: int, dtype: str) -> Float[np.ndarray, "blocks dim"]:
         """A writable memory map for the block embeddings; `dtype` is float32 or bfloat16.
@@ -136,11 +143,12 @@ class Draft:
         manifest["files"] = files
         faults.point("manifest")
         write_json(self._target / name, manifest)
-        (self._target / OWNER).unlink(missing_ok=True)
+        self._give_up()
         return Version(self._target, manifest)
 
     def discard(self) -> None:
         """Removes what is not part of a published version."""
+        self._give_up()
         if self._local:
             self._local.cleanup()
         if not self._is_kept and not (self._target / MANIFEST).exists():
@@ -173,9 +181,8 @@ class IndexStore(History):
         return sorted(found, key=lambda version: version.order)
 
     def latest(self, up_to: int | None = None) -> Version | None:
-        """The newest version of a step up to `up_to`, else the newest of all; None if there is none yet."""
-        versions = self.versions()
-        within = [version for version in versions if up_to is None or version.step <= up_to] or versions
+        """The newest version, of a step up to `up_to` where that is given; None if there is none."""
+        within = [version for version in self.versions() if up_to is None or version.step <= up_to]
         return within[-1] if within else None
 
     def pin(self, version: Version) -> bool:
@@ -185,7 +192,12 @@ class IndexStore(History):
             False if the version was pruned meanwhile: take the latest instead.
         """
         drop_lapsed_pins(version.folder)
-        claim(own_pin(version.folder))
+        try:
+            claim(own_pin(version.folder))
+        except ConfigError:
+            if (version.folder / MANIFEST).exists():
+                raise
+            return False  # its folder was removed under our hands
         # `prune` hides the manifest and then looks for pins; we do the reverse, so that one of us sees the other.
         if (version.folder / MANIFEST).exists():
             return True
@@ -208,13 +220,17 @@ class IndexStore(History):
             (version.folder / MANIFEST).replace(version.folder / DAMAGED)
             self.record("damaged", version=version.name, step=version.step)
 
-    def prune(self, keep: int) -> list[str]:
+    def prune(self, keep: int, but: Version | None = None) -> list[str]:
         """Removes versions older than the newest `keep` unless they are pinned, and what dead builders left.
+
+        Args:
+            but: is kept too.
 
         Returns:
             Names of the removed versions.
         """
-        if any([_retire(version.folder) for version in self.versions()[:-keep]]):
+        older = [version for version in self.versions()[:-keep] if but is None or version.name != but.name]
+        if any([_retire(version.folder) for version in older]):
             faults.point("prune")
         return self.tidy()
 
@@ -223,11 +239,14 @@ class IndexStore(History):
         removed = []
         for folder in self._folders():
             is_retired = (folder / RETIRED).exists() and not is_pinned(folder)
+            is_unclaimed = is_abandoned(folder)  # asked first: a draft has its manifest before its owner goes
             is_kept = (folder / MANIFEST).exists() or (folder / DAMAGED).exists()
             if is_retired:
                 removed.append(folder.name)
-            if is_retired or not is_kept and is_abandoned(folder):
+            if is_retired or not is_kept and is_unclaimed:
                 folder.rmtree(missing_ok=True)
+            else:
+                drop_lapsed_pins(folder)
         for folder in self.works():
             if is_deserted(folder):
                 folder.rmtree(missing_ok=True)

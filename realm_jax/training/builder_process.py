@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from realm_jax import console, processes, signals
@@ -12,7 +13,8 @@ from realm_jax.workdir import Workdir
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 3
+RESTARTS = 3  # of builders that died young
+YOUNG_S = 600.0
 STOP_TIMEOUT_S = 30.0
 RELAY_TIMEOUT_S = 5.0
 
@@ -47,16 +49,20 @@ class BuilderProcess:
         return process
 
     def _keep(self) -> None:
-        """Starts a builder that died again, a few times."""
-        for attempt in range(RESTARTS + 1):
+        """Starts a builder that died again, a few times; not one that a signal to both has ended."""
+        died_young = 0
+        while True:
+            started = time.monotonic()
             status = self._process.wait()
             self._process.stdin.close()
+            died_young = died_young + 1 if time.monotonic() - started < YOUNG_S else 0
             with self._changing:
-                if status == 0 or self._is_stopped:
+                if status == 0 or self._is_stopped or signals.flagged:
                     return
                 log.warning(f"the index builder ended with status {status}")
-                if attempt < RESTARTS:
-                    self._process = self._start()
+                if died_young > RESTARTS:
+                    return
+                self._process = self._start()
 
     def finish(self) -> None:
         """Waits until the last weights are indexed, or no builder is left."""

@@ -18,7 +18,7 @@ from realm_jax.training import fit, loop
 from realm_jax.training.builder_process import BuilderProcess
 from realm_jax.training.finetune_search import measure_search
 from realm_jax.training.finetune_task import FinetuneTask, steps_in_all, trainable
-from realm_jax.training.finetuning import Finetuning
+from realm_jax.training.finetuning import FOLDER, Finetuning
 from realm_jax.training.only_trainer import only_trainer
 from realm_jax.training.presets import PRESETS
 from realm_jax.workdir import Workdir
@@ -58,8 +58,8 @@ def finetune(
         raise ConfigError(f"{dataset}: no development questions: pass --dev=FILE.jsonl")
     content = {split: content_hash(found) for split, found in splits.items()}
     files |= {"dev": datasets.from_anywhere(dev), "content": content}
-    finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(dataset), settings, **files)
-    with only_trainer(finetuning.folder / "trainer.lock"):
+    with only_trainer(workdir.phase(f"{FOLDER}/{name}") / "trainer.lock"):
+        finetuning = Finetuning.create(workdir, name, datasets.from_anywhere(dataset), settings, **files)
         train(finetuning, *splits.values())
 
 

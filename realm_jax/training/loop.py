@@ -135,14 +135,14 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                 keeper.save(0, state, stream, {})
             else:  # the stream has loaded the version before it, which this one may prune
                 keeper.settle(step, state, stream_state.get("unreported", {}))
-            window = _Window(step, epath.Path(folder))
+            window, number, saved = _Window(step, epath.Path(folder)), 0, step
             is_over = processes.from_first(task.is_over(step))
-            number, saved = 0, step
             faults.point("compile")
             while step < task.steps and not is_over:
                 try:
                     batch = stream.take(state.params)
-                except signals.Ended:  # while it waited for an index
+                except signals.Ended as ended:  # while it waited for an index
+                    number = ended.number
                     if step > saved:
                         keeper.save(step, state, stream, {**window.close(step), **stream.metrics()})
                     break
@@ -163,10 +163,10 @@ def run(task: Task, folder: epath.PathLike) -> dict:
                         keeper.settle(step, state, values)
                         window.restart()
                     is_over = number or processes.from_first(task.is_over(step))
+            keeper.wait()  # until then a signal gives it time
             if number := number or stop.anywhere():
-                checkpoints.wait()
-                name = signal.Signals(number).name
-                raise signals.Stopped(f"{task.name} stopped by {name} at step {step}; its state is saved", number)
+                what = f"{task.name} stopped by {signal.Signals(number).name} at step {step}; its state is saved"
+                raise signals.Stopped(what, number)
         finally:
             signals.has_unsaved = False
             stream.close()
@@ -240,6 +240,11 @@ class _Keeper:
             # A restart from an earlier one would need versions that this build, by whichever process, may prune.
             processes.wait_for_all("the checkpoint is on disk")
             self._task.build_index(step, state.params)
+
+    def wait(self) -> None:
+        """Returns, on all processes, when all states are on disk."""
+        self._checkpoints.wait()
+        processes.wait_for_all("all states are on disk")
 
     def close(self) -> None:
         """Closes the files of metrics."""

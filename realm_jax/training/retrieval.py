@@ -43,8 +43,6 @@ class RetrievalTask(Task):
 
     def __init__(self, store: IndexStore, refresh_every: int, own: OwnVersions | None):
         self._store, self._refresh_every, self._own = store, refresh_every, own
-        if own is not None:
-            store.tidy()
 
     def refreshes_index_at(self, step: int) -> bool:
         """Whether an index version of the weights after `step` steps is due."""
@@ -56,7 +54,8 @@ class RetrievalTask(Task):
 
     def build_index(self, step: int, params: Any) -> None:
         """Embeds the knowledge corpus with the block tower of `params`; all processes share the blocks."""
-        if self._store.latest(step).step != step:
+        newest = self._store.latest(step)
+        if newest is None or newest.step != step:
             self._own.build(step, jax.device_get(parallel.unreplicate(params["embedder"])))
 
     def mend_index(self, step: int) -> None:
@@ -143,7 +142,7 @@ class RetrievalStream:
             return {"position": self._taken}
         _, candidates = self._threads.result(self._pending)
         of_all = processes.join_shares(candidates).tolist()
-        return {"position": self._taken, "candidates": of_all, "sizes": list(self._room.sizes)}
+        return {"position": self._taken, "candidates": of_all, "sizes": self._room.sizes_before}
 
     def metrics(self) -> dict[str, float]:
         """What index and room say of themselves, and seconds since the last call that training waited for retrieval."""

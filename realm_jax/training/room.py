@@ -45,11 +45,14 @@ class Room:
         self._agreement = processes.Agreement(config.index.wait_timeout_s)
         self.sizes: list[dict[str, int]] = [dict(size) for size in state.get("sizes", [])]
         """Rows of each part by the field of the batch, and slots of each share, of every program."""
+        self.sizes_before = list(self.sizes)
+        """What they were before the last batch, which a restart packs again: it has to decide the same."""
         self.fill: float = math.nan
         """Share of the positions of the last batch that are real."""
 
     def pack(self, batch: Any) -> Any:
         """The batch with packed sequences, of one of the sizes."""
+        self.sizes_before = list(self.sizes)
         tokens = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
         placed = {
             name: Packing(value, self._shares * self._parts.get(name, 1), is_flat=_is_flat())
@@ -124,9 +127,9 @@ class PackedBatches(Batches):
         super().__init__(lambda number: parallel.shard(room.pack(make(number))), state)
 
     def state(self) -> dict:
-        """Returns how many batches were taken, and the sizes up to the next one, which is being made."""
+        """Returns how many batches were taken, and the sizes before the next one, which is being made."""
         self._thread.result(self._next)
-        return super().state() | {"sizes": list(self._room.sizes)}
+        return super().state() | {"sizes": self._room.sizes_before}
 
     def metrics(self) -> dict[str, float]:
         """How full the rows are."""

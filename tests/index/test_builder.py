@@ -13,6 +13,7 @@ import pytest
 
 from realm_jax import signals
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.checksums import Damaged
 from realm_jax.commands import builder as command
 from realm_jax.config import ConfigError
 from realm_jax.data.prepare import open_prepared
@@ -140,6 +141,36 @@ def test_a_damaged_newest_checkpoint_is_an_error(new_run, params, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "restore_params", damaged)
     with pytest.raises(ConfigError, match="damaged"):
+        follow_trainer.follow(workdir)
+
+
+def test_a_damaged_checkpoint_is_waited_over(new_run, params, monkeypatch, capsys):
+    """Until a newer one comes, or the trainer has made the same one again; the last one is an error."""
+    workdir = new_run(index={"keep_versions": 5})
+    store, damaged = IndexStore(workdir.index_folder), {1, 2}
+    restore = Checkpoints.restore_params
+
+    def read(self, step, like):
+        if step in damaged:
+            raise Damaged(f"checkpoint {step} is damaged")
+        return restore(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, "restore_params", read)
+    monkeypatch.setattr(follow_trainer, "SKIP_S", 0.5)
+    save(workdir, params, 1)
+    thread = threading.Thread(target=follow_trainer.follow, args=(workdir,), daemon=True)
+    thread.start()
+    wait_for(lambda: "checkpoint 1 is damaged; the index builder waits" in capsys.readouterr().out)
+    damaged.remove(1)
+    wait_for(lambda: store.latest() is not None)
+    save(workdir, params, 2, 3)
+    wait_for(lambda: store.latest().step == 3)
+    workdir.mark_done("pretrain", 3)
+    thread.join(timeout=30)
+    assert not thread.is_alive() and 2 not in [version.step for version in store.versions()]
+    damaged.add(4)
+    save(workdir, params, 4)
+    with pytest.raises(Damaged, match="checkpoint 4"):
         follow_trainer.follow(workdir)
 
 

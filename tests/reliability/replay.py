@@ -8,10 +8,8 @@ after STEPS, of the replay and of the run's own checkpoint. A replay that was br
 """
 
 import dataclasses
-import functools
 import pathlib
 import sys
-from unittest import mock
 
 import jax
 
@@ -20,8 +18,10 @@ from realm_jax.commands import cli
 from realm_jax.data.prepare import RunData, open_prepared
 from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.loaded_index import load
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.store import IndexStore
-from realm_jax.training import loop, phases, pretrain_task
+from realm_jax.training import loop, phases
+from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
 
 
@@ -43,8 +43,7 @@ def adoptions(events: list[dict]) -> dict[int, int]:
 class ReplayedIndex:
     """As `CurrentIndex`, with the versions of a record."""
 
-    def __init__(self, store, corpus, config, first_step, *, used, own_every):
-        del first_step, own_every
+    def __init__(self, store, corpus, config, used):
         self._store, self._corpus, self._config, self._used = store, corpus, config.index, used
         self._load(used[0])
 
@@ -66,11 +65,12 @@ class ReplayedIndex:
         pass
 
 
-class Replayed(pretrain_task.PretrainTask):
+class Replayed(PretrainTask):
     """Pre-training that makes each version of the record when its step comes."""
 
     def __init__(self, config, data: RunData, store: IndexStore, first: dict, used: dict[int, int], until: int):
-        super().__init__(config, data, store, first, IndexBuilder(config, data, store))
+        folder = store.folder.parent / "pretrain"
+        super().__init__(config, data, store, first, OwnVersions(IndexBuilder(config, data, store), folder, first, {}))
         self._used, self._until = used, until
 
     def builds_index_at(self, step: int) -> bool:
@@ -82,9 +82,11 @@ class Replayed(pretrain_task.PretrainTask):
     def is_over(self, step: int) -> bool:
         return step >= self._until
 
-    def stream(self, state: dict):
-        with mock.patch.object(pretrain_task, "CurrentIndex", functools.partial(ReplayedIndex, used=self._used)):
-            return super().stream(state)
+    def mend_index(self, step: int) -> None:
+        pass
+
+    def current_index(self, corpus, config, step: int, search: str = "") -> ReplayedIndex:
+        return ReplayedIndex(self._store, corpus, config, self._used)
 
 
 def replay(workdir: Workdir, folder: pathlib.Path, steps: int) -> str:

@@ -193,6 +193,36 @@ def test_a_signal_in_an_evaluation_waits_for_nothing_and_loses_nothing(unbroken,
     assert [line[0] for line in reported(tmp_path) if line[2] is not None] == [6, 12]
 
 
+SAVING = """
+import sys, time
+from realm_jax import signals
+from realm_jax.checkpoints import ocp
+from realm_jax.training import loop
+from tests.training.test_loop import LinearTask
+
+wait = ocp.CheckpointManager.wait_until_finished
+
+def wait_long(self):  # for the last save
+    if self.latest_step() == 12:
+        print("saving", flush=True)
+        time.sleep(signals.GRACE_S + 2)
+    wait(self)
+
+ocp.CheckpointManager.wait_until_finished = wait_long
+with signals.ending():
+    loop.run(LinearTask(), sys.argv[1])
+"""
+
+
+def test_a_signal_while_the_last_state_is_written_waits_for_it(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", SAVING, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "saving\n":
+            assert process.poll() is None
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143 and time.monotonic() - started > signals.GRACE_S + 1
+
+
 def test_non_finite_loss_names_the_step_and_is_never_saved(tmp_path):
     with pytest.raises(loop.NonFiniteLoss, match="at step 6") as told:
         loop.run(LinearTask(spoil=5), tmp_path)

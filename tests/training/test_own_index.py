@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import time
 
@@ -179,6 +180,22 @@ def test_a_version_that_is_damaged_while_it_is_waited_for(unbroken, new_run, mon
         train(run)
     train(run)
     assert_same(result(run), result(unbroken))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_checkpoint_takes_its_versions_back(new_run, keep):
+    """The version that the state before it needs was pruned: it is built again, and no later one is used instead."""
+    more = {"steps": 8, "checkpoint_every": 2}
+    run = new_run(pretrain=SETTINGS["pretrain"] | more, index={"keep_versions": keep})
+    train(run)
+    unbroken, last = result(run), pathlib.Path(run.phase("pretrain")) / "checkpoints" / "8" / "encoder"
+    (run.phase("pretrain") / "DONE").unlink()
+    arrays = [file for file in last.rglob("*") if file.parent.name == "d"]
+    assert arrays
+    for file in arrays:
+        flip_a_bit(file)
+    train(run)
+    assert_same(result(run), unbroken)
 
 
 @pytest.mark.slow

@@ -137,13 +137,25 @@ def test_the_greediest_process_decides(monkeypatch, is_flat):
     assert packed.mask_slots.size == SHARES * packing.sizes[0]["mask_slots"]
 
 
-def test_a_stream_says_the_sizes_of_the_batch_that_comes_next(monkeypatch):
+def test_a_restart_packs_the_batch_that_was_under_way_as_it_was():
+    """Also one that needed a new size, of which a restart might want another, were it handed that one."""
+    for first in range(0, 60, 4):
+        unbroken = room()
+        for seed in range(first, first + 4):
+            packed = unbroken.pack(batch(seed))
+            again = room(unbroken.sizes_before)
+            jax.tree.map(np.testing.assert_array_equal, again.pack(batch(seed)), packed)
+            assert again.sizes == unbroken.sizes
+
+
+def test_a_stream_says_the_sizes_before_the_batch_that_comes_next(monkeypatch):
     monkeypatch.setattr("realm_jax.parallel.num_devices", lambda: SHARES)
-    ict = Room(CONFIG, SHARES, {}, {})
+    ict, alone = Room(CONFIG, SHARES, {}, {}), Room(CONFIG, SHARES, {}, {})
+    alone.pack(random_ict_batch(0))
     stream = PackedBatches(random_ict_batch, ict, {})
     try:
         stream.take(None)
-        assert stream.state() == {"position": 1, "sizes": ict.sizes}
+        assert stream.state() == {"position": 1, "sizes": alone.sizes}
         assert 0 < stream.metrics()["fill"] <= 1
     finally:
         stream.close()
