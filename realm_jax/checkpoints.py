@@ -8,7 +8,6 @@ that pruning leaves it.
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import re
@@ -28,7 +27,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from realm_jax import faults
 from realm_jax.background import CLOSE_S, Background
 from realm_jax.buckets import is_remote
-from realm_jax.checksums import Damaged
+from realm_jax.checksums import Damaged, crc_of_json
 from realm_jax.config import ConfigError, RunError
 
 log = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class Checkpoints:
         checksums: dict = {name: _checksum(tree) for name, tree in trees.items()}
         if data is not None:
             items["data"] = ocp.args.JsonSave(data)
-            checksums["data"] = _checksum_of_json(data)
+            checksums["data"] = crc_of_json(data)
         items[CHECKSUMS] = ocp.args.JsonSave({**checksums, STRUCTURE: _structure(trees)})
         self._in_time(functools.partial(self._manager.save, step, args=ocp.args.Composite(**items), force=True))
         faults.point("checkpoint")
@@ -166,7 +165,7 @@ class Checkpoints:
         saved = restored.pop(CHECKSUMS, {})
         found = {name: _checksum(restored[name]) for name in trees if name in saved}
         if with_data and "data" in saved:
-            found["data"] = _checksum_of_json(restored["data"])
+            found["data"] = crc_of_json(restored["data"])
         damaged = [name for name in found if found[name] != saved[name]]
         if damaged:
             raise Damaged(self._is_damaged(step, f"{', '.join(damaged)} differ from their checksums"))
@@ -276,11 +275,6 @@ def _checksum(tree: Any) -> int:
         array = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
         total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)
     return total
-
-
-def _checksum_of_json(values: dict) -> int:
-    """CRC-32 of JSON values, as they come back."""
-    return zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode())
 
 
 def _structure(trees: dict) -> dict[str, int]:

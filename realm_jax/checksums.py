@@ -1,4 +1,4 @@
-"""SHA-256 of files, computed once as long as a file stays as it is.
+"""Checksums: SHA-256 of files, computed once as long as a file stays as it is, and CRC-32 of plain values.
 
 What is read back after days, from disks that may err, is compared with its checksum before it is used. A file's size,
 inode and times of change stand for its content from then on, here and in the cache: a restart reads nothing twice.
@@ -7,8 +7,10 @@ inode and times of change stand for its content from then on, here and in the ca
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import pathlib
+import zlib
 
 from etils import epath
 
@@ -62,3 +64,8 @@ def _write(state: str, digest: str) -> None:
         partial = memory.with_name(f"{memory.name}.{os.getpid()}")
         partial.write_text(digest, encoding="ascii")
         partial.rename(memory)
+
+
+def crc_of_json(values: dict) -> int:
+    """CRC-32 of plain values, as they come back from a JSON file."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode())

@@ -31,7 +31,7 @@ from realm_jax.config import ConfigError
 from realm_jax.index.claims import MANIFEST, OWNER, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
 from realm_jax.index.shared_work import RENEW_EVERY_S, SharedWork, is_deserted
-from realm_jax.index.version import EMBEDDINGS, TOWER, Version, describe_files
+from realm_jax.index.version import EMBEDDINGS, TOWER, Version, checksum, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
 from realm_jax.workdir import read_json, write_json
@@ -141,6 +141,7 @@ class Draft:
         times = {"started": self._started, "finished": finished, "seconds": round(finished - self._started, 3)}
         manifest = {"step": self._step, **self._shape, **manifest_fields, "builder_version": __version__, **times}
         manifest["files"] = files
+        manifest["checksum"] = checksum(manifest)
         faults.point("manifest")
         write_json(self._target / name, manifest)
         self._give_up()

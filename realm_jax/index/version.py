@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
 from realm_jax.buckets import copy_files, is_remote
-from realm_jax.checksums import Damaged, remembered_sha256
+from realm_jax.checksums import Damaged, crc_of_json, remembered_sha256
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.claims import OWNER
+from realm_jax.index.claims import MANIFEST, OWNER
 from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
 
@@ -99,11 +99,13 @@ class Version:
         return found == (corpus.segment_hashes, corpus.tombstones.tolist())
 
     def verify(self) -> None:
-        """Checks the files against the sizes and checksums of the manifest; reads a file that stays the same once.
+        """Checks the manifest, and the files against its sizes and checksums; reads a file that stays the same once.
 
         Raises:
             Damaged: a file is missing, or differs from what was written.
         """
+        if self.manifest.get("checksum", checksum(self.manifest)) != checksum(self.manifest):
+            raise Damaged(f"{self.folder / MANIFEST} differs from its checksum: {FIX}")
         self._check_files(Path(self.local_folder()))
 
     def _check_files(self, folder: Path) -> None:
@@ -124,6 +126,11 @@ class Version:
                     f"{self.folder} was built over another corpus: its segment {i} was {embedded} and is now {found}: "
                     f"restore that corpus, or {FIX}"
                 )
+
+
+def checksum(manifest: dict) -> int:
+    """Of all that a manifest says but for that; those of earlier releases do not say it."""
+    return crc_of_json({name: value for name, value in manifest.items() if name != "checksum"})
 
 
 def describe_files(folder: epath.Path) -> dict:

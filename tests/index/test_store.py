@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from realm_jax import faults, signals
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import is_abandoned
 from realm_jax.index.store import IndexStore
@@ -122,6 +123,16 @@ def test_full_disk_is_one_clear_line(store, monkeypatch):
         publish(store, 3)
     assert "\n" not in str(error.value)
     assert not list(store.folder.iterdir())
+
+
+def test_damage_of_a_manifest_is_found(store):
+    version = publish(store, 1)
+    version.verify()
+    manifest = json.loads((version.folder / "manifest.json").read_text())
+    for changed in ({"tombstones": [3]}, {"step": 2}, {"files": {}}):
+        (version.folder / "manifest.json").write_text(json.dumps(manifest | changed))
+        with pytest.raises(Damaged, match=r"manifest.json differs from its checksum: delete"):
+            store.latest().verify()
 
 
 def test_damage_is_found(store):
