@@ -21,6 +21,9 @@ WORKERS ?= 2
 # A worker that crashes ends the tests: with a new one in its place, pytest-xdist's loadfile waits for ever.
 PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
+ifneq ($(filter-out cpu gpu tpu,$(ACCEL)),)
+$(error ACCEL=$(ACCEL) is unknown: use ACCEL=cpu, gpu or tpu)
+endif
 EXTRAS = dev$(if $(filter-out cpu,$(ACCEL)),$(comma)$(ACCEL))
 comma := ,
 define newline
@@ -59,7 +62,6 @@ help: ## print this list
 setup: $(VENV)/.installed-$(ACCEL) ## make .venv with everything (ACCEL=cpu|gpu|tpu); quick when nothing changed
 
 $(VENV)/.installed-$(ACCEL): setup.cfg pyproject.toml constraints.txt
-	@case '$(ACCEL)' in cpu|gpu|tpu) ;; *) echo 'ACCEL=$(ACCEL) is unknown: use ACCEL=cpu, gpu or tpu' >&2; exit 2;; esac
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	@# setuptools warns of every editable installation

@@ -32,7 +32,10 @@ if was_taken_away "$now"; then
 fi
 if [ "$now" != READY ]; then "$here/create.sh"; fi
 
-if [ -n "${DRY_RUN:-}" ] || ! on_host 0 'bash realm_jax/launch/vm_job.sh running 2>/dev/null'; then
+running=no-job
+[ -n "${DRY_RUN:-}" ] || running=$(on_host 0 'bash realm_jax/launch/vm_job.sh running 2>/dev/null || echo no-job')
+echo "$running"
+if [ "${running##*$'\n'}" = no-job ]; then
   "$here/setup.sh"
   if [ -n "$builder_tpu" ]; then
     env TPU="$builder_tpu" NAME="$NAME-builder" ZONE="${BUILDER_ZONE:-${ZONE:-}}" \
@@ -45,6 +48,7 @@ fi
 
 until on_host 0 'bash realm_jax/launch/vm_job.sh follow'; do
   status=$? # the job's, or gcloud's where the connection broke
+  [ $status != 70 ] || exit 70 # it ended without a status
   if [ "$(on_host 0 'cat realm_job/status' 2>/dev/null || true)" = $status ]; then exit $status; fi
   now=$(state)
   if was_taken_away "$now" || [ "$now" = ABSENT ]; then gone "$now"; fi

@@ -10,9 +10,12 @@ if [ -z "${DRY_RUN:-}" ]; then
   git rev-parse --git-dir >/dev/null || fail "launch/ copies a git checkout: git clone the repository and run it there"
   mkdir -p "$(dirname "$tree")"
   git ls-files -z --cached --others --exclude-standard |
-    tar -czf "$tree" --ignore-failed-read --null --files-from=- # a deleted file is still listed
+    tar -czf "$tree.$$" --ignore-failed-read --null --files-from=- # a deleted file is still listed
+  mv "$tree.$$" "$tree" # whole, also where two slices are set up at once
 fi
 cloud tpu-vm scp "$tree" "$NAME:realm_jax.tgz" --worker=all
-old='find realm_jax -mindepth 1 -maxdepth 1 ! -name .venv ! -name runs -exec rm -rf {} +'
-on_host all "mkdir -p realm_jax && $old && tar -xzf realm_jax.tgz -C realm_jax && \
+# What was copied before goes, and nothing else: runs may lie anywhere.
+old='if [ -s realm_jax.files ]; then (cd realm_jax && xargs -rd "\n" rm -f -- <../realm_jax.files); fi'
+new='tar -tzf realm_jax.tgz >realm_jax.files && tar -xzf realm_jax.tgz -C realm_jax'
+on_host all "mkdir -p realm_jax && $old && $new && \
 REALM_JAX_DISTRIBUTED=$DISTRIBUTED bash realm_jax/launch/vm_setup.sh $TPU ${JAX:-}"

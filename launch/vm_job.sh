@@ -11,7 +11,7 @@ is_running() { [ -s "$job/shell" ] && kill -0 "$(cat "$job/shell")" 2>/dev/null;
 run() {
   local keep=$1 status=0
   echo $$ >"$job/shell"
-  while true; do
+  until [ -e "$job/stop" ]; do
     "${@:2}" &
     echo $! >"$job/pid"
     wait $! && status=0 || status=$?
@@ -42,7 +42,7 @@ case "$1" in
   run) run "${@:2}" ;;
   running) is_running && cat "$job/command" && echo ;;
   follow)
-    tail --pid="$(cat "$job/shell")" --lines=200 --follow "$job/log"
+    if [ -s "$job/shell" ]; then tail --pid="$(cat "$job/shell")" --lines=200 --follow "$job/log"; fi
     if [ ! -s "$job/status" ]; then
       echo "error: the job ended without a status: was the machine started again?" >&2
       exit 70

@@ -45,8 +45,10 @@ def _state(file: os.PathLike | str) -> str:
 
 @functools.lru_cache(1 << 16)
 def _sha256(file: str, state: str) -> str:
-    with contextlib.suppress(OSError):
-        return _memory(state).read_text(encoding="ascii")
+    with contextlib.suppress(OSError, ValueError):
+        remembered = _memory(state).read_text(encoding="ascii")
+        if len(bytes.fromhex(remembered)) == hashlib.sha256().digest_size:  # else the machine crashed as it was written
+            return remembered
     digest = file_sha256(pathlib.Path(file))
     _write(state, digest)
     return digest

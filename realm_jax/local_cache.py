@@ -93,8 +93,9 @@ class Held:
         weakref.finalize(self, os.close, handle)
         made = self.folder.stat().st_mtime_ns
         for other in self.folder.parent.iterdir():
-            if other.exists() and other.stat().st_mtime_ns < made:
-                _remove_unless_held(other, cache_dir() / UNFINISHED)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                if other.stat().st_mtime_ns < made:
+                    _remove_unless_held(other, cache_dir() / UNFINISHED)
 
 
 def _lock(folder: pathlib.Path, kind: int) -> int | None:

@@ -31,6 +31,7 @@ def run(workdir: Workdir) -> None:
         log.info(f"{workdir.path} is finished (without its {workdir.summary_file.name} it is measured again)")
         return
     with only_trainer(workdir.trainer_lock):
+        workdir.refuse_overwritten()
         _train(workdir)
 
 

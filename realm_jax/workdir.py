@@ -81,6 +81,14 @@ class Workdir:
             raise ConfigError(f"{path} is no workdir (no config.json): pass --workdir=DIR of a run, or make one first")
         return cls(path, config_json.from_json(read_json(file)))
 
+    def refuse_overwritten(self) -> None:
+        """Raises ConfigError if another command has begun the run with its own config; to be called under the lock."""
+        now = Workdir.open(self.path).config
+        if differences := config_json.differences(self.config, now):
+            raise ConfigError(
+                f"{self.path} was begun by another command meanwhile ({'; '.join(differences)}): run again"
+            )
+
     def tune_index(self, settings: dict, facts: dict) -> "Workdir":
         """Writes settings of the index's search into the config, and how they were found into `tuned_file`.
 
@@ -253,9 +261,10 @@ def write_text(file: os.PathLike, text: str) -> None:
         temporary.write_bytes(content)
         temporary.replace(file)
     except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
+    finally:  # also where a signal ends this
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {file}: {error.strerror or error}: free some space or fix the path") from error
 
 
 def create_json(file: epath.Path, values: dict) -> bool:

@@ -69,11 +69,20 @@ def test_later_processes_do_not_read_it_again(tmp_path, read):
     assert done.stdout.strip() == sha256(b"one")
 
 
+def test_a_memory_that_a_crash_left_empty_is_none(tmp_path, read):
+    file = tmp_path / "a"
+    file.write_bytes(b"one")
+    checksums.remembered_sha256(file)
+    checksums._memory(checksums._state(file)).write_text("")
+    checksums._sha256.cache_clear()
+    assert checksums.remembered_sha256(file) == sha256(b"one") and len(read) == 2
+
+
 def test_what_the_writer_computed_is_remembered(tmp_path, read):
     file = tmp_path / "a"
     file.write_bytes(b"one")
-    checksums.remember(file, "as computed")
-    assert checksums.remembered_sha256(file) == "as computed" and not read
+    checksums.remember(file, computed := sha256(b"as computed"))
+    assert checksums.remembered_sha256(file) == computed and not read
 
 
 def test_without_a_cache_it_is_computed(tmp_path, monkeypatch):

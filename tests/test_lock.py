@@ -67,6 +67,23 @@ def test_the_config_of_a_run_that_is_being_begun_is_not_overwritten(tiny_config,
     Workdir.create(tmp_path / "run", other)
 
 
+@pytest.mark.parametrize("command", ["ict", "pretrain", "run"])
+def test_a_config_that_was_overwritten_before_the_lock_was_taken_is_no_ones(
+    tiny_config, tmp_path, monkeypatch, command
+):
+    workdir = Workdir.create(tmp_path / "run", tiny_config)
+    other = dataclasses.replace(tiny_config, seed=9)
+    module = importlib.import_module(f"realm_jax.commands.{command}")
+
+    def opened_before(*arguments):
+        Workdir.create(workdir.path, other)  # by a command that started at the same time
+        return workdir
+
+    monkeypatch.setattr(module.cli, "new_workdir", opened_before)
+    with pytest.raises(ConfigError, match="was begun by another command meanwhile .seed: 0 here, 9 there"):
+        module.main([])
+
+
 @pytest.mark.parametrize("command", ["ict", "pretrain", "run", "finetune"])
 def test_no_second_trainer(tiny_run, copy_run, tmp_path, command):
     workdir = copy_run(tiny_run, tmp_path / "run")

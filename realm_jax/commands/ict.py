@@ -15,5 +15,6 @@ def main(argv: list[str] | None = None) -> None:
 
     cli.start_jax()
     with only_trainer(workdir.trainer_lock):
+        workdir.refuse_overwritten()
         ict.train(workdir, phases.prepare_run(workdir))
     print(f"next: realm pretrain --workdir={quoted(workdir.path)}", flush=True)

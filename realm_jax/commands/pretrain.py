@@ -15,5 +15,6 @@ def main(argv: list[str] | None = None) -> None:
 
     cli.start_jax()
     with only_trainer(workdir.trainer_lock):
+        workdir.refuse_overwritten()
         pretrain.train(workdir, phases.prepare_run(workdir))
     print(f"next: realm run --workdir={quoted(workdir.path)}   (writes summary and report)", flush=True)

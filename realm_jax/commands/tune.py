@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> None:
     from realm_jax.index.store import IndexStore
 
     cli.start_jax(cpu_only=workdir.config.index.device == "cpu")
-    store = IndexStore(workdir.index_folder)
+    data, store = open_prepared(workdir), IndexStore(workdir.index_folder)  # first: it finishes a killed compaction
     version = store.pin_latest()
     if version is None:
         raise ConfigError(f"{workdir.path} has no index version yet: run realm run --workdir={workdir.path}")
     try:
-        _tune(workdir, version, open_prepared(workdir), flags)
+        _tune(workdir, version, data, flags)
     finally:
         store.unpin(version)
 

@@ -166,6 +166,7 @@ def _partial(out: pathlib.Path, plan: dict) -> epath.Path:
 
 def _write_weights(workdir: Workdir, trees: dict[str, dict], rows: list[Row]) -> None:
     if trees and not workdir.is_done("init"):
+        workdir.phase("init").rmtree(missing_ok=True)  # of a call that was killed
         with Checkpoints(workdir.phase("init")) as checkpoints:
             checkpoints.save(0, trees)
         write_json(workdir.conversion_file, {"parts": sorted(trees), "rows": [vars(row) for row in rows]})

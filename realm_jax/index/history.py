@@ -10,7 +10,7 @@ import time
 from etils import epath
 
 from realm_jax.buckets import is_remote
-from realm_jax.workdir import read_json, write_text
+from realm_jax.workdir import read_json, read_json_lines, write_text
 
 HISTORY = "history"
 
@@ -28,15 +28,15 @@ class History:
         if is_remote(self.folder):
             write_text(self.folder / HISTORY / f"{now:.6f}-{secrets.token_hex(3)}.json", line)
             return
-        with (self.folder / f"{HISTORY}.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line)
+        file = self.folder / f"{HISTORY}.jsonl"
+        is_torn = file.exists() and not file.read_bytes().endswith(b"\n")  # by a full disk: the new line stays whole
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write("\n" * is_torn + line)
 
     def history(self) -> list[dict]:
-        """All events, oldest first, without a last line that is still being written."""
-        file = self.folder / f"{HISTORY}.jsonl"
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+        """All events, oldest first, without lines that are torn or still being written."""
+        events, _ = read_json_lines(self.folder / f"{HISTORY}.jsonl")
         # Both, since a workdir may be copied to a bucket and back.
-        events = [json.loads(line) for line in lines]
         objects = [read_json(file) for file in (self.folder / HISTORY).glob("*.json")]
         # A file has them in their order, whatever the clock said.
         return sorted(events + objects, key=lambda event: event["time"]) if objects else events

@@ -50,6 +50,8 @@ def compact_knowledge(workdir: Workdir, segment_bytes: int) -> tuple[Corpus, Cor
         before = open_prepared(workdir).knowledge
         stores = [store for store in map(IndexStore, workdir.index_folders) if store.latest() is not None]
         _check_idle(workdir, stores)
+        for store in stores:
+            store.tidy()  # what a killed call left
         newest = [_current(workdir.config, store, before) for store in stores]
         manifest = compaction.compact(before, segment_bytes)
         if manifest is None:

@@ -126,8 +126,9 @@ class Draft:
 
     def hand_over(self, manifest_fields: dict) -> Version:
         """Does all of `publish` but the last step: the caller then renames NEXT to MANIFEST. Not in a bucket."""
+        version = self._write(NEXT, manifest_fields)
         self._is_kept = True
-        return self._write(NEXT, manifest_fields)
+        return version
 
     def _write(self, name: str, manifest_fields: dict) -> Version:
         if self._matrix is not None:

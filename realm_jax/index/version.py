@@ -89,6 +89,9 @@ class Version:
         """
         now = Corpus.open(corpus.folder)
         self.check_corpus(now.segment_hashes)
+        opened, embedded = corpus.segment_hashes, self.manifest["segment_hashes"]
+        if opened[: len(embedded)] != embedded[: len(opened)]:
+            raise ConfigError(f"{corpus.folder} was compacted since this command opened it: run it again")
         live = now.live[: self.manifest["num_blocks"]]
         live[corpus.num_blocks :] = False
         return live
@@ -135,7 +138,9 @@ def checksum(manifest: dict) -> int:
 
 def describe_files(folder: epath.Path) -> dict:
     """Size and checksum of every file, by its path within the local folder."""
-    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != OWNER]
+    files = [
+        path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith((OWNER, f".{OWNER}"))
+    ]
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": remembered_sha256(path)}
         for path in sorted(files)

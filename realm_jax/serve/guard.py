@@ -77,12 +77,13 @@ def _refusal(method: str, path: str, headers: Headers) -> tuple[int, str] | None
     host, origin = headers.get("host", ""), headers.get("origin")
     if _name(f"//{host}") not in HERE:
         return 403, f"This page answers to {' and '.join(HERE[:2])} alone: forward the port (docs/demo.md)."
-    if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
+    is_foreign = headers.get("sec-fetch-site") == "cross-site" and path != "/"  # where a link may lead
+    if is_foreign or origin is not None and origin.partition("://")[2] != host:
         return 403, "Pages of other sites may make no calls here."
-    if path.rstrip("/").endswith("/upload"):
+    if path.rstrip("/").endswith("/upload") or headers.get("content-type", "").lower().startswith("multipart/"):
         return 403, "Nothing is uploaded here: pass texts."
-    length = headers.get("content-length", "" if "transfer-encoding" in headers else "0")
-    if not length.isdecimal():
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or "transfer-encoding" in headers:  # which would count, were both given
         return 411, "Say how long the request is (Content-Length)."
     if int(length) > MOST_BYTES:
         return 413, f"At most {MOST_BYTES:,} bytes are taken at once: realm update takes larger documents."

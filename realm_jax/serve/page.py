@@ -66,13 +66,14 @@ def launch(page: gr.Blocks, port: int, token: Token) -> str:
         OSError: the port is in use.
     """
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
-    _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING).launch(
+    _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING, api_open=False).launch(
         server_name="127.0.0.1",
         server_port=port or None,
         theme=theme,
         css=fragments.STYLE,
         app_kwargs={"middleware": [Middleware(Guard, token=token)]},
         footer_links=["api"],
+        run_history=False,
         share=False,
         ssr_mode=False,
         quiet=True,

@@ -14,6 +14,7 @@ from realm_jax.console import Line
 from realm_jax.heartbeat import Heartbeat
 from realm_jax.progress import clock
 from realm_jax.training.tracker import open_tracker
+from realm_jax.workdir import write_text
 
 WATCHED = {
     "loss": "loss {:.3f}",
@@ -81,7 +82,7 @@ def _drop_records_after(file: epath.Path, step: int) -> tuple[int, int]:
     steps = {line: _step_of(line) for line in text.splitlines()}
     kept = "".join(line + "\n" for line in text.splitlines() if steps[line] <= step)
     if kept != text:
-        file.write_text(kept, encoding="utf-8")
+        write_text(file, kept)
     found = [int(of_line) for of_line in steps.values() if math.isfinite(of_line)]
     return max([0, *(of_line for of_line in found if of_line <= step)]), max([step, *found])
 

@@ -547,6 +547,12 @@ def test_what_a_killed_conversion_left_of_an_index_is_removed(killed, tmp_path, 
     assert len(list((tmp_path / "out" / "index").glob("step-*"))) == 1
 
 
+def test_a_conversion_killed_behind_its_weights_goes_on(killed, tmp_path, base):
+    (tmp_path / "out.partial" / "init" / "DONE").unlink()  # the checkpoint is there, and was not said to be done
+    convert([str(killed)], tmp_path / "out", base, "")
+    assert Workdir.open(tmp_path / "out").is_done("init")
+
+
 def test_another_conversion_does_not_go_on_with_what_is_there(killed, tmp_path, base):
     (tmp_path / "out.partial" / "init" / "of the first").touch()
     convert([str(killed)], tmp_path / "out", dataclasses.replace(base, seed=4), "")

@@ -90,6 +90,15 @@ def test_what_is_found_stays(changed, delete, capsys):
     assert NEWS[1].title not in str(found(workdir)[1])
 
 
+def test_who_opened_the_corpus_before_is_told(changed):
+    """Not handed rows of the compacted index as blocks of the corpus as it was."""
+    workdir = changed(True)
+    opened = open_prepared(workdir).knowledge
+    compact.main([f"--workdir={workdir.path}"])
+    with pytest.raises(ConfigError, match="was compacted since this command opened it: run it again"):
+        IndexStore(workdir.index_folder).latest().live_blocks(opened)
+
+
 class Killed(BaseException):
     pass
 

@@ -252,6 +252,16 @@ def test_a_killed_builder_leaves_no_version(store):
     assert not list(store.folder.iterdir())
 
 
+def test_a_torn_line_costs_itself_alone(store):
+    """As a full disk leaves one."""
+    publish(store, 1)
+    with (store.folder / "history.jsonl").open("a") as file:
+        file.write('{"event": "adop')
+    assert [event["event"] for event in store.history()] == ["published"]
+    store.record("adopted", trainer_step=3)
+    assert [event["event"] for event in store.history()] == ["published", "adopted"]
+
+
 def test_history_only_grows(store):
     version = publish(store, 3)
     store.record("adopted", version=version.name, trainer_step=17)

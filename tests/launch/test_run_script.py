@@ -1,5 +1,7 @@
 """The scripts against a cloud that lives on this machine: real ssh commands, real jobs, failures at every turn."""
 
+import os
+import signal
 import subprocess
 import time
 
@@ -49,6 +51,30 @@ def test_all_hosts_run_the_job_and_know_that_they_are_many(cloud):
     for number in range(2):
         wait_for(cloud.root / f"one/{number}/ran")
         assert (cloud.root / f"one/{number}/ran").read_text() == "auto"
+
+
+def test_setting_up_again_leaves_what_was_not_copied(cloud):
+    """A run may lie anywhere on the host; a file that the tree has no longer goes."""
+    assert python(cloud, "open('gone', 'w'); import os; os.makedirs('myrun/ict')").returncode == 0
+    host = cloud.root / "one/0"
+    (host / "realm_jax/myrun/ict/checkpoint").write_text("days of work")
+    with (host / "realm_jax.files").open("a") as file:
+        file.write("gone\n")
+    assert python(cloud, "print('again')").returncode == 0
+    assert (host / "realm_jax/myrun/ict/checkpoint").read_text() == "days of work"
+    assert not (host / "realm_jax/gone").exists() and (host / "realm_jax/setup.cfg").exists()
+
+
+def test_a_job_whose_machine_started_again_ends_the_command(cloud):
+    make(cloud)
+    slow = "import time; print('here', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        ["launch/run.sh", "-c", slow], cwd=REPOSITORY, env=cloud.environment(**ONE), stderr=subprocess.PIPE, text=True
+    ) as run:
+        wait_for(cloud.root / "one/0/realm_job/pid")
+        for name in ("shell", "pid"):
+            os.kill(int((cloud.root / "one/0/realm_job" / name).read_text()), signal.SIGKILL)
+        assert run.wait(timeout=30) == 70 and "the job ended without a status" in run.stderr.read()
 
 
 def test_a_lost_connection_ends_nothing(cloud):

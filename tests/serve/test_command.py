@@ -24,9 +24,12 @@ def address(pretrained_run, tmp_path_factory, copy_run):
         process.terminate()
 
 
+JSON_TYPE = {"Content-Type": "application/json"}
+
+
 def call(url: str, name: str, *values, token: str = "") -> str:
     """What a call ends with: the event and its data."""
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    headers = {**JSON_TYPE, **({"Authorization": f"Bearer {token}"} if token else {})}
     place = f"{url}/gradio_api/call/{name}"
     request = urllib.request.Request(place, json.dumps({"data": values}).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -49,6 +52,16 @@ def test_large_texts_cost_nothing(address):
         connection.putheader("Content-Length", str(200 << 20))
         connection.endheaders()
         assert connection.getresponse().status == 413  # before any of it is sent
+
+
+@pytest.mark.parametrize("path", ["run/fill", "api/fill"])
+def test_no_call_goes_past_the_queue(address, path):
+    request = urllib.request.Request(
+        f"{address[0]}/gradio_api/{path}", json.dumps({"data": ["A [MASK]."]}).encode(), JSON_TYPE
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert 400 <= refused.value.code < 500
 
 
 def test_who_has_the_token_adds(address):

@@ -45,14 +45,30 @@ def test_other_names_are_refused(client, host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "http://127.0.0.1:9999", "null", "http://localhost:7860", ""]
+    "origin", ["http://evil.example", "http://127.0.0.1:9999", "null", "http://localhost:7860", "", "http://["]
 )
 def test_pages_of_others_are_refused(client, origin):
     answer = client.post("/gradio_api/call/fill", headers={"Origin": origin})
     assert answer.status_code == 403 and "other sites" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/upload", "/upload", "/gradio_api/upload/", "/gradio_api/upload?id=1"])
+def test_what_pages_of_others_show_is_not_fetched_here(client):
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert client.get("/gradio_api/file=https://evil.example/x", headers=foreign).status_code == 403
+    assert client.get("/", headers=foreign).text == "yes 0"  # a link
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/process_recording",
+        "/component_server",
+        "/gradio_api/upload",
+        "/upload",
+        "/gradio_api/upload/",
+        "/gradio_api/upload?id=1",
+    ],
+)
 def test_nothing_is_uploaded(client, path):
     assert client.post(path, files={"files": b"x"}).status_code == 403
 
@@ -62,6 +78,8 @@ def test_requests_are_small_and_say_how_large_they_are(client):
     assert client.post("/call", content=b"x" * (MOST_BYTES + 1)).status_code == 413
     assert client.post("/call", content=iter([b"x"] * 3)).status_code == 411  # in chunks
     assert client.post("/call", content=b"x", headers={"Content-Length": "-1"}).status_code == 411
+    both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}
+    assert client.post("/call", content=b"x", headers=both).status_code == 411
 
 
 def test_the_address_with_the_token_lets_a_browser_add(client):

@@ -56,6 +56,7 @@ def check_finished(job: Job, part_bytes: int) -> dict | None:
     manifest = read_json(file)
     built = manifest.get("build", {}).get("plan", {}) | {"tagger": manifest.get("tagger")}  # it may be retagged
     _check(built, manifest.get("fingerprint"), job, part_bytes)
+    job.work.rmtree(missing_ok=True)  # of a call that was killed once the manifest was there
     return manifest
 
 
