@@ -27,14 +27,14 @@ ALLOWED = {
     "ablations/ablate.py: subprocess.run": "a whole run of realm, whose own waits have deadlines",
     "buckets.py: with ThreadPoolExecutor": "copies: a bucket's requests have deadlines of their own",
     "checkpoints.py: self.wait": "has a deadline itself",
-    "data/build/beam_pipeline.py: pipeline(job, missing, beam_options).run().wait_until_finish": "the building itself",
+    "data/build/beam_pipeline.py: pipeline(job, missing, beam_options).run().wait_until_finish": "the building itself, which ends where a worker dies",
     **dict.fromkeys(("local_cache.py: fcntl.flock", "lock.py: fcntl.flock"), "LOCK_NB does not wait"),
     "processes.py: multihost_utils.broadcast_one_to_all": COLLECTIVE,
     "processes.py: multihost_utils.process_allgather": COLLECTIVE,
     "processes.py: multihost_utils.sync_global_devices": COLLECTIVE,
     "signals.py: reader.recv": "a daemon thread that waits for signals as long as the process lives",
     "training/builder_process.py: self._process.wait": "a daemon thread that lives as long as the builder",
-    "training/loop.py: checkpoints.wait": "has a deadline itself",
+    "training/loop.py: keeper.wait": "has a deadline itself",
     "training/loop.py: self._checkpoints.wait": "has a deadline itself",
     **dict.fromkeys(
         (

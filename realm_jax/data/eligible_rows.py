@@ -24,6 +24,7 @@ from etils import epath
 from jaxtyping import Bool, Integer, Shaped
 
 from realm_jax.buckets import copy_files, is_remote, upload
+from realm_jax.checksums import remembered_sha256
 from realm_jax.config import ConfigError, PretrainConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import sha256
@@ -123,6 +124,9 @@ def _open(folder: pathlib.Path, wanted: Wanted) -> EligibleRows:
     about = read_json(epath.Path(folder) / ABOUT)
     dtype, rows, examples = np.dtype(about["dtype"]), about["rows"], about["examples"]
     try:
+        for name, expected in about.get("sha256", {}).items():  # earlier releases made none
+            if remembered_sha256(folder / name) != expected:
+                raise ValueError(f"{name} differs from its checksum")
         found = map_file(folder / ROWS, dtype, rows * dtype.itemsize)
         limits = range(rows + 1)
         if not wanted.each_row_is_one:
@@ -158,6 +162,7 @@ def _make(folder: pathlib.Path, corpus: Corpus, wanted: Wanted) -> None:
             "corpus, or change corpus.heldout_fraction, corpus.tagger or pretrain.masking"
         )
     about = {"rows": rows, "examples": examples if limits_file else rows, "dtype": dtype.str, "skipped": skipped}
+    about["sha256"] = {name: remembered_sha256(folder / name) for name in ((ROWS, LIMITS) if limits_file else (ROWS,))}
     write_json(folder / ABOUT, about)
 
 

@@ -21,6 +21,7 @@ from realm_jax.index.version import Version
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5  # between looks for a newer index version
+RENEW_PIN_S = 3600.0  # a pin counts for a day
 WARN_EVERY = 100  # steps with an index past its age limit
 
 
@@ -125,9 +126,9 @@ class CurrentIndex:
             if not all_have_it:
                 return False
             ready, self._ready = self._ready, None
-        faults.point("adopting")
-        self._store.unpin(self.loaded.version)
-        self.loaded = ready
+            faults.point("adopting")
+            self._store.unpin(self.loaded.version)
+            self.loaded = ready
         self._record(trainer_step)
         return True
 
@@ -165,9 +166,13 @@ class CurrentIndex:
         return load(version, self._corpus, self._config.index, self._kind)
 
     def _follow(self) -> None:
-        known = self.loaded.version
+        known, renewed = self.loaded.version, time.monotonic()
         while not self._closed:
             try:
+                if time.monotonic() - renewed > RENEW_PIN_S:
+                    with self._changed:
+                        self._store.pin(self.loaded.version)
+                    renewed = time.monotonic()
                 newest = self._next(known)
                 if newest is not None and self._store.pin(newest):
                     try:

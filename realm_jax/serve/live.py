@@ -23,7 +23,7 @@ from realm_jax.workdir import Workdir
 
 log = logging.getLogger(__name__)
 
-POLL_S = 2.0
+POLL_S, RETRY_S = 2.0, 20.0
 MOST_CHARACTERS = 100_000  # in a document that is added
 MOST_ASKED = 20_000  # in a sentence or question, of which a few dozen wordpieces are read
 NUM_EXAMPLES = 4
@@ -52,12 +52,12 @@ class LiveRun:
         self._thread = threading.Thread(target=self._follow, name="what is newer", daemon=True)
         self._thread.start()
 
-    def _ready(self, key: Key) -> State:
+    def _ready(self, key: Key, before: State | None = None) -> State:
         state = self._loader.load(key)
         try:
             state.warm_up()
         except Exception:
-            state.unpin()
+            state.unpin(but=before)
             raise
         return state
 
@@ -106,14 +106,15 @@ class LiveRun:
         with self._loading:
             key = self._loader.key()
             if key != self.state.key:
-                before, self.state = self.state, self._ready(key)
+                before, self.state = self.state, self._ready(key, self.state)
                 before.unpin(but=self.state)
 
     def _follow(self) -> None:
-        while not self._closed.wait(POLL_S):
+        while not self._closed.wait(RETRY_S if self.problem else POLL_S):
             try:
+                with self._loading:
+                    self.state.pin()  # a pin lasts a day, and `update_knowledge` gives up this process's pins
                 self.refresh()
-                self.state.pin()  # a pin lasts a day, and `update_knowledge` gives up this process's pins
                 self.problem = ""
             except Exception as error:  # whatever it is, the page goes on with what it has, and says so
                 if str(error) != self.problem:

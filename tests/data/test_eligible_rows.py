@@ -23,6 +23,7 @@ from realm_jax.data.eligible_rows import Wanted
 from realm_jax.data.pipeline import MaskedSentences, shuffled
 from realm_jax.data.prepare import open_prepared
 from realm_jax.records import Record
+from tests.damage import flip_a_bit
 
 WANTED = Wanted("spans", "block", heldout_fraction=0.2, heldout=False, query_len_tokens=24, answer_elsewhere=False)
 NEW = "In {year} Curie {year} went to Paris. Marie Curie of Warsaw met Albert Einstein in Brussels in May {year}."
@@ -129,7 +130,11 @@ def test_a_deletion_counts_at_the_next_opening(tiny_run, copy_run, tmp_path):
 def test_a_damaged_file_is_named(corpus, tmp_path):
     find(corpus, tmp_path / "examples")
     (rows,) = tmp_path.glob("examples/*/rows.bin")
-    rows.write_bytes(rows.read_bytes()[:-1])
+    whole = rows.read_bytes()
+    flip_a_bit(rows)
+    with pytest.raises(ConfigError, match=r"is damaged .rows.bin differs from its checksum.: delete it"):
+        find(corpus, tmp_path / "examples")
+    rows.write_bytes(whole[:-1])
     with pytest.raises(ConfigError, match="is damaged.*delete it"):
         find(corpus, tmp_path / "examples")
 

@@ -14,6 +14,7 @@ import pytest
 from realm_jax.config import ConfigError
 from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
+from realm_jax.index.claims import own_pin
 from realm_jax.index.current import CurrentIndex
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
@@ -237,6 +238,21 @@ def test_no_version_of_a_later_step_is_used(store):
         used.append(index.loaded.version.step)
     index.close()
     assert used == [0, 4, 4, 4, 4, 8, 8, 8]
+
+
+def test_the_pin_is_renewed(store, monkeypatch):
+    """Else a version that is in use for longer than a day could be pruned."""
+    monkeypatch.setattr("realm_jax.index.current.RENEW_PIN_S", 0.0)
+    monkeypatch.setattr("realm_jax.index.current.POLL_S", 0.02)
+    index = CurrentIndex(*store[:3], 8)
+    pin = own_pin(index.loaded.version.folder)
+    pin.unlink()
+    deadline = time.monotonic() + 30
+    while not pin.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    index.close()
+    assert not pin.exists()
 
 
 def test_other_knowledge_is_used_under_the_same_step(store):

@@ -4,16 +4,24 @@ There is nothing to shuffle: a shard is one part's work from end to end. Flink a
 job servers, which start the workers themselves.
 """
 
+import contextlib
 import logging
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import wait
+
+import psutil
 
 from realm_jax import background
-from realm_jax.config import ConfigError
+from realm_jax.background import Background
+from realm_jax.config import ConfigError, RunError
 from realm_jax.data.build.shards import Job, build_shard
 from realm_jax.data.build.source_parts import Part, Progress
 
 POLL_S = 2.0
+WORKER_THREAD = "run_worker"
+"""Beam's name of the thread that starts a worker process, and raises when that ends."""
 
 
 def pipeline(job: Job, numbered: list[tuple[int, Part]], beam_options: list[str]):
@@ -38,15 +46,50 @@ def run(job: Job, plan: list[Part], beam_options: list[str], progress: Progress)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers share the cores already
     for name in ("apache_beam", "root", "__main__"):
         logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)
+    logging.getLogger("apache_beam.runners.worker").setLevel(logging.CRITICAL)  # what it reports, it also raises
     finished = threading.Event()
     sizes = {number: part.input_bytes for number, part in missing}
     watcher = threading.Thread(target=_watch, args=(job, sizes, progress, finished), daemon=True)
     watcher.start()
     try:
-        pipeline(job, missing, beam_options).run().wait_until_finish()
+        _run_to_its_end(lambda: pipeline(job, missing, beam_options).run().wait_until_finish())
     finally:
         finished.set()
         background.join(watcher, background.CLOSE_S)
+
+
+def _run_to_its_end(work: Callable[[], object]) -> None:
+    """Does the work on a thread, since Beam waits for ever for a worker process that was killed.
+
+    Raises:
+        RunError: one was.
+    """
+    lost, previous = threading.Event(), threading.excepthook
+
+    def note(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is not None and failed.thread.name == WORKER_THREAD:
+            lost.set()
+        elif not lost.is_set():  # what its end does to other threads is no news
+            previous(failed)
+
+    threading.excepthook = note
+    thread = Background("the Beam pipeline", background.CLOSE_S)
+    try:
+        running = thread.submit(work)
+        while not wait([running], timeout=POLL_S).done:
+            if lost.is_set():
+                raise RunError(
+                    "a worker process was killed, maybe for the memory that it took: the same command goes on with the "
+                    "shards that are made; pass fewer --workers"
+                )
+        thread.result(running)
+    finally:
+        if not running.done():
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        thread.close()
+        threading.excepthook = previous
 
 
 def _watch(job: Job, sizes: dict[int, int], progress: Progress, finished: threading.Event) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from realm_jax.data import segment
@@ -131,12 +132,41 @@ def test_beam_with_one_worker_and_with_two_makes_the_same_bytes(workers, many, t
     assert seen[-1][0] == seen[-1][1] > 0
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(command, build, tmp_path):
+@pytest.fixture
+def big(tmp_path):
+    """A dump that takes some seconds."""
     file = tmp_path / "big-pages-articles.xml"
     plain = [page for page in dump.PAGES if page[3]]
     pages = [dump.page_xml(10 + i, f"{plain[i % len(plain)][0]} {i}", 0, plain[i % len(plain)][2]) for i in range(9000)]
     file.write_text(dump.xml(pages), encoding="utf-8")
+    return file
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_build_and_costs_what_it_had_in_hand(command, build, big, tmp_path):
+    given = command(big, tmp_path / "out", SMALL, "--workers=2")
+    with subprocess.Popen(
+        given, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        deadline, workers = time.monotonic() + 60, []
+        while not (workers and list((tmp_path / "out").rglob("segment-*"))):
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+            known = [
+                (child, " ".join(child.cmdline())) for child in psutil.Process(driver.pid).children(recursive=True)
+            ]
+            workers = [child for child, line in known if "sdk_worker_main" in line and not line.startswith("/bin/sh")]
+        workers[0].kill()
+        _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 1 and "a worker process was killed" in said and "pass fewer --workers" in said
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout
+    assert not left, left
+    build(big, tmp_path / "out", SMALL, "--workers=2")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(command, build, big, tmp_path):
+    file = big
     build(file, tmp_path / "whole", SMALL, "--workers=2")
     assert len(Corpus.open(tmp_path / "whole").segments) > 4
     rng = random.Random(1)
