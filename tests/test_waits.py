@@ -27,7 +27,7 @@ ALLOWED = {
     "ablations/ablate.py: subprocess.run": "a whole run of realm, whose own waits have deadlines",
     "buckets.py: with ThreadPoolExecutor": "copies: a bucket's requests have deadlines of their own",
     "checkpoints.py: self.wait": "has a deadline itself",
-    "data/build/beam_pipeline.py: pipeline(job, missing, beam_options).run().wait_until_finish": "the building itself, which ends where a worker dies",
+    "data/build/beam_pipeline.py: pipeline(job, missing, beam_options).run().wait_until_finish": "building",
     **dict.fromkeys(("local_cache.py: fcntl.flock", "lock.py: fcntl.flock"), "LOCK_NB does not wait"),
     "processes.py: multihost_utils.broadcast_one_to_all": COLLECTIVE,
     "processes.py: multihost_utils.process_allgather": COLLECTIVE,
