@@ -228,7 +228,12 @@ class CurrentIndex:
 
 
 def common_version(store: IndexStore, up_to: int | None = None) -> Version:
-    """What `IndexStore.latest` is on the first process, pinned, on all. Raises ConfigError if there is none."""
+    """What `IndexStore.latest` is on the first process, pinned, on all.
+
+    Raises:
+        ConfigError: there is none.
+        RunError: this process does not see it.
+    """
     version = store.pin_latest(up_to) if processes.is_first() else None
     mark = processes.from_first(_mark(version) if version else 0)
     if not processes.is_first() and mark:
