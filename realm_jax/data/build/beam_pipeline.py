@@ -89,7 +89,8 @@ def _run_to_its_end(work: Callable[[], object]) -> None:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
         thread.close()
-        threading.excepthook = previous
+        if threading.excepthook is note:  # else a signal has silenced all
+            threading.excepthook = previous
 
 
 def _watch(job: Job, sizes: dict[int, int], progress: Progress, finished: threading.Event) -> None:
