@@ -257,7 +257,7 @@ def test_two_hosts_set_a_damaged_checkpoint_and_damaged_versions_aside(tiny_run,
     first, second = (log.read_text() for log in started.logs)
     assert "checkpoints/4 is damaged" in first and "resuming from step 2 of 4" in first and "from step 2" in second
     assert (phase / "checkpoints" / "4").exists() and len(list((phase / "damaged").iterdir())) == 1
-    assert all(said.count("it is set aside, and built again") == 2 for said in (first, second))
+    assert first.count("it is set aside, and built again") == 2  # the first process alone looks
 
 
 @pytest.mark.slow
