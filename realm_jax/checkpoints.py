@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -52,7 +53,14 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not is_raised and not any(said in str(record.msg) for said in usual)
 
 
+def _show_unraisable(complaint: Any, before: Callable = sys.unraisablehook) -> None:
+    """Leaves out what TensorStore's threads say of arrays whose reading was given up, since another one is damaged."""
+    if str(complaint.exc_value) != "Event loop is closed":
+        before(complaint)
+
+
 logging.getLogger("absl").addFilter(_is_news)
+sys.unraisablehook = _show_unraisable
 
 
 class Checkpoints:

@@ -254,7 +254,8 @@ def test_two_hosts_set_a_damaged_checkpoint_and_damaged_versions_aside(tiny_run,
             for step in (0, 2):
                 flip_a_bit(versions[step].folder / "embeddings.npy")
     assert ended[0] == ended[1] and sorted(versions) == [0, 2, 4]
-    first, second = (log.read_text() for log in started.logs)
+    first, second = (" ".join(log.read_text().split()) for log in started.logs)
+    assert "Traceback" not in first + second
     assert "checkpoints/4 is damaged" in first and "resuming from step 2 of 4" in first and "from step 2" in second
     assert (phase / "checkpoints" / "4").exists() and len(list((phase / "damaged").iterdir())) == 1
     assert first.count("it is set aside, and built again") == 2  # the first process alone looks
