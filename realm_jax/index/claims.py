@@ -3,12 +3,16 @@
 On its own host a claim holds while its process lives, a day at most; on any other host, while its time is recent.
 """
 
+import contextlib
 import os
 import socket
+import threading
 import time
 
 from etils import epath
 
+from realm_jax import background
+from realm_jax.config import ConfigError
 from realm_jax.heartbeat import is_running, this_process
 from realm_jax.workdir import read_json, write_json
 
@@ -19,11 +23,44 @@ DAY_S = 86400.0
 OWNER = "owner.json"
 PINS = "pins"
 OWNER_LIMIT_S = 600.0
+RENEW_EVERY_S = 30.0
 
 
 def claim(file: epath.Path, **facts) -> None:
     """Writes, or renews, this process's claim, with further plain values for readers."""
     write_json(file, {**facts, **this_process(), "time": time.time()})
+
+
+class Renewed:
+    """This process's claim in a file, which a thread renews until it is given up, whatever the process is busy with.
+
+    Args:
+        facts: as of `claim`, for the first time.
+    """
+
+    def __init__(self, file: epath.Path, **facts):
+        self._file, self._facts = file, facts
+        claim(file, **facts)
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._stay, name="claim", daemon=True)
+        self._thread.start()
+
+    def _stay(self) -> None:
+        while not self._given_up.wait(RENEW_EVERY_S):
+            self.renew(**self._facts)
+
+    def renew(self, **facts) -> None:
+        """Renews the claim with other facts."""
+        self._facts = facts
+        with contextlib.suppress(ConfigError, OSError):
+            if self._file.exists():  # else what was claimed is over, and its folder must not come back
+                claim(self._file, **facts)
+
+    def give_up(self) -> None:
+        """Ends the claim."""
+        self._given_up.set()
+        background.join(self._thread, background.CLOSE_S)
+        self._file.unlink(missing_ok=True)
 
 
 def own_pin(folder: epath.Path) -> epath.Path:

@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import shutil
-import threading
 import time
 import uuid
 from typing import NamedTuple
@@ -26,18 +25,15 @@ import numpy as np
 from etils import epath
 from jaxtyping import Shaped
 
-from realm_jax import background
 from realm_jax.buckets import is_remote
-from realm_jax.config import ConfigError
 from realm_jax.heartbeat import this_process
-from realm_jax.index.claims import OWNER_LIMIT_S, claim, holders, own_pin
+from realm_jax.index.claims import OWNER_LIMIT_S, Renewed, holders, own_pin
 from realm_jax.workdir import create_json, read_json
 
 log = logging.getLogger(__name__)
 
 PLAN = "plan.json"
 JOIN = "join"
-RENEW_EVERY_S = 30.0
 REMOVE_ATTEMPTS = 3
 CLAIM = re.compile(r"(join|part-(\d+))\.(\d+)\.json")
 
@@ -66,29 +62,15 @@ class SharedWork:
         self.folder, self._limit_s = folder, limit_s
         self._me, self._pin = Process.of(this_process()), own_pin(folder)
         self._taken: list[epath.Path] = []
-        self._left = threading.Event()
         self.done = 0
         """Parts that this process has done."""
 
     def __enter__(self) -> "SharedWork":
-        claim(self._pin, done=0)
-        self._thread = threading.Thread(target=self._stay, name="shared work", daemon=True)
-        self._thread.start()
+        self._claim = Renewed(self._pin, done=0)
         return self
 
     def __exit__(self, *exception) -> None:
-        self._left.set()
-        background.join(self._thread, background.CLOSE_S)
         self._leave()
-
-    def _stay(self) -> None:
-        while not self._left.wait(RENEW_EVERY_S):
-            self._renew()
-
-    def _renew(self) -> None:
-        with contextlib.suppress(ConfigError, OSError):
-            if self._pin.exists():  # else the work is over, and its folder must not come back
-                claim(self._pin, done=self.done)
 
     def agree(self, plan: dict) -> dict | None:
         """The plan of the process that came first; None if the work is over."""
@@ -160,7 +142,7 @@ class SharedWork:
     def count_done(self) -> None:
         """Tells the others that this process has done one more part."""
         self.done += 1
-        self._renew()
+        self._claim.renew(done=self.done)
 
     def read_part(self, number: int) -> Shaped[np.ndarray, "rows ..."]:
         """A part that another process handed over."""
@@ -168,8 +150,9 @@ class SharedWork:
 
     def _leave(self) -> None:
         """Gives up what this process took; the last one to leave removes the folder unless a part is in it."""
-        for file in (*self._taken, self._pin):
+        for file in self._taken:
             file.unlink(missing_ok=True)
+        self._claim.give_up()
         claimed, over = claims_and_parts(self.folder)
         if not claimed and not over and not holders(self.folder, self._limit_s):
             self.remove()

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from typing import final
@@ -25,12 +24,12 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from realm_jax import __version__, background, faults
+from realm_jax import __version__, faults
 from realm_jax.buckets import copy_files, is_remote
 from realm_jax.config import ConfigError
-from realm_jax.index.claims import MANIFEST, OWNER, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
+from realm_jax.index.claims import MANIFEST, OWNER, Renewed, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
-from realm_jax.index.shared_work import RENEW_EVERY_S, SharedWork, is_deserted
+from realm_jax.index.shared_work import SharedWork, is_deserted
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, checksum, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
@@ -52,10 +51,7 @@ class Draft:
         self._matrix: np.memmap | None = None
         self._shape: dict = {}
         self._is_kept = False
-        claim(self._target / OWNER)
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._stay, name="draft", daemon=True)
-        self._thread.start()
+        self._claim = Renewed(self._target / OWNER)
         self._local = temporary_folder() if is_remote(self._target) else None
         self.folder = epath.Path(self._local.name) / "files" if self._local else self._target
         """Local folder to write the version's files into."""
@@ -68,18 +64,6 @@ class Draft:
         self.discard()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ConfigError(f"no space left for index version {self._target}: free some and run again") from error
-
-    def _stay(self) -> None:
-        """Renews the owner's claim, which other hosts believe for ten minutes, until it is given up."""
-        while not self._left.wait(RENEW_EVERY_S):
-            with contextlib.suppress(ConfigError, OSError):
-                if (self._target / OWNER).exists():
-                    claim(self._target / OWNER)
-
-    def _give_up(self) -> None:
-        self._left.set()
-        background.join(self._thread, background.CLOSE_S)
-        (self._target / OWNER).unlink(missing_ok=True)
 
     def embeddings(self, num_blocks: int, dim: int, dtype: str) -> Float[np.ndarray, "blocks dim"]:
         """A writable memory map for the block embeddings; `dtype` is float32 or bfloat16.
@@ -145,12 +129,12 @@ class Draft:
         manifest["checksum"] = checksum(manifest)
         faults.point("manifest")
         write_json(self._target / name, manifest)
-        self._give_up()
+        self._claim.give_up()
         return Version(self._target, manifest)
 
     def discard(self) -> None:
         """Removes what is not part of a published version."""
-        self._give_up()
+        self._claim.give_up()
         if self._local:
             self._local.cleanup()
         if not self._is_kept and not (self._target / MANIFEST).exists():

@@ -11,7 +11,8 @@ from etils import epath
 from realm_jax import background, lock, processes
 from realm_jax.buckets import is_remote
 from realm_jax.config import ConfigError
-from realm_jax.index.shared_work import JOIN, RENEW_EVERY_S, SharedWork
+from realm_jax.index.claims import RENEW_EVERY_S
+from realm_jax.index.shared_work import JOIN, SharedWork
 
 CLAIMS = "trainer"
 

@@ -229,7 +229,7 @@ def test_prune_removes_drafts_of_the_dead(store):
 
 
 def test_a_draft_renews_its_claim_whatever_its_builder_does(store, monkeypatch):
-    monkeypatch.setattr("realm_jax.index.store.RENEW_EVERY_S", 0.1)
+    monkeypatch.setattr("realm_jax.index.claims.RENEW_EVERY_S", 0.1)
     with store.begin(1) as draft:
         write_claim(draft.folder / "owner.json", host="elsewhere", age_s=700)
         deadline = time.monotonic() + 10
