@@ -2,6 +2,7 @@
 
 
 def markdown(values: dict) -> str:
+    """A column for each state of REALM's run and for the frozen retriever, with the differences beneath."""
     rows = {
         "plain recall@1": "plain_recall@1",
         "hard recall@1": "hard_recall@1",

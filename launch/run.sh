@@ -34,8 +34,9 @@ if [ "$now" != READY ]; then "$here/create.sh"; fi
 
 running=no-job
 [ -n "${DRY_RUN:-}" ] || running=$(on_host 0 'bash realm_jax/launch/vm_job.sh running 2>/dev/null || echo no-job')
-echo "$running"
-if [ "${running##*$'\n'}" = no-job ]; then
+if [ "${running##*$'\n'}" != no-job ]; then
+  echo "$running"
+else
   "$here/setup.sh"
   if [ -n "$builder_tpu" ]; then
     env TPU="$builder_tpu" NAME="$NAME-builder" ZONE="${BUILDER_ZONE:-${ZONE:-}}" \

@@ -132,7 +132,7 @@ class Version:
 
 
 def checksum(manifest: dict) -> int:
-    """Of all that a manifest says but for that; those of earlier releases do not say it."""
+    """CRC-32 of what a manifest says, its checksum left out; manifests of earlier releases have none."""
     return crc_of_json({name: value for name, value in manifest.items() if name != "checksum"})
 
 

@@ -70,7 +70,8 @@ class Replayed(PretrainTask):
 
     def __init__(self, config, data: RunData, store: IndexStore, first: dict, used: dict[int, int], until: int):
         folder = store.folder.parent / "pretrain"
-        super().__init__(config, data, store, first, OwnVersions(IndexBuilder(config, data, store), folder, first, {}))
+        own = OwnVersions(IndexBuilder(config, data, store), folder, first["embedder"], {})
+        super().__init__(config, data, store, first, own)
         self._used, self._until = used, until
 
     def builds_index_at(self, step: int) -> bool:
