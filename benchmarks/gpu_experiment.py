@@ -45,6 +45,7 @@ from realm_jax.data.questions import questions as question_sets
 from realm_jax.eval import heldout
 from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.loaded_index import LoadedIndex, exact_index, open_exact
+from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
@@ -216,7 +217,9 @@ class Experiment:
     def _realm(self) -> None:
         builder = _RetrievingBuilder(self.config, self.data, self.store, retrieve=self._retrieve)
         params = self.first | self._last("ict", ("embedder",))
-        self._train("pretrain", Realm(self.config, self.data, self.store, params, builder), ENDS["realm"])
+        embedded_by = self.ict_store.latest().manifest["embedded_by"]
+        own = OwnVersions(builder, self.workdir.phase("pretrain"), params["embedder"], embedded_by)
+        self._train("pretrain", Realm(self.config, self.data, self.store, params, own), ENDS["realm"])
 
     def _frozen(self) -> None:
         frozen = dataclasses.replace(self.config.pretrain, train_retriever=False, index_refresh_every=0)
