@@ -57,6 +57,17 @@ def copy_files(names: Iterable[str], source: epath.Path, target: epath.Path) -> 
         list(threads.map(copy, names))
 
 
+def move(source: epath.Path, target: epath.Path) -> None:
+    """Gives a folder another name. In a bucket its files are copied; killed before the end, it leaves both."""
+    if not is_remote(source):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        return
+    system, _ = fsspec.core.url_to_fs(os.fspath(source))
+    system.copy(os.fspath(source), os.fspath(target), recursive=True)
+    system.rm(os.fspath(source), recursive=True)
+
+
 def create(file: epath.Path, content: bytes) -> bool:
     """Makes an object; False, and nothing is done, if it is there: of several processes, one alone makes it.
 

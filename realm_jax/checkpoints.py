@@ -27,7 +27,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from realm_jax import faults
 from realm_jax.background import CLOSE_S, Background
-from realm_jax.buckets import is_remote
+from realm_jax.buckets import is_remote, move
 from realm_jax.checksums import Damaged, crc_of_json
 from realm_jax.config import ConfigError, RunError
 
@@ -195,12 +195,11 @@ class Checkpoints:
             return None
 
     def set_aside(self, step: int) -> epath.Path | None:
-        """Moves a damaged checkpoint out of the way, and says where to; None if it is the only one, or in a bucket."""
-        if len(self._manager.all_steps()) < 2 or is_remote(self._folder):
+        """Moves a damaged checkpoint out of the way, and says where to; None if it is the only one."""
+        if len(self._manager.all_steps()) < 2:
             return None
         target = self._folder.parent / DAMAGED / f"{step}-{time.time():.0f}"
-        target.parent.mkdir(exist_ok=True)
-        (self._folder / str(step)).rename(target)
+        move(self._folder / str(step), target)
         self._manager.reload()
         return target
 

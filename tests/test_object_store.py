@@ -17,6 +17,7 @@ from etils import epath
 
 from realm_jax import buckets, workdir
 from realm_jax.checkpoints import Checkpoints
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from realm_jax.data import corpus_writer, eligible_rows, run_tokenizer
 from realm_jax.data.corpus import Corpus
@@ -138,6 +139,27 @@ def test_checkpoints(here):
         assert (int(optimizer["count"]), data) == (5, {"position": 5})
     kept = {path.name for path in (here / "checkpoints").iterdir()}
     assert kept == {"3", "4", "5"}
+
+
+def test_a_damaged_checkpoint_is_set_aside(store, here):
+    params = {"embedder": {"kernel": np.random.default_rng(0).normal(size=(300, 1000)).astype(np.float32)}}
+    with Checkpoints(here) as checkpoints:
+        for step in (3, 6):
+            checkpoints.save(step, params, {"count": np.int32(step)}, {"position": step})
+    saved = on_disk(store, here) / "checkpoints" / "6"
+    largest = max((saved / "embedder").rglob("*"), key=lambda file: file.stat().st_size)
+    flip_a_bit(here / "checkpoints" / "6" / largest.relative_to(saved), largest.stat().st_size // 2)
+    written = {file.relative_to(saved): file.read_bytes() for file in saved.rglob("*") if file.is_file()}
+    with Checkpoints(here) as checkpoints:
+        with pytest.raises(Damaged, match="6 is damaged .*embedder"):
+            checkpoints.restore(6, params, {"count": np.int32(0)})
+        aside = checkpoints.set_aside(6)
+        assert checkpoints.latest_step() == 3 and checkpoints.set_aside(3) is None
+        restored, _, data = checkpoints.restore(3, params, {"count": np.int32(0)})
+        np.testing.assert_array_equal(restored["embedder"]["kernel"], params["embedder"]["kernel"])
+        assert data == {"position": 3} and not (here / "checkpoints" / "6").exists()
+    kept = on_disk(store, aside)
+    assert {file.relative_to(kept): file.read_bytes() for file in kept.rglob("*") if file.is_file()} == written
 
 
 def test_a_corpus_is_the_one_on_a_disk(store, here, tiny_run, corpus_file, tmp_path):

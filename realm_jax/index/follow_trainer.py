@@ -52,7 +52,7 @@ def follow(workdir: Workdir, *, finetuning: str = "") -> None:
         for step, params in _new_checkpoints(workdir, builder, checkpoints, template):
             before = builder.store.latest()
             builder.build(step, params)
-            if built_at is not None:
+            if built_at is not None and before is not None:
                 seconds = time.monotonic() - built_at
                 log.info(f"index refresh interval: {seconds:.0f} s, {step - before.step} steps")
             built_at = time.monotonic()

@@ -82,7 +82,7 @@ class IndexBuilder:
     def _published(self, step: int, weights: str) -> Version | None:
         """The version that was built from these weights, if it is there."""
         for version in self.store.versions():
-            if version.step == step and version.manifest.get("weights") == weights:
+            if version.step == step and not version.is_damaged and version.manifest.get("weights") == weights:
                 return version
         return None
 
@@ -100,8 +100,9 @@ class IndexBuilder:
 
     def _join(self, shared: SharedEmbedding, step: int, facts: dict) -> Version:
         """Publishes what all have embedded."""
-        store, corpus, params, before = self.store, shared.corpus, shared.params, self.store.latest()
-        config = self.config if before is None else with_search(self.config, before.manifest["search"])
+        store, corpus, params = self.store, shared.corpus, shared.params
+        searches = [version.manifest["search"] for version in store.versions() if not version.is_damaged]
+        config = with_search(self.config, searches[0]) if searches else self.config
 
         def measure(search: Search) -> dict:
             if not shared.work.is_mine(JOIN):

@@ -33,7 +33,7 @@ from realm_jax.index.shared_work import SharedWork, is_deserted
 from realm_jax.index.version import EMBEDDINGS, TOWER, Version, checksum, describe_files
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
-from realm_jax.workdir import read_json, write_json
+from realm_jax.workdir import write_json
 
 WORK = "work"
 NEXT = "manifest.next"
@@ -157,13 +157,11 @@ class IndexStore(History):
         return sorted((self.folder / WORK).glob("*"))
 
     def versions(self) -> list[Version]:
-        """Published versions by step, then by time. Raises ConfigError if a manifest is damaged."""
+        """Published versions by step, then by time."""
         found = []
         for folder in self._folders():
-            try:
-                found.append(Version(folder, read_json(folder / MANIFEST)))
-            except FileNotFoundError:
-                continue
+            with contextlib.suppress(FileNotFoundError):
+                found.append(Version.read(folder))
         return sorted(found, key=lambda version: version.order)
 
     def latest(self, up_to: int | None = None) -> Version | None:

@@ -18,6 +18,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.index.claims import MANIFEST, OWNER
 from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
+from realm_jax.workdir import read_json
 
 EMBEDDINGS = "embeddings.npy"
 TOWER = "tower.safetensors"
@@ -25,17 +26,41 @@ FIX = "delete this index version and build a new one"
 
 
 class Version:
-    """One published index version."""
+    """One published index version, of which the manifest may be damaged: who asks for it is told."""
 
-    def __init__(self, folder: epath.Path, manifest: dict):
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: epath.Path, manifest: dict | Damaged):
+        self.folder, self._manifest = folder, manifest
+        self.is_damaged = isinstance(manifest, Damaged)
+        """Whether the manifest is; `verify` finds all damage."""
         self.name: str = folder.name
-        self.step: int = manifest["step"]
+        self.step = int(self.name.split("-")[1])
         """Trainer step of the weights that embedded the blocks."""
-        self.order: tuple[int, float] = (self.step, manifest["finished"])
+        self.order: tuple[int, float] = (self.step, 0.0 if self.is_damaged else self.manifest["finished"])
         """Grows from version to version."""
-        self.has_tower: bool = TOWER in manifest["files"]
         self._copy: Held | None = None
+
+    @classmethod
+    def read(cls, folder: epath.Path) -> "Version":
+        """The version in a folder. Raises FileNotFoundError if there is none."""
+        file = folder / MANIFEST
+        try:
+            manifest = read_json(file)
+        except ConfigError as error:
+            return cls(folder, Damaged(str(error)))
+        is_whole = manifest.get("checksum", checksum(manifest)) == checksum(manifest)
+        return cls(folder, manifest if is_whole else Damaged(f"{file} differs from its checksum: {FIX}"))
+
+    @property
+    def manifest(self) -> dict:
+        """What the manifest says. Raises Damaged if it is not what was written."""
+        if isinstance(self._manifest, Damaged):
+            raise self._manifest
+        return self._manifest
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether the block tower is among the files."""
+        return TOWER in self.manifest["files"]
 
     def local_folder(self) -> epath.Path:
         """The folder itself; if the store is remote, a checked copy in the cache that stays as long as this object.
@@ -102,13 +127,11 @@ class Version:
         return found == (corpus.segment_hashes, corpus.tombstones.tolist())
 
     def verify(self) -> None:
-        """Checks the manifest, and the files against its sizes and checksums; reads a file that stays the same once.
+        """Checks the files against the manifest's sizes and checksums; reads a file that stays the same once.
 
         Raises:
-            Damaged: a file is missing, or differs from what was written.
+            Damaged: a file is missing or differs from what was written, the manifest among them.
         """
-        if self.manifest.get("checksum", checksum(self.manifest)) != checksum(self.manifest):
-            raise Damaged(f"{self.folder / MANIFEST} differs from its checksum: {FIX}")
         self._check_files(Path(self.local_folder()))
 
     def _check_files(self, folder: Path) -> None:

@@ -145,9 +145,23 @@ def test_damage_is_found(store):
     os.truncate(file, 100)
     with pytest.raises(ConfigError, match=r"embeddings.npy has 100 bytes instead of"):
         version.load_embeddings()
-    (version.folder / "manifest.json").write_text('{"step": 1')
-    with pytest.raises(ConfigError, match=r"manifest.json is damaged"):
-        store.versions()
+
+
+@pytest.mark.parametrize("content", ['{"step": 1', "[]", '{"step": "1", "checksum": 5}', '{"stap": 1, "checksum": 5}'])
+def test_a_version_whose_manifest_is_damaged_is_set_aside_as_any_other(store, content):
+    before, version = publish(store, 1), publish(store, 2)
+    (version.folder / "manifest.json").write_text(content)
+    damaged = store.latest()
+    assert (damaged.name, damaged.step, damaged.is_damaged) == (version.name, 2, True)
+    for read in (damaged.verify, damaged.load_embeddings, damaged.load_tower, lambda: damaged.check_corpus(["a1"])):
+        with pytest.raises(Damaged, match=r"manifest.json (is damaged|differs from its checksum)"):
+            read()
+    later = publish(store, 3)
+    assert [found.name for found in store.versions()] == [before.name, version.name, later.name]
+    store.set_aside(damaged)
+    assert [found.name for found in store.versions()] == [before.name, later.name]
+    store.prune(keep=1)
+    assert [found.name for found in store.versions()] == [later.name] and version.folder.exists()
 
 
 def test_appended_segments_keep_an_index_valid(store):

@@ -148,13 +148,20 @@ def killed_run(new_run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "steps", [pytest.param([2], marks=pytest.mark.slow), pytest.param([4], marks=pytest.mark.slow), [2, 4]], ids=str
+    ("steps", "file"),
+    [
+        pytest.param([2], "embeddings.npy", marks=pytest.mark.slow),
+        pytest.param([4], "embeddings.npy", marks=pytest.mark.slow),
+        ([2, 4], "embeddings.npy"),
+        pytest.param([2, 4], "manifest.json", marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
-def test_a_damaged_version_is_built_again(unbroken, killed_run, capsys, steps):
+def test_a_damaged_version_is_built_again(unbroken, killed_run, capsys, steps, file):
     store = IndexStore(killed_run.index_folder)
     damaged = [version for version in store.versions() if version.step in steps]
     for version in damaged:
-        flip_a_bit(version.folder / "embeddings.npy")
+        flip_a_bit(version.folder / file)
     train(killed_run)
     assert_same(result(killed_run), result(unbroken))
     assert capsys.readouterr().out.count("it is set aside, and built again") == len(steps)

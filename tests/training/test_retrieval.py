@@ -127,9 +127,10 @@ def test_a_stream_that_took_nothing_starts_from_the_first_batch(exact_run):
     second.close()
 
 
-def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys, monkeypatch):
+@pytest.mark.parametrize("file", ["embeddings.npy", "manifest.json"])
+def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsys, monkeypatch, file):
     run = exact_run()
-    flip_a_bit(run.publish(7, noisy(run.params, 3)).folder / "embeddings.npy")
+    flip_a_bit(run.publish(7, noisy(run.params, 3)).folder / file)
     stream = run.task.stream({})
     params = parallel.replicate(run.params)
     take(stream, params, 1)
@@ -138,7 +139,7 @@ def test_a_damaged_version_is_set_aside_and_the_one_before_used(exact_run, capsy
         looks = threading.Event()
         patch.setattr(CurrentIndex, "_next", lambda self, known: looks.set())
         assert looks.wait(10)
-        flip_a_bit(run.publish(8, noisy(run.params, 4)).folder / "embeddings.npy")
+        flip_a_bit(run.publish(8, noisy(run.params, 4)).folder / file)
     _wait(lambda: "damaged" in [e["event"] for e in run.store.history() if e["step"] == 8])
     take(stream, params, 1)
     assert stream.metrics()["index_step"] == 0  # and later
