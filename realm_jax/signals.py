@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
-GRACE_S, POLL_S = 4.0, 0.05
+GRACE_S, POLL_S = 3.0, 0.05
 HELD = "REALM_JAX_HELD"
 """Set for a process whose standard input its parent holds open, writing nothing."""
 has_unsaved = False
