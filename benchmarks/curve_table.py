@@ -16,7 +16,8 @@ def markdown(values: dict) -> str:
     """Recall on questions, with what an arm has more than at its first step, and what is read of held-out blanks."""
     arms = {arm: sorted(values["arms"][arm], key=lambda row: row["step"]) for arm in NAMES if arm in values["arms"]}
     states = [(f"{NAMES[arm]}, step {rows[-1]['step']:,}", rows[-1]) for arm, rows in arms.items()]
-    states = [("the retriever after ICT", arms["realm"][0]), *states]
+    warm = next((arms[arm][0] for arm in ("realm", "frozen") if arm in arms), None)  # the same in both
+    states = [("the retriever after ICT", warm), *states] if warm else states
     lines = [
         f"**A long training** (`experiments/passages.py`; {values['blocks']:,} blocks; mean, and what it has more than "
         "at the arm's first step ± half the 95% interval; in percent, utility in nats)",

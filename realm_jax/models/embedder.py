@@ -48,7 +48,7 @@ class Embedder(nn.Module):
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters of the one or two towers; two towers start equal, as a shared one would."""
-    tower = Embedder(config).init(rng, any_sequence())["params"]
+    tower = Embedder(config).lazy_init(rng, any_sequence())["params"]
     return {"shared": tower} if config.shared_tower else {"query": tower, "block": jax.tree.map(jnp.copy, tower)}
 
 

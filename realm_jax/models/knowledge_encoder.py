@@ -47,7 +47,8 @@ class KnowledgeEncoder(nn.Module):
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
-    return KnowledgeEncoder(config).init(rng, any_sequence(), jnp.zeros((1, 1), jnp.int32))["params"]
+    positions = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    return KnowledgeEncoder(config).lazy_init(rng, any_sequence(), positions)["params"]
 
 
 def candidate_states(

@@ -75,7 +75,7 @@ class Reader(nn.Module):
 
 def init(config: ModelConfig, rng: PRNGKeyArray) -> dict:
     """Random parameters."""
-    return Reader(config).init(rng, any_sequence(), 1)["params"]
+    return Reader(config).lazy_init(rng, any_sequence(), 1)["params"]
 
 
 def span_scores(

@@ -52,9 +52,8 @@ class TokenClassifier(nn.Module):
 
 def init(config: ModelConfig, num_labels: int, rng: PRNGKeyArray) -> dict:
     """Random parameters, but for the casings' embeddings, which are zero."""
-    tokens = Tokens(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool), jnp.zeros((1, 4), jnp.int32))
-    sentences = TaggerInput(tokens, jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool))
-    return TokenClassifier(config, num_labels).init(rng, sentences)["params"]
+    ids, mask = jax.ShapeDtypeStruct((1, 4), jnp.int32), jax.ShapeDtypeStruct((1, 4), bool)
+    return TokenClassifier(config, num_labels).lazy_init(rng, TaggerInput(Tokens(ids, mask, ids), ids, mask))["params"]
 
 
 def label_logits(
