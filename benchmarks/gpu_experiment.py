@@ -53,7 +53,7 @@ from realm_jax.openqa.inputs import question_tokens
 from realm_jax.openqa.predict import Answerer
 from realm_jax.openqa.retriever import SEARCH_BATCH, Retriever
 from realm_jax.training import loop, phases
-from realm_jax.workdir import Workdir
+from realm_jax.workdir import Workdir, read_json_lines
 
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "experiments" / "minilm.py"
 TESTS = ("nq_open_test_part", "squad_open_dev", "webquestions_test_part", "curatedtrec_test_part")
@@ -86,8 +86,7 @@ def main() -> None:
     config = settings(flags)
     if flags.dry_run:
         flags.questions = gpu_dry_run.questions(flags.workdir / "questions", (TRAIN, *TESTS))
-    experiment = Experiment(config, flags, clock)
-    failed = experiment.run([name for name in flags.parts.split(",") if name])
+    failed = Experiment(config, flags, clock).run([name for name in flags.parts.split(",") if name])
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
@@ -300,14 +299,12 @@ class Experiment:
         np.savez_compressed(self.measured / f"retrieved_{state}.npz", **dict(zip(TESTS, found, strict=True)))
 
     def _judge(self, state: str, params: dict) -> None:
-        chosen = heldout.heldout_set(self.config, self.data)
-        values, _ = heldout.evaluate(self.config, self.data, chosen, params, state)
+        values, _ = heldout.evaluate(self.config, self.data, heldout.heldout_set(self.config, self.data), params, state)
         np.savez_compressed(self.measured / f"heldout_{state}.npz", **values)
 
     def _step_seconds(self, phase: str) -> float:
         """Median of a phase's lines of metrics, without the first, which compiles; of the last of a warm-up."""
-        file = self.workdir.phase(phase) / "metrics.jsonl"
-        lines = [json.loads(line)["step_seconds"] for line in file.read_text().splitlines()] if file.exists() else []
+        lines = [line["step_seconds"] for line in read_json_lines(self.workdir.phase(phase) / "metrics.jsonl")[0]]
         return float(np.median(lines[-1:] if self.warm_up else lines[1:] or [0.0])) if lines else 0.0
 
     def plan(self) -> dict:

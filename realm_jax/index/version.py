@@ -47,7 +47,8 @@ class Version:
             manifest = read_json(file)
         except ConfigError as error:
             return cls(folder, Damaged(str(error)))
-        is_whole = manifest.get("checksum", checksum(manifest)) == checksum(manifest)
+        found = checksum(manifest)
+        is_whole = manifest.get("checksum", found) == found
         return cls(folder, manifest if is_whole else Damaged(f"{file} differs from its checksum: {FIX}"))
 
     @property
