@@ -284,8 +284,8 @@ class Experiment:
         loop.run(task, self.workdir.phase(phase))
         self.workdir.mark_done(phase, task.steps)
 
-    def _last(self, phase: str, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
-        return phases.last_params(self.workdir, phase, {part: self.first[part] for part in parts})
+    def _last(self, phase: str, parts: tuple = phases.PARTS) -> dict:
+        return phases.last_params(self.workdir, phase, parts)
 
     def _retrieve(self, state: str, towers: dict, index: LoadedIndex) -> None:
         """Keeps the best blocks of every test question, which nobody looks at here."""

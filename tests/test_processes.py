@@ -182,7 +182,7 @@ def test_a_killed_or_stopped_run_ends_as_an_unbroken_one(start, new_run):
     assert saved < 500
     assert f"resuming from step {saved} of 500" in finish(start("pretrain", broken))
 
-    params = [phases.last_params(w, "pretrain", phases.first_params(w)) for w in (unbroken, broken)]
+    params = [phases.last_params(w, "pretrain") for w in (unbroken, broken)]
     import jax
 
     jax.tree.map(np.testing.assert_array_equal, *params)

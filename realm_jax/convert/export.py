@@ -93,8 +93,7 @@ def _last_params(workdir: Workdir, parts: tuple[str, ...]) -> dict[str, dict]:
     params = phases.first_params(workdir, has)
     for phase, trained in {"ict": ("embedder",), "pretrain": ("embedder", "encoder")}.items():
         if workdir.is_done(phase):
-            like = {part: params[part] for part in trained if part in params}
-            params |= phases.last_params(workdir, phase, like)
+            params |= phases.last_params(workdir, phase, tuple(part for part in trained if part in params))
     return params
 
 

@@ -28,9 +28,10 @@ BATCH = 32  # questions a device
 
 def answer(workdir: Workdir, data: RunData, questions: Sequence[Question]) -> list[Prediction]:
     """One guess for each question, by the encoder of the run."""
-    params = phases.first_params(workdir, ("encoder",))
     if workdir.is_done("pretrain"):
-        params = phases.last_params(workdir, "pretrain", params)
+        params = phases.last_params(workdir, "pretrain", ("encoder",))
+    else:
+        params = phases.first_params(workdir, ("encoder",))
     tokens = question_tokens(questions, data.tokenizer, data.special, workdir.config.finetune.question_len_tokens)
     run = parallel.on_local_devices(
         lambda params, joint, positions: _guess(workdir.config.model, params, joint, positions)

@@ -89,8 +89,7 @@ def evaluate(
             old = {"embedder": first["embedder"], "reader": params["reader"]}
             own = Answerer(finetuning.config, data, old, _index_of_first(finetuning, data, old, store, sample))
         else:
-            like = phases.first_params(finetuning.workdir, ("embedder",))
-            old = phases.last_params(finetuning.workdir, "ict", like)
+            old = phases.last_params(finetuning.workdir, "ict", ("embedder",))
             blocks = None if sample is None else sample.blocks
             index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT", blocks)
             own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)

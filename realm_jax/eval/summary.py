@@ -101,9 +101,8 @@ def help_to_summarize(workdir: Workdir) -> None:
 def _states(workdir: Workdir) -> dict[str, dict]:
     """The parameters that are judged, by the names of their states."""
     first = phases.first_params(workdir)
-    return dict(
-        zip(STATES, (first, phases.warm_params(workdir), phases.last_params(workdir, "pretrain", first)), strict=True)
-    )
+    warm = first | phases.warm_params(workdir, ("embedder",))
+    return dict(zip(STATES, (first, warm, phases.last_params(workdir, "pretrain")), strict=True))
 
 
 def _embed(

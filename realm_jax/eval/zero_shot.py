@@ -50,11 +50,10 @@ def embedder_states(workdir: Workdir, wanted: Sequence[str] = ()) -> dict[str, d
     Raises:
         ConfigError: none of the wanted phases is finished.
     """
-    first = phases.first_params(workdir, ("embedder",))["embedder"]
-    states = {"first weights": first}
+    states = {"first weights": phases.first_params(workdir, ("embedder",))["embedder"]}
     for name, phase in (("after ICT", "ict"), ("after REALM", "pretrain")):
         if workdir.is_done(phase):
-            states[name] = phases.last_params(workdir, phase, {"embedder": first})["embedder"]
+            states[name] = phases.last_params(workdir, phase, ("embedder",))["embedder"]
     chosen = {name: params for name, params in states.items() if not wanted or name in map(STATES.get, wanted)}
     if not chosen:
         known = ",".join(short for short, name in STATES.items() if name in states)

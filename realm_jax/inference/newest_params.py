@@ -2,11 +2,10 @@
 
 from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED
+from realm_jax.models.pretrained import PARTS
 from realm_jax.models.shapes import shapes
 from realm_jax.training import phases
 from realm_jax.workdir import Workdir
-
-PARTS = ("embedder", "encoder")
 
 
 class NewestParams:
@@ -36,7 +35,7 @@ class NewestParams:
 
     def _restore(self, step: int) -> dict:
         if self._checkpoints is None or self._checkpoints.latest_step() is None:
-            return phases.first_params(self._workdir, PARTS)
+            return phases.first_params(self._workdir)
         like = {part: shapes(part, self._workdir.config.model) for part in PARTS}
         return self._checkpoints.restore_params(step, like)
 

@@ -14,15 +14,22 @@ from jaxtyping import Float32
 from realm_jax.config import ConfigError, ModelConfig
 from realm_jax.model_folder.bert_config import check_shape, shape_of
 from realm_jax.model_folder.checkpoint import Checkpoint, open_checkpoint
-from realm_jax.models import embedder, knowledge_encoder, parts
+from realm_jax.models import parts
 from realm_jax.models.names import flatten
+from realm_jax.models.shapes import INITS
+
+PARTS = ("embedder", "encoder")
+"""What pre-training learns."""
 
 
-def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> tuple[dict, list[str]]:
-    """Parameters `{"embedder", "encoder"}` on the host.
+def init_params(
+    config: ModelConfig, folder: pathlib.Path | None, seed: int, wanted: tuple[parts.Part, ...] = PARTS
+) -> tuple[dict, list[str]]:
+    """Parameters of the embedder, of the encoder, or of both, on the host.
 
     Args:
         folder: holds config.json and weights; None gives random parameters.
+        wanted: parts; each has the same parameters, whether the other is wanted or not.
 
     Returns:
         the parameters, and what the checkpoint did not have (dotted names of ours).
@@ -31,15 +38,14 @@ def init_params(config: ModelConfig, folder: pathlib.Path | None, seed: int) -> 
         ConfigError: as in `read_parts`.
     """
     found = read_parts(config, folder) if folder is not None else None
-    keys = jax.random.split(jax.random.key(seed), 2)
-    params = {"embedder": embedder.init(config, keys[0]), "encoder": knowledge_encoder.init(config, keys[1])}
-    params = jax.tree.map(np.array, jax.device_get(params))
+    keys = dict(zip(PARTS, jax.random.split(jax.random.key(seed), len(PARTS)), strict=True))
+    params = {part: jax.tree.map(np.array, INITS[part](config, keys[part])) for part in wanted}
     if found is None:
         return params, []
     missing = []
-    for side, tower in params["embedder"].items():
+    for side, tower in params.get("embedder", {}).items():
         missing += _fill(tower, found["embedder"], f"embedder.{side}")
-    return params, missing + _fill(params["encoder"], found["encoder"], "encoder")
+    return params, missing + (_fill(params["encoder"], found["encoder"], "encoder") if "encoder" in params else [])
 
 
 def lacks(missing: list[str]) -> str:

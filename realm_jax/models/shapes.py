@@ -6,9 +6,9 @@ from realm_jax.config import ModelConfig
 from realm_jax.models import embedder, knowledge_encoder, reader
 from realm_jax.models.names import Part
 
-_INITS = {"embedder": embedder.init, "encoder": knowledge_encoder.init, "reader": reader.init}
+INITS = {"embedder": embedder.init, "encoder": knowledge_encoder.init, "reader": reader.init}
 
 
 def shapes(part: Part, config: ModelConfig) -> dict:
     """The tree of a part's parameters as `jax.ShapeDtypeStruct`s; of all its towers in the case of the embedder."""
-    return jax.eval_shape(lambda key: _INITS[part](config, key), jax.random.key(0))
+    return jax.eval_shape(lambda key: INITS[part](config, key), jax.random.key(0))

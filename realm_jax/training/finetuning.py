@@ -22,6 +22,7 @@ from realm_jax.index.loaded_index import LoadedIndex, exact_index, is_too_large,
 from realm_jax.index.store import IndexStore
 from realm_jax.index.version import Version
 from realm_jax.models import embedder, reader
+from realm_jax.models.names import Part
 from realm_jax.records import Question
 from realm_jax.training import phases, presets
 from realm_jax.training.best_params import BestParams
@@ -157,12 +158,7 @@ class Finetuning:
         Raises:
             ConfigError: a phase that the settings name is not done.
         """
-        phase = self.source["phase"]
-        if phase == "init":
-            towers = phases.first_params(self.workdir, ("embedder",))["embedder"]
-        else:
-            like = jax.eval_shape(lambda key: embedder.init(self.config.model, key), jax.random.key(0))
-            towers = phases.last_params(self.workdir, phase, {"embedder": like})["embedder"]
+        towers = self._trained(self.source["phase"], "embedder")
         return {
             "embedder": {side: jax.tree.map(np.array, embedder.tower(towers, side)) for side in ("query", "block")},
             "reader": self._first_reader(),
@@ -175,11 +171,13 @@ class Finetuning:
             return phases.first_params(workdir, ("reader",))["reader"]
         if workdir.is_done("init") and not workdir.is_done("pretrain"):
             phase = "init"
-        encoder = phases.first_params(workdir, ("encoder",))
-        if phase != "init":
-            encoder = phases.last_params(workdir, phase, encoder)
         first = jax.device_get(reader.init(config.model, jax.random.key(config.seed)))
-        return {**first, "bert": encoder["encoder"]["bert"]}
+        return {**first, "bert": self._trained(phase, "encoder")["bert"]}
+
+    def _trained(self, phase: str, part: Part) -> dict:
+        """A part of the run's parameters after a phase; after `init`, those that it began with."""
+        of = phases.first_params if phase == "init" else functools.partial(phases.last_params, phase=phase)
+        return of(self.workdir, parts=(part,))[part]
 
     def index_store(self, data: RunData, params: dict) -> IndexStore:
         """Index versions made by the block tower of `params`: the run's, or our own, of which the first is built."""

@@ -9,6 +9,8 @@ from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import CONVERTED, ConfigError
 from realm_jax.data.prepare import RunData, first_weights, open_prepared, prepare
 from realm_jax.models import pretrained
+from realm_jax.models.names import Part
+from realm_jax.models.pretrained import PARTS
 from realm_jax.models.shapes import shapes
 from realm_jax.workdir import Workdir, read_json
 
@@ -33,15 +35,15 @@ def _make(workdir: Workdir) -> RunData:
     return prepare(workdir)
 
 
-def first_params(workdir: Workdir, parts: tuple[str, ...] = ("embedder", "encoder")) -> dict:
+def first_params(workdir: Workdir, parts: tuple[Part, ...] = PARTS) -> dict:
     """Parts of the parameters of `init`, on the host. Raises ConfigError if a converted checkpoint lacks one."""
     config = workdir.config
     if config.init == CONVERTED:
         return _converted_params(workdir, parts)
-    params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed)
-    if missing and not any(workdir.is_done(phase) for phase in ("ict", "pretrain")):
+    params, missing = pretrained.init_params(config.model, first_weights(workdir), config.seed, parts)
+    if missing and not workdir.is_done("pretrain"):
         log.info(f"init {config.init} {pretrained.lacks(missing)}")
-    return {part: params[part] for part in parts}
+    return params
 
 
 def converted_parts(workdir: Workdir) -> list[str]:
@@ -50,7 +52,7 @@ def converted_parts(workdir: Workdir) -> list[str]:
     return read_json(file)["parts"] if file.exists() else []
 
 
-def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
+def _converted_params(workdir: Workdir, parts: tuple[Part, ...]) -> dict:
     converted = converted_parts(workdir)
     for part in parts:
         if part not in converted:
@@ -58,30 +60,24 @@ def _converted_params(workdir: Workdir, parts: tuple[str, ...]) -> dict:
                 f"{workdir.path} was converted without {part}: convert again with a SOURCE that holds one "
                 "(realm convert --help)"
             )
-    like = {part: shapes(part, workdir.config.model) for part in parts}
-    with Checkpoints(workdir.phase("init"), read_only=True) as checkpoints:
-        return jax.device_get(checkpoints.restore_params(0, like))
+    return last_params(workdir, "init", parts)
 
 
-def warm_params(workdir: Workdir) -> dict:
+def warm_params(workdir: Workdir, parts: tuple[Part, ...] = PARTS) -> dict:
     """Parameters that pre-training starts from: the embedder after ICT, the encoder of `init`."""
-    params = first_params(workdir)
-    if workdir.config.ict.steps:
-        params.update(last_params(workdir, "ict", {"embedder": params["embedder"]}))
-    return params
+    trained = tuple(part for part in parts if part == "embedder" and workdir.config.ict.steps)
+    others = tuple(part for part in parts if part not in trained)
+    return (last_params(workdir, "ict", trained) if trained else {}) | (first_params(workdir, others) if others else {})
 
 
-def last_params(workdir: Workdir, phase: str, like: dict) -> dict:
+def last_params(workdir: Workdir, phase: str, parts: tuple[Part, ...] = PARTS) -> dict:
     """Parts of the parameters from a finished phase's last checkpoint, on the host.
-
-    Args:
-        like: trees of the same structure.
 
     Raises:
         ConfigError: the phase is not done.
     """
     if not workdir.is_done(phase):
         raise ConfigError(f"{workdir.path} has no finished {phase} phase: run realm {phase} --workdir={workdir.path}")
+    like = {part: shapes(part, workdir.config.model) for part in parts}
     with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
-        restored = checkpoints.restore_params(checkpoints.latest_step(), like)
-    return jax.device_get(restored)
+        return jax.device_get(checkpoints.restore_params(checkpoints.latest_step(), like))

@@ -18,7 +18,7 @@ def build_first_index(workdir: Workdir, data: RunData) -> None:
     """Index version 0, by the devices of all processes; does nothing where there is one."""
     builder = IndexBuilder(workdir.config, data, IndexStore(workdir.index_folder))
     if processes.from_first(builder.store.latest() is None):
-        builder.build(0, phases.warm_params(workdir)["embedder"], embedded_by=_source(workdir.config))
+        builder.build(0, phases.warm_params(workdir, ("embedder",))["embedder"], embedded_by=_source(workdir.config))
 
 
 def _source(config: Config) -> dict:

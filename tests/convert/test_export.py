@@ -92,8 +92,7 @@ def test_a_trained_run_gives_its_last_weights(tmp_path, new_run):
     workdir = new_run(model={"pooling": "cls"})
     pretrain.train(workdir, prepare(workdir))
     to_hugging_face(workdir, tmp_path / "out")
-    first = phases.first_params(workdir)
-    last = phases.last_params(workdir, "pretrain", first)
+    first, last = phases.first_params(workdir), phases.last_params(workdir, "pretrain")
     exported = load_file(tmp_path / "out" / "embedder" / "model.safetensors")["cls.dense.weight"]
     kernels = [flatten(params["embedder"]["shared"])["projection.kernel"] for params in (first, last)]
     np.testing.assert_array_equal(exported, kernels[1].T)

@@ -26,7 +26,7 @@ class Opened:
 
     def __init__(self, workdir):
         self.config, self.data = workdir.config, open_prepared(workdir)
-        self.params = phases.last_params(workdir, "pretrain", phases.first_params(workdir))
+        self.params = phases.last_params(workdir, "pretrain")
         version = IndexStore(workdir.index_folder).latest()
         self.index: LoadedIndex = open_exact(version, self.data.knowledge)
         self.filler = MaskFiller(self.config, self.data, self.params, self.index)

@@ -20,6 +20,7 @@ from realm_jax.index.index_builder import IndexBuilder, fingerprint
 from realm_jax.index.loaded_index import load
 from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.store import IndexStore
+from realm_jax.models.shapes import shapes
 from realm_jax.training import loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
@@ -103,7 +104,7 @@ def replay(workdir: Workdir, folder: pathlib.Path, steps: int) -> str:
 
 def of_run(workdir: Workdir, steps: int) -> str:
     """The fingerprint of what the run itself has saved after so many steps."""
-    like = phases.first_params(workdir)
+    like = {part: shapes(part, workdir.config.model) for part in phases.PARTS}
     with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
         return fingerprint(jax.device_get(checkpoints.restore_params(steps, like)))
 

@@ -176,8 +176,7 @@ def assert_same(broken: pathlib.Path, whole: pathlib.Path, case: Case, cache: pa
 def trained(folder: pathlib.Path, phase: str, parts: tuple[str, ...] = ()) -> str:
     """A fingerprint of the parameters, or of one part, in a phase's last checkpoint."""
     workdir = Workdir.open(folder)
-    like = phases.first_params(workdir, parts or (("embedder",) if phase == "ict" else ("embedder", "encoder")))
-    found = phases.last_params(workdir, phase, like)
+    found = phases.last_params(workdir, phase, parts or (("embedder",) if phase == "ict" else phases.PARTS))
     return fingerprint(found["embedder"] if parts else found)
 
 

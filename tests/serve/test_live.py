@@ -83,7 +83,7 @@ def test_newer_versions_and_parameters_are_adopted_and_pinned(workdir, open_run)
     assert run.fill(SENTENCE).source.version == version.name and is_pinned(version.folder)
     assert not any(is_pinned(v.folder) for _, v in old.pinned)
     assert old.filler.fill(SENTENCE).blanks  # who asked before the switch still gets an answer
-    params = phases.last_params(workdir, "pretrain", phases.first_params(workdir))
+    params = phases.last_params(workdir, "pretrain")
     with Checkpoints(workdir.phase("pretrain")) as checkpoints:
         checkpoints.save(12, params)
     run.refresh()

@@ -300,7 +300,9 @@ def test_gradients_of_eight_devices_are_those_of_one(batches, trained):
 
 
 def last_params(finetuning) -> dict:
-    return phases.last_params(finetuning.workdir, finetuning.phase, shapes(finetuning.config))
+    with Checkpoints(finetuning.workdir.phase(finetuning.phase), read_only=True) as checkpoints:
+        restored = checkpoints.restore_params(checkpoints.latest_step(), shapes(finetuning.config))
+    return jax.device_get(restored)
 
 
 @functools.cache
@@ -572,8 +574,8 @@ def test_first_weights_come_from_the_phases_that_the_settings_name(run, begin, r
     ours = begin(f"{retriever}-{encoder}", retriever_from=retriever, encoder_from=encoder).first_params()
 
     def weights(phase, part):
-        first = phases.first_params(run, (part,))
-        return (first if phase == "init" else phases.last_params(run, phase, first))[part]
+        of_phase = phases.first_params(run) if phase == "init" else phases.last_params(run, phase, (part,))
+        return of_phase[part]
 
     for side in ("query", "block"):
         expected = embedder.tower(weights(retriever, "embedder"), side)

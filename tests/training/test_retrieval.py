@@ -251,6 +251,6 @@ def test_each_search_trains(new_run, search):
     assert len(lines) == 2 and all('"loss": ' in line and "null" not in line.split('"loss": ')[1][:4] for line in lines)
     assert all(json.loads(line)["tokens_per_second"] > 0 for line in lines)
     pretrain.train(workdir, data)  # done: nothing more to do
-    first, last = phases.first_params(workdir), phases.last_params(workdir, "pretrain", phases.first_params(workdir))
+    first, last = phases.first_params(workdir), phases.last_params(workdir, "pretrain")
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), first, last)
     assert any(jax.tree.leaves(moved["embedder"])) and any(jax.tree.leaves(moved["encoder"]))
