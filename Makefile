@@ -145,6 +145,9 @@ lint: setup ## ruff, tables of the measurements, formats and plans, the picture 
 	$(PY) docs/plans.py --check
 	$(PY) docs/architecture.py --check
 
+# Hundreds of processes import the package: what Python compiles of it is kept, whatever the environment says.
+test test-slow test-all test-kill soak mutants: export PYTHONDONTWRITEBYTECODE =
+
 test: setup ## unit tests and a two-process run
 	$(PYTEST) -m 'not slow'
 

@@ -43,7 +43,7 @@ from realm_jax.workdir import Workdir, read_json_lines
 
 LOG_EVERY = 5
 WARM_UP_LINES = 2  # of metrics, in which programs are compiled
-WARM_UP_BLOCKS = 1000  # of a first run that does not count: the others find its compiled programs
+WARM_UP_BLOCKS = 1000  # of a first run that does not count: where results are kept, the others find its programs
 STEP_LIMIT, MEMORY_LIMIT = 1.15, 700  # steps as slow as the smallest corpus's; anonymous bytes a block
 DRAWN_ROWS = 65_536
 QUERIES, SEARCHES = 64, 5
@@ -64,13 +64,13 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, fake_bucket(pathlib.Path(temporary) / "store") as environment:
         os.environ.update(environment, REALM_JAX_CACHE=f"{temporary}/cache", JAX_PLATFORMS="cpu")
-        rows, sizes = [], [max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1)]
-        for blocks in (WARM_UP_BLOCKS, *sizes[-flags.sizes :]):
-            rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{len(rows)}-{blocks}", blocks, flags)
+        rows, sizes = [], [max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1)][-flags.sizes :]
+        for number, blocks in enumerate([WARM_UP_BLOCKS, *sizes] if flags.name else sizes):
+            rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{number}-{blocks}", blocks, flags)
             print(json.dumps(rehearsal.prepared), flush=True)
-            rows.append(rehearsal.with_kills() if len(rows) == flags.sizes else rehearsal.undisturbed())
+            rows.append(rehearsal.with_kills() if blocks == sizes[-1] else rehearsal.undisturbed())
             print(json.dumps(rows[-1]), flush=True)
-        rows = rows[1:]
+        rows = rows[-flags.sizes :]
     values = {
         "trainers": flags.trainers,
         "rows": rows,

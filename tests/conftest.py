@@ -14,8 +14,11 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Models are so small that compiling is most of the time they take, here and in the processes that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Tracing leaves many objects behind: looking through all of them again and again takes a twentieth of the time.
+gc.set_threshold(10_000, 10, 100)
 
 hypothesis.settings.register_profile("seeded", derandomize=True)  # a test that passes today passes tomorrow
 hypothesis.settings.load_profile("seeded")
