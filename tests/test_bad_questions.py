@@ -192,6 +192,7 @@ def test_odd_questions_are_answered(odd, capsys, fails):
     assert f"was fine-tuned on the file {dataset.removeprefix('--dataset=')}: pass --dataset=TEST.jsonl" in line
 
 
+@pytest.mark.slow
 def test_sets_that_are_learned_together_are_evaluated_one_by_one(odd, copy_run, tmp_path, monkeypatch, capsys, fails):
     monkeypatch.chdir(tmp_path)
     path = str(copy_run(odd[0], tmp_path / "run").path)

@@ -314,7 +314,7 @@ class RunIndex:
                 seconds=version.manifest["seconds"],
                 recall=version.manifest.get("probe", {}),
             )
-            for version in self._store.versions()
+            for version in self._store.whole_versions()
         )
 
     def history(self) -> list[dict]:

@@ -42,14 +42,15 @@ def describe(
     Args:
         search: over blocks that the embedder of `params` embedded.
     """
-    considered = min(CONSIDERED, len(heldout.answers))
-    rows = np.arange(-(-considered // parallel.num_devices()) * parallel.num_devices()) % considered
-    queries = jax.tree.map(lambda x: x[rows], heldout.queries)
+    queries = jax.tree.map(lambda x: x[:CONSIDERED], heldout.queries)
     query_emb = embed_queries(TowerEmbedder(config, params["embedder"], "query"), queries.query)
     found, _ = search.search(query_emb, config.pretrain.num_candidates)
     candidates = drop_source(found, queries.source_hash, data.knowledge)[:, :-1]
     holds = has_span(candidates, queries, data.knowledge).any(1)
-    batch = with_candidates(queries, candidates, data.knowledge, parallel.num_devices())
+    shown, devices = np.argsort(~holds, kind="stable")[:count], parallel.num_devices()
+    rows = np.resize(shown, -(-len(shown) // devices) * devices)
+    queries, candidates = jax.tree.map(lambda x: x[rows], queries), candidates[rows]
+    batch = with_candidates(queries, candidates, data.knowledge, devices)
 
     def judge(params, batch):
         read = realm.forward(config, params, batch, None)
@@ -60,10 +61,9 @@ def describe(
     run = parallel.on_local_devices(judge)
     judged = jax.device_get(run(parallel.replicate(params), parallel.shard(batch)))
     prior, reward, predicted = (x.reshape(-1, *x.shape[2:]) for x in judged)
-    shown = np.argsort(~holds[:considered], kind="stable")[:count]
     parts: list[Part] = []
-    for i in shown:
-        answer = heldout.answers[i]
+    for i, chosen in enumerate(shown):
+        answer = heldout.answers[chosen]
         sentence, wanted = (report.plain(_text(data.tokenizer, ids)) for ids in (queries.query.ids[i], answer))
         rows = list(_rows(data, candidates[i], prior[i], reward[i], predicted[i][:, : len(answer)]))
         parts += [Marked(f"**{sentence}**"), Marked(f"answer: *{wanted}*"), Table(HEADER, rows, words=HEADER[2:])]

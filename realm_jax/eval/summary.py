@@ -171,9 +171,7 @@ def index_facts(workdir: Workdir) -> dict:
     metrics, _ = read_json_lines(workdir.phase("pretrain") / "metrics.jsonl")
     waits = {f"{of}_wait_seconds": sum(line.get(f"{of}_wait_seconds") or 0 for line in metrics) for of in WAITED_FOR}
     probes = [(event["step"], event.get("probe", {})) for event in published]
-    probes += [
-        (version.step, version.manifest.get("probe", {})) for version in store.versions() if not version.is_damaged
-    ]
+    probes += [(version.step, version.manifest.get("probe", {})) for version in store.whole_versions()]
     # A version that was published for new texts has the step of the one before it, and no probe.
     recall_by_step = {step: {} for step, _ in probes} | {step: probe for step, probe in probes if probe}
     return {

@@ -81,8 +81,8 @@ class IndexBuilder:
 
     def _published(self, step: int, weights: str) -> Version | None:
         """The version that was built from these weights, if it is there."""
-        for version in self.store.versions():
-            if version.step == step and not version.is_damaged and version.manifest.get("weights") == weights:
+        for version in self.store.whole_versions():
+            if version.step == step and version.manifest.get("weights") == weights:
                 return version
         return None
 
@@ -101,7 +101,7 @@ class IndexBuilder:
     def _join(self, shared: SharedEmbedding, step: int, facts: dict) -> Version:
         """Publishes what all have embedded."""
         store, corpus, params = self.store, shared.corpus, shared.params
-        searches = [version.manifest["search"] for version in store.versions() if not version.is_damaged]
+        searches = [version.manifest["search"] for version in store.whole_versions()]
         config = with_search(self.config, searches[0]) if searches else self.config
 
         def measure(search: Search) -> dict:

@@ -164,6 +164,10 @@ class IndexStore(History):
                 found.append(Version.read(folder))
         return sorted(found, key=lambda version: version.order)
 
+    def whole_versions(self) -> list[Version]:
+        """Those of them that can say what they are: their manifests are not damaged."""
+        return [version for version in self.versions() if not version.is_damaged]
+
     def latest(self, up_to: int | None = None) -> Version | None:
         """The newest version, of a step up to `up_to` where that is given; None if there is none."""
         within = [version for version in self.versions() if up_to is None or version.step <= up_to]

@@ -56,7 +56,7 @@ def report(workdir: Workdir, name: str) -> str:
 
 
 def _index(store: IndexStore, name: str) -> list[str]:
-    versions, events = store.versions(), store.history()
+    versions, events = store.whole_versions(), store.history()
     rows = []
     for version in reversed(versions):
         probe = version.manifest.get("probe", {})

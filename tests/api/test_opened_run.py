@@ -11,6 +11,7 @@ from realm_jax.index.claims import is_pinned
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training.finetuning import Finetuning
+from tests.damage import flip_a_bit
 from tests.serve.test_live import publish
 
 QUERIES = ["When was the tower finished?", "Who crossed the river?", "the old harbour"]
@@ -111,6 +112,8 @@ def test_an_older_version_can_be_searched(workdir):
     before = [(hit.block, hit.score) for hit in realm_jax.open(workdir.path).search(QUERIES[0])]
     newer = publish(workdir, 9)
     with realm_jax.open(workdir.path) as run, realm_jax.open(workdir.path, version=old.name) as older:
+        assert [version.name for version in run.index.versions()] == [old.name, newer.name]
+        flip_a_bit(publish(workdir, 10).folder / "manifest.json")
         assert [version.name for version in run.index.versions()] == [old.name, newer.name]
         assert [(hit.block, hit.score) for hit in older.search(QUERIES[0])] == before
         assert [hit.score for hit in run.search(QUERIES[0])] != [score for _, score in before]

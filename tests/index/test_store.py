@@ -158,6 +158,7 @@ def test_a_version_whose_manifest_is_damaged_is_set_aside_as_any_other(store, co
             read()
     later = publish(store, 3)
     assert [found.name for found in store.versions()] == [before.name, version.name, later.name]
+    assert [found.name for found in store.whole_versions()] == [before.name, later.name]
     store.set_aside(damaged)
     assert [found.name for found in store.versions()] == [before.name, later.name]
     store.prune(keep=1)

@@ -39,8 +39,7 @@ CASES = [
     *_of("finetune", "finetune", ["finetune step:3", "dev questions", "committed"]),
     *_of("finetune", "eval", ["start", "answers"]),
 ]
-SHORT = [
-    Case("builder", "run", "pretrain step:7", "both", "SIGKILL"),
-    Case("inline", "run", "published:2", "itself", "SIGTERM"),
-]
-"""Those of `make test`."""
+SHORT = Case("inline", "run", "published:2", "itself", "SIGTERM")
+"""That of `make test`."""
+SLOW = Case("builder", "run", "pretrain step:7", "both", "SIGKILL")
+"""That of `make test-all`."""

@@ -21,7 +21,7 @@ from realm_jax.index.store import IndexStore
 from realm_jax.training import phases
 from realm_jax.training.finetuning import Finetuning
 from realm_jax.workdir import Workdir
-from tests.reliability.cases import CASES, SHORT, Case
+from tests.reliability.cases import CASES, SHORT, SLOW, Case
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 DEADLINE_S = 300
@@ -110,7 +110,13 @@ def begin(folder: pathlib.Path, kind: str, tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [*SHORT, *(pytest.param(case, marks=KILLS) for case in CASES if case not in SHORT)], ids=str
+    "case",
+    [
+        SHORT,
+        pytest.param(SLOW, marks=pytest.mark.slow),
+        *(pytest.param(case, marks=KILLS) for case in CASES if case not in (SHORT, SLOW)),
+    ],
+    ids=str,
 )
 def test_the_same_command_again_ends_as_an_unbroken_run(case: Case, unbroken, tiny_run, tmp_path, record_property):
     record_property("command", case.command)

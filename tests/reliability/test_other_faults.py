@@ -110,6 +110,7 @@ def test_steps_go_on_while_a_slow_disk_writes(tmp_path, monkeypatch):
     assert waits[25:].max() < slow_s / 2, "a step waited for the disk"
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_changes_nothing(new_run, monkeypatch):
     settings = {"pretrain": {"steps": 6, "index_refresh_every": 2, "checkpoint_every": 2, "log_every": 1}}
     whole, odd = (new_run(name, **settings) for name in ("whole", "odd"))

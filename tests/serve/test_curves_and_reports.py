@@ -5,6 +5,7 @@ import json
 import pytest
 
 from realm_jax.serve import curves_and_reports
+from tests.damage import flip_a_bit
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def test_index_versions_and_events_are_listed(workdir):
     page = curves_and_reports.training(workdir)
     name = next(workdir.index_folder.glob("step-*")).name
     assert page.count(name) == 2 and "published" in page and "versions on disk" in page
+    flip_a_bit(workdir.index_folder / name / "manifest.json")
+    assert curves_and_reports.training(workdir).count(name) == 1  # its event
 
 
 def test_a_run_without_anything_is_said(tiny_run):
