@@ -151,8 +151,8 @@ test test-slow test-all test-kill soak mutants: export PYTHONDONTWRITEBYTECODE =
 test: setup ## unit tests and a two-process run
 	$(PYTEST) -m 'not slow'
 
-test-slow: setup oracle chromium ## only the slow tests
-	$(PYTEST) -m 'slow and not kill'
+test-slow: setup oracle chromium ## only the slow tests, without the longest
+	$(PYTEST) -m 'slow and not long and not kill'
 
 test-all: setup oracle chromium ## all tests but the kill matrix
 	$(PYTEST) -m 'not kill'

@@ -37,6 +37,7 @@ def test_a_part_writes_its_rows_and_a_table_is_printed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_part_runs(tmp_path):
     values, printed = dry_run(tmp_path, "--minutes=60")
     errors = {name: part.get("error") for name, part in values["parts"].items()}

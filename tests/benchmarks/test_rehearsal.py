@@ -44,6 +44,7 @@ def test_the_drawn_corpus_is_a_corpus(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_in_short():
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
     short = ["--blocks=30000", "--sizes=2", "--steps=20", "--trainers=2", "--name="]

@@ -355,6 +355,7 @@ def test_labels_of_a_word_that_is_several_of_ours(bert):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_layers_learn_from_silver_labels(tmp_path):
     """The command as a user runs it, on one device. The measured figure is in benchmarks/results/tagger.json; below 0.6
     something is broken."""
