@@ -65,10 +65,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, fake_bucket(pathlib.Path(temporary) / "store") as environment:
         os.environ.update(environment, REALM_JAX_CACHE=f"{temporary}/cache", JAX_PLATFORMS="cpu")
         rows, sizes = [], [max(2, flags.blocks // part // 2 * 2) for part in (100, 10, 1)][-flags.sizes :]
-        for number, blocks in enumerate([WARM_UP_BLOCKS, *sizes] if flags.name else sizes):
-            rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{number}-{blocks}", blocks, flags)
+        runs = [WARM_UP_BLOCKS, *sizes] if flags.name else sizes
+        for blocks in runs:
+            rehearsal = Rehearsal.prepare(pathlib.Path(temporary) / f"{len(rows)}-{blocks}", blocks, flags)
             print(json.dumps(rehearsal.prepared), flush=True)
-            rows.append(rehearsal.with_kills() if blocks == sizes[-1] else rehearsal.undisturbed())
+            rows.append(rehearsal.with_kills() if len(rows) == len(runs) - 1 else rehearsal.undisturbed())
             print(json.dumps(rows[-1]), flush=True)
         rows = rows[-flags.sizes :]
     values = {

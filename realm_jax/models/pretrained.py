@@ -43,9 +43,11 @@ def init_params(
     if found is None:
         return params, []
     missing = []
-    for side, tower in params.get("embedder", {}).items():
-        missing += _fill(tower, found["embedder"], f"embedder.{side}")
-    return params, missing + (_fill(params["encoder"], found["encoder"], "encoder") if "encoder" in params else [])
+    for part, tree in params.items():
+        trees = {f"{part}.{side}": tower for side, tower in tree.items()} if part == "embedder" else {part: tree}
+        for name, of_bert in trees.items():
+            missing += _fill(of_bert, found[part], name)
+    return params, missing
 
 
 def lacks(missing: list[str]) -> str:

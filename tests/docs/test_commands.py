@@ -197,7 +197,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "realm finetune --workdir=W --dataset=nq,wq,ct": Until(swap=NANO, **NO_NETWORK),
     "realm eval --workdir=W --dataset=wq --baseline=all": Until(swap=NANO, **NO_NETWORK),
     "realm update --workdir=W --add=new.jsonl --delete=id1,id2": Until("id1", {"=W": "=runs/exact"}),
-    'make ablations ARGS="--seeds=0,1,2"': Run("REALM", {"0,1,2": "0 --arms=realm"}),
+    'make ablations ARGS="--seeds=0,1,2"': Run("REALM", {"0,1,2": "0 --arms=realm,baseline"}),
     'make ablations CORPUS=PARAGRAPHS.jsonl.gz DATASET=TRAIN.jsonl ARGS="--test=DEV.jsonl --seeds=0,1,2 '
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
