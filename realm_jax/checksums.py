@@ -68,6 +68,38 @@ def _write(state: str, digest: str) -> None:
         partial.rename(memory)
 
 
+def describe_files(folder: os.PathLike | str, but: tuple[str, ...] = ()) -> dict[str, dict]:
+    """Size and SHA-256 of every file in a folder on a disk of this machine, by its path within it.
+
+    Args:
+        but: how names of files begin that are left out.
+    """
+    files = sorted(f for f in pathlib.Path(folder).rglob("*") if f.is_file() and not f.name.startswith(but))
+    return {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": remembered_sha256(file)}
+        for file in files
+    }
+
+
+def check_files(folder: os.PathLike, described: dict[str, dict], fix: str, named: os.PathLike | None = None) -> None:
+    """Compares files with what `describe_files` said of them; reads one that has not changed since once.
+
+    Args:
+        fix: what to do about damage, for the message.
+        named: what the user knows the folder as, if it is a copy.
+
+    Raises:
+        Damaged: a file is missing, or differs.
+    """
+    for name, expected in described.items():
+        file, shown = pathlib.Path(folder) / name, epath.Path(named or folder) / name
+        length = file.stat().st_size if file.exists() else 0
+        if length != expected["bytes"]:
+            raise Damaged(f"{shown} has {length} bytes instead of {expected['bytes']}: {fix}")
+        if remembered_sha256(file) != expected["sha256"]:
+            raise Damaged(f"{shown} differs from its checksum: {fix}")
+
+
 def crc_of_json(values: dict) -> int:
     """CRC-32 of plain values, as they come back from a JSON file."""
     return zlib.crc32(json.dumps(json.loads(json.dumps(values)), sort_keys=True).encode())

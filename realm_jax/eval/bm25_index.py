@@ -9,6 +9,7 @@ another index; deleted blocks stay in it, and `baselines.bm25` leaves them out.
 """
 
 import itertools
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from etils import epath
 from jaxtyping import Int32, Int64
 
 from realm_jax.buckets import copy_files, is_remote
+from realm_jax.checksums import check_files, describe_files
 from realm_jax.data.built import BM25
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.manifest import MANIFEST, sha256
@@ -48,6 +50,7 @@ class Bm25Index:
             fill = _download(beside) if is_beside else lambda folder: build(corpus, folder)
             self._held = Held(f"{BM25}/{corpus.segment_hashes[0][:KEY_LEN]}/{_name(corpus)}", fill)
             folder = self._held.folder
+        _check(folder, folder)
         self.scores = bm25s.BM25.load(folder, mmap=True, show_progress=False)
 
 
@@ -73,7 +76,7 @@ def build(corpus: Corpus, folder: pathlib.Path) -> None:
         index = bm25s.BM25()
         index.scores, index.vocab_dict, index.nonoccurrence_array = parts.postings(index), parts.vocab, None
         index.save(folder, show_progress=False)
-    files = sorted(file.name for file in folder.iterdir())
+    files = describe_files(folder)
     write_json(epath.Path(folder) / MANIFEST, {"segment_hashes": corpus.segment_hashes, "files": files})
 
 
@@ -152,7 +155,19 @@ def _between(spill: Int32[np.ndarray, "3 pairs"], low: int, high: int) -> Int32[
 
 
 def _download(beside: epath.Path) -> Callable[[pathlib.Path], None]:
-    return lambda folder: copy_files(read_json(beside / MANIFEST)["files"], beside, epath.Path(folder))
+    def fill(folder: pathlib.Path) -> None:
+        copy_files([*read_json(beside / MANIFEST)["files"], MANIFEST], beside, epath.Path(folder))
+        _check(folder, beside)
+
+    return fill
+
+
+def _check(folder: pathlib.Path, named: os.PathLike) -> None:
+    """Raises Damaged if the index in `folder`, which the user knows as `named`, is not what was written."""
+    manifest = epath.Path(folder) / MANIFEST
+    files = read_json(manifest)["files"] if manifest.exists() else []
+    if isinstance(files, dict):  # earlier releases made no checksums, and no manifest in copies
+        check_files(folder, files, f"delete {named}, and it is built again", named)
 
 
 def _name(corpus: Corpus) -> str:

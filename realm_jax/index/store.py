@@ -26,11 +26,13 @@ from safetensors.numpy import save_file
 
 from realm_jax import __version__, faults
 from realm_jax.buckets import copy_files, is_remote
+from realm_jax.checksums import describe_files
 from realm_jax.config import ConfigError
 from realm_jax.index.claims import MANIFEST, OWNER, Renewed, claim, drop_lapsed_pins, is_abandoned, is_pinned, own_pin
 from realm_jax.index.history import History
 from realm_jax.index.shared_work import SharedWork, is_deserted
-from realm_jax.index.version import EMBEDDINGS, TOWER, Version, checksum, describe_files
+from realm_jax.index.version import EMBEDDINGS, TOWER, Version
+from realm_jax.index.version_manifest import checksum
 from realm_jax.local_cache import temporary_folder
 from realm_jax.models.names import flatten
 from realm_jax.workdir import write_json
@@ -117,7 +119,7 @@ class Draft:
     def _write(self, name: str, manifest_fields: dict) -> Version:
         if self._matrix is not None:
             self._matrix.flush()
-        files = describe_files(self.folder)
+        files = describe_files(self.folder, but=(OWNER, f".{OWNER}"))
         if self._local:
             copy_files(files, self.folder, self._target)
         # A version comes after those of its step that are there, also where the clock was set back.

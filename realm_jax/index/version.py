@@ -12,17 +12,15 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
 from realm_jax.buckets import copy_files, is_remote
-from realm_jax.checksums import Damaged, crc_of_json, remembered_sha256
+from realm_jax.checksums import Damaged, check_files
 from realm_jax.config import ConfigError
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.claims import MANIFEST, OWNER
+from realm_jax.index.version_manifest import FIX, read_manifest
 from realm_jax.local_cache import Held
 from realm_jax.models.names import unflatten
-from realm_jax.workdir import read_json
 
 EMBEDDINGS = "embeddings.npy"
 TOWER = "tower.safetensors"
-FIX = "delete this index version and build a new one"
 
 
 class Version:
@@ -42,14 +40,10 @@ class Version:
     @classmethod
     def read(cls, folder: epath.Path) -> "Version":
         """The version in a folder. Raises FileNotFoundError if there is none."""
-        file = folder / MANIFEST
         try:
-            manifest = read_json(file)
-        except ConfigError as error:
-            return cls(folder, Damaged(str(error)))
-        found = checksum(manifest)
-        is_whole = manifest.get("checksum", found) == found
-        return cls(folder, manifest if is_whole else Damaged(f"{file} differs from its checksum: {FIX}"))
+            return cls(folder, read_manifest(folder))
+        except Damaged as damaged:
+            return cls(folder, damaged)
 
     @property
     def manifest(self) -> dict:
@@ -82,7 +76,7 @@ class Version:
 
     def _download(self, folder: Path) -> None:
         copy_files(self.manifest["files"], self.folder, epath.Path(folder))
-        self._check_files(Path(folder))
+        check_files(folder, self.manifest["files"], FIX, self.folder)
 
     def load_embeddings(self) -> Float[np.ndarray, "blocks dim"]:
         """Maps the embeddings into memory, read-only. Raises Damaged if a file is."""
@@ -133,16 +127,7 @@ class Version:
         Raises:
             Damaged: a file is missing or differs from what was written, the manifest among them.
         """
-        self._check_files(Path(self.local_folder()))
-
-    def _check_files(self, folder: Path) -> None:
-        for name, expected in self.manifest["files"].items():
-            file, named = folder / name, self.folder / name
-            length = file.stat().st_size if file.exists() else 0
-            if length != expected["bytes"]:
-                raise Damaged(f"{named} has {length} bytes instead of {expected['bytes']}: {FIX}")
-            if remembered_sha256(file) != expected["sha256"]:
-                raise Damaged(f"{named} differs from its checksum: {FIX}")
+        check_files(self.local_folder(), self.manifest["files"], FIX, self.folder)
 
     def check_corpus(self, segment_hashes: Sequence[str]) -> None:
         """Raises ConfigError unless the corpus is the one that was embedded, or that one with segments appended."""
@@ -153,19 +138,3 @@ class Version:
                     f"{self.folder} was built over another corpus: its segment {i} was {embedded} and is now {found}: "
                     f"restore that corpus, or {FIX}"
                 )
-
-
-def checksum(manifest: dict) -> int:
-    """CRC-32 of what a manifest says, its checksum left out; manifests of earlier releases have none."""
-    return crc_of_json({name: value for name, value in manifest.items() if name != "checksum"})
-
-
-def describe_files(folder: epath.Path) -> dict:
-    """Size and checksum of every file, by its path within the local folder."""
-    files = [
-        path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith((OWNER, f".{OWNER}"))
-    ]
-    return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": remembered_sha256(path)}
-        for path in sorted(files)
-    }

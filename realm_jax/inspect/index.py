@@ -8,6 +8,7 @@ from realm_jax.buckets import is_remote
 from realm_jax.index.claims import MANIFEST, OWNER, holders, is_abandoned
 from realm_jax.index.history import History
 from realm_jax.index.shared_work import how_far
+from realm_jax.index.version_manifest import read_manifest
 from realm_jax.inspect.problems import Problems
 from realm_jax.workdir import read_json, read_json_lines
 
@@ -58,7 +59,7 @@ def look(folder: epath.Path, phase: str, trainer_step: int | None, processes: li
 
 
 def _version(folder: epath.Path) -> dict:
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_manifest(folder)
     recall = manifest.get("probe", {})
     return {
         "name": folder.name,

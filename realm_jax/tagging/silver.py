@@ -11,16 +11,22 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 
+from etils import epath
+
+from realm_jax.checksums import check_files, describe_files
 from realm_jax.config import ConfigError
 from realm_jax.data.blocks import hash64
 from realm_jax.data.sentences import split_sentences
 from realm_jax.data.sources.sources import Source
 from realm_jax.records import Record, Span
+from realm_jax.tagging import conll
 from realm_jax.tagging.bio import bio
-from realm_jax.tagging.conll import FILES, LabelledSentence, Split, write_file
+from realm_jax.tagging.conll import LabelledSentence, Split
+from realm_jax.workdir import read_json, write_json
 
 TEST_SHARE, DEV_SHARE = 0.15, 0.10
 BATCH_SENTENCES = 256
+CHECKSUMS = "checksums.json"
 WORD = re.compile(r"\w+|[^\w\s]")
 ONTONOTES = {
     "PER": ("PERSON",),
@@ -73,8 +79,17 @@ def write_folder(
             labelled += label(of_split[first : first + BATCH_SENTENCES], "", tag)
             progress(done + len(labelled), total)
         done += len(labelled)
-        write_file(partial / FILES[split][0], [labelled])
+        conll.write_file(partial / conll.FILES[split][0], [labelled])
+    write_json(epath.Path(partial) / CHECKSUMS, describe_files(partial))
     os.replace(partial, folder)
+
+
+def read_folder(folder: os.PathLike, split: Split) -> list[LabelledSentence]:
+    """Sentences of a split that `write_folder` wrote. Raises Damaged if a file is not what it wrote."""
+    checksums = epath.Path(folder) / CHECKSUMS
+    if checksums.exists():  # earlier releases made none
+        check_files(folder, read_json(checksums), f"delete {folder}, and the sentences are labelled again")
+    return conll.read_folder(folder, split)
 
 
 def choose(source: Source, wanted: dict[Split, int]) -> dict[Split, list[str]]:

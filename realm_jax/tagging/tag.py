@@ -94,11 +94,13 @@ def read(folder: TaggerFolder, split: Split) -> list[LabelledSentence]:
     config, kept = folder.config, folder.path / "silver"
     if config.data == "conll2003":
         return conll.read_conll2003(split, data_dir=config.data_dir)
-    if config.data == "silver" and not kept.exists():
+    if config.data != "silver":
+        return conll.read_folder(config.data, split)
+    if not kept.exists():
         wanted = {"train": config.sentences, "dev": config.dev_sentences, "test": config.test_sentences}
         progress = Progress(f"{config.labels} on {config.corpus}, sentences")
         silver.write_folder(sources.read(config.corpus), kept, salient.make_tagger(config.labels), wanted, progress)
-    return conll.read_folder(kept if config.data == "silver" else config.data, split)
+    return silver.read_folder(kept, split)
 
 
 def train_seconds(folder: TaggerFolder) -> float:

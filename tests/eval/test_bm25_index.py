@@ -1,13 +1,17 @@
 """The BM25 index that is built in parts against that of bm25s, built at once; where it lies, when it is made anew."""
 
+import json
+import pathlib
 import shutil
 
 import bm25s
 import numpy as np
 import pytest
 
+from realm_jax.checksums import Damaged
 from realm_jax.data import built, corpus_writer
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.manifest import MANIFEST
 from realm_jax.data.prepare import open_prepared
 from realm_jax.data.salient import make_tagger
 from realm_jax.eval import bm25_index
@@ -90,6 +94,49 @@ def test_the_index_beside_a_corpus_is_taken_and_follows_it_into_runs(corpus, tmp
     monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "empty"))
     np.testing.assert_array_equal(bm25(taken, ["Paris"], 5), expected)
     assert not (cache_dir() / "bm25").exists()
+
+
+def test_damage_is_found_and_named(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "cache"))
+    copy = built_copy(corpus, tmp_path)
+    expected = bm25(copy, ["Paris"], 5)
+    (cached,) = (tmp_path / "cache" / "bm25").glob("*/*")
+    for folder in (pathlib.Path(bm25_index.build_beside(copy)), cached):
+        for file in [file for file in folder.iterdir() if file.name != MANIFEST]:
+            whole, at = file.read_bytes(), file.stat().st_size // 2
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(Damaged, match=f"{file} differs from its checksum: delete {folder}"):
+                bm25(copy, ["Paris"], 5)
+            file.write_bytes(whole[:-1])
+            with pytest.raises(Damaged, match=f"{file} has {len(whole) - 1} bytes instead of {len(whole)}"):
+                bm25(copy, ["Paris"], 5)
+            file.write_bytes(whole)
+        np.testing.assert_array_equal(bm25(copy, ["Paris"], 5), expected)
+        shutil.rmtree(folder)  # as it advises
+        np.testing.assert_array_equal(bm25(copy, ["Paris"], 5), expected)
+
+
+def test_a_damaged_index_in_a_bucket_is_named_there(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("REALM_JAX_CACHE", str(tmp_path / "cache"))
+    copy = built_copy(corpus, tmp_path)
+    expected, beside = bm25(copy, ["Paris"], 5), bm25_index.build_beside(copy)
+    shutil.rmtree(tmp_path / "cache" / "bm25")
+    monkeypatch.setattr(bm25_index, "is_remote", lambda path: path == beside)
+    data, whole = beside / "data.csc.index.npy", (beside / "data.csc.index.npy").read_bytes()
+    data.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(Damaged, match=f"{data} differs from its checksum: delete {beside}"):
+        bm25(copy, ["Paris"], 5)
+    assert not list((tmp_path / "cache" / "bm25").rglob("*.npy"))  # no copy of it is kept
+    data.write_bytes(whole)
+    np.testing.assert_array_equal(bm25(copy, ["Paris"], 5), expected)
+
+
+def test_an_index_of_an_earlier_release_has_no_checksums(corpus, tmp_path):
+    copy = built_copy(corpus, tmp_path)
+    expected, manifest = bm25(copy, ["Paris"], 5), bm25_index.build_beside(copy) / MANIFEST
+    described = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps(described | {"files": sorted(described["files"])}), encoding="utf-8")
+    np.testing.assert_array_equal(bm25(copy, ["Paris"], 5), expected)
 
 
 def test_a_read_only_corpus_is_served_from_the_cache(corpus, tmp_path, monkeypatch):

@@ -237,6 +237,17 @@ def test_every_file_may_be_damaged(run, text):
         file.write_bytes(whole)
 
 
+def test_a_manifest_that_says_something_else_is_named(run):
+    (version,) = IndexStore(run.index_folder).versions()
+    manifest, described = version.folder / "manifest.json", version.manifest
+    whole = manifest.read_bytes()
+    manifest.write_text(json.dumps(described | {"num_blocks": described["num_blocks"] + 1}))
+    found = look(run.path)
+    manifest.write_bytes(whole)
+    assert f"{manifest} differs from its checksum" in found["problems"][0]
+    assert [index["versions"] for index in found["indexes"]] == [[]]
+
+
 def test_torn_metrics_are_counted_and_the_rest_is_shown(new_run):
     run = new_run()
     write_metrics(run.phase("pretrain"), [1, 2])

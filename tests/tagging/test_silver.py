@@ -4,6 +4,7 @@ import collections
 
 import pytest
 
+from realm_jax.checksums import Damaged
 from realm_jax.config import ConfigError
 from realm_jax.data.sources.sources import Source
 from realm_jax.records import Record, Span
@@ -43,6 +44,18 @@ def test_folder_has_what_was_asked_for(tmp_path):
     order = [int(s.words[-2]) for s in found["train"] if "York" in s.words]
     assert order == sorted(order) and order[-1] > 120  # from the whole source, not its beginning
     assert not (tmp_path / "silver.partial").exists()
+
+
+def test_sentences_that_were_damaged_are_refused(tmp_path):
+    folder = tmp_path / "silver"
+    silver.write_folder(source(200), folder, tag, {"train": 31, "dev": 6, "test": 8})
+    whole = silver.read_folder(folder, "train")
+    file = folder / "train.txt"
+    file.write_text(file.read_text(encoding="utf-8").replace("B-ORG", "B-LOC", 1), encoding="utf-8")
+    with pytest.raises(Damaged, match=f"{file} differs from its checksum: delete {folder}"):
+        silver.read_folder(folder, "train")
+    (folder / "checksums.json").unlink()  # as an earlier release left it
+    assert len(silver.read_folder(folder, "train")) == len(whole)
 
 
 def test_too_small_a_source(tmp_path):
