@@ -18,6 +18,7 @@ STAGES = {
         "run": "a whole run: corpus, ICT, index, pre-training beside the index builder, summary; resumes",
         "ict": "only the embedder's warm start by the inverse cloze task",
         "pretrain": "only pre-training, on the index of this run",
+        "replay": "repeat a run's pre-training by its record of index versions; compares all bits; resumes",
         "finetune": "fine-tune a run on questions; resumes",
         "ablate": "train the arms of an ablation, and print their table beside the paper's; resumes",
     },

@@ -24,6 +24,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.index.current import CurrentIndex, FixedIndex
 from realm_jax.index.loaded_index import LoadedIndex
 from realm_jax.index.own_versions import OwnVersions, version_for
+from realm_jax.index.recorded import RecordedIndex
 from realm_jax.index.store import IndexStore
 from realm_jax.models import embedder
 from realm_jax.training.loop import Task
@@ -93,7 +94,7 @@ class RetrievalStream:
         make_queries: Callable[[int], Queries],
         propose: Callable[[Queries, Float[np.ndarray, "batch dim"], LoadedIndex], Int[np.ndarray, "batch n"]],
         join: Callable[[Queries, Int[np.ndarray, "batch n"], LoadedIndex], Any],
-        index: CurrentIndex | FixedIndex,
+        index: CurrentIndex | FixedIndex | RecordedIndex,
         room: Room,
         config: Config,
         state: dict,
