@@ -38,10 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     workdir = cli.existing(flags.workdir)
     folder = epath.Path(flags.into) if flags.into else workdir.path / "replay"
     from realm_jax.training.only_trainer import only_trainer
-    from realm_jax.training.replay import differing, replay, saved
+    from realm_jax.training.phases import saved_params
+    from realm_jax.training.replay import differing, replay
 
     cli.start_jax()
-    steps, theirs = saved(workdir, flags.steps or None)
+    steps, theirs = saved_params(workdir, "pretrain", step=flags.steps or None)
     folder.mkdir(parents=True, exist_ok=True)
     with only_trainer(folder / "trainer.lock"):
         ours = replay(workdir, folder, steps)

@@ -78,6 +78,22 @@ def last_params(workdir: Workdir, phase: str, parts: tuple[Part, ...] = PARTS) -
     """
     if not workdir.is_done(phase):
         raise ConfigError(f"{workdir.path} has no finished {phase} phase: run realm {phase} --workdir={workdir.path}")
-    like = {part: shapes(part, workdir.config.model) for part in parts}
-    with Checkpoints(workdir.phase(phase), read_only=True) as checkpoints:
-        return jax.device_get(checkpoints.restore_params(checkpoints.latest_step(), like))
+    return saved_params(workdir, phase, parts)[1]
+
+
+def saved_params(
+    workdir: Workdir, phase: str, parts: tuple[Part, ...] = PARTS, step: int | None = None
+) -> tuple[int, dict]:
+    """A step that a phase has saved, the last one by default, and parts of its parameters, on the host.
+
+    Raises:
+        ConfigError: none is saved, or not that one.
+    """
+    like, folder = {part: shapes(part, workdir.config.model) for part in parts}, workdir.phase(phase)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        found = checkpoints.latest_step() if step is None else step
+        if found is None:
+            raise ConfigError(f"{folder} has no checkpoint yet: train first")
+        if not (folder / "checkpoints" / str(found)).exists():
+            raise ConfigError(f"{folder} has no checkpoint of step {found}, or keeps it no longer")
+        return found, jax.device_get(checkpoints.restore_params(found, like))

@@ -6,11 +6,9 @@ index's history; with these a run is a function of its config.
 
 import dataclasses
 
-import jax
 import numpy as np
 from etils import epath
 
-from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
@@ -19,7 +17,6 @@ from realm_jax.index.own_versions import OwnVersions
 from realm_jax.index.recorded import RecordedIndex, adoptions
 from realm_jax.index.store import IndexStore
 from realm_jax.models.names import flatten
-from realm_jax.models.shapes import shapes
 from realm_jax.training import loop, phases
 from realm_jax.training.pretrain_task import PretrainTask
 from realm_jax.workdir import Workdir
@@ -46,22 +43,6 @@ def replay(workdir: Workdir, folder: epath.Path, steps: int) -> dict:
     if store.latest() is None:
         IndexBuilder(config, data, store).build(0, first["embedder"])
     return loop.run(_Replayed(config, data, store, first, used, steps), folder / "pretrain")
-
-
-def saved(workdir: Workdir, steps: int | None = None) -> tuple[int, dict]:
-    """The last step of pre-training that a run has saved, or the given one, and its parameters, on the host.
-
-    Raises:
-        ConfigError: that step was not saved, or is no longer there.
-    """
-    like = {part: shapes(part, workdir.config.model) for part in phases.PARTS}
-    with Checkpoints(workdir.phase("pretrain"), read_only=True) as checkpoints:
-        steps = checkpoints.latest_step() if steps is None else steps
-        if not steps:
-            raise ConfigError(f"{workdir.path} has saved no step of pre-training yet")
-        if not (workdir.phase("pretrain") / "checkpoints" / str(steps)).exists():
-            raise ConfigError(f"{workdir.path} has not saved step {steps}, or keeps it no longer: pass another --steps")
-        return steps, jax.device_get(checkpoints.restore_params(steps, like))
 
 
 def differing(params: dict, others: dict) -> list[str]:

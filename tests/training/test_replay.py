@@ -12,7 +12,7 @@ from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.recorded import RecordedIndex, adoptions
 from realm_jax.index.store import IndexStore
-from realm_jax.training import pretrain, replay
+from realm_jax.training import phases, pretrain, replay
 from realm_jax.workdir import Workdir, write_json
 
 STEPS = 5
@@ -62,7 +62,7 @@ def test_it_goes_on_where_it_was_broken_off(run, tmp_path, monkeypatch):
         replay.replay(run, folder, STEPS)
     monkeypatch.undo()
     ours = replay.replay(run, folder, STEPS)
-    assert replay.differing(ours, replay.saved(run)[1]) == []
+    assert replay.differing(ours, phases.last_params(run, "pretrain")) == []
     lines = (folder / "pretrain" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, STEPS + 1))
 
@@ -87,11 +87,11 @@ def test_what_a_restart_forgets():
 def test_bad_input(run, copy_run, tiny_run, tmp_path):
     with pytest.raises(ConfigError, match="--steps=-1: pass a step that the run has saved"):
         main([f"--workdir={run.path}", "--steps=-1"])
-    with pytest.raises(ConfigError, match="has not saved step 77, or keeps it no longer"):
+    with pytest.raises(ConfigError, match="has no checkpoint of step 77, or keeps it no longer"):
         main([f"--workdir={run.path}", "--steps=77", f"--into={tmp_path / 'replay'}"])
     unrecorded = copy_run(run, tmp_path / "run")
     (unrecorded.index_folder / "history.jsonl").unlink()
     with pytest.raises(ConfigError, match="has no record of the versions that training began with"):
         main([f"--workdir={unrecorded.path}"])
-    with pytest.raises(ConfigError, match="has saved no step of pre-training yet"):
+    with pytest.raises(ConfigError, match="has no checkpoint yet: train first"):
         main([f"--workdir={tiny_run.path}"])
