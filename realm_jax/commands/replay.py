@@ -4,9 +4,9 @@
 
 A builder beside the trainer publishes versions when it can, so that two runs of one config differ. Each run records
 from which step on it used which version: this command trains again by that record, in one process, from the run's own
-warm start and on its corpus as it is now. Give it the same hardware and number of devices. It fails if an array
-differs. The same command goes on with a replay that was broken off; its folder, which keeps all index versions that the
-run used, may be deleted afterwards.
+warm start and on its corpus as it is now. It fails if an array differs, as it does where `realm update` has changed the
+corpus, on other hardware or with another number of devices. The same command goes on with a replay that was broken off;
+its folder, which keeps all index versions that the run used, may be deleted afterwards.
 """
 
 import dataclasses

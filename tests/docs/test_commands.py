@@ -94,7 +94,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "realm ict --config=experiments/nano.py --workdir=W": Run(swap=NANO),
     "realm pretrain --workdir=W": Run("next: ", NANO),
     "realm builder --workdir=W": Run("training is done and indexed", NANO),
-    "realm replay --workdir=W": Run("the same bits in all arrays", NANO),
+    "realm replay --workdir=W": Run("the same bits in all arrays", {"=W": "=runs/mini"}),
     "realm eval --workdir=W --only=recall [--dataset=questions.jsonl]": Run("after REALM", {**NANO, "[": "", "]": ""}),
     "realm update --workdir=W --add=FILE --delete=IDS": Run(
         swap={"=W": "=runs/mini", "FILE": "new.jsonl", "IDS": "mini-0002"}
