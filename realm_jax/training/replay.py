@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 from etils import epath
 
+from realm_jax.checkpoints import Checkpoints
 from realm_jax.config import Config, ConfigError
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData, open_prepared
@@ -32,11 +33,14 @@ def replay(workdir: Workdir, folder: epath.Path, steps: int) -> dict:
         The parameters after so many steps, on the host.
 
     Raises:
-        ConfigError: the run has no record of the versions that it used.
+        ConfigError: the run has no record of the versions that it used, or the folder has later steps.
     """
     used = adoptions(IndexStore(workdir.index_folder).history())
     if 0 not in used:
         raise ConfigError(f"{workdir.index_folder} has no record of the versions that training began with")
+    with Checkpoints(folder / "pretrain", read_only=True) as checkpoints:
+        if (checkpoints.latest_step() or 0) > steps:
+            raise ConfigError(f"{folder} is past step {steps}: pass another --into, or delete it")
     data, first, store = open_prepared(workdir), phases.warm_params(workdir), IndexStore(folder / "index")
     index = dataclasses.replace(workdir.config.index, keep_versions=len(used) + 1)
     config = dataclasses.replace(workdir.config, index=index)

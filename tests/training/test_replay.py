@@ -47,6 +47,8 @@ def test_it_has_the_bits_of_the_run(run, capsys):
         for folder in (run.path, run.path / "replay")
     ]
     assert losses[0] == losses[1] and len(losses[0]) == STEPS
+    with pytest.raises(ConfigError, match="is past step 3: pass another --into, or delete it"):
+        replay.replay(run, run.path / "replay", 3)
 
 
 def test_it_goes_on_where_it_was_broken_off(run, tmp_path, monkeypatch):
