@@ -25,9 +25,10 @@ hypothesis.settings.load_profile("seeded")
 
 from realm_jax import config as config_lib  # noqa: E402
 from realm_jax import console  # noqa: E402
+from realm_jax.config_json import to_json  # noqa: E402
 from realm_jax.data import assets  # noqa: E402
 from realm_jax.data.prepare import prepare  # noqa: E402
-from realm_jax.workdir import Workdir  # noqa: E402
+from realm_jax.workdir import Workdir, write_json  # noqa: E402
 
 NUM_ARTICLES = 80
 MOST_MAPS = 20_000
@@ -160,12 +161,7 @@ def new_run(tiny_run, tmp_path):
     """Makes workdirs with the same corpus and other settings: `new_run(pretrain={"steps": 9}, seed=3)`."""
 
     def make(name="run", **changes) -> Workdir:
-        config = tiny_run.config
-        for section, values in changes.items():
-            if isinstance(values, dict):
-                values = dataclasses.replace(getattr(config, section), **values)
-            config = dataclasses.replace(config, **{section: values})
-        workdir = Workdir.create(tmp_path / name, config)
+        workdir = Workdir.create(tmp_path / name, _changed(tiny_run.config, changes))
         shutil.copy(tiny_run.tokenizer_file, workdir.tokenizer_file)
         shutil.copytree(tiny_run.knowledge_folder, workdir.knowledge_folder)
         return workdir
@@ -210,10 +206,21 @@ def _as_made(workdir: Workdir) -> pathlib.Path:
     return workdir.path.with_name(f"{workdir.path.name}-as-made")
 
 
-def _copy(workdir, path) -> Workdir:
+def _copy(workdir, path, **changes) -> Workdir:
     kept = _as_made(workdir)
     shutil.copytree(kept if kept.exists() else workdir.path, path)
-    return Workdir(path, workdir.config)
+    copied = Workdir(path, _changed(workdir.config, changes))
+    if changes:
+        write_json(copied.config_file, to_json(copied.config))
+    return copied
+
+
+def _changed(config: config_lib.Config, changes: dict) -> config_lib.Config:
+    for section, values in changes.items():
+        if isinstance(values, dict):
+            values = dataclasses.replace(getattr(config, section), **values)
+        config = dataclasses.replace(config, **{section: values})
+    return config
 
 
 @pytest.fixture
@@ -226,7 +233,7 @@ def between_batches(monkeypatch):
 
 @pytest.fixture(scope="session")
 def copy_run():
-    """Copies a workdir: `copy_run(workdir, path)`."""
+    """Copies a workdir: `copy_run(workdir, path)`, or with other settings, as those of `new_run`."""
     return _copy
 
 

@@ -1,6 +1,5 @@
 """Versions that the trainer builds itself: which one it uses is a function of the step, also after a restart."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from realm_jax.config import ConfigError
-from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.claims import own_pin
 from realm_jax.index.current import CurrentIndex
@@ -20,7 +18,6 @@ from realm_jax.index.index_builder import IndexBuilder
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain
 from realm_jax.training.pretrain_task import PretrainTask
-from realm_jax.workdir import Workdir, write_json
 from tests.damage import flip_a_bit
 
 STEPS, EVERY, RUNS = 5, 2, 5
@@ -72,10 +69,7 @@ def slow_loads(monkeypatch):
 @pytest.fixture(scope="module")
 def unbroken(tiny_run, copy_run, tmp_path_factory):
     """The workdir of a run that nothing disturbed."""
-    copied = copy_run(tiny_run, tmp_path_factory.mktemp("own") / "run")
-    changed = {name: dataclasses.replace(getattr(tiny_run.config, name), **values) for name, values in SETTINGS.items()}
-    workdir = Workdir(copied.path, dataclasses.replace(tiny_run.config, **changed))
-    write_json(workdir.config_file, to_json(workdir.config))
+    workdir = copy_run(tiny_run, tmp_path_factory.mktemp("own") / "run", **SETTINGS)
     train(workdir)
     return workdir
 

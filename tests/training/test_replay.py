@@ -1,6 +1,5 @@
 """A replay trains by the record of the index versions in use: it has the run's bits, and others by another record."""
 
-import dataclasses
 import json
 
 import pytest
@@ -8,12 +7,10 @@ from etils import epath
 
 from realm_jax.commands.replay import main
 from realm_jax.config import ConfigError, RunError
-from realm_jax.config_json import to_json
 from realm_jax.data.prepare import open_prepared
 from realm_jax.index.recorded import RecordedIndex, adoptions
 from realm_jax.index.store import IndexStore
 from realm_jax.training import phases, pretrain, replay
-from realm_jax.workdir import Workdir, write_json
 
 STEPS = 5
 ADOPTED = {0: 0, 3: 2, 5: 4}
@@ -26,10 +23,7 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def run(tiny_run, copy_run, tmp_path_factory):
-    copied = copy_run(tiny_run, tmp_path_factory.mktemp("replayed") / "run")
-    changed = {name: dataclasses.replace(getattr(tiny_run.config, name), **values) for name, values in SETTINGS.items()}
-    workdir = Workdir(copied.path, dataclasses.replace(tiny_run.config, **changed))
-    write_json(workdir.config_file, to_json(workdir.config))
+    workdir = copy_run(tiny_run, tmp_path_factory.mktemp("replayed") / "run", **SETTINGS)
     pretrain.train(workdir, open_prepared(workdir))
     return workdir
 
