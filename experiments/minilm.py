@@ -3,8 +3,7 @@
 command   realm run --config=experiments/minilm.py --corpus=PASSAGES
           (the measured runs: python benchmarks/gpu_experiment.py, the same settings against a clock)
 hardware  one GPU of 80 GB
-time      one H100, 16 CPU cores: 0.10 s a step of ICT, 0.15 s of REALM, 2 s for an index of 57,964 blocks, with about
-          a minute of compilation for each phase
+time      0.10 s a step of ICT, 0.15 s of REALM on an H100; besides, about a minute of compilation for each phase
 result    none yet: in seven minutes REALM came to step 200, up to which its retriever is not trained. ICT took from
           this sentence encoder: zero-shot recall@5 on NQ's questions 0.498 -> 0.452 (-0.065 to -0.027, n 1238)
 """

@@ -3,8 +3,9 @@
 command   make pretrain TPU=v3-8 WORKDIR=gs://BUCKET/RUN
 hardware  8 TPU cores of 16 GB each; the builder on the host's CPU
 memory    GiB of a device, as compiled: gpu-x8 6.1 of 80 (estimate), v3-8 4.5 of 16, v4-8 6.5 of 32, v5e-8 4.7 of 16
-time      an estimate, not measured: ICT 0.7 hours, REALM 6.5; from their FLOPs (docs/scaling.md, and a third more for
-          gradient checkpointing) at 40% of the peak of 4 chips, 492 TFLOP/s
+time
+estimate  ICT 0.7 hours, REALM 6.5, not measured: from their FLOPs (docs/scaling.md, and a third more for gradient
+          checkpointing) at 40% of the peak of 4 chips, 492 TFLOP/s
 result
 
 The corpus is small enough that the CPU can embed all of it between two refreshes. For the paper's corpora use

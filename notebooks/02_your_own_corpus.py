@@ -102,5 +102,5 @@ run.fill(SENTENCE or next(iter(run.heldout(1)), "It is [MASK]."))  # nothing may
 # ## Next
 #
 # With questions of your own, `{"question": "…", "answers": ["…"]}` a line, notebook 03 fine-tunes this run: set its
-# `RUN` to `mine` and its `DATASET` to your file. For millions of documents, build the corpus first:
-# [Data](https://github.com/realm-jax/realm_jax/blob/main/docs/data.md).
+# `RUN` to `mine` and its `DATASET` to your file (keep questions for a test in another). For millions of documents,
+# build the corpus first: [Data](https://github.com/realm-jax/realm_jax/blob/main/docs/data.md).

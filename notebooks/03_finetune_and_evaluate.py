@@ -14,7 +14,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/realm-jax/realm_jax/blob/main/notebooks/03_finetune_and_evaluate.ipynb)
 #
 # A pre-trained run learns to answer questions by spans of the blocks that it retrieves, and is scored beside
-# baselines: exact match, recall, calibration, each with 95% intervals.
+# baselines: exact match and recall with 95% intervals, and calibration.
 #
 # Needs Python 3.11 and JAX 0.7, or newer. Tested on Linux with two CPU cores and no accelerator; not yet on Colab or
 # a TPU.
@@ -28,7 +28,8 @@
 # `cloze` asks for blanks in sentences of the run's own corpus and downloads nothing: it shows that a run works, not
 # how well it would answer people. `wq` is [WebQuestions](https://aclanthology.org/D13-1160/) (Berant et al. 2013),
 # downloaded from its site, or read from `DATA_DIR` if you have its files; a corpus of 10,033 leads answers few of
-# them. `RUN` is a run's folder in `RUNS`; a file of your own JSON lines works as `DATASET`, too.
+# them. `RUN` is a run's folder in `RUNS`; a file of your own JSON lines works as `DATASET`, too; a test asks
+# all its questions, so give it another file than the one that was trained on.
 
 # %%
 # @title Run and questions
@@ -70,7 +71,7 @@ assert _exit_code == 0, "the command failed: its last line says why"
 # %% [markdown]
 # ## Evaluate
 #
-# The command asks the test questions, and sets floors and baselines beside the figures: BM25's blocks, random blocks
+# The command asks the test questions, and sets baselines beside the figures: BM25's blocks, random blocks
 # and the other retrievers with the same reader, the most frequent answer, and the language model without any block.
 
 # %%

@@ -79,8 +79,8 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         "corpora/mine", more=SMALL_BUILD
     ),
     "make pretrain CORPUS=corpora/mine WORKDIR=runs/mine2": Run("next: "),
-    "realm finetune --workdir=runs/mine --dataset=questions.jsonl": Run("next: "),
-    "realm eval --workdir=runs/mine --dataset=questions.jsonl": Run("report.html"),
+    "realm finetune --workdir=runs/mine --dataset=train.jsonl": Run("next: ", {"train": "questions"}),
+    "realm eval --workdir=runs/mine --dataset=test.jsonl": Run("report.html", {"test.jsonl": "questions.jsonl"}),
     'make pretrain WORKDIR=runs/longer ARGS="--pretrain.steps=2000 --pretrain.index_refresh_every=200"': Run(
         "next: ",
         {"=2000": "=6", "=200": "=3"},  # the same programs as those of other runs
@@ -108,7 +108,6 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "realm inspect runs/nano": Run("pretrain"),
     "realm inspect runs/nano --watch": Elsewhere("tests/inspect/test_inspect.py"),
     "realm inspect runs/nano --json": Run('"problems": []'),
-    "pip install 'realm_jax[wandb]'": Elsewhere("tests/test_packaging.py"),
     "wandb login": Run("Usage: wandb login", more="--help"),
     'make pretrain ARGS="--tracker=wandb"': Run("next: ", {"make pretrain": "make pretrain WORKDIR=runs/tracked"}),
     "wandb sync W/wandb/offline-run-*": Run("Would sync", {"W": "runs/tracked"}, "--dry-run"),
@@ -121,7 +120,12 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
         {"[TAGGER= ARGS=]": f'ARGS="--corpus=asset:mini --sentences=60 --test_sentences=20 {TAGGER}"'},
     ),
     "realm run --config=experiments/mini.py": Run("next: ", more="--workdir=runs/mini"),
-    "pip install 'realm_jax @ git+https://github.com/realm-jax/realm_jax'": Elsewhere("tests/test_packaging.py"),
+    **{
+        f"pip install 'realm_jax{extra} @ git+https://github.com/realm-jax/realm_jax'": Elsewhere(
+            "tests/test_packaging.py"
+        )
+        for extra in ("", "[wandb]", "[data]", "[gcs]", "[serve]", "[notebooks]")
+    },
     "source .venv/bin/activate": Run(swap={".venv/bin": str(pathlib.Path(sys.executable).parent)}),
     # data
     "make corpus SOURCE=enwiki-latest-pages-articles-multistream.xml.bz2 OUT=corpora/enwiki": Run(
@@ -136,7 +140,6 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "realm show FOLDER": Run("blocks", {"FOLDER": "corpora/enwiki"}),
     "realm run --config=experiments/base_wikipedia.py --corpus=corpora/enwiki": Run("next: "),
     "realm corpus --source=DUMP --out=OUT --workers=8": Run("OUT", {"DUMP": "DUMP.xml.bz2", "=8": "=2"}, SMALL_BUILD),
-    "pip install 'realm_jax[data]'": Elsewhere("tests/test_packaging.py"),
     "realm corpus --source=gs://B/DUMP --out=gs://B/OUT --runner=dataflow --workers=50 "
     '--beam="--project=P --region=R --temp_location=gs://B/tmp --sdk_container_image=IMAGE"': CLUSTER,
     "realm corpus --source=DUMP --out=OUT --runner=flink --workers=16 "
@@ -182,9 +185,9 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "--vocab=google-bert/bert-base-uncased": Run("runs/realm-wikipedia"),
     "realm convert --to=hf runs/realm out/hf": Run("out/hf"),
     "realm convert --to=hf runs/nano out/model": Run("out/model"),
+    "realm convert --to=sentence-transformers runs/nano out/retriever": Run("out/retriever"),
     "realm convert --to=sentence-transformers runs/realm out/st": Run("out/st"),
     # buckets
-    "pip install 'realm_jax[gcs]'": Elsewhere("tests/test_packaging.py"),
     "realm corpus --source=DUMP --out=gs://B/corpora/enwiki": BUCKET,
     "realm run --config=experiments/nano.py --workdir=gs://B/runs/nano": BUCKET,
     "realm builder --workdir=gs://B/runs/nano": BUCKET,
@@ -207,13 +210,11 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make demo": Rendered("realm_jax serve", by="-n "),
     "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
     "realm serve --workdir=runs/nano --finetuning=cloze": Elsewhere("tests/serve/test_page.py"),
-    "pip install 'realm_jax[serve]'": Elsewhere("tests/test_packaging.py"),
     "pip install gradio_client": Elsewhere("tests/serve/test_page.py"),
     '''curl -sN "$url/$(echo "$event" | cut -d '"' -f 4)"''': Elsewhere("tests/serve/test_page.py"),
     "realm update --delete=ID": Elsewhere("tests/index/test_update.py"),
     "realm update --add=FILE": Run(swap={"FILE": "new.jsonl --workdir=runs/folder"}),
     # notebooks
-    "pip install 'realm_jax[notebooks]'": Elsewhere("tests/test_packaging.py"),
     "jupyter execute --inplace notebooks/01_quick_start.ipynb": Elsewhere("tests/notebooks/test_execution.py"),
     # for those who change it
     "make test-all": Rendered("-m pytest", by="-n "),
@@ -239,8 +240,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     "make tpu-stop TPU=v3-8": Rendered("vm_job.sh stop"),
     "make tpu-delete NAME=realm-v3-8": Rendered("queued-resources delete realm-v3-8"),
     "realm inspect gs://BUCKET/RUN": BUCKET,
-    "make pretrain ARGS=--index.device=inline": Run("next: ", {"pretrain": "pretrain WORKDIR=runs/inline"}),
-    "make setup ACCEL=gpu": Named(),
+    "make pretrain ACCEL=gpu ARGS=--index.device=inline": Run("next: ", {"ACCEL=gpu": "WORKDIR=runs/inline"}),
     "launch/one_gpu.sh runs/nano --config=experiments/nano.py": Elsewhere("tests/launch/test_one_gpu.py"),
     "sbatch launch/realm.sbatch WORKDIR --config=experiments/base_wikipedia.py": Elsewhere(
         "tests/launch/test_one_gpu.py"

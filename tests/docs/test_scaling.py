@@ -6,6 +6,7 @@ import statistics
 import pytest
 from documented import REPOSITORY
 
+from realm_jax.config import PretrainConfig
 from realm_jax.experiments import base_wikipedia
 
 PAGE = (REPOSITORY / "docs" / "scaling.md").read_text()
@@ -99,7 +100,11 @@ def test_calculated_bytes():
         assert f"{size / 1e9:.1f} GB" in memory_row("parameters and optimizer")
     for what in ("embeddings of one version", "exact search of a version"):  # float32, and bfloat16
         assert f"| {BLOCKS * 512 / 1e9:.1f} GB ({BLOCKS * 256 / 1e9:.1f} GB)" in memory_row(what)
-    assert f"| {BLOCKS * 512 / 1e9:.1f} GB" in memory_row("exact search of an evaluation")
+    sample = f"{PretrainConfig().eval_blocks * 512 / 1e9:.1f} GB"
+    in_all = f"with 0, {BLOCKS * 512 / 1e9:.1f} GB each |"
+    assert f"| {sample} on the host and {sample} over its devices; {in_all}" in memory_row(
+        "exact search of an evaluation"
+    )
 
 
 def test_bytes_that_follow_from_measured_ones():
