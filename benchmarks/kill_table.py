@@ -22,12 +22,20 @@ def markdown(values: dict) -> str:
     return "\n".join(lines)
 
 
+SAYS = {
+    "pretrain: KiB a second": "a trainer in its first minutes: resident memory grows by KiB a second",
+    "pretrain: descriptors a minute": "a trainer in its first minutes: open files grow by, a minute",
+    "KiB a step": "resident memory grows by KiB a step",
+}
+"""What is said of a count whose own name says too little."""
+
+
 def soak(values: dict) -> str:
     """One line for each thing that was counted; what the replay is at the end."""
     counted = {key: value for key, value in values.items() if key not in ("minutes", "the replay")}
     lines = [f"**The soak**: {values['minutes']:g} minutes", "", "| | |", "|---|---:|"]
-    lines += [f"| {key} | {_shown(value)} |" for key, value in counted.items()]
-    lines += [f"| the replay: {key} | {_shown(value)} |" for key, value in values["the replay"].items()]
+    lines += [f"| {SAYS.get(key, key)} | {_shown(value)} |" for key, value in counted.items()]
+    lines += [f"| the replay: {SAYS.get(key, key)} | {_shown(value)} |" for key, value in values["the replay"].items()]
     return "\n".join(lines)
 
 
