@@ -32,7 +32,7 @@ class ModelConfig:
     """Width of the residual stream."""
     num_layers: int = 12
     """Transformer blocks."""
-    num_heads: int = 12
+    num_heads: Count = 12
     """Attention heads."""
     intermediate_size: int = 3072
     """Width of the feed-forward layer."""
@@ -63,7 +63,7 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(self.hidden_size % self.num_heads == 0, "model.hidden_size must be a multiple of model.num_heads")
+        _require(not self.hidden_size % (self.num_heads or 1), "model.hidden_size must be a multiple of model.num_heads")
         _require(self.vocab_size <= 1 << 16, "model.vocab_size must be at most 65536: the corpus stores uint16 ids")
         _require(0 <= self.dropout < 1, "model.dropout must lie in [0, 1)")
         _require(self.projection_gain > 0, "model.projection_gain must be positive")
@@ -117,7 +117,7 @@ class IctConfig:
     """Weight of a second loss: without the own block, the null block is right. 0, as published, leaves it to chance."""
     checkpoint_every: Count = 1000
     """Steps between checkpoints."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between lines of metrics."""
 
     def check(self) -> None:
@@ -172,11 +172,11 @@ class PretrainConfig:
     """Steps at the start in which the retriever does not learn; a multiple of retriever_update_every."""
     checkpoint_every: Count = 500
     """Steps between full checkpoints."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between lines of metrics."""
-    eval_examples: int = 1024
+    eval_examples: Count = 1024
     """Held-out masked sentences for the loss with retrieved, random and null blocks."""
-    recall_examples: int = 4096
+    recall_examples: Count = 4096
     """Held-out sentences for recall and for the share with the answer among the candidates."""
     eval_blocks: CountOrZero = 1_000_000
     """Blocks that an evaluation draws from a corpus of more and embeds with each state that it judges; 0 embeds all."""
@@ -202,11 +202,11 @@ class IndexConfig:
     """Wordpieces in a batch of blocks that are embedded; blocks are sorted by length."""
     keep_versions: Count = 3
     """How many of the newest versions stay on disk, besides any in use."""
-    max_age_steps: int = 0
+    max_age_steps: CountOrZero = 0
     """Trainer steps after which an index version counts as too old; 0 sets no limit."""
     max_age_policy: Literal["warn", "pause", "stop"] = "warn"
     """What the trainer does with a version past the limit."""
-    builder_threads: int = 0
+    builder_threads: CountOrZero = 0
     """CPU cores of a builder on the host CPU; 0 means all."""
     builder_nice: int = 0
     """Scheduling niceness of the builder (19 is the lowest priority)."""
@@ -266,17 +266,17 @@ class FinetuneConfig:
     """How the beam is found; `auto` takes ScaNN, which misses some, for over a million blocks where memory is short."""
     max_span_width: Count = 10
     """Longest answer in wordpieces."""
-    train_questions: int = 0
+    train_questions: CountOrZero = 0
     """How many training questions are used, from the first; 0 means all, and 4,000 of `cloze`, which can make more."""
-    dev_questions: int = 0
+    dev_questions: CountOrZero = 0
     """How many development questions choose the best checkpoint, from the first; 0 means all."""
-    eval_every: int = 0
+    eval_every: CountOrZero = 0
     """Steps between exact matches on the development questions; 0 means ten times in all."""
-    patience: int = 0
+    patience: CountOrZero = 0
     """Evaluations without a better exact match after which training ends early; 0 never ends early."""
     index_refresh_every: Count = 500
     """Steps between index versions when train_retriever is `both`."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between lines of metrics."""
 
     def check(self) -> None:

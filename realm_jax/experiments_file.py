@@ -32,6 +32,8 @@ def load_experiment(path: str, function: str = "get_config", flag: str = "--conf
         names = {f.name for folder in (EXPERIMENTS, installed) for f in folder.glob("[!_]*.py")}
         known = ", ".join(str(EXPERIMENTS / name) for name in sorted(names)) or "none here"
         raise ConfigError(f"no experiment file {path}: pass {flag}=FILE.py (in experiments/: {known})")
+    if file.suffix != ".py":
+        raise ConfigError(f"{path} is no experiment file, which are Python: pass {flag}=FILE.py")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
 """From a pre-trained run to exact match, as a user goes: fine-tune, evaluate beside all baselines, the same again."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,6 +10,15 @@ import sys
 
 import numpy as np
 import pytest
+
+from realm_jax.config import ConfigError
+from realm_jax.data.prepare import open_prepared
+from realm_jax.eval import evaluation, question_answering
+from realm_jax.eval.question_answering import BASELINES, impossible
+from realm_jax.eval.request import Request
+from realm_jax.records import Question
+from realm_jax.training.finetuning import Finetuning
+from realm_jax.workdir import Workdir
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +77,33 @@ def test_every_question_counts_for_every_system(finetuned):
     assert results["systems"]["fine-tuned"]["exact_match"]["mean"] == pytest.approx(right)
     assert "| fine-tuned |" in after and "most frequent training answer" in after
     assert (workdir / "eval" / "cloze" / "report.html").read_text().count("<svg") == 3
+
+
+def test_baselines_that_this_run_cannot_have_are_left_out_of_all_and_refused_by_name(finetuned, tmp_path):
+    run = Workdir.open(finetuned[0])
+    finetuning = Finetuning.open(run, "cloze")
+    assert impossible(finetuning, [Question("q", "who?", ("he",))]) == {}
+    assert set(impossible(finetuning, [Question("q", "who?", ("h.",), is_regex=True)])) == {"frequent"}
+    (run.path / "ict" / "DONE").rename(tmp_path / "DONE")
+    try:
+        assert set(impossible(finetuning, [])) == {"ict", "frequent"}
+        request = Request(dataset="cloze", baselines=("ict",), questions=8)
+        with pytest.raises(ConfigError, match="--baseline=ict: .* has no finished ict phase: drop it"):
+            evaluation.answer(run, "cloze", request, evaluation.ask(request, run))
+        request = dataclasses.replace(request, baselines=("all",))
+        systems = evaluation.answer(run, "cloze", request, evaluation.ask(request, run)).results["systems"]
+    finally:
+        (tmp_path / "DONE").rename(run.path / "ict" / "DONE")
+    assert set(BASELINES.values()) - set(systems) == {BASELINES["ict"]}
+
+
+def test_baselines_have_as_many_blocks_as_the_model_reads(finetuned):
+    run = Workdir.open(finetuned[0])
+    asked = [Question("q", "who was born in paris?", ("he",))]
+    found = question_answering.evaluate(
+        Finetuning.open(run, "cloze"), open_prepared(run), asked, ["bm25", "random"], num_blocks=120
+    )[0]
+    assert [len(found[name][0].blocks) for name in found] == [120, 120, 120]
 
 
 def test_answers_are_text_of_their_blocks(finetuned):

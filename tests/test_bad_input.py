@@ -90,6 +90,8 @@ def test_after_the_mistake_is_mended_the_same_workdir_serves(fails, tmp_path):
 def test_unknown_experiment_and_workdir(fails, tmp_path):
     assert "no experiment file nanoo.py: pass --config=FILE.py" in fails(pretrain.main, "--config=nanoo.py")
     assert "no experiment file experiments/nanoo.py" in fails(pretrain.main, "--config=experiments/nanoo.py")
+    (tmp_path / "config.json").write_text("{}")
+    assert "config.json is no experiment file, which are Python" in fails(pretrain.main, "--config=config.json")
     assert "num_candidates counts the null block" in fails(
         pretrain.main, "--config=tiny.py", "--pretrain.num_candidates=1"
     )

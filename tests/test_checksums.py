@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from realm_jax import checksums
+from realm_jax.data.segment import link
 
 WITHOUT_READING = """
 import sys
@@ -89,3 +90,12 @@ def test_without_a_cache_it_is_computed(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"one")
     monkeypatch.setattr(checksums, "cache_dir", lambda: pathlib.Path("/proc/nowhere"))
     assert checksums.remembered_sha256(tmp_path / "file") == sha256(b"one")
+
+
+def test_a_file_that_gets_a_second_place_is_not_read_again(tmp_path, read):
+    file = tmp_path / "a"
+    file.write_bytes(b"one")
+    checksums.remembered_sha256(file)
+    link(file, tmp_path / "b")
+    assert {checksums.remembered_sha256(tmp_path / name) for name in "ab"} == {sha256(b"one")}
+    assert read == [str(file)]

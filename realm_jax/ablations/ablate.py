@@ -6,7 +6,6 @@ corpus, ICT, and the whole pre-training where only the fine-tuning differs.
 """
 
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -18,7 +17,8 @@ import time
 from realm_jax.ablations.arms import Arm
 from realm_jax.config import Config, RunError
 from realm_jax.experiments_file import load_experiment
-from realm_jax.workdir import Workdir, read_json, with_absolute_paths, write_json
+from realm_jax.index.history import History
+from realm_jax.workdir import Workdir, read_json, read_json_lines, with_absolute_paths, write_json
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,9 @@ def run_arm(arms: dict[str, Arm], name: str, seed: int, data: Data) -> None:
     test = [f"--dataset={data.test or data.dataset}", f"--data_dir={data.data_dir}"]
     _run("eval", where, f"--finetuning={trained_as}", f"--blocks={arm.finetune.inference_blocks}", *test)
     folder = max(workdir.path.glob("eval/*/results.json"), key=lambda file: file.stat().mtime).parent
-    answered = _lines(folder / "predictions.jsonl")
+    answered, _ = read_json_lines(folder / "predictions.jsonl")
     ranks = read_json(folder / "answer_ranks.json")[ZERO_SHOT]
-    ages = index_ages(_lines(workdir.index_folder / "history.jsonl"), workdir.config.pretrain.steps)
+    ages = index_ages(History(workdir.index_folder).history(), workdir.config.pretrain.steps)
     result = {
         "arm": name,
         "label": arm.label,
@@ -107,6 +107,7 @@ def _workdir(arms: dict[str, Arm], name: str, seed: int, data: Data) -> Workdir:
         for lender in sorted(folder.glob("*/config.json")) if folder.exists() else []:
             parts = _lent(config, Workdir.open(lender.parent))
             if parts:
+                shutil.rmtree(path, ignore_errors=True)  # a copy that was broken off
                 path.mkdir(parents=True)
                 for part in parts:
                     shutil.copytree(lender.parent / part, path / part, copy_function=os.link)
@@ -143,10 +144,6 @@ def _run(command: str, *options: str) -> None:
     status = subprocess.run([sys.executable, "-m", "realm_jax", command, *given], check=False).returncode
     if status:
         raise RunError(f"realm {command} ended with status {status}: mend what it says and run the same command again")
-
-
-def _lines(file: pathlib.Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def result_of(out: str, arm: str, seed: int) -> pathlib.Path:

@@ -7,6 +7,7 @@ An arm that was stopped goes on where it was; a finished one is not run again.
 
 import dataclasses
 import pathlib
+import re
 
 import tyro
 
@@ -50,8 +51,10 @@ def main(argv: list[str] | None = None) -> None:
     unknown = sorted(set(names) - set(arms))
     if unknown:
         raise ConfigError(f"--arms={','.join(unknown)} is unknown: use {', '.join(arms)}")
+    if not re.fullmatch(r"\d+(,\d+)*", flags.seeds):
+        raise ConfigError(f"--seeds={flags.seeds} is no number, nor several with commas: pass 0 or 0,1,2")
     data = ablate.Data(flags.dataset, flags.test, flags.data_dir, flags.corpus, flags.text, flags.out)
-    for seed in (int(seed) for seed in flags.seeds.split(",")):
+    for seed in map(int, flags.seeds.split(",")):
         for name in names:
             ablate.run_arm(arms, name, seed, data)
             print(table(arms, read_results(pathlib.Path(flags.out) / ablate.RESULTS)), flush=True)

@@ -92,9 +92,7 @@ class Corpus:
     def lengths(self) -> Int32[np.ndarray, " blocks"]:
         """How many wordpieces `[CLS] title [SEP] body [SEP]` of each block has."""
         if self._lengths is None:
-            self._lengths = np.empty(self.num_blocks, np.int32)
-            for segment in self.segments:
-                self._lengths[segment.first_block :][: len(segment.blocks)] = segment.lengths
+            self._lengths = np.concatenate([segment.lengths for segment in self.segments])
         return self._lengths
 
     @property

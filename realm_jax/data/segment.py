@@ -110,10 +110,12 @@ class Segment:
 
 def link(source: os.PathLike, target: os.PathLike) -> None:
     """Gives a file that nobody changes a second place: by a hard link, or on another disk by a copy."""
+    known = remembered_sha256(source)
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+    remember(target, known)  # a link changes the file's times
 
 
 def segment_hash(digests: dict[str, str], span_types: list[str]) -> str:

@@ -105,10 +105,20 @@ def _written(folder: epath.Path, facts: dict, table: dict, sample: BlockSample |
 
 
 def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answers:
-    """Answers with the fine-tuning `name` and with baselines; writes the report and the rankings that are asked for."""
+    """Answers with the fine-tuning `name` and with baselines; writes the report and the rankings that are asked for.
+
+    Raises:
+        ConfigError: a baseline that is named cannot be made of this run; `all` leaves it out.
+    """
     started, questions, baselines = time.monotonic(), asked.questions, baselines_of(request)
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = _trained_on(finetuning, data, request)
+    for baseline, reason in question_answering.impossible(finetuning, train).items():
+        if baseline in baselines and request.baselines != ("all",):
+            raise ConfigError(f"--baseline={baseline}: {reason}: drop it")
+        if baseline in baselines:
+            log.info(f"notice: --baseline=all leaves out {baseline}: {reason}")
+            baselines.remove(baseline)
     num_blocks, counts = finetuning.config.finetune.inference_blocks, request.blocks
     if len(counts) == 1:
         num_blocks, counts = counts[0], ()
@@ -144,7 +154,7 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
 
 def _trained_on(finetuning: Finetuning, data: RunData, request: Request) -> list[Question]:
     """The training questions; without them there is no baseline `frequent`, and overlap with training is not known."""
-    needed = "frequent" in baselines_of(request)
+    needed = "frequent" in request.baselines
     if finetuning.name == CONVERTED and not needed:
         return []
     try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from realm_jax.config import ConfigError
+from realm_jax.config import CONVERTED
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import RunData
 from realm_jax.eval import block_sample, closed_book
@@ -65,7 +65,8 @@ def evaluate(
     params, first = finetuning.best_params(), finetuning.first_params()
     store = finetuning.index_store(data, first)
     answerer = Answerer(finetuning.config, data, params, finetuning.index_of(data, params, store))
-    ranking = rank(answerer, questions, max(DEPTH, num_blocks, *counts))
+    depth = max(DEPTH, num_blocks)
+    ranking = rank(answerer, questions, max((depth, *counts)))
     sample = _sample(finetuning, data, ranking, baselines)
     by_blocks = {}
     for count in dict.fromkeys((num_blocks, *counts)):
@@ -82,9 +83,9 @@ def evaluate(
             continue
         own, candidates = answerer, None
         if baseline == "bm25":
-            candidates = bm25(data.knowledge, [question.text for question in questions], DEPTH)
+            candidates = bm25(data.knowledge, [question.text for question in questions], depth)
         elif baseline == "random":
-            candidates = random_blocks(data.knowledge, len(questions), finetuning.config.seed)
+            candidates = random_blocks(data.knowledge, (len(questions), depth), finetuning.config.seed)
         elif baseline == "pretrained":
             old = {"embedder": first["embedder"], "reader": params["reader"]}
             own = Answerer(finetuning.config, data, old, _index_of_first(finetuning, data, old, store, sample))
@@ -93,13 +94,27 @@ def evaluate(
             blocks = None if sample is None else sample.blocks
             index = exact_index(finetuning.config, data.knowledge, old["embedder"], "after ICT", blocks)
             own = Answerer(finetuning.config, data, {**old, "reader": params["reader"]}, index)
-        arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": DEPTH, "name": name}
+        arguments = {"num_blocks": num_blocks, "candidates": candidates, "depth": depth, "name": name}
         systems[name] = own.answer(questions, **arguments)
     before = Answerer(finetuning.config, data, first, _index_of_first(finetuning, data, first, store, sample))
     query_emb = before.retriever.encode(questions)[1]
     ranks = before.answer_ranks(questions, before.retriever.search(query_emb, DEPTH)[0])
     found = {name: [p.answer_rank for p in system] for name, system in systems.items() if any(p.blocks for p in system)}
     return systems, by_blocks if counts else {}, {**found, ZERO_SHOT: ranks.tolist()}, ranking, sample
+
+
+def impossible(finetuning: Finetuning, train_questions: Sequence[Question]) -> dict[str, str]:
+    """Baselines that cannot be made of this run, each with the reason."""
+    workdir, reasons = finetuning.workdir, {}
+    if not workdir.is_done("ict"):
+        reasons["ict"] = f"{workdir.path} has no finished ict phase"
+    if not any(
+        normalize(answer) for question in train_questions if not question.is_regex for answer in question.answers
+    ):
+        reasons["frequent"] = "no training question has a plain answer (a regular expression is no answer to give)"
+    if workdir.config.init == CONVERTED and "encoder" not in phases.converted_parts(workdir):
+        reasons["closed_book"] = f"{workdir.path} was converted without encoder"
+    return reasons
 
 
 def _sample(finetuning: Finetuning, data: RunData, ranking: Ranking, baselines: Sequence[str]) -> BlockSample | None:
@@ -127,18 +142,14 @@ def rank(answerer: Answerer, questions: Sequence[Question], depth: int) -> Ranki
     return Ranking(FINE_TUNED, questions, blocks, scores)
 
 
-def random_blocks(corpus: Corpus, count: int, seed: int) -> Int32[np.ndarray, "count depth"]:
+def random_blocks(corpus: Corpus, shape: tuple[int, int], seed: int) -> Int32[np.ndarray, "questions depth"]:
     """Blocks drawn uniformly from those that are live."""
     live = np.flatnonzero(corpus.live)
-    return np.random.default_rng(seed).choice(live, size=(count, DEPTH)).astype(np.int32)
+    return np.random.default_rng(seed).choice(live, size=shape).astype(np.int32)
 
 
 def most_frequent(questions: Sequence[Question], train_questions: Sequence[Question]) -> list[Prediction]:
-    """The same answer to every question: the one that is an answer to most training questions.
-
-    Raises:
-        ConfigError: no training question has a plain answer (a regular expression is no answer to give).
-    """
+    """The same answer to every question: the one that is an answer to most training questions."""
     counts: Counter = Counter()
     spelled: dict[str, str] = {}
     for question in train_questions:
@@ -146,8 +157,6 @@ def most_frequent(questions: Sequence[Question], train_questions: Sequence[Quest
         normal = {normalize(answer): answer for answer in answers}
         counts.update(key for key in normal if key)
         spelled |= normal
-    if not counts:
-        raise ConfigError("--baseline=frequent needs training questions with plain answers: drop it for this dataset")
     answer = spelled[counts.most_common(1)[0][0]]
     return [Prediction(question, answer, is_correct(question, answer)) for question in questions]
 

@@ -96,15 +96,16 @@ def _curves(
         zero: whether a line marks zero.
         ends: lower and upper end of the axis.
     """
-    curves = {}
+    curves, lines = {}, []
     for metric, label in names.items():
         points = [(record["step"], record[metric]) for record in records if record.get(metric) is not None]
         if points:
             curves[label] = _averaged(np.array(points, np.float64))
+            lines.append(len(points))
     if not curves:
         return []
-    if len(records) > POINTS:
-        text += f" Each point is the mean of {-(-len(records) // POINTS)} lines of metrics."
+    if max(lines) > POINTS:
+        text += f" Each point is the mean of {-(-max(lines) // POINTS)} lines of metrics."
 
     def draw(axes: Axes) -> None:
         for i, (label, points) in enumerate(curves.items()):

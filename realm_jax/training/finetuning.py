@@ -66,7 +66,8 @@ class Finetuning:
     def exists(workdir: Workdir, name: str) -> bool:
         """Whether a fine-tuning was begun: something was made with its settings."""
         folder = workdir.phase(f"{FOLDER}/{name}")
-        return any((folder / made).exists() for made in ("checkpoints", "index"))
+        made = any((folder / part).exists() for part in ("checkpoints", "index"))
+        return made and (folder / "config.json").exists()  # a builder that waits for it makes parts of the folder
 
     @classmethod
     def open(cls, workdir: Workdir, name: str) -> "Finetuning":

@@ -185,6 +185,7 @@ def _template(node: Template, prefixes: tuple[str, ...]) -> str:
 
 def _clean(text: str, counts: Counter) -> str:
     text, before, broken = html.unescape(text), None, 0  # some pages escape a character twice
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # and some, each half of a surrogate pair
     for _ in range(MOST_PASSES):  # what is left of broken markup can join to markup
         before, (text, cut) = text, _UNCLOSED.subn("", _TAGS.sub("", text))
         text = _NOISE.sub("", _BRACKETS.sub("", text))

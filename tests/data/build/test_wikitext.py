@@ -66,6 +66,7 @@ def test_links_of_a_wikis_own_namespaces_show_nothing():
         ("a <ref never closed\nb <ref name=x / > c", "a\nb c"),
         ("a <!-- b -->c <!-- d", "a c"),
         ("x &#99999999; y", "x y"),
+        ("x &#55357;&#56834; y &#55357; z", "x \N{FACE WITH TEARS OF JOY} y z"),
         ("a &amp;nbsp; b", "a b"),
     ],
 )
