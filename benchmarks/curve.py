@@ -72,8 +72,9 @@ def main() -> None:
     console.set_up()
     parallel.set_up_compilation_cache()
     curve = Curve(cli.new_workdir(__doc__, of_run), flags.questions, flags.until)
-    for arm in filter(None, flags.arms.split(",")):
-        curve.train(arm)
+    for arm in flags.arms.split(","):
+        if arm:
+            curve.train(arm)
         if flags.name:
             values = with_earlier_arms(curve.values(), RESULTS / f"{flags.name}.json")
             print(write_result(flags.name, values, f"{NOTE} {flags.note}".rstrip()), flush=True)

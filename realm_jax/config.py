@@ -63,7 +63,7 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raises ConfigError for a value that no other setting could make valid."""
-        _require(not self.hidden_size % (self.num_heads or 1), "model.hidden_size must be a multiple of model.num_heads")
+        _require(self.hidden_size % self.num_heads == 0, "model.hidden_size must be a multiple of model.num_heads")
         _require(self.vocab_size <= 1 << 16, "model.vocab_size must be at most 65536: the corpus stores uint16 ids")
         _require(0 <= self.dropout < 1, "model.dropout must lie in [0, 1)")
         _require(self.projection_gain > 0, "model.projection_gain must be positive")
@@ -318,10 +318,10 @@ class Config:
         """Returns self if every field is valid alone and with the others; raises ConfigError otherwise."""
         for name in ("model", "corpus", "ict", "pretrain", "index", "finetune"):
             section = getattr(self, name)
-            section.check()
             for setting, least in least_values(type(section)).items():
                 value = getattr(section, setting)
                 _require(value is None or value >= least, f"{name}.{setting} must be >= {least}")
+            section.check()
         _require(bool(self.name) and "/" not in self.name, "name must be a plain word: it names the workdir")
         # A mere folder, as the package makes for its runs, has no origin.
         has_tracker = self.tracker != "wandb" or bool(getattr(importlib.util.find_spec("wandb"), "origin", None))
