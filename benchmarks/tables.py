@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 
 import beside_table
+import curve_picture
 import curve_table
 import depends
 import gpu_table
@@ -35,7 +36,7 @@ RELIABILITY = HERE.parent / "docs" / "reliability.md"
 KILLS = "<!-- kills (benchmarks/tables.py) -->\n", "<!-- /kills -->"
 SEARCH = HERE.parent / "docs" / "search.md"
 SEARCHED = "<!-- search (benchmarks/tables.py) -->\n", "<!-- /search -->"
-PICTURES = {"nano": nano_picture.svg, "search": search_picture.svg}
+PICTURES = {"nano": nano_picture.svg, "search": search_picture.svg, "curve": curve_picture.svg}
 IN_README = ("nano",)
 HEAD = """# Results
 

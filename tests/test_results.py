@@ -24,7 +24,13 @@ def checkout(tmp_path) -> pathlib.Path:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, tmp_path / "copy" / name, symlinks=True, ignore=ignore)
     written = ("README.md", *(f"docs/{name}" for name in ("results.md", "reliability.md", "scaling.md", "search.md")))
-    for name in (*written, "docs/img/nano.svg", "docs/img/search.svg", "tests/data/annotated.jsonl"):
+    for name in (
+        *written,
+        "docs/img/nano.svg",
+        "docs/img/search.svg",
+        "docs/img/curve.svg",
+        "tests/data/annotated.jsonl",
+    ):
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / "copy" / name)
     return tmp_path / "copy"
