@@ -206,6 +206,7 @@ TABLE: dict[str, Run | Named | Rendered | Elsewhere] = {
     '--out=runs/mine"': Until("PARAGRAPHS.jsonl.gz"),
     "make ablations": Named(),
     "make rehearsal": Elsewhere("tests/benchmarks/test_rehearsal.py"),
+    "make curve QUESTIONS=FOLDER CORPUS=PASSAGES": Elsewhere("tests/benchmarks/test_curve.py"),
     # the demo
     "make demo": Rendered("realm_jax serve", by="-n "),
     "make demo WORKDIR=runs/nano PORT=7861": Rendered("realm_jax serve '--port=7861' '--workdir=runs/nano'", by="-n "),
