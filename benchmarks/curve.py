@@ -1,6 +1,7 @@
 """Curves of a long training: what the retriever finds and the encoder reads, every so many steps, beside two controls.
 
-    python benchmarks/curve.py --questions=FOLDER --workdir=runs/curve [FLAGS OF realm run] [--arms=realm,frozen,ict]
+    python benchmarks/curve.py --questions=FOLDER --workdir=runs/curve --config=FILE --corpus=TEXTS
+        [--arms=realm,frozen,ict] [OTHER FLAGS OF realm run]
 
     realm    REALM, from the retriever after ICT (`--ict.steps`)
     frozen   the same steps with the retriever as ICT left it
