@@ -22,7 +22,7 @@ RECALL = {"plain_recall@1": 0.2, "plain_recall@5": 0.5, "hard_recall@1": 0.1, "h
 INDEX = {
     "published_steps": [0, 20, 40],
     "publish_seconds": [1.5, 2.5, 3.25],
-    "adopted": [{"step": 0, "trainer_step": 0}, {"step": 20, "trainer_step": 30}],
+    "adopted": [{"step": 0, "trainer_step": 0}, {"step": 20, "trainer_step": 30}, {"step": 20, "trainer_step": 45}],
     "retrieval_wait_seconds": 1.25,
     "index_wait_seconds": 0.5,
     "recall_by_version": {"0": RECALL, "20": RECALL, "40": {}},
