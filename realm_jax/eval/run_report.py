@@ -85,7 +85,7 @@ def _differences(differences: Mapping[str, dict]) -> list[Part]:
 
 def _index(index: dict) -> list[Part]:
     """A row for each version: how long it took to build, since when the trainer used it, and how well it searches."""
-    # A restart adopts a version again, at a later step or, after a kill, at an earlier one: descending, the first stays.
+    # A restart adopts a version again, later or, after a kill, earlier: of several steps the first stays.
     events = sorted(index["adopted"], key=lambda event: -event["trainer_step"])
     adopted = {event["step"]: event["trainer_step"] for event in events}
     kinds = ("plain_recall@1", "plain_recall@5", "hard_recall@1", "hard_recall@5")
