@@ -114,9 +114,9 @@ def answer(workdir: Workdir, name: str, request: Request, asked: Asked) -> Answe
     data, finetuning = open_prepared(workdir), Finetuning.open(workdir, name)
     train = _trained_on(finetuning, data, request)
     for baseline, reason in question_answering.impossible(finetuning, train).items():
-        if baseline in baselines and request.baselines != ("all",):
+        if baseline in request.baselines:
             raise ConfigError(f"--baseline={baseline}: {reason}: drop it")
-        if baseline in baselines:
+        if baseline in baselines:  # of all
             log.info(f"notice: --baseline=all leaves out {baseline}: {reason}")
             baselines.remove(baseline)
     num_blocks, counts = finetuning.config.finetune.inference_blocks, request.blocks
